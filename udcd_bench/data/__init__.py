@@ -1,0 +1,1 @@
+"""Sources, the decoded cache, splits, batches and batched augmentation."""

@@ -1,0 +1,80 @@
+"""What every source of images becomes before anything is trained on it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A decoded, resized, labelled set of images.
+
+    Attributes
+    ----------
+    name: the key it is asked for by, such as ``ham10000`` or ``folder:/my/images``.
+    title: what tables and captions print. A stand-in's title says "synthetic stand-in".
+    images: (n, size, size, 3) uint8 RGB; usually a read-only memory map.
+    labels: (n,) int64 in [0, len(classes)).
+    ids: n unique strings, the order of the rows.
+    groups: (n,) int64; images that must not be separated by a leak-free split (same lesion, or duplicates)
+        share a number.
+    classes: class names, in label order.
+    fingerprint: changes whenever images, labels or ids do.
+    ordered: the classes are grades with an order, so quadratic-weighted kappa applies.
+    synthetic: drawn by this suite; no figure from it may pass for one from patients.
+    incomplete: empty, or one sentence on what was left out when it was prepared.
+    own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
+    """
+
+    name: str
+    title: str
+    images: Images
+    labels: Ints
+    ids: tuple[str, ...]
+    groups: Ints
+    classes: tuple[str, ...]
+    fingerprint: str
+    ordered: bool = False
+    synthetic: bool = False
+    incomplete: str = ""
+    own_split: npt.NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if not (len(self.images) == len(self.ids) == len(self.groups) == n):
+            raise ValueError(
+                f"{self.name}: {len(self.images)} images, {n} labels, {len(self.ids)} ids, "
+                f"{len(self.groups)} groups; there must be as many of each"
+            )
+        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.classes)):
+            raise ValueError(f"{self.name}: labels outside 0..{len(self.classes) - 1}")
+
+    @property
+    def size(self) -> int:
+        """Side of the square images in pixels."""
+        return int(self.images.shape[1])
+
+    def counts(self) -> Ints:
+        """Images per class, (C,)."""
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short sha256 over arrays (their bytes, shape and dtype) and anything else (its ``repr``)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
