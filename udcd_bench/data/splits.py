@@ -1,0 +1,139 @@
+"""Which images train and which test: folds, imbalance and scarcity, each drawn from a seed that names what it is for.
+
+A split never depends on the method, so methods are compared in pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from udcd_bench.data.dataset import Dataset, Ints, fingerprint
+from udcd_bench.errors import UserError
+from udcd_bench.spec import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KINDS = ("paper", "grouped")
+FOLDS = 5
+RANDOM_STATE = 2020
+"""Of the stratified folds (O:CRCKD; the paper states no split)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of a dataset that train and that test, and a hash of the ids on either side."""
+
+    kind: str
+    fold: int
+    train: Ints
+    test: Ints
+    hash: str
+
+
+def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
+    """Class counts (C,) at imbalance ``rho`` = largest / smallest class, never more than there are.
+
+    ``power`` (S): n' = n_ref · (n / n_ref)^γ with γ = ln ρ' / ln ρ; n_ref is the largest class when ρ' > ρ and the
+    smallest when ρ' < ρ. ``truncate`` caps every class at ρ' · n_min and can only lower ρ.
+    """
+    if rho < 1:
+        raise UserError(f"rho is {rho:g}; it is largest / smallest class, so give 1 or more.")
+    n = counts.astype(np.float64)
+    own = n.max() / n.min()
+    if rule == "truncate":
+        if rho > own:
+            raise UserError(f"imbalance=truncate can only lower rho, and the data's own is {own:.1f} < {rho:g}.")
+        return np.minimum(counts, np.floor(rho * n.min())).astype(np.int64)
+    if rule != "power":
+        raise UserError(f"imbalance is {rule!r}; it is one of power, truncate.")
+    if own == 1:
+        # no exponent makes equal classes unequal, so the rank decides, as in the long-tailed benchmarks
+        rank = np.arange(len(n)) / max(len(n) - 1, 1)
+        return np.maximum(1, np.rint(n * rho**-rank)).astype(np.int64)
+    reference = n.max() if rho > own else n.min()
+    target = reference * (n / reference) ** (np.log(rho) / np.log(own))
+    return np.minimum(counts, np.maximum(1, np.rint(target))).astype(np.int64)
+
+
+def _first_of_each_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
+    """The first ``keep[c]`` of class c's rows in a seeded order, so that smaller draws nest in larger ones."""
+    chosen = []
+    for label, count in enumerate(keep):
+        members = rows[labels[rows] == label]
+        order = np.random.default_rng([seed, label]).permutation(len(members))
+        chosen.append(members[order[:count]])
+    return np.sort(np.concatenate(chosen))
+
+
+def _folds(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels = dataset.labels[rows]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    if counts.min() < FOLDS:
+        short = dataset.classes[int(counts.argmin())]
+        raise UserError(
+            f"{dataset.name}: class {short!r} has {counts.min()} images here and {FOLDS} folds need at least "
+            f"{FOLDS}; add images, raise rho, or leave the class out."
+        )
+    make = StratifiedGroupKFold if kind == "grouped" else StratifiedKFold
+    folds = make(FOLDS, shuffle=True, random_state=RANDOM_STATE)
+    train, test = list(folds.split(rows, labels, dataset.groups[rows]))[fold]
+    return rows[train], rows[test]
+
+
+def split(
+    dataset: Dataset,
+    *,
+    kind: str = "paper",
+    fold: int = 0,
+    rho: float | None = None,
+    imbalance: str = "power",
+    fraction: float = 1.0,
+    seed: int = 0,
+) -> Split:
+    """Draw one fold of a dataset.
+
+    kind: ``paper`` (stratified by class, image by image) or ``grouped`` (moreover no group on both sides). A source
+        with a split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out.
+    rho: resample the whole set to this imbalance before splitting; None leaves it alone.
+    fraction: of the training side to keep, stratified; the test side stays.
+    seed: of the two draws above; the folds themselves depend on the data alone.
+
+    Raises UserError when a value is out of range or a class would be missing from the training side.
+    """
+    if kind not in KINDS:
+        raise UserError(f"split {kind!r} is unknown; it is one of {', '.join(KINDS)}.")
+    if not 0 <= fold < FOLDS:
+        raise UserError(f"fold {fold} does not exist; folds are 0 to {FOLDS - 1}.")
+    if not 0 < fraction <= 1:
+        raise UserError(f"fraction is {fraction:g}; it is the share of the training fold to keep, in (0, 1].")
+    rows = np.arange(len(dataset.labels), dtype=np.int64)
+    if rho is not None:
+        keep = resampled_counts(dataset.counts(), rho, imbalance)
+        rows = _first_of_each_class(rows, dataset.labels, keep, derive_seed("rho", dataset.name, seed))
+    if dataset.own_split is not None:
+        if fold:
+            raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
+        side = dataset.own_split[rows]
+        train, test = rows[side == "train"], rows[side == "test"]
+        if kind == "grouped":
+            train = train[~np.isin(dataset.groups[train], dataset.groups[test])]
+    else:
+        train, test = _folds(dataset, rows, kind, fold)
+    if fraction < 1:
+        counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+        keep = np.minimum(counts, np.maximum(1, np.rint(counts * fraction))).astype(np.int64)
+        train = _first_of_each_class(train, dataset.labels, keep, derive_seed("fraction", dataset.name, fold, seed))
+    missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
+    if missing.any():
+        raise UserError(
+            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold {fold} "
+            f"of split {kind!r}; choose another fold or add images."
+        )
+    ids = np.asarray(dataset.ids)
+    return Split(kind, fold, train, test, fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist())))
