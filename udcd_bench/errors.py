@@ -1,4 +1,12 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and the hint most of its messages end with."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -7,3 +15,11 @@ class UserError(Exception):
     Its message is one sentence (or one list) that names the thing and the mend; the command line prints it
     without a traceback and exits with status 2.
     """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one if there is any, and all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Known: {', '.join(words)}."

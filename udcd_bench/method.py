@@ -1,0 +1,177 @@
+"""The contract of a method: what it is told, what it is given at each step, and what it returns.
+
+A method file is its equations. It owns no optimiser, no device, no file and no mode switch; the loop does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from udcd_bench import losses
+from udcd_bench.errors import UserError, nearest
+from udcd_bench.profiles import parse_like
+
+if TYPE_CHECKING:
+    from udcd_bench.data.resident import Batch
+    from udcd_bench.network import Features, Network
+    from udcd_bench.spec import Overrides, Scalar
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Info:
+    """All a method may know of the data.
+
+    labels: (n_train,) int64 on the device, of the training images in the order ``Batch.index`` counts them.
+    class_weights: (C,) float32 on the device, N / n_c. student_width, teacher_width: F of ``pooled``.
+    """
+
+    n_train: int
+    classes: int
+    labels: Tensor
+    class_weights: Tensor
+    student_width: int
+    teacher_width: int
+    embedding_width: int
+    ce_normalise: str = "weights"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: epoch of the stage (from 0), its number of epochs, and the schedule of teacher terms."""
+
+    epoch: int
+    epochs: int
+    start_epoch: int
+    ramp_epochs: int
+
+    @property
+    def started(self) -> bool:
+        """Whether the teacher's terms have begun."""
+        return self.epoch >= self.start_epoch
+
+    @property
+    def ramp(self) -> float:
+        """exp(−5 (1 − min(e, E)/E)²), the weight of a consistency term (R, O:CRCKD)."""
+        if self.ramp_epochs == 0:
+            return 1.0
+        return math.exp(-5 * (1 - min(self.epoch, self.ramp_epochs) / self.ramp_epochs) ** 2)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with losses, trained modules and epochs of its own.
+
+    losses: like ``Method.losses``. trains: the modules whose parameters are optimised and that are in training
+    mode; all others rest. share: of the protocol's epochs. views: draws per image in ``Batch.views``.
+    reported: the stage whose last epochs are tested; exactly one is.
+    """
+
+    name: str
+    losses: Callable[[Batch, Progress], Terms]
+    trains: Sequence[nn.Module]
+    share: float = 1.0
+    views: int = 1
+    reported: bool = True
+    averages: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
+
+
+class Method(nn.Module):
+    """Base of every row.
+
+    Class attributes
+    ----------------
+    title: as the paper's tables print it. citation: one line.
+    teacher: ``None``; ``"ema"``, the running average of the student; or ``"trained"``, the Scratch run of the same
+        fold and seed, made first and shared.
+    views: independent draws of each image a step, 1 or 2.
+    hparams: name → default, a literal. Override with ``--set``; ``self.hp.name`` reads it.
+    choices: name → allowed values, for hyper-parameters that are words.
+
+    Heads and memories made in ``setup`` are attributes; every parameter of theirs that requires a gradient is trained.
+    """
+
+    title: ClassVar[str]
+    citation: ClassVar[str]
+    teacher: ClassVar[Literal["ema", "trained"] | None] = None
+    views: ClassVar[int] = 1
+    hparams: ClassVar[Mapping[str, Scalar]] = {}
+    choices: ClassVar[Mapping[str, Sequence[Scalar]]] = {}
+
+    def __init__(
+        self,
+        info: Info,
+        student: Network,
+        teacher: Network | None = None,
+        hparams: Overrides = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self.student = student
+        self.teacher_network = teacher
+        self.hp: Any = SimpleNamespace(**self.resolve(hparams))
+        self.generator = generator or torch.Generator(device=info.labels.device)
+        if teacher is not None:
+            teacher.requires_grad_(False)
+        self.setup()
+
+    @classmethod
+    def resolve(cls, overrides: Overrides) -> dict[str, Scalar]:
+        """The hyper-parameters with overrides applied. Raises UserError for a name or value that does not fit."""
+        values = dict(cls.hparams)
+        for key, value in overrides:
+            if key not in values:
+                raise UserError(f"{cls.title} has no hyper-parameter {key!r}{nearest(key, values)}")
+            values[key] = parse_like(key, value, cls.hparams[key])
+            if key in cls.choices and values[key] not in cls.choices[key]:
+                raise UserError(f"{key}={value} will not do: it is one of {', '.join(map(str, cls.choices[key]))}.")
+        return values
+
+    def setup(self) -> None:
+        """Make heads and memories."""
+
+    def losses(self, batch: Batch, progress: Progress) -> Terms:
+        """Named, weighted scalars whose sum is minimised."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called after the optimiser's step, without gradient: the place to update a memory."""
+
+    def averages(self) -> Sequence[tuple[nn.Module, nn.Module]]:
+        """(source, running average) of every module the loop averages after a step."""
+        if self.teacher == "ema" and self.teacher_network is not None:
+            return [(self.student, self.teacher_network)]
+        return []
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage that trains everything but the teacher, unless a method says otherwise."""
+        averaged = [average for _, average in self.averages()]
+        trains = [m for m in self.children() if m is not self.teacher_network and m not in averaged]
+        return [Stage("train", self.losses, trains, views=self.views, averages=self.averages())]
+
+    def predict(self, images: Tensor) -> Features:
+        """What is tested and stored: the student's features, for images (B, 3, H, W)."""
+        features: Features = self.student(images)
+        return features
+
+    def teach(self, images: Tensor) -> Features:
+        """The teacher's features of images (B, 3, H, W), without gradient."""
+        assert self.teacher_network is not None
+        with torch.no_grad():
+            features: Features = self.teacher_network(images)
+        return features
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The class-weighted cross-entropy every row is supervised by: logits (B, C), labels (B,)."""
+        return losses.weighted_cross_entropy(
+            logits, labels, self.info.class_weights, normalise=self.info.ce_normalise
+        )

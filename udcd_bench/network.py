@@ -1,0 +1,134 @@
+"""Backbone, neck and classifier: the one network of every row, whose features have names.
+
+backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embedding`` (R, O:CRCKD) → linear to C =
+``logits``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from udcd_bench.errors import UserError
+from udcd_bench.profiles import TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EMBEDDING = 128
+"""Width of the embedding (R, O:CRCKD)."""
+
+
+class Features(NamedTuple):
+    """What a forward pass returns; all but the map in float32.
+
+    feature_map: (B, F, h, w), the last before pooling, in the precision of the pass. pooled: (B, F).
+    embedding: (B, 128). logits: (B, C).
+    """
+
+    feature_map: Tensor
+    pooled: Tensor
+    embedding: Tensor
+    logits: Tensor
+
+
+def _tiny() -> nn.Module:
+    # the DenseNet family at a size two CPU cores train in seconds (S)
+    return timm.models.densenet.DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), bn_size=2, num_classes=0)
+
+
+OWN: dict[str, Callable[[], nn.Module]] = {TINY: _tiny}
+"""Backbones of this suite that timm does not have."""
+
+
+def make_backbone(name: str, weights: str = "none") -> nn.Module:
+    """A backbone by timm name, or one of ``OWN``.
+
+    weights: ``none``, ``imagenet`` (downloaded by timm on first use) or a file of timm's weights.
+    Raises UserError when the name is unknown, has no convolutional feature map, or the weights cannot be had.
+    """
+    if name in OWN:
+        if weights != "none":
+            raise UserError(f"backbone {name} has no {weights} weights; add --set weights=none.")
+        return OWN[name]()
+    if not timm.is_model(name):
+        import difflib
+
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f" Near: {', '.join(close)}." if close else ""
+        raise UserError(f"timm knows no backbone {name!r}.{hint}")
+    try:
+        backbone: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
+    except Exception as error:
+        if weights != "imagenet":
+            raise
+        raise UserError(
+            f"The ImageNet weights of {name} could not be had ({type(error).__name__}). Connect once, or give "
+            f"timm's file with --set weights=FILE, or train from scratch with --set weights=none."
+        ) from error
+    if weights not in ("none", "imagenet"):
+        _load(backbone, name, Path(weights))
+    return backbone
+
+
+def _load(backbone: nn.Module, name: str, file: Path) -> None:
+    from timm.models import load_state_dict
+
+    if not file.is_file():
+        raise UserError(f"weights={file}: there is no such file; weights is one of imagenet, none, or a file.")
+    try:
+        found = load_state_dict(str(file), weights_only=True)
+    except Exception as error:
+        raise UserError(f"{file} cannot be read as weights ({type(error).__name__}: {error}).") from error
+    own = backbone.state_dict()
+    missing = [key for key in own if key not in found or found[key].shape != own[key].shape]
+    if missing:
+        raise UserError(f"{file} does not hold {name}: {missing[0]} is missing or of another shape.")
+    backbone.load_state_dict({key: found[key] for key in own})
+
+
+class Network(nn.Module):
+    """Backbone, neck and classifier.
+
+    autocast: run the pass in bfloat16 where the device gains by it; what methods see is float32 all the same.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, *, autocast: bool = False) -> None:
+        super().__init__()
+        self.backbone = backbone
+        width: int = backbone.num_features  # type: ignore[assignment]
+        self.neck = nn.Linear(width, EMBEDDING)
+        self.classifier = nn.Linear(EMBEDDING, classes)
+        self.width = width
+        self.autocast = autocast
+
+    def forward(self, images: Tensor) -> Features:
+        """Images (B, 3, H, W) to named features."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            feature_map: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+            pooled = feature_map.mean((2, 3))
+        # the two small layers in float32: they cost nothing, and every loss starts from them
+        pooled = pooled.float()
+        embedding = self.neck(pooled)
+        return Features(feature_map, pooled, embedding, self.classifier(embedding))
+
+
+def build(name: str, classes: int, *, weights: str, image_size: int, autocast: bool = False) -> Network:
+    """A network whose feature map has been seen to be one at this image size.
+
+    Raises UserError when the backbone yields tokens, or nothing is left of so small an image.
+    """
+    network = Network(make_backbone(name, weights), classes, autocast=autocast)
+    network.eval()
+    with torch.inference_mode():
+        try:
+            shape = network.backbone.forward_features(torch.zeros(1, 3, image_size, image_size)).shape  # type: ignore[operator]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(f"backbone {name} does not take images of {image_size}² ({error}).") from error
+    if len(shape) != 4 or shape[1] != network.width:
+        raise UserError(f"backbone {name} has no convolutional feature map (B, F, h, w); choose one that has.")
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,118 @@
+"""Finds and loads the content: one file a method, a table, a figure, by file name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+KINDS = ("methods", "tables", "figures")
+_EXTRA: list[Path] = []
+
+
+def root() -> Path:
+    """The folder that holds ``methods``, ``tables`` and ``figures``: in the wheel, or beside a checkout's engine."""
+    here = Path(__file__).resolve().parent
+    suite = here / "suite"
+    return suite if suite.is_dir() else here.parent
+
+
+def add_suite(folder: Path) -> None:
+    """Take content from a further folder, which has one or more of the three subfolders or holds method files.
+
+    Raises UserError when it is not there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--suite {folder}: there is no such folder.")
+    folder = folder.resolve()
+    if folder not in _EXTRA:
+        _EXTRA.append(folder)
+        files.cache_clear()
+        # worker processes are started afresh, and find the folder where this one was told of it
+        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, _EXTRA))
+
+
+def _folders(kind: str) -> list[Path]:
+    named = [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+    for folder in named:
+        if not folder.is_dir():
+            raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
+    folders = []
+    for suite in dict.fromkeys([root(), *_EXTRA, *(p.resolve() for p in named)]):
+        if (suite / kind).is_dir():
+            folders.append(suite / kind)
+        elif kind == "methods" and suite != root() and not any((suite / k).is_dir() for k in KINDS):
+            folders.append(suite)
+    return folders
+
+
+@cache
+def files(kind: str) -> dict[str, Path]:
+    """Name → file of every piece of content of a kind. Raises UserError when two files claim one name."""
+    found: dict[str, Path] = {}
+    for folder in _folders(kind):
+        for path in sorted(folder.glob("*.py")):
+            name = path.stem
+            if name.startswith(("_", ".")):
+                continue
+            if name in found:
+                raise UserError(f"{path} and {found[name]} both claim the name {name!r}; rename one.")
+            found[name] = path
+    return found
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """All names of a kind, sorted."""
+    return tuple(sorted(files(kind)))
+
+
+def find(kind: str, name: str) -> Path:
+    """The file of that name. Raises UserError naming the nearest."""
+    known = files(kind)
+    if name not in known:
+        raise UserError(f"There is no {kind[:-1]} {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def source_hash(kind: str, name: str) -> str:
+    """Hash of the file's text, so that a changed source means a new run."""
+    return hashlib.sha256(find(kind, name).read_bytes()).hexdigest()[:16]
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Execute the file and return its module. Whatever it raises is told with the file's name."""
+    path = find(kind, name)
+    module_name = f"udcd_bench_{kind}_{path.stem}".replace("-", "_")
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # before executing it: dataclasses and pickling look themselves up there
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def load_class(kind: str, name: str) -> Any:
+    """The one class a content file defines: ``Method``, ``Table`` or ``Figure``."""
+    wanted = {"methods": "Method", "tables": "Table", "figures": "Figure"}[kind]
+    module = load(kind, name)
+    found = getattr(module, wanted, None)
+    if not isinstance(found, type) or found.__module__ != module.__name__:
+        raise UserError(f"{module.__file__} defines no class {wanted}; a file in {kind} has one.")
+    return found

@@ -1,0 +1,162 @@
+"""Every number of the training protocol, once: ``paper``, and the smaller ``quick`` and ``demo`` made from it.
+
+Each value's source is beside it: P the paper, R its released code, O:CRCKD the ancestor of that code, S this suite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from udcd_bench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from udcd_bench.spec import Overrides, Scalar
+
+TINY = "densenet-tiny"
+"""A DenseNet small enough for two CPU cores; see ``network``."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained and which figure is reported. Any field can be set with ``--set field=value``."""
+
+    image_size: int = 224  # R, O:CRCKD
+    batch_size: int = 64  # R, O:CRCKD
+    epochs: int = 80  # R, O:CRCKD
+    learning_rate: float = 3e-4  # R, O:CRCKD: OneCycle's peak, stepped every batch
+    weight_decay: float = 1e-5  # R (O:CRCKD 5e-4)
+    start_epoch: int = 20  # R, O:CRCKD: of the teacher's terms
+    ramp_epochs: int = 30  # R, O:CRCKD: of the consistency weight
+    ema: float = 0.99  # R, O:CRCKD
+    report_epochs: int = 10  # R (O:CRCKD says 10 and averages 11)
+    weights: str = "imagenet"  # R: imagenet, none, or a file
+    ce_normalise: str = "weights"  # P; R's is "batch"
+    freeze_bn_after_first_eval: bool = False  # R does so, by never going back to training mode
+    imbalance: str = "power"  # S: how rho is reached; the other is "truncate"
+    precision: str = "auto"  # S: auto is bf16 on a GPU and fp32 on a CPU
+    threads: int = 0  # S: CPU threads of one run; 0 takes the machine's
+    n_images: int = 10015  # S: of a synthetic stand-in; as many as HAM10000 has
+
+    def __post_init__(self) -> None:
+        def check(name: str, ok: bool, says: str) -> None:
+            if not ok:
+                raise UserError(f"{name}={getattr(self, name)!r} will not do: {says}.")
+
+        for name in ("image_size", "batch_size", "epochs", "report_epochs", "n_images"):
+            check(name, getattr(self, name) >= 1, "it is a count of at least 1")
+        for name in ("start_epoch", "ramp_epochs", "threads"):
+            check(name, getattr(self, name) >= 0, "it is a count of at least 0")
+        check("batch_size", self.batch_size > 1, "batch statistics need two images or more")
+        check("learning_rate", self.learning_rate > 0, "it is a positive step size")
+        check("weight_decay", self.weight_decay >= 0, "it is at least 0")
+        check("ema", 0 <= self.ema < 1, "it is a share in [0, 1)")
+        check("ce_normalise", self.ce_normalise in ("weights", "batch"), "it is one of weights, batch")
+        check("imbalance", self.imbalance in ("power", "truncate"), "it is one of power, truncate")
+        check("precision", self.precision in ("auto", "fp32", "bf16"), "it is one of auto, fp32, bf16")
+
+    def with_overrides(self, overrides: Overrides) -> Protocol:
+        """Replace fields by name. Raises UserError for a name or a type that does not fit."""
+        return replace(self, **{key: self.parse(key, value) for key, value in overrides})
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The fields that ``--set`` may name."""
+        return tuple(f.name for f in fields(cls))
+
+    @classmethod
+    def parse(cls, key: str, value: Scalar) -> Scalar:
+        """``value`` as the type of the field ``key``."""
+        default: Scalar = getattr(cls, key)
+        return parse_like(key, value, default)
+
+    def scaled(self, epochs: int) -> Protocol:
+        """The same protocol in fewer epochs: start at a quarter, ramp over three eighths, report the last eighth."""
+        return replace(
+            self,
+            epochs=epochs,
+            start_epoch=max(1, epochs // 4),
+            ramp_epochs=max(1, 3 * epochs // 8),
+            report_epochs=max(1, epochs // 8),
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A protocol, the backbone and the data sets it stands for."""
+
+    name: str
+    about: str
+    protocol: Protocol
+    backbone: str
+    datasets: tuple[tuple[str, str], ...]
+
+    def dataset(self, paper_name: str) -> str:
+        """The source this profile trains on where the paper has ``paper_name``."""
+        return dict(self.datasets).get(paper_name, paper_name)
+
+
+_PAPER = Protocol()
+_REAL = (("aptos", "aptos"), ("ham10000", "ham10000"))
+_STAND_INS = (("aptos", "synthetic-fundus"), ("ham10000", "synthetic-lesions"))
+_DEMO = replace(
+    _PAPER.scaled(16),
+    image_size=48,
+    batch_size=32,
+    learning_rate=5e-3,
+    weights="none",
+    threads=1,
+    n_images=1000,
+)
+
+PROFILES = {
+    "demo": Profile(
+        "demo", "two synthetic stand-ins, minutes on two cores, no data, no network, no GPU", _DEMO, TINY, _STAND_INS
+    ),
+    "quick": Profile(
+        "quick",
+        "the real data at 128², a quarter of the epochs",
+        replace(_PAPER.scaled(20), image_size=128),
+        "densenet121",
+        _REAL,
+    ),
+    "paper": Profile("paper", "the paper's protocol", _PAPER, "densenet121", _REAL),
+}
+
+# What a source needs that differs from its profile: digits are 8×8 strokes, mirrored they are other digits' shapes,
+# and there are few of them.
+_OF_SOURCE: dict[tuple[str, str], dict[str, Scalar]] = {}
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name. Raises UserError naming the nearest."""
+    if name not in PROFILES:
+        raise UserError(f"There is no profile {name!r}{nearest(name, PROFILES)}")
+    return PROFILES[name]
+
+
+def protocol(profile_name: str, dataset: str, overrides: Overrides = ()) -> Protocol:
+    """Every number a run of this profile on this source goes by."""
+    base = replace(profile(profile_name).protocol, **_OF_SOURCE.get((profile_name, dataset), {}))
+    given = dict(overrides)
+    if "epochs" in given:
+        base = base.scaled(int(Protocol.parse("epochs", given["epochs"])))
+    return base.with_overrides(overrides)
+
+
+def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
+    """``value``, often text from the command line, as the type ``default`` has. Raises UserError naming both."""
+    kind = type(default)
+    text = str(value)
+    if kind is bool:
+        choices = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if text.lower() in choices:
+            return choices[text.lower()]
+    elif kind is str:
+        return text
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise UserError(f"{key}={text} will not do: {key} is of type {kind.__name__}, such as {default!r}.")
