@@ -1,0 +1,239 @@
+"""Every loss against its slow loop, its gradient against differences, its arguments' names and limits."""
+
+import inspect
+
+import oracles
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from udcd_bench import losses
+
+NONE = {"reduction": "none"}
+
+
+def draw(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def positive(x):
+    return x.abs() * 1e-2 + 1e-4
+
+
+LABELS = torch.tensor([0, 2, 2, 1, 0, 3, 2])
+BANK_LABELS = torch.tensor([0, 1, 1, 2, 0, 3, 4, 2, 1, 0, 0])
+
+# name -> (library, oracle, arguments, the positions that get a gradient); oracles see plain lists
+CASES = {
+    "kd": (losses.kd, oracles.kd, (draw(1, 5, 4), draw(2, 5, 4), 2.5), (0,)),
+    "uncertainty_kl": (losses.uncertainty_kl, oracles.uncertainty_kl, (draw(3, 5, 6), draw(4, 5, 6)), (0, 1)),
+    "confidence": (losses.confidence, oracles.confidence, (draw(5, 9, 3),), ()),
+    "weighted_cross_entropy": (
+        losses.weighted_cross_entropy,
+        oracles.weighted_cross_entropy,
+        (draw(6, 7, 4), LABELS, positive(draw(7, 4))),
+        (0,),
+    ),
+    "rkd_distance": (losses.rkd_distance, oracles.rkd_distance, (draw(8, 5, 3), draw(9, 5, 7)), (0,)),
+    "rkd_angle": (losses.rkd_angle, oracles.rkd_angle, (draw(10, 6, 3), draw(11, 6, 5)), (0,)),
+    "supcon": (losses.supcon, oracles.supcon, (unit(draw(12, 7, 2, 5)), LABELS, 0.2), (0,)),
+    "supcon, one view": (losses.supcon, oracles.supcon, (unit(draw(13, 7, 1, 5)), LABELS, 0.2), (0,)),
+    "npairs": (losses.npairs, oracles.npairs, (draw(14, 7, 4), LABELS, 0.3), (0,)),
+    "nce": (losses.nce, oracles.nce, (positive(draw(15, 3, 17)), 3, 90), (0,)),
+    "class_anchors": (losses.class_anchors, oracles.class_anchors, (draw(16, 11, 3), BANK_LABELS, 6), (0,)),
+    "class_anchors, plain": (
+        losses.class_anchors,
+        oracles.class_anchors,
+        (draw(17, 11, 3), BANK_LABELS, 6, False),
+        (0,),
+    ),
+    "crp": (
+        losses.crp,
+        oracles.crp,
+        (unit(draw(18, 4, 5)), draw(19, 3, 5), unit(draw(20, 4, 6)), draw(21, 3, 6), 0.3),
+        (0,),
+    ),
+    "relation_matrix": (
+        losses.relation_matrix,
+        oracles.relation_matrix,
+        (draw(22, 4, 5), draw(23, 3, 5)),
+        (0, 1),
+    ),
+    "anchor_logits": (
+        losses.anchor_logits,
+        oracles.anchor_logits,
+        (draw(24, 4, 5), draw(25, 3, 5), 0.4),
+        (0,),
+    ),
+    "cra": (
+        losses.cra,
+        oracles.cra,
+        (draw(26, 6, 4).softmax(1), draw(27, 6, 4).softmax(1), 0.4),
+        (0,),
+    ),
+    "cra, three rows": (
+        losses.cra,
+        oracles.cra,
+        (draw(28, 3, 2).softmax(1), draw(29, 3, 2).softmax(1)),
+        (),
+    ),
+    "memory_scl": (
+        losses.memory_scl,
+        oracles.memory_scl,
+        (
+            unit(draw(30, 7, 4)),
+            LABELS,
+            unit(draw(31, 14, 4)),
+            LABELS.repeat(2),
+            unit(draw(32, 11, 4)),
+            BANK_LABELS,
+            0.3,
+        ),
+        (0, 2),
+    ),
+    "view_similarity": (losses.view_similarity, oracles.view_similarity, (draw(33, 12, 5),), (0,)),
+    "channel_gram, few places": (
+        losses.channel_gram,
+        oracles.channel_gram,
+        (draw(34, 3, 6, 2, 2), draw(35, 3, 6, 2, 2)),
+        (0,),
+    ),
+    "channel_gram, many places": (
+        losses.channel_gram,
+        oracles.channel_gram,
+        (draw(36, 3, 2, 3, 2), draw(37, 3, 2, 3, 2)),
+        (0,),
+    ),
+}
+PER_ROW = ("kd", "uncertainty_kl", "weighted_cross_entropy", "crp", "cra", "memory_scl")
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        return value.flatten(2).tolist() if value.dim() == 4 else value.tolist()
+    return value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_slow_loop_agrees(case):
+    function, oracle, arguments, _ = CASES[case]
+    wanted = torch.tensor(oracle(*(plain(a) for a in arguments)), dtype=torch.float64)
+    per_row = case.split(",")[0] in PER_ROW
+    found = function(*arguments, **(NONE if per_row else {}))
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    if per_row and case != "weighted_cross_entropy":
+        torch.testing.assert_close(function(*arguments), wanted.mean(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if CASES[name][3]])
+@pytest.mark.parametrize("per_row", [False, True])
+def test_gradient_agrees_with_differences(case, per_row):
+    function, _, arguments, differentiable = CASES[case]
+    if per_row and case.split(",")[0] not in PER_ROW:
+        pytest.skip("a scalar only")
+    if case == "uncertainty_kl":  # the weight carries no gradient, so only the second argument's is the whole
+        differentiable = (1,)
+    leaves = [arguments[i].clone().requires_grad_() for i in differentiable]
+
+    def call(*leaves):
+        full = list(arguments)
+        for i, leaf in zip(differentiable, leaves):
+            full[i] = leaf
+        return function(*full, **(NONE if per_row else {}))
+
+    assert gradcheck(call, leaves, atol=1e-7, rtol=1e-5)
+
+
+def test_uncertainty_weight_carries_no_gradient():
+    s, t = draw(40, 4, 5).requires_grad_(), draw(41, 4, 5)
+    losses.uncertainty_kl(s, t).backward()
+    weight = torch.tensor(oracles.uncertainty_kl(s.tolist(), t.tolist())) / torch.tensor(
+        [oracles.divergence(oracles.softmax(b), oracles.softmax(a)) for a, b in zip(s.tolist(), t.tolist())]
+    )
+    wanted = weight[:, None] * (s.softmax(1) - t.softmax(1)) / 4
+    torch.testing.assert_close(s.grad, wanted.detach().double())
+
+
+@pytest.mark.parametrize("normalise", ["weights", "batch"])
+def test_normaliser_of_the_weighted_cross_entropy(normalise):
+    _, oracle, (logits, target, weights), _ = CASES["weighted_cross_entropy"]
+    rows = oracle(logits.tolist(), target.tolist(), weights.tolist())
+    share = sum(weights[target].tolist()) if normalise == "weights" else len(rows)
+    found = losses.weighted_cross_entropy(logits, target, weights, normalise)
+    assert float(found) == pytest.approx(sum(rows) / share, rel=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_choice_of_rows_agrees_with_the_slow_loop(ratio):
+    for seed in range(20):
+        scores = draw(seed, 23, 5).mul(2).round() / 2  # with ties
+        target = torch.randint(5, (23,), generator=torch.Generator().manual_seed(seed))
+        wanted = oracles.keep_reliable(scores.tolist(), target.tolist(), ratio)
+        assert losses.keep_reliable(scores, target, ratio).tolist() == wanted
+        assert losses.reliable_mask(scores, target, ratio).nonzero().flatten().tolist() == wanted
+
+
+TEACHERS = {
+    "kd": (0, 1),
+    "rkd_distance": (0, 1),
+    "rkd_angle": (0, 1),
+    "crp": (0, 2),
+    "cra": (0, 1),
+    "channel_gram, few places": (0, 1),
+    "channel_gram, many places": (0, 1),
+}
+
+
+@pytest.mark.parametrize("case", TEACHERS)
+def test_teacher_gets_no_gradient(case):
+    function, _, arguments, _ = CASES[case]
+    student, teacher = TEACHERS[case]
+    arguments = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
+    function(*arguments).backward()
+    assert arguments[student].grad.abs().sum() > 0
+    assert all(
+        a.grad is None for i, a in enumerate(arguments) if i != student and isinstance(a, torch.Tensor)
+    )
+    assert arguments[teacher].grad is None
+
+
+@pytest.mark.parametrize("name", ["kd", "uncertainty_kl", "rkd_distance", "rkd_angle", "cra", "channel_gram"])
+def test_student_and_teacher_have_names(name):
+    case = next(c for c in CASES if c.split(",")[0] == name)
+    s, t = CASES[case][2][:2]
+    names = list(inspect.signature(getattr(losses, name)).parameters)[:2]
+    assert names[0].startswith("student")
+    assert names[1].startswith("teacher")
+    named = getattr(losses, name)(**{names[1]: t, names[0]: s})
+    assert torch.equal(named, getattr(losses, name)(s, t))
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        *(
+            (
+                'reduction must be "mean" or "none"',
+                lambda n=n: getattr(losses, n)(*CASES[n][2], reduction="sum"),
+            )
+            for n in PER_ROW
+        ),
+        (
+            "normalise must be",
+            lambda: losses.weighted_cross_entropy(*CASES["weighted_cross_entropy"][2], "x"),
+        ),
+        ("four views", lambda: losses.view_similarity(draw(0, 6, 2))),
+        ("keep_ratio must lie", lambda: losses.keep_reliable(draw(0, 3, 3), LABELS[:3], 1.5)),
+        ("n_positives must lie", lambda: losses.nce(positive(draw(0, 2, 3)), 0, 9)),
+        (r"must be \(B, V, D\)", lambda: losses.supcon(draw(0, 2, 3), LABELS[:2])),
+        ("delta must be positive", lambda: losses.cra(draw(0, 4, 3), draw(1, 4, 3), 0)),
+        ("The maps must be", lambda: losses.channel_gram(draw(0, 1, 2, 3, 3), draw(0, 1, 3, 3, 3))),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(message, call):
+    with pytest.raises(ValueError, match=message):
+        call()

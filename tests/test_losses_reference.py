@@ -1,0 +1,131 @@
+"""Every loss against reference values and gradients, in float64 and float32."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from udcd_bench import losses
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def relations(z):
+    """The two relation matrices of `crp`."""
+    t = z["temperature"]
+    return (
+        losses.anchor_logits(z["student"], z["student_anchors"], t),
+        losses.anchor_logits(z["teacher"], z["teacher_anchors"], t),
+    )
+
+
+def pair(function, *names, **options):
+    return lambda z: function(*(z[name] for name in names), **options)
+
+
+LOGITS, RELATIONS, ROWS = (
+    ("student_logits", "teacher_logits"),
+    ("student_relation", "teacher_relation"),
+    ("student", "teacher"),
+)
+CRP = ("student", "student_anchors", "teacher", "teacher_anchors", "temperature")
+SCL = ("anchors", "labels", "batch", "batch_labels", "bank", "bank_labels", "temperature")
+WCE = ("logits", "target", "class_weights")
+
+# name -> {reference: call}, where a call takes the file's content as tensors
+CALLS = {
+    "kd": {"loss": pair(losses.kd, *LOGITS, "temperature")},
+    "uncertainty_kl": {"loss": pair(losses.uncertainty_kl, *LOGITS)},
+    "uncertainty_kl_swapped": {"loss": pair(losses.uncertainty_kl, "first", "second")},
+    "udcd_released_relation": {"loss": lambda z: losses.uncertainty_kl(*reversed(relations(z)))},
+    "confidence": {"psi1": pair(losses.confidence, "logits")},
+    "weighted_cross_entropy": {
+        "loss_weights": pair(losses.weighted_cross_entropy, *WCE),
+        "loss_batch": pair(losses.weighted_cross_entropy, *WCE, normalise="batch"),
+    },
+    "rkd_distance": {"loss": pair(losses.rkd_distance, *ROWS)},
+    "rkd_angle": {"loss": pair(losses.rkd_angle, *ROWS)},
+    "supcon": {"loss": pair(losses.supcon, "features", "labels", "temperature")},
+    "npairs": {"loss": pair(losses.npairs, "embeddings", "labels", "temperature")},
+    "nce": {"loss": pair(losses.nce, "scores", "n_positives", "n_data")},
+    "class_anchors": {
+        "rectified": pair(losses.class_anchors, "memory", "labels", "n_classes"),
+        "plain": pair(losses.class_anchors, "memory", "labels", "n_classes", rectify=False),
+    },
+    "crp": {"loss": pair(losses.crp, *CRP)},
+    "relation_matrix": {"relation": pair(losses.relation_matrix, "z", "anchors")},
+    "cra": {
+        "loss": pair(losses.cra, *RELATIONS, "delta"),
+        "per_anchor": pair(losses.cra, *RELATIONS, "delta", reduction="none"),
+    },
+    "memory_scl": {
+        "loss": pair(losses.memory_scl, *SCL),
+        "per_anchor": pair(losses.memory_scl, *SCL, reduction="none"),
+    },
+    "view_similarity": {"similarity": pair(losses.view_similarity, "features")},
+    "channel_gram": {"loss": pair(losses.channel_gram, "student_map", "teacher_map")},
+}
+# reference gradient -> (the loss it belongs to, the argument); "student" stands for any student's argument
+GRADIENTS = {
+    "grad_student": ("loss", ("student_logits", "student_map", "student")),
+    "grad_second": ("loss", ("second",)),
+    "grad_weights": ("loss_weights", ("logits",)),
+    "grad_batch": ("loss_batch", ("logits",)),
+    "grad_features": ("loss", ("features",)),
+    "grad_embeddings": ("loss", ("embeddings",)),
+    "grad_scores": ("loss", ("scores",)),
+}
+
+
+FILES = [
+    pytest.param(name, file, id=file.stem)
+    for name in CALLS
+    for file in sorted(GOLDENS.glob(f"{name}_1_*.npz"))
+]
+
+
+def read(file, dtype):
+    content = {}
+    with np.load(file) as archive:
+        for key in archive.files:
+            value = torch.from_numpy(archive[key])
+            if value.ndim == 0 and key not in ("loss", "loss_weights", "loss_batch"):
+                content[key] = value.item()
+            else:
+                content[key] = value.to(dtype) if value.is_floating_point() else value
+    return content
+
+
+def relative_error(found, wanted):
+    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_reference_values_and_gradients(name, file, dtype, tolerance):
+    wanted, given = read(file, torch.float64), read(file, dtype)
+    for key, call in CALLS[name].items():
+        found = call(given)
+        assert found.dtype == dtype
+        assert relative_error(found, wanted[key]) <= tolerance, key
+    for key, (loss, names) in GRADIENTS.items():
+        if key in wanted:
+            argument = next(n for n in names if n in given)
+            leaf = given[argument].clone().requires_grad_()
+            CALLS[name][loss]({**given, argument: leaf}).backward()
+            assert relative_error(leaf.grad, wanted[key]) <= tolerance, key
+
+
+@pytest.mark.parametrize("file", sorted(GOLDENS.glob("keep_reliable_*.npz")), ids=lambda f: f.stem)
+def test_reference_choice_of_rows(file):
+    z = read(file, torch.float64)
+    kept = losses.keep_reliable(z["scores"], z["target"], z["keep_ratio"])
+    assert kept.tolist() == z["kept"].tolist()
+
+
+def test_every_loss_has_reference_values():
+    told = {p.values[0] for p in FILES} | {"keep_reliable"}
+    helpers = {"anchor_logits", "reliable_mask"}  # parts of crp and keep_reliable
+    assert set(losses.__all__) - helpers <= told
+    assert set(CALLS) <= told

@@ -1,0 +1,30 @@
+"""Every loss of the tables, as pure functions of tensors."""
+
+from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
+from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
+from udcd_bench.losses.logits import confidence, kd, uncertainty_kl, weighted_cross_entropy
+from udcd_bench.losses.maps import channel_gram
+from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
+from udcd_bench.losses.views import keep_reliable, reliable_mask, view_similarity
+
+__all__ = [
+    "anchor_logits",
+    "channel_gram",
+    "class_anchors",
+    "confidence",
+    "cra",
+    "crp",
+    "kd",
+    "keep_reliable",
+    "memory_scl",
+    "nce",
+    "npairs",
+    "relation_matrix",
+    "reliable_mask",
+    "rkd_angle",
+    "rkd_distance",
+    "supcon",
+    "uncertainty_kl",
+    "view_similarity",
+    "weighted_cross_entropy",
+]

@@ -1,0 +1,74 @@
+"""What every loss shares: precision, unit rows, reductions, a zero that stays in the graph."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+
+TINY = 1e-12
+"""A length at or below this counts as zero."""
+
+
+def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Run a loss outside autocast, its floating tensors promoted to one dtype of at least float32."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        floats = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
+        dtype = torch.float32
+        for x in floats:
+            dtype = torch.promote_types(dtype, x.dtype)
+
+        def promoted(x: object) -> object:
+            return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        with without_autocast(floats[0]) if floats else nullcontext():
+            return function(
+                *(promoted(x) for x in args),  # type: ignore[arg-type]
+                **{name: promoted(x) for name, x in kwargs.items()},  # type: ignore[arg-type]
+            )
+
+    return wrapper
+
+
+def without_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
+    """A context in which autocast is off for the device of `x`."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def double(x: Tensor) -> Tensor:
+    """`x` in float64, or as it is on a device without one."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of length one along the last axis; a zero row stays zero and gets no gradient."""
+    squared = x.square().sum(-1, keepdim=True)
+    usable = squared > TINY**2
+    return x * torch.where(usable, torch.where(usable, squared, 1.0).rsqrt(), 0.0)
+
+
+def nothing(*tensors: Tensor) -> Tensor:
+    """Zero, connected to the graph of `tensors`, whose gradients it makes zero."""
+    return torch.stack([(x * 0).sum() for x in tensors]).sum()
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless `reduction` is "mean" or "none"."""
+    if reduction not in ("mean", "none"):
+        raise ValueError(f'reduction must be "mean" or "none", not {reduction!r}.')
+
+
+def reduce(rows: Tensor, reduction: str) -> Tensor:
+    """The rows themselves, or their mean, which is zero when there are none."""
+    if reduction == "none":
+        return rows
+    return rows.mean() if rows.numel() else rows.sum()

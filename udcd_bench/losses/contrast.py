@@ -1,0 +1,114 @@
+"""Contrastive losses: within a batch, against scores of a memory, against the rows of a memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from udcd_bench.losses._numeric import (
+    check_reduction,
+    full_precision,
+    nothing,
+    reduce,
+    unit_rows,
+    without_autocast,
+)
+
+NEVER = -1e30
+"""A logit that no softmax notices; finite, so that a row of nothing else stays finite too."""
+
+
+@full_precision
+def supcon(features: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+    """Supervised contrastive loss L_out over the B·V views of a batch.
+
+    `features` (B, V, D) of unit length, `labels` (B,); another number of axes is a ValueError. Mean over the
+    views of −1/|P| Σ_p log softmax over all other views; a view with no positive counts 0.
+    Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
+    """
+    if features.dim() != 3:
+        raise ValueError(f"features must be (B, V, D), not {tuple(features.shape)}.")
+    rows = features.flatten(0, 1)
+    classes = labels.repeat_interleave(features.shape[1])
+    if rows.shape[0] < 2:
+        return nothing(features)
+    itself = torch.eye(rows.shape[0], dtype=torch.bool, device=rows.device)
+    logits = rows @ rows.T / temperature
+    normaliser = logits.masked_fill(itself, NEVER).logsumexp(1)
+    positive = (classes[:, None] == classes) & ~itself
+    count = positive.sum(1)
+    mean_positive = (logits * positive).sum(1) / count.clamp_min(1)
+    return ((normaliser - mean_positive) * (count > 0)).mean()
+
+
+@full_precision
+def npairs(embeddings: Tensor, labels: Tensor, temperature: float = 0.05) -> Tensor:
+    """Cross-entropy of z zᵀ/τ, self-pairs kept, against the row-normalised same-label matrix.
+
+    `embeddings` (B, D), whose rows are brought to unit length here, and `labels` (B,). A zero row has zero
+    logits. SCL-IKD's pairwise loss: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss, NeurIPS
+    2016, as its code has it.
+    """
+    z = unit_rows(embeddings)
+    same = labels[:, None] == labels
+    log_p = (z @ z.T / temperature).log_softmax(1)
+    return reduce(-(log_p * same).sum(1) / same.sum(1), "mean")
+
+
+def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
+    """Noise-contrastive estimation over the scores of a contrast memory.
+
+    `scores` (B, P + K) ≥ 0, exponentiated and divided by Z, the `n_positives` = P positives first, P ≥ 1
+    (ValueError otherwise); the noise is uniform over `n_data` images. With m = K, Pn = 1/n_data, ε = 1e-7:
+    −[Σ log(x⁺/(x⁺ + m·Pn + ε)) + P·Σ log(m·Pn/(x⁻ + m·Pn + ε))] / (B·P). Without negatives the second sum is
+    empty. ε is kept in float32 too; a positive below the dtype's smallest normal number counts as that.
+    Tian et al., Contrastive Representation Distillation, ICLR 2020, eq. 18, and CRCKD (MICCAI 2021).
+    """
+    rows, columns = scores.shape
+    if not 1 <= n_positives <= columns:
+        raise ValueError(f"n_positives must lie in [1, {columns}], not {n_positives}.")
+    noise, epsilon = (columns - n_positives) / n_data, 1e-7
+    floor = max(torch.finfo(scores.dtype).tiny, 1e-100)
+    with without_autocast(scores):
+        x = scores if scores.dtype == torch.float64 else scores.float()
+        # x / (x + m·Pn + ε) = 1 / (1 + (m·Pn + ε) / x); the few positives in float64
+        positives = x[:, :n_positives].double().clamp_min(floor)
+        loss = ((noise + epsilon) / positives).log1p().sum().to(x.dtype) / n_positives
+        if columns > n_positives:  # m·Pn / (x + m·Pn + ε) = 1 / (1 + (x + ε) / m·Pn)
+            loss = loss + ((x[:, n_positives:] + epsilon) / noise).log1p().sum()
+        return loss / max(rows, 1)
+
+
+@full_precision
+def memory_scl(
+    anchors: Tensor,
+    labels: Tensor,
+    batch: Tensor,
+    batch_labels: Tensor,
+    bank: Tensor,
+    bank_labels: Tensor,
+    temperature: float = 0.07,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Supervised contrast of the student's rows with a memory's negatives.
+
+    `anchors` (B, D) and `batch` (M, D), M ≥ B, whose first B rows are the anchors; `bank` (N, D); each with
+    its labels. −1/|P(i)| Σ_p [z_i·z_p/τ − log Σ_k exp(z_i·m_k/τ)], with the positives P(i) from the batch (i
+    itself left out) and the negatives from the rows of the bank with another label. An anchor with no
+    positive, or with no negative, counts 0. Gradient flows to `anchors` and `batch`, none to `bank`.
+    Returns a scalar or, with reduction="none", (B,); any other `reduction` is a ValueError.
+    UDCD (MICCAI 2024), eq. 2.
+    """
+    check_reduction(reduction)
+    if bank.shape[0] == 0:
+        return reduce((anchors * 0).sum(1) + nothing(batch), reduction)
+    size = anchors.shape[0]
+    positive = labels[:, None] == batch_labels
+    positive = positive & ~torch.eye(size, batch.shape[0], dtype=torch.bool, device=batch.device)
+    count = positive.sum(1)
+    attraction = (anchors @ batch.T * positive).sum(1) / (temperature * count.clamp_min(1))
+    same = labels[:, None] == bank_labels
+    repulsion = (anchors @ bank.detach().T / temperature).masked_fill(same, NEVER).logsumexp(1)
+    usable = (count > 0) & ~same.all(1)
+    return reduce(torch.where(usable, repulsion - attraction, 0.0), reduction)

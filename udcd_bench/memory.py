@@ -1,0 +1,86 @@
+"""The contrast memory: one embedding of every training image, for the student and for the teacher."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from udcd_bench.losses._numeric import TINY, without_autocast
+
+DIRECT_ABOVE = 64
+"""Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
+
+
+class ContrastMemory(nn.Module):
+    """Two banks of unit rows, against which the other model's embeddings are scored.
+
+    Buffers `student` and `teacher` (n_data, dim), drawn uniformly in ±1/sqrt(dim/3), and the normalisers
+    `z_student` and `z_teacher`, negative until the first `forward` fixes them. All are part of the state.
+    Tian et al., Contrastive Representation Distillation, ICLR 2020, eqs. 17-19 and its released code.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    z_student: Tensor
+    z_teacher: Tensor
+
+    def __init__(self, n_data: int, dim: int, temperature: float = 0.07, momentum: float = 0.5) -> None:
+        super().__init__()
+        if n_data < 1 or dim < 1:
+            raise ValueError(f"n_data and dim must be positive, not {n_data} and {dim}.")
+        if temperature <= 0 or not 0 <= momentum <= 1:
+            raise ValueError(
+                f"temperature must be positive and momentum in [0, 1], not {temperature} and {momentum}."
+            )
+        self.n_data, self.dim = n_data, dim
+        self.temperature, self.momentum = temperature, momentum
+        bound = 1 / math.sqrt(dim / 3)
+        for name in ("student", "teacher"):
+            self.register_buffer(name, torch.empty(n_data, dim).uniform_(-bound, bound))
+            self.register_buffer(f"z_{name}", torch.tensor(-1.0))
+
+    def forward(self, student: Tensor, teacher: Tensor, contrast_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the sampled rows, (B, P + K) for the student and for the teacher.
+
+        `student` and `teacher` (B, dim) of unit length, both with gradient; `contrast_index` (B, P + K), the
+        image itself first. The student is scored against the teacher's bank and the other way round:
+        exp(z · row / τ) / Z, with Z = mean(exp)·n_data of the first batch ever seen. At least float32.
+        """
+        with without_autocast(student):
+            return (
+                self._scores(student, self.teacher, contrast_index, self.z_student),
+                self._scores(teacher, self.student, contrast_index, self.z_teacher),
+            )
+
+    def _scores(self, z: Tensor, bank: Tensor, index: Tensor, normaliser: Tensor) -> Tensor:
+        dtype = torch.promote_types(torch.promote_types(z.dtype, bank.dtype), torch.float32)
+        z, rows = z.to(dtype), bank.to(dtype)
+        if self.n_data <= DIRECT_ABOVE * index.shape[1]:
+            inner = (z @ rows.T).gather(1, index)
+        else:
+            inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
+        scores = (inner / self.temperature).exp()
+        fresh = (scores.detach().mean() * self.n_data).to(normaliser.dtype)
+        fixed = torch.where(normaliser < 0, fresh, normaliser)
+        normaliser.copy_(fixed)
+        return scores / fixed.to(dtype)
+
+    @torch.no_grad()
+    def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
+        """Turn rows `index` (B,) of each bank into the unit rows of m·row + (1 − m)·new.
+
+        `student` and `teacher` (B, dim) may have any dtype; the banks keep theirs. Call it when the step's
+        backward pass is over: the pass needs the rows as they were, and raises otherwise. Of several
+        entries for one row the last wins, on every device. A row that comes out zero stays zero.
+        """
+        # every duplicate writes what the last one writes, so the order of writing does not matter
+        position = torch.arange(index.shape[0], device=index.device)
+        last = torch.where(index[:, None] == index, position, -1).amax(1)
+        for bank, new in ((self.student, student), (self.teacher, teacher)):
+            dtype = torch.promote_types(bank.dtype, torch.float32)
+            old = bank[index].to(dtype)
+            rows = self.momentum * old + (1 - self.momentum) * new.to(dtype)[last]
+            rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
+            bank.index_copy_(0, index, rows.to(bank.dtype))
