@@ -1,0 +1,95 @@
+"""APTOS 2019 (3 662 labelled fundus photographs, grades 0 to 4) from every layout that keeps its pixels.
+
+=================  ======================================  ============================================
+layout             images                                  labels (``id_code``, ``diagnosis``)
+=================  ======================================  ============================================
+competition        ``train_images/*.png``                  ``train.csv``
+resized 2015–2019  ``resized train 19/*.jpg``              ``labels/trainLabels19.csv``
+three-way split    ``train_images``, ``val_images``,       ``train_1.csv``, ``valid.csv``, ``test.csv``:
+                   ``test_images``, each nested            all labelled, their union is taken
+=================  ======================================  ============================================
+
+Sets sorted into class folders (No_DR, Mild, …) hold altered pixels and are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from udcd_bench.data.files import Files, Where, scan
+from udcd_bench.data.listing import Listing, Published, Report, match, read_table
+from udcd_bench.errors import UserError
+
+NAME = "aptos"
+TITLE = "APTOS 2019"
+CLASSES = ("0", "1", "2", "3", "4")
+PUBLISHED = Published({"0": 1805, "1": 370, "2": 999, "3": 193, "4": 295})
+WHERE_TO_GET = "Kaggle competition aptos2019-blindness-detection"
+
+CLASS_FOLDERS = frozenset({"no_dr", "mild", "moderate", "severe", "proliferate_dr"})
+# The folder that gives an altered set away, what the set is called, and what was done to its pixels.
+ALTERED = (
+    ("gaussian", "diabetic-retinopathy-224x224-gaussian-filtered", "Gaussian-filtered and shrunk to 224×224"),
+    ("colored", "diabetic-retinopathy-224x224-2019-data", "shrunk to 224×224 out of proportion"),
+)
+# Test images have no labels, and the 2015 half of the resized set is another data set.
+NOT_OURS = r"test|train ?15|train_15"
+
+
+def read(root: Path) -> Listing:
+    """List APTOS 2019 below `root`, a folder or one zip, in any of the layouts above."""
+    files = scan(root)
+    _refuse_altered(files)
+    report = Report()
+    rows = [row for table in _tables(files) for row in _grades(table)]
+    items = match(rows, files, report, ignore=NOT_OURS)
+    return Listing(NAME, TITLE, CLASSES, items, report, PUBLISHED, ordered=True, source=str(root))
+
+
+def _tables(files: Files) -> list[Where]:
+    if files.table("train_1.csv"):
+        names = ["train_1.csv", "valid.csv", "test.csv"]
+    elif files.table("train.csv"):
+        names = ["train.csv"]
+    else:
+        names = ["trainLabels19.csv"]
+    tables = [table for name in names if (table := files.table(name))]
+    if not tables:
+        raise UserError(
+            f"{files.root} holds neither train.csv nor train_1.csv nor trainLabels19.csv, so its images have "
+            f"no grades; get APTOS 2019 from {WHERE_TO_GET}."
+        )
+    # The competition's own test.csv has ids only; it must not stand in for the labelled one.
+    return [t for t in tables if t.base.name.lower() != "test.csv" or "diagnosis" in read_table(t).columns]
+
+
+def _grades(table: Where) -> Iterator[tuple[str, int | None, str, str]]:
+    cells = read_table(table, "id_code", "diagnosis")
+    for id_, grade in zip(cells["id_code"], cells["diagnosis"], strict=True):
+        plain = grade.removesuffix(".0")
+        yield id_, CLASSES.index(plain) if plain in CLASSES else None, grade, ""
+
+
+def _refuse_altered(files: Files) -> None:
+    """Drop images in class folders; refuse the set when it has no others."""
+    folders: set[str] = set()
+    marks = files.root.name.lower()
+    for stem, found in list(files.images.items()):
+        kept = [where for where in found if not CLASS_FOLDERS & set(where.folders)]
+        for where in found:
+            folders.update(CLASS_FOLDERS & set(where.folders))
+            marks += " ".join(where.folders) if where not in kept else ""
+        files.images[stem] = kept
+        if not kept:
+            del files.images[stem]
+    if len(folders) >= 2 and not files.images:
+        name, what = next(
+            ((f"Kaggle {name}", what) for mark, name, what in ALTERED if mark in marks),
+            ("a re-sorted copy of APTOS 2019", "filtered or shrunk before it was shared"),
+        )
+        raise UserError(
+            f"{files.root} is {name} (class folders No_DR, Mild, Moderate, Severe, Proliferate_DR): its "
+            f"pixels were {what}, so no figure from it would be one for APTOS 2019; get the originals from "
+            f"{WHERE_TO_GET}, or use it as it is with --dataset folder:PATH."
+        )

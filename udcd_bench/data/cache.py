@@ -1,0 +1,277 @@
+"""The decoded cache: ``<data>/<slug>/<size>/images.npy`` and ``manifest.json``.
+
+Either both are there and whole, or nothing that carries their name is: they are made in a sibling folder and
+renamed into place, the manifest written last. The array is memory-mapped, so that any number of processes
+share it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from udcd_bench.data.dataset import Dataset, Images, Ints
+from udcd_bench.errors import UserError
+
+SCHEMA = 1
+HEADER = 128  # bytes before the first row in images.npy
+ARRAY, MANIFEST = "images.npy", "manifest.json"
+_INCOMING = ".incoming-"
+
+
+@dataclass
+class Rows:
+    """Everything about a prepared set but its pixels; what the manifest stores."""
+
+    name: str
+    title: str
+    classes: Sequence[str]
+    ids: Sequence[str]
+    labels: Sequence[int]
+    groups: Sequence[int]
+    source_sha256: str
+    own_split: Sequence[str] | None = None
+    ordered: bool = False
+    synthetic: bool = False
+    incomplete: str = ""
+    source: str = ""
+    report: Sequence[str] = field(default_factory=list)
+
+    def sha256(self) -> str:
+        """Of what a row means: id, label, group, split, class names."""
+        parts = (list(self.classes), list(self.ids), list(self.labels), list(self.groups))
+        split = None if self.own_split is None else list(self.own_split)
+        return hashlib.sha256(json.dumps([*parts, split]).encode()).hexdigest()
+
+
+def header(n: int, size: int) -> bytes:
+    """The .npy header of an (n, size, size, 3) uint8 array, always `HEADER` bytes, so n may change late."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({n}, {size}, {size}, 3), }}"
+    room = HEADER - 10  # magic, version and length take 10 bytes
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1).encode() + b"\n"
+
+
+@contextmanager
+def incoming(target: Path, n: int, size: int) -> Iterator[Path]:
+    """A temporary sibling of `target` holding an allocated `images.npy`; gone again afterwards.
+
+    Call `publish` inside to keep it. Only one process at a time gets here for one target.
+    """
+    need = HEADER + n * size * size * 3
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            _sweep(target)
+            free = shutil.disk_usage(target.parent).free
+            if free < need + 2**20:
+                raise _full(target, need)
+            work = target.parent / f"{_INCOMING}{target.name}-{socket.gethostname()}-{os.getpid()}"
+            work.mkdir()
+            try:
+                with (work / ARRAY).open("wb") as file:
+                    file.write(header(n, size))
+                    _allocate(file.fileno(), need)
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(target, need) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise UserError(
+                f"{target} cannot be written ({error.strerror}); choose another --data."
+            ) from error
+        raise
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Claim the space, so that a full disk shows now and not halfway through."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
+            raise
+        os.ftruncate(fd, size)
+
+
+def _full(target: Path, need: int) -> UserError:
+    return UserError(
+        f"The disk that holds {target.parent} is full: {need} bytes ({need / 2**30:.2f} GiB) are needed for "
+        f"{target}; free some space or choose another folder with --data."
+    )
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One writer a target; a lock that a killed process lets go of."""
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        with suppress(OSError):  # some network file systems have no locks: the final rename still decides
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left behind."""
+    start = f"{_INCOMING}{target.name}-"
+    for left in target.parent.glob(f"{start}*"):
+        host, _, pid = left.name[len(start) :].removeprefix("old-").rpartition("-")
+        if host == socket.gethostname():
+            dead = not (pid.isdigit() and int(pid) != os.getpid() and _alive(int(pid)))
+        else:
+            dead = time.time() - left.stat().st_mtime > 86_400
+        if dead:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def publish(work: Path, target: Path, rows: Rows, size: int) -> Path:
+    """Give a finished `work` folder its manifest and its name; the manifest comes last."""
+    _sync(work / ARRAY)
+    manifest: dict[str, Any] = {"schema": SCHEMA, **asdict(rows), "size": size, "n": len(rows.ids)}
+    manifest["bytes"] = (work / ARRAY).stat().st_size
+    manifest["sha256"] = {
+        "images": _sha256(work / ARRAY),
+        "rows": rows.sha256(),
+        "source": rows.source_sha256,
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=True)
+    (work / MANIFEST).write_text(text + "\n", encoding="ascii")
+    _sync(work / MANIFEST)
+    _sync(work)
+    for attempt in range(3):
+        try:
+            work.rename(target)
+            break
+        except OSError:
+            # Something has that name: an older set to replace, or one from a process that came first.
+            if attempt == 2:
+                raise
+            old = target.parent / f"{_INCOMING}{target.name}-old-{socket.gethostname()}-{os.getpid()}"
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+    _sync(target.parent)
+    return target
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest(target: Path) -> dict[str, Any] | None:
+    """The manifest of a prepared set, None where there is none, UserError where it cannot be used."""
+    path = target / MANIFEST
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+    except (FileNotFoundError, NotADirectoryError):
+        if target.is_dir():
+            raise _damaged(target, f"{MANIFEST} is missing") from None
+        return None
+    except (OSError, ValueError) as error:
+        raise _damaged(target, f"{MANIFEST} cannot be read ({error})") from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(
+            f"{target} was prepared by a newer udcd-bench (schema {schema}); update, or use another --data."
+        )
+    wanted = {"schema", "n", "size", "bytes", "sha256", *Rows.__dataclass_fields__}
+    if schema != SCHEMA or not wanted <= found.keys():
+        raise _damaged(target, f"{MANIFEST} is not one of this programme's")
+    return dict(found)
+
+
+def load(target: Path) -> Dataset:
+    """The prepared set in `target`; everything but the array's checksum is checked."""
+    info = manifest(target)
+    if info is None:
+        raise FileNotFoundError(target)
+    rows = _rows(target, info)
+    n, size = info["n"], info["size"]
+    path = target / ARRAY
+    try:
+        held = path.stat().st_size
+    except OSError as error:
+        raise _damaged(target, f"{ARRAY} is missing") from error
+    if held != HEADER + n * size * size * 3 or held != info["bytes"]:
+        raise _damaged(target, f"{ARRAY} has {held} bytes instead of {info['bytes']}")
+    try:
+        images: Images = np.load(path, mmap_mode="r")
+    except (ValueError, OSError) as error:
+        raise _damaged(target, f"{ARRAY} cannot be read ({error})") from error
+    if images.shape != (n, size, size, 3) or images.dtype != np.uint8:
+        raise _damaged(target, f"{ARRAY} holds {images.shape} {images.dtype}, not {(n, size, size, 3)} uint8")
+    labels: Ints = np.asarray(rows.labels, np.int64)
+    try:
+        return Dataset(
+            name=rows.name,
+            title=rows.title,
+            images=images,
+            labels=labels,
+            ids=tuple(rows.ids),
+            groups=np.asarray(rows.groups, np.int64),
+            classes=tuple(rows.classes),
+            fingerprint=hashlib.sha256(f"{info['sha256']['images']} {rows.sha256()}".encode()).hexdigest()[
+                :16
+            ],
+            ordered=rows.ordered,
+            synthetic=rows.synthetic,
+            incomplete=rows.incomplete,
+            own_split=None if rows.own_split is None else np.asarray(rows.own_split, np.str_),
+        )
+    except ValueError as error:
+        raise _damaged(target, str(error)) from error
+
+
+def _rows(target: Path, info: dict[str, Any]) -> Rows:
+    rows = Rows(**{key: info[key] for key in Rows.__dataclass_fields__})
+    if len(rows.ids) != info["n"] or rows.sha256() != info["sha256"].get("rows"):
+        raise _damaged(target, f"the ids, labels or groups in {MANIFEST} were changed")
+    return rows
+
+
+def _damaged(target: Path, what: str) -> UserError:
+    return UserError(
+        f"The prepared data in {target} is damaged: {what}; delete that folder and run "
+        "`udcd-bench data prepare` again."
+    )
+
+
+def verify(target: Path) -> None:
+    """Check a prepared set down to the last byte; UserError names what is wrong."""
+    info = manifest(target)
+    if info is None:
+        raise FileNotFoundError(target)
+    load(target)
+    if _sha256(target / ARRAY) != info["sha256"].get("images"):
+        raise _damaged(target, f"the pixels in {ARRAY} are not those that were prepared (checksum differs)")

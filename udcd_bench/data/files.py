@@ -1,0 +1,166 @@
+"""Files by id, wherever they lie: in folders, in zips, in zips within a zip. Nothing is ever extracted."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from udcd_bench.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+TABLE_SUFFIXES = frozenset({".csv", ".tab", ".tsv", ""})
+MAX_FILE = 512 * 2**20  # one image or table; a zip member claiming more is a bomb, not a photograph
+
+
+@dataclass(frozen=True)
+class Where:
+    """One file, on disk or inside a zip (or a zip within a zip); it is only ever read, never extracted.
+
+    `inside` names the members from the outermost archive inwards, and is empty for a file on disk.
+    `shown` is the path below the folder that was scanned, for messages and for telling folders apart.
+    """
+
+    path: str
+    inside: tuple[str, ...]
+    shown: str
+    size: int
+    stamp: int  # modification time in ns, or the member's CRC-32
+    offset: int = 0  # place in its archive, so that reading goes forwards
+
+    @property
+    def base(self) -> PurePosixPath:
+        """Name without any folder, whatever separators or ``..`` an archive put into it."""
+        return PurePosixPath(re.split(r"[/\\]", self.shown)[-1])
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders and archives above the file, lower case."""
+        return tuple(part.lower() for part in re.split(r"[/\\]", self.shown)[:-1])
+
+
+class Archives:
+    """Open zips, kept open while many members are read from them. One process's own."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, ...], tuple[zipfile.ZipFile, IO[bytes] | None]] = {}
+
+    def read(self, where: Where) -> bytes:
+        """All bytes of a file; OSError or BadZipFile when it cannot be had."""
+        if where.size > MAX_FILE:
+            raise OSError(f"larger than {MAX_FILE >> 20} MB")
+        if not where.inside:
+            return Path(where.path).read_bytes()
+        try:
+            with self.zip(where.path, where.inside[:-1]).open(where.inside[-1]) as member:
+                return member.read()
+        except (RuntimeError, NotImplementedError, KeyError, EOFError) as error:  # encrypted, odd method
+            raise OSError(str(error)) from error
+
+    def zip(self, path: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
+        """The archive at `path`, or the one within it that `inside` leads to."""
+        key = (path, *inside)
+        if key not in self._open:
+            handle = self.zip(path, inside[:-1]).open(inside[-1]) if inside else None
+            self._open[key] = (zipfile.ZipFile(handle or path), handle)
+        return self._open[key][0]
+
+    def close(self) -> None:
+        """Close them all, inner ones first."""
+        for archive, handle in reversed(self._open.values()):
+            archive.close()
+            if handle is not None:
+                handle.close()
+        self._open.clear()
+
+
+@dataclass
+class Files:
+    """What lies below a folder (or in a zip): images by stem, tables by lower-case name."""
+
+    root: Path
+    images: dict[str, list[Where]] = field(default_factory=dict)
+    tables: dict[str, list[Where]] = field(default_factory=dict)
+    broken: list[tuple[str, str]] = field(default_factory=list)  # archives that cannot be opened, and why
+
+    def table(self, *names: str) -> Where | None:
+        """The first of `names` that is there, the one nearest the root."""
+        for name in names:
+            if found := self.tables.get(name.lower()):
+                return min(found, key=lambda where: (len(where.folders), where.shown))
+        return None
+
+
+def printable(text: str) -> str:
+    """A file name that is no valid text, made safe to print and to store."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def scan(root: Path, *, images: bool = True) -> Files:
+    """List every image, table and zip below `root` (a folder or one zip), hidden files left out."""
+    if not root.exists():
+        raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
+    files = Files(root)
+    with closing(Archives()) as archives:
+        if root.is_file():
+            if not zipfile.is_zipfile(root):
+                raise UserError(f"{root} is neither a folder nor a zip archive.")
+            _scan_zip(files, archives, str(root), (), root.name)
+        for path, shown in _walk(root) if root.is_dir() else ():
+            if path.name.lower().endswith(".zip"):
+                _scan_zip(files, archives, str(path), (), shown)
+            elif images or path.suffix.lower() not in IMAGE_SUFFIXES:
+                stat = path.stat()
+                _file(files, Where(str(path), (), shown, stat.st_size, stat.st_mtime_ns))
+    return files
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, str]]:
+    seen: set[str] = set()  # links to folders are followed (data often lives elsewhere), each only once
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else sorted(b for b in below if not _hidden(b))
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not _hidden(name) and path.is_file():
+                yield path, printable(path.relative_to(root).as_posix())
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ...], shown: str) -> None:
+    try:
+        # By name: of two members with one name only the last can be read.
+        members = {info.filename: info for info in archives.zip(path, inside).infolist()}
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        files.broken.append((shown, str(error) or "cannot be opened"))
+        return
+    for info in members.values():
+        parts = re.split(r"[/\\]", info.filename)
+        if info.is_dir() or any(_hidden(part) for part in parts if part not in (".", "..")):
+            continue
+        name = f"{shown}/{printable(info.filename)}"
+        # One level of nesting: what a Dataverse download of the whole set looks like.
+        if parts[-1].lower().endswith(".zip") and not inside:
+            _scan_zip(files, archives, path, (info.filename,), name)
+        else:
+            inner = (*inside, info.filename)
+            _file(files, Where(path, inner, name, info.file_size, info.CRC, info.header_offset))
+
+
+def _file(files: Files, where: Where) -> None:
+    suffix = where.base.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        files.images.setdefault(where.base.stem, []).append(where)
+    elif suffix in TABLE_SUFFIXES:
+        files.tables.setdefault(where.base.name.lower(), []).append(where)

@@ -1,0 +1,85 @@
+"""HAM10000 (Tschandl et al., Sci. Data 2018) from every layout people have.
+
+=============  =================================================  =====================================
+layout         images                                             labels and lesions
+=============  =================================================  =====================================
+Dataverse      ``HAM10000_images_part_1/2``, zips or folders      ``HAM10000_metadata`` (.csv, .tab, bare)
+Kaggle kmader  the same folders, nested or doubled in lower case  ``HAM10000_metadata.csv``
+ISIC 2018      ``ISIC2018_Task3_Training_Input/``                 ``…_GroundTruth.csv`` (one-hot, its own
+                                                                  class order), ``…_LesionGroupings.csv``
+=============  =================================================  =====================================
+
+All give the same rows: images are found by id, wherever they lie, and the rows are sorted by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from udcd_bench.data.files import Files, Where, scan
+from udcd_bench.data.listing import Listing, Published, Report, match, read_table
+from udcd_bench.errors import UserError
+
+NAME = "ham10000"
+TITLE = "HAM10000"
+CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+PUBLISHED = Published(
+    {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+    groups=7470,
+    group_word="lesions",
+)
+WHERE_TO_GET = (
+    "doi 10.7910/DVN/DBW86T on Harvard Dataverse, Kaggle kmader/skin-cancer-mnist-ham10000, "
+    "or ISIC 2018 challenge Task 3 (training input, ground truth and lesion groupings)"
+)
+METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata", "HAM10000_metadata.tsv")
+GROUND_TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
+GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
+
+# The challenge's test and validation images and the other tasks' masks often lie beside the training images.
+NOT_OURS = r"test|validation|segmentation|task1|task2"
+
+Row = tuple[str, int | None, str, str]
+
+
+def read(root: Path) -> Listing:
+    """List HAM10000 below `root`, a folder or one zip, in any of the layouts above."""
+    files = scan(root)
+    report = Report()
+    if metadata := files.table(*METADATA):
+        rows = list(_metadata(metadata))
+    elif truth := files.table(GROUND_TRUTH):
+        rows = list(_one_hot(truth, files))
+    else:
+        raise UserError(
+            f"{root} holds neither HAM10000_metadata (.csv, .tab or without suffix; Dataverse and Kaggle) "
+            f"nor {GROUND_TRUTH} (ISIC 2018), so its images have no labels; get HAM10000 from {WHERE_TO_GET}."
+        )
+    items = match(rows, files, report, ignore=NOT_OURS, prefer=_ours)
+    return Listing(NAME, TITLE, CLASSES, items, report, PUBLISHED, source=str(root))
+
+
+def _ours(where: Where) -> bool:
+    return any("part" in f or "task3_training" in f for f in where.folders)
+
+
+def _metadata(table: Where) -> Iterator[Row]:
+    cells = read_table(table, "lesion_id", "image_id", "dx")
+    for lesion, image, dx in zip(cells["lesion_id"], cells["image_id"], cells["dx"], strict=True):
+        label = CLASSES.index(dx.lower()) if dx.lower() in CLASSES else None
+        yield image, label, dx, lesion
+
+
+def _one_hot(table: Where, files: Files) -> Iterator[Row]:
+    names = [name.upper() for name in CLASSES]
+    cells = read_table(table, "image", *names)  # columns are taken by name: their order is not ours
+    lesions: dict[str, str] = {}
+    if groupings := files.table(GROUPINGS):
+        pairs = read_table(groupings, "image", "lesion_id")
+        lesions = dict(zip(pairs["image"], pairs["lesion_id"], strict=True))
+    for image, *marks in cells[["image", *names]].itertuples(index=False):
+        hot = [i for i, mark in enumerate(marks) if mark in ("1", "1.0")]
+        clean = len(hot) == 1 and all(mark in ("0", "0.0", "1", "1.0") for mark in marks)
+        said = "+".join(names[i] for i in hot) or "no class"
+        yield image, hot[0] if clean else None, said, lesions.get(image, "")

@@ -1,0 +1,96 @@
+"""``medmnist:NAME``: the npz layout of MedMNIST (Yang et al., Sci. Data 2023), its own split honoured.
+
+Keys ``{train,val,test}_{images,labels}``; images (n, h, w) grey or (n, h, w, 3), labels (n, 1). The package
+``medmnist`` is not needed. Class names are not in the file, so classes are called by their numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from udcd_bench.data.arrays import Arrays
+from udcd_bench.errors import UserError
+
+PREFIX = "medmnist:"
+SPLITS = ("train", "val", "test")
+WHERE_TO_GET = "https://zenodo.org/records/10519652 (MedMNIST v2, doi 10.5281/zenodo.10519652)"
+ORDERED = frozenset({"retinamnist"})  # graded 0 to 4, like APTOS
+
+
+def check_name(name: str) -> str:
+    """The NAME of ``medmnist:NAME``, which becomes part of a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise UserError(
+            f"medmnist:{name} is no MedMNIST set; give its file name without .npz, as in medmnist:dermamnist."
+        )
+    return name
+
+
+def find(name: str, place: Path | None, data: Path) -> Path:
+    """The npz file of a set: `place` itself, or NAME.npz in it, or in the data folder."""
+    file = data / f"{name}.npz" if place is None else place / f"{name}.npz" if place.is_dir() else place
+    if not file.is_file():
+        raise UserError(
+            f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
+            f"with `udcd-bench data prepare medmnist:{name} --from DIR`; the demo profile needs no data."
+        )
+    return file
+
+
+def read(file: Path, name: str) -> Arrays:
+    """All images of an npz file in the order train, val, test."""
+    images, labels = {}, {}
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
+            if missing := [key for key in wanted if key not in held.files]:
+                raise UserError(
+                    f"{file} has no {', '.join(missing)}; it has: {', '.join(held.files)} (MedMNIST files "
+                    "hold {train,val,test}_{images,labels})."
+                )
+            for split in SPLITS:
+                images[split], labels[split] = held[f"{split}_images"], held[f"{split}_labels"]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is damaged or no npz file: {error}.") from error
+    except AttributeError as error:  # np.load gave one array
+        raise UserError(f"{file} is a single array, not an npz file.") from error
+    for split in SPLITS:
+        _check(file, split, images[split], labels[split])
+    joined = np.concatenate([labels[split].reshape(-1) for split in SPLITS]).astype(np.int64)
+    if not len(joined) or joined.min() < 0:
+        raise UserError(f"{file} holds no images, or labels below 0.")
+    splits = [split for split in SPLITS for _ in labels[split]]
+    numbers = [i for split in SPLITS for i in range(len(labels[split]))]
+    return Arrays(
+        name=f"{PREFIX}{name}",
+        title=name,
+        classes=tuple(str(c) for c in range(int(joined.max()) + 1)),
+        ids=[f"{split}-{i:06d}" for split, i in zip(splits, numbers, strict=True)],
+        labels=joined,
+        images=[image for split in SPLITS for image in images[split]],
+        own_split=splits,
+        ordered=name.split("_")[0] in ORDERED,
+        source=str(file),
+    )
+
+
+def _check(file: Path, split: str, images: Any, labels: Any) -> None:
+    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        raise UserError(
+            f"{file} holds {split}_images of shape {images.shape} and type {images.dtype}; only flat uint8 "
+            "images (n, h, w) or (n, h, w, 3) can be used, not volumes."
+        )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise UserError(
+            f"{file} is a multi-label set ({labels.shape[1]} labels an image), and every method here "
+            "chooses one class."
+        )
+    if labels.dtype.kind not in "iu" or labels.size != len(images):
+        raise UserError(
+            f"{file} holds {len(images)} {split}_images but {split}_labels of shape {labels.shape}."
+        )
