@@ -1,9 +1,9 @@
 """One image file to one row of the decoded cache: the only place where pixels are read.
 
 The whole image is resized to size×size, bilinear with antialiasing, its proportions given up: what the
-released code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in the
-released code; of several frames the first is taken; transparency is dropped; 16-bit grey is divided by 257;
-everything becomes 8-bit RGB.
+released code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in
+the released code; of several frames the first is taken; transparency is dropped; 16-bit grey is divided by
+257; everything becomes 8-bit RGB.
 """
 
 from __future__ import annotations

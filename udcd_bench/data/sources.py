@@ -86,6 +86,13 @@ def slug(name: str, n_images: int | None = None) -> str:
     return name
 
 
+def prepared(name: str, data: Path) -> list[Path]:
+    """The prepared sets of `name` below `data`, smallest first; damaged ones included."""
+    pattern = f"{name}-n*-v*" if is_synthetic(name) else slug(name)
+    found = [path for path in data.glob(f"{pattern}/*") if path.is_dir() and path.name.isdecimal()]
+    return sorted(found, key=lambda path: (int(path.name), len(path.parent.name), path.parent.name))
+
+
 def load(
     name: str,
     *,
@@ -134,6 +141,8 @@ def prepare(
     from udcd_bench.data import prepare as preparing
 
     preparing.check_size(size)
+    if place is not None and (name == "digits" or is_synthetic(name) or name.startswith(folder.PREFIX)):
+        raise UserError(f"{name} needs no --from: its name says where its images come from.")
     target = data / slug(name, n_images) / str(size)
     if name.startswith(medmnist.PREFIX):
         return _prepare_medmnist(name, target, size, place, data)

@@ -1,0 +1,208 @@
+"""``udcd-bench data``: what there is, preparing it, checking it, looking at it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from udcd_bench.data.prepare import Prepared
+
+data_option = click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    envvar="UDCD_BENCH_DATA",
+    show_envvar=True,
+    help="Folder that holds the prepared data.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="one a core",
+    help="Processes that decode or draw.",
+)
+
+
+@click.group("data")
+def data() -> None:
+    """Data sets: list, prepare, verify, show."""
+
+
+@data.command("list")
+@data_option
+def list_(data_dir: Path) -> None:
+    """Every source of images, what is prepared of it, and where to get it."""
+    from udcd_bench.data import sources
+
+    for name, source in sources.SOURCES.items():
+        _entry(name, f"{source.title}: {source.what}", source.where, _sizes(sources.prepared(name, data_dir)))
+    from udcd_bench.data.medmnist import WHERE_TO_GET
+
+    _entry("medmnist:NAME", f"any single-label 2-D MedMNIST file, NAME.npz in {data_dir}", WHERE_TO_GET, "")
+    _entry("folder:PATH", "your own images: one subfolder a class, or a CSV with path and label", "", "")
+    if others := _others(data_dir):
+        click.echo("also prepared:")
+        for line in others:
+            click.echo(f"  {line}")
+
+
+def _entry(name: str, what: str, where: str, sizes: str) -> None:
+    click.echo(f"{click.style(name, bold=True):<18}  {what}")
+    if sizes:
+        click.echo(f"  prepared: {sizes}")
+    if where:
+        click.echo(f"  get it:   {where}")
+
+
+def _sizes(targets: list[Path]) -> str:
+    return ", ".join(_described(target) for target in targets)
+
+
+def _described(target: Path) -> str:
+    from udcd_bench.data import cache
+
+    try:
+        info = cache.manifest(target)
+    except UserError:
+        return f"{target.name} pixels (DAMAGED, see `udcd-bench data verify`)"
+    if info is None:
+        return f"{target.name} pixels (gone)"
+    return f"{target.name} pixels ({info['n']} images{', incomplete' if info['incomplete'] else ''})"
+
+
+def _others(data_dir: Path) -> list[str]:
+    """Prepared folders and MedMNIST sets, by the name they were prepared under."""
+    from udcd_bench.data import cache
+
+    found = []
+    for pattern in ("folder-*/*", "medmnist-*/*"):
+        for target in sorted(data_dir.glob(pattern)):
+            if target.name.isdecimal():
+                try:
+                    info = cache.manifest(target) or {}
+                except UserError:
+                    info = {}
+                found.append(f"{info.get('name', target.parent.name)}: {_described(target)}")
+    return found
+
+
+@data.command()
+@click.argument("name")
+@click.option(
+    "--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
+)
+@click.option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
+@click.option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@click.option(
+    "--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded."
+)
+@data_option
+@jobs_option
+def prepare(
+    name: str,
+    place: Path | None,
+    size: int,
+    n_images: int | None,
+    allow_incomplete: bool,
+    data_dir: Path,
+    jobs: int,
+) -> None:
+    """Decode, check and resize NAME once, into a memory-mapped array."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from udcd_bench.data import sources
+
+    if n_images is not None and not sources.is_synthetic(name):
+        raise UserError(f"--n-images is for the synthetic sets, and {name} is none.")
+    start = time.monotonic()
+    columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        done = sources.prepare(
+            name,
+            size=size,
+            data=data_dir,
+            place=place,
+            n_images=n_images,
+            jobs=jobs,
+            allow_incomplete=allow_incomplete,
+            progress=lambda more, total: bar.update(task, advance=more, total=total),
+        )
+    _say(name, done, time.monotonic() - start)
+
+
+def _say(name: str, done: Prepared, seconds: float) -> None:
+    from udcd_bench.data import cache
+
+    info = cache.manifest(done.path)
+    assert info is not None
+    what = (
+        f"{info['n']} images of {len(info['classes'])} classes at {info['size']}×{info['size']}, {done.path}"
+    )
+    if done.fresh:
+        click.echo(f"{name}: prepared {what} ({seconds:.1f} s)")
+    else:
+        click.echo(f"{name}: already prepared, {what}")
+    for line in done.report:
+        click.echo(f"  {line}")
+    if done.incomplete:
+        click.secho(done.incomplete, fg="red")
+
+
+@data.command()
+@click.argument("name")
+@data_option
+def verify(name: str, data_dir: Path) -> None:
+    """Check every prepared size of NAME down to the last byte."""
+    from udcd_bench.data import cache, sources
+
+    targets = sources.prepared(name, data_dir)
+    if not targets:
+        raise UserError(f"Nothing of {name} is prepared in {data_dir}; see `udcd-bench data list`.")
+    wrong = []
+    for target in targets:
+        try:
+            cache.verify(target)
+        except UserError as error:
+            wrong.append(str(error))
+        else:
+            click.echo(f"{name}: {target} is whole")
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
+@data.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file.  [default: NAME.png]")
+@click.option("--size", type=int, help="Side in pixels.  [default: the largest prepared, else 128]")
+@click.option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@data_option
+@jobs_option
+def show(
+    name: str, out: Path | None, size: int | None, n_images: int | None, data_dir: Path, jobs: int
+) -> None:
+    """Draw a contact sheet of NAME: samples by class, counts, augmented views."""
+    from udcd_bench.data import cache, sheet, sources
+
+    held = sources.prepared(name, data_dir) if size is None and n_images is None else []
+    if held and not name.startswith(("folder:", "medmnist:")):
+        dataset = cache.load(held[-1])
+    else:
+        side = size or (int(held[-1].name) if held else 128)
+        dataset = sources.load(name, size=side, data=data_dir, n_images=n_images, jobs=jobs)
+    file = out or Path("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png")
+    try:
+        click.echo(f"{sheet.draw(dataset, file)}")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
