@@ -38,7 +38,7 @@ CALLS = {
     "kd": {"loss": pair(losses.kd, *LOGITS, "temperature")},
     "uncertainty_kl": {"loss": pair(losses.uncertainty_kl, *LOGITS)},
     "uncertainty_kl_swapped": {"loss": pair(losses.uncertainty_kl, "first", "second")},
-    "udcd_released_relation": {"loss": lambda z: losses.uncertainty_kl(*reversed(relations(z)))},
+    "udcd_released_relation": {"loss": lambda z: losses.uncertainty_kl(*relations(z))},
     "confidence": {"psi1": pair(losses.confidence, "logits")},
     "weighted_cross_entropy": {
         "loss_weights": pair(losses.weighted_cross_entropy, *WCE),

@@ -107,7 +107,7 @@ def memory_scl(
     positive = labels[:, None] == batch_labels
     positive = positive & ~torch.eye(size, batch.shape[0], dtype=torch.bool, device=batch.device)
     count = positive.sum(1)
-    attraction = (anchors @ batch.T * positive).sum(1) / (temperature * count.clamp_min(1))
+    attraction = (anchors @ batch.T * positive).sum(1) / temperature / count.clamp_min(1)
     same = labels[:, None] == bank_labels
     repulsion = (anchors @ bank.detach().T / temperature).masked_fill(same, NEVER).logsumexp(1)
     usable = (count > 0) & ~same.all(1)
