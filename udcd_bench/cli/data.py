@@ -57,7 +57,7 @@ def list_(data_dir: Path) -> None:
 
 
 def _entry(name: str, what: str, where: str, sizes: str) -> None:
-    click.echo(f"{click.style(name, bold=True):<18}  {what}")
+    click.echo(f"{click.style(name, bold=True)}\n  {what}")
     if sizes:
         click.echo(f"  prepared: {sizes}")
     if where:

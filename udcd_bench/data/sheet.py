@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from udcd_bench.data.dataset import Dataset, Images
+from udcd_bench.data.dataset import Dataset, Images, Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Box = tuple[float, float, float, float]  # left, bottom, width, height in fractions of the figure
+Place = Callable[[float], Box]
+
 SAMPLES = 8  # a class
 CLASSES = 20  # beyond that the sheet says how many it leaves out
+GAP = 0.04  # between neighbours, of a cell
 VIEWS = 3  # images shown with their two augmented views
 INK, BAR, WARN = "#222222", "#4c72b0", "#b3261e"
 
@@ -25,22 +30,24 @@ def draw(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
 
     shown = min(len(dataset.classes), CLASSES)
     cell = 1.05  # inches
-    width, top, foot = cell * (SAMPLES + 6.2), 0.95, 0.45 if dataset.incomplete else 0.2
-    height = top + cell * (shown + 1.75) + foot
+    width, top, foot = cell * (SAMPLES + 6.2), 0.95, 0.4 if dataset.incomplete else 0.15
+    height = top + cell * (shown + 1.45) + foot
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     _head(figure, dataset, width, height)
 
-    def at(
-        column: float, y: float, across: float = 1.0, down: float = 1.0
-    ) -> tuple[float, float, float, float]:
+    def at(column: float, y: float, across: float = 1.0, down: float = 1.0) -> Box:
         """A rectangle in figure fractions: columns from the left, inches from the top."""
         return (
             (column * cell) / width,
             1 - (y + down * cell) / height,
-            across * cell * 0.96 / width,
-            down * cell * 0.96 / height,
+            (across - GAP) * cell / width,
+            (down - GAP) * cell / height,
         )
+
+    def label(y: float, text: str) -> None:
+        x, bottom, _, high = at(2.0, y)
+        figure.text(x, bottom + high / 2, text, fontsize=11, color=INK, ha="right", va="center")
 
     rng = np.random.default_rng(seed)
     counts = dataset.counts()
@@ -48,19 +55,16 @@ def draw(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
         rows = np.flatnonzero(dataset.labels == c)
         rows = np.sort(rng.permutation(rows)[:SAMPLES])
         y = top + c * cell
-        left, bottom, _, high = at(0.1, y)
-        name = _short(dataset.classes[c])
-        figure.text(left, bottom + high * 0.5, name, fontsize=11, color=INK, va="center")
+        label(y, _short(dataset.classes[c]))
         for column, row in enumerate(rows):
             _picture(figure, at(column + 2.1, y), dataset.images[row])
     _bars(figure, at(SAMPLES + 2.5, top, 3.4, shown), counts[:shown])
-    y = top + cell * (shown + 0.6)
+    y = top + cell * (shown + 0.4)
     if len(dataset.classes) > shown:
         figure.text(
-            0.01, 1 - (y - 0.35) / height, f"and {len(dataset.classes) - shown} classes more", color=INK
+            0.01, 1 - (y - 0.15) / height, f"and {len(dataset.classes) - shown} classes more", color=INK
         )
-    left, bottom, _, high = at(0.1, y)
-    figure.text(left, bottom + high * 0.5, "two augmented\nviews each", fontsize=11, color=INK, va="center")
+    label(y, "an image and two\naugmented views of it")
     _augmented(figure, dataset, rng, lambda column: at(column, y))
     if dataset.incomplete:
         figure.text(0.01, 0.12 / height, _short(dataset.incomplete, 150), fontsize=9, color=WARN)
@@ -74,9 +78,7 @@ def _head(figure: Figure, dataset: Dataset, width: float, height: float) -> None
     figure.text(0.1 / width, y, _short(dataset.title, 60), fontsize=17, color=INK, va="center", weight="bold")
     groups = len(np.unique(dataset.groups))
     size = dataset.size
-    facts = f"{len(dataset.labels):,} images in {groups:,} groups, {size}×{size} pixels".replace(
-        ",", "\u2009"
-    )
+    facts = f"{_number(len(dataset.labels))} images in {_number(groups)} groups, {size}×{size} pixels"
     figure.text(0.1 / width, y - 0.31 / height, facts, fontsize=10, color=INK, va="center")
     if dataset.synthetic:
         figure.text(
@@ -91,31 +93,35 @@ def _head(figure: Figure, dataset: Dataset, width: float, height: float) -> None
         )
 
 
+def _number(n: int) -> str:
+    return f"{n:,}".replace(",", "\u2009")
+
+
 def _short(text: str, most: int = 22) -> str:
     # A dollar sign would start mathematics.
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
 
 
-def _picture(figure: Figure, where: tuple[float, float, float, float], image: Images) -> None:
+def _picture(figure: Figure, where: Box, image: Images) -> None:
     axes = figure.add_axes(where)
     axes.imshow(image, interpolation="nearest" if len(image) < 64 else "antialiased")
     axes.set_axis_off()
 
 
-def _bars(figure: Figure, where: tuple[float, float, float, float], counts: np.ndarray) -> None:
+def _bars(figure: Figure, where: Box, counts: Ints) -> None:
     axes = figure.add_axes(where)
     axes.barh(range(len(counts)), counts, color=BAR, height=0.5)
     total = max(int(counts.sum()), 1)
     for c, n in enumerate(counts):
-        label = f" {n:,}  ({100 * n / total:.1f} %)".replace(",", "\u2009")
-        axes.text(n, c, label, va="center", fontsize=10, color=INK)
+        share = f" {_number(int(n))}  ({100 * n / total:.1f} %)"
+        axes.text(n, c, share, va="center", fontsize=10, color=INK)
     axes.set_ylim(len(counts) - 0.5, -0.5)
     axes.set_xlim(0, max(int(counts.max()), 1) * 1.6)
     axes.set_axis_off()
 
 
-def _augmented(figure: Figure, dataset: Dataset, rng: np.random.Generator, at) -> None:  # type: ignore[no-untyped-def]
+def _augmented(figure: Figure, dataset: Dataset, rng: np.random.Generator, at: Place) -> None:
     import torch
 
     from udcd_bench.data import augment
