@@ -127,7 +127,8 @@ def prepare(
         raise UserError(f"--n-images is for the synthetic sets, and {name} is none.")
     start = time.monotonic()
     columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         done = sources.prepare(
             name,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.data.arrays import Arrays
 from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from udcd_bench.data.arrays import Arrays
 
 PREFIX = "medmnist:"
 SPLITS = ("train", "val", "test")
@@ -44,6 +46,8 @@ def find(name: str, place: Path | None, data: Path) -> Path:
 
 def read(file: Path, name: str) -> Arrays:
     """All images of an npz file in the order train, val, test."""
+    from udcd_bench.data.arrays import Arrays  # brings Pillow, which a list of names does not need
+
     images, labels = {}, {}
     try:
         with np.load(file, allow_pickle=False) as held:
@@ -57,7 +61,7 @@ def read(file: Path, name: str) -> Arrays:
                 images[split], labels[split] = held[f"{split}_images"], held[f"{split}_labels"]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is damaged or no npz file: {error}.") from error
-    except AttributeError as error:  # np.load gave one array
+    except (TypeError, AttributeError) as error:  # np.load gave an array, which is no context
         raise UserError(f"{file} is a single array, not an npz file.") from error
     for split in SPLITS:
         _check(file, split, images[split], labels[split])

@@ -1,0 +1,328 @@
+"""Every layout of every source gives the right images, labels, groups, splits; bad ones one sentence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from PIL import Image
+
+from udcd_bench.data import aptos, digits, folder, ham10000, sources
+from udcd_bench.data.decode import resize
+from udcd_bench.errors import UserError
+
+HAM = {
+    "dataverse folders": layouts.ham_dataverse,
+    "dataverse zips, .tab": lambda root: layouts.ham_dataverse(root, zips=True, table=".tab"),
+    "dataverse, no suffix": lambda root: layouts.ham_dataverse(root, table=""),
+    "one zip of zips": lambda root: layouts.ham_dataverse(root, zips=True, bundle=True),
+    "kaggle": layouts.ham_kaggle,
+    "kaggle archive.zip": lambda root: layouts.zipped(layouts.ham_kaggle(root)),
+    "kaggle nested and doubled": lambda root: layouts.ham_kaggle(root, nested=True, doubled=True),
+    "isic": layouts.ham_isic,
+    "isic, truth not in a folder": lambda root: layouts.ham_isic(root, folder=False),
+}
+APTOS = {
+    "competition": layouts.aptos_competition,
+    "resized": layouts.aptos_resized,
+    "three-way": layouts.aptos_three_way,
+    "competition zip": lambda root: layouts.zipped(layouts.aptos_competition(root)),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_published(monkeypatch):
+    monkeypatch.setattr(ham10000, "PUBLISHED", layouts.HAM_PUBLISHED)
+    monkeypatch.setattr(aptos, "PUBLISHED", layouts.APTOS_PUBLISHED)
+
+
+def make(name, root, data, **options):
+    done = sources.prepare(name, size=32, data=data, place=root, **options)
+    return done, sources.load(name, size=32, data=data)
+
+
+@pytest.mark.parametrize("layout", HAM)
+def test_ham10000_is_the_same_from_every_layout(layout, tmp_path):
+    root = HAM[layout](tmp_path / "it's HAM – 10 000")
+    done, dataset = make("ham10000", root, tmp_path / "data")
+    assert done.report == [] and dataset.incomplete == ""
+    assert dataset.classes == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    assert dataset.ids == tuple(sorted(layouts.HAM_IDS))
+    assert [dataset.classes[label] for label in dataset.labels] == layouts.HAM_LABELS
+    lesions = [layouts.HAM_LESIONS.index(lesion) for lesion in layouts.HAM_LESIONS]
+    assert (dataset.groups[:, None] == dataset.groups).tolist() == np.equal.outer(lesions, lesions).tolist()
+    with Image.open(_jpeg(4)) as image:
+        assert np.array_equal(dataset.images[4], resize(image.convert("RGB"), 32))
+
+
+def _jpeg(i):
+    import io
+
+    return io.BytesIO(layouts.encode(layouts.picture(i)))
+
+
+def test_one_hot_labels_are_read_by_column_name(tmp_path):
+    root = layouts.ham_isic(tmp_path / "a")
+    truth = next(root.rglob("*GroundTruth.csv"))
+    lines = [line.split(",") for line in truth.read_text().splitlines()]
+    truth.write_text("\n".join(",".join([line[0], *line[:0:-1]]) for line in lines))
+    _, dataset = make("ham10000", root, tmp_path / "data")
+    assert [dataset.classes[label] for label in dataset.labels] == layouts.HAM_LABELS
+
+
+def test_lesions_are_needed(tmp_path):
+    root = layouts.ham_isic(tmp_path / "a")
+    next(root.glob("*LesionGroupings.csv")).unlink()
+    with pytest.raises(UserError, match=r"lesions 0 instead of 15"):
+        make("ham10000", root, tmp_path / "data")
+
+
+def test_a_zip_member_cannot_leave_the_zip(tmp_path):
+    import zipfile
+
+    root = layouts.ham_kaggle(tmp_path / "a")
+    ids = layouts.HAM_IDS
+    with zipfile.ZipFile(root / "more.zip", "w") as archive:
+        for i, name in ((0, f"../../{ids[0]}.jpg"), (1, f"/etc/{ids[1]}.jpg"), (2, f"..\\{ids[2]}.jpg")):
+            archive.writestr(name, layouts.encode(layouts.picture(i)))
+            next(root.glob(f"*/{ids[i]}.jpg")).unlink()
+    before = sorted(tmp_path.rglob("*"))
+    done, dataset = make("ham10000", root, tmp_path / "data")
+    assert done.report == [] and len(dataset.ids) == len(ids)
+    assert [p for p in sorted(tmp_path.rglob("*")) if not p.is_relative_to(tmp_path / "data")] == before
+
+
+@pytest.mark.parametrize("layout", APTOS)
+def test_aptos_layouts(layout, tmp_path):
+    done, dataset = make("aptos", APTOS[layout](tmp_path / "some aptos"), tmp_path / "data")
+    assert done.report == []
+    assert dataset.ordered and dataset.classes == ("0", "1", "2", "3", "4")
+    expected = dict(zip(layouts.APTOS_IDS, layouts.APTOS_GRADES, strict=True))
+    assert {id_: str(label) for id_, label in zip(dataset.ids, dataset.labels, strict=True)} == expected
+    assert list(dataset.ids) == sorted(dataset.ids)
+
+
+@pytest.mark.parametrize(
+    "folder_name, said",
+    [
+        ("gaussian_filtered_images", "Gaussian-filtered"),
+        ("colored_images", "diabetic-retinopathy-224x224-2019-data"),
+        ("images", "re-sorted"),
+    ],
+)
+def test_altered_aptos_is_refused_by_name(folder_name, said, tmp_path):
+    root = layouts.aptos_class_folders(tmp_path / "a", folder_name)
+    with pytest.raises(UserError, match=said):
+        sources.prepare("aptos", size=32, data=tmp_path, place=root, allow_incomplete=True)
+
+
+def test_class_folders_beside_the_originals_do_no_harm(tmp_path):
+    root = layouts.aptos_competition(tmp_path / "a")
+    layouts.aptos_class_folders(root)
+    done, _ = make("aptos", root, tmp_path / "data")
+    assert done.report == []
+
+
+def test_folder_of_class_folders(tmp_path):
+    root = layouts.class_folders(tmp_path / "my images", each=4)
+    name = f"folder:{root}"
+    dataset = sources.load(name, size=32, data=tmp_path / "data")
+    assert dataset.name == name and dataset.title == "my images"
+    assert dataset.classes == ("bénin", "mal'in", 'x "y" z')
+    assert dataset.counts().tolist() == [4, 4, 4] and dataset.own_split is None
+    again = sources.load(name, size=32, data=tmp_path / "data")
+    assert again.fingerprint == dataset.fingerprint
+    (root / "bénin" / "image 0 é'.png").unlink()
+    fewer = sources.load(name, size=32, data=tmp_path / "data")
+    assert fewer.counts().tolist() == [3, 4, 4] and fewer.fingerprint != dataset.fingerprint
+    shutil.rmtree(root)  # the disk with the originals may be gone
+    assert sources.load(name, size=32, data=tmp_path / "data").fingerprint == fewer.fingerprint
+
+
+def test_folder_with_a_split_of_its_own(tmp_path):
+    for split, each in (("train", 3), ("Val", 1), ("test", 2)):
+        layouts.class_folders(tmp_path / "a" / split, ("10", "9"), each)
+        for i, file in enumerate(sorted((tmp_path / "a" / split).rglob("*.png"))):
+            file.write_bytes(layouts.encode(layouts.picture(hash((split, i)) % 10_000), "PNG"))
+    dataset = sources.load(f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data")
+    assert dataset.classes == ("9", "10")
+    assert dataset.own_split is not None
+    assert dict(zip(*np.unique(dataset.own_split, return_counts=True), strict=True)) == {
+        "train": 6,
+        "val": 2,
+        "test": 4,
+    }
+
+
+def test_folder_from_a_csv(tmp_path):
+    root = layouts.class_folders(tmp_path / "a", ("u", "v"))
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    rows = [
+        f'"{file}",{label},p{i // 2}' for i, (file, label) in enumerate(zip(files, "yyxxyy", strict=True))
+    ]
+    table = layouts.write(root / "my labels.csv", "\n".join(["\ufeffpath, label,group", *rows]))
+    dataset = sources.load(f"folder:{table}", size=32, data=tmp_path / "data")
+    assert dataset.classes == ("x", "y") and dataset.labels.tolist() == [1, 1, 0, 0, 1, 1]
+    assert dataset.groups.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_folder_cache_names_never_collide(tmp_path):
+    one, other = tmp_path / "x y" / "images", tmp_path / "x-y" / "images"
+    assert folder.slug(one) != folder.slug(other)
+    assert folder.slug(tmp_path / ".." / "x") != folder.slug(tmp_path / "x")
+
+
+@pytest.mark.parametrize("text, said", [("file,label\n", "no column 'path'"), ("", "not a table")])
+def test_bad_csv(text, said, tmp_path):
+    table = layouts.write(tmp_path / "t.csv", text)
+    with pytest.raises(UserError, match=said):
+        sources.load(f"folder:{table}", size=32, data=tmp_path / "data")
+
+
+def test_folders_without_enough(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "empty", layouts.class_folders(tmp_path / "one", ("a",)), tmp_path / "none"):
+        with pytest.raises(UserError, match=r"at least two classes|There is no"):
+            sources.load(f"folder:{root}", size=32, data=tmp_path / "data")
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_medmnist(grey, tmp_path):
+    file = layouts.medmnist_file(tmp_path / "retinamnist.npz", grey=grey)
+    dataset = sources.load("medmnist:retinamnist", size=32, data=tmp_path)
+    assert dataset.own_split is not None and dataset.ordered
+    assert dataset.own_split.tolist() == ["train"] * 12 + ["val"] * 4 + ["test"] * 6
+    assert dataset.labels[:12].tolist() == [0, 1, 2] * 4 and dataset.images.shape == (22, 32, 32, 3)
+    with np.load(file) as held:
+        first = Image.fromarray(held["test_images"][0]).convert("RGB")
+    assert np.array_equal(dataset.images[16], resize(first, 32))
+    file.unlink()
+    assert sources.load("medmnist:retinamnist", size=32, data=tmp_path).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"labels": 14}, "multi-label"),
+        ({"val_labels": None}, "has no val_labels; it has: train_images"),
+        ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "not volumes"),
+        ({"test_labels": np.zeros((5, 1), np.uint8)}, "6 test_images but test_labels"),
+        ({"test_labels": np.array([[None]] * 6)}, "damaged or no npz"),
+    ],
+)
+def test_medmnist_that_cannot_be_used(changes, said, tmp_path):
+    layouts.medmnist_file(tmp_path / "x.npz", **changes)
+    with pytest.raises(UserError, match=said):
+        sources.load("medmnist:x", size=32, data=tmp_path)
+
+
+def test_medmnist_names_and_files(tmp_path):
+    with pytest.raises(UserError, match="is no MedMNIST set"):
+        sources.load("medmnist:../x", size=32, data=tmp_path)
+    with pytest.raises(UserError, match="zenodo"):
+        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+    layouts.write(tmp_path / "dermamnist.npz", "no npz")
+    with pytest.raises(UserError, match="damaged or no npz"):
+        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    (tmp_path / "a.npy").rename(tmp_path / "dermamnist.npz")
+    with pytest.raises(UserError, match="single array"):
+        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+
+
+def test_digits(tmp_path):
+    dataset = sources.load("digits", size=32, data=tmp_path)
+    assert dataset.counts().tolist() == [178, 153, 131, 112, 96, 82, 71, 61, 52, 44]
+    assert not dataset.synthetic and isinstance(dataset.images, np.memmap)
+    assert not dataset.images.flags.writeable
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    original = [int(id_.removeprefix("digit-")) for id_ in dataset.ids]
+    assert labels[original].tolist() == dataset.labels.tolist()
+    grey = (pixels[original[5]].reshape(8, 8) * (255 / 16) + 0.5).astype(np.uint8)
+    assert np.array_equal(dataset.images[5], resize(Image.fromarray(grey).convert("RGB"), 32))
+
+
+def test_digit_counts_are_those_of_the_rule():
+    assert digits.counts([100] * 3, rho=4) == [100, 50, 25]
+    assert digits.counts([100, 20, 100], rho=4) == [40, 20, 10]
+
+
+@pytest.mark.parametrize("name, n_classes", [("synthetic-lesions", 7), ("synthetic-fundus", 5)])
+def test_synthetic_sets_are_drawn_once(name, n_classes, tmp_path):
+    dataset = sources.load(name, size=32, data=tmp_path, n_images=12)
+    assert dataset.synthetic and "synthetic stand-in" in dataset.title and sources.is_synthetic(name)
+    assert len(dataset.classes) == n_classes and dataset.images.shape == (12, 32, 32, 3)
+    assert dataset.ordered == sources.is_ordered(name) == (name == "synthetic-fundus")
+    stamp = (tmp_path / sources.slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns
+    again = sources.load(name, size=32, data=tmp_path, n_images=12, prepare_missing=False)
+    assert again.fingerprint == dataset.fingerprint
+    assert (tmp_path / sources.slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns == stamp
+
+
+def test_two_processes_may_ask_for_the_same_set_at_once(tmp_path):
+    code = (
+        "from pathlib import Path; from udcd_bench.data import sources\n"
+        f"d = sources.load('synthetic-lesions', size=32, data=Path({str(tmp_path)!r}), n_images=24)\n"
+        "print(d.fingerprint, int(d.images.sum()))"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert said[0] == said[1] != ""
+    assert not list(tmp_path.rglob(".incoming*"))
+
+
+@pytest.mark.parametrize("name", ["ham10000", "aptos"])
+def test_missing_data_says_where_to_get_it_and_how(name, tmp_path):
+    with pytest.raises(UserError) as error:
+        sources.load(name, size=224, data=tmp_path)
+    words = str(error.value)
+    assert f"udcd-bench data prepare {name} --from DIR --size 224 --data {tmp_path}" in words
+    assert ("10.7910/DVN/DBW86T" if name == "ham10000" else "aptos2019-blindness-detection") in words
+    assert "demo profile needs none" in words
+
+
+def test_unknown_names_and_sizes(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'ham10000'"):
+        sources.load("ham1000", size=32, data=tmp_path)
+    with pytest.raises(UserError, match="32 to 512"):
+        sources.load("digits", size=8, data=tmp_path)
+    with pytest.raises(UserError, match="needs a path"):
+        sources.load("folder:", size=32, data=tmp_path)
+    with pytest.raises(UserError, match="is not prepared"):
+        sources.load("digits", size=32, data=tmp_path, prepare_missing=False)
+    with pytest.raises(UserError, match="no folder"):
+        sources.prepare("ham10000", size=32, data=tmp_path, place=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds neither"):
+        sources.prepare("ham10000", size=32, data=tmp_path, place=tmp_path)
+    with pytest.raises(UserError, match="holds neither"):
+        sources.prepare("aptos", size=32, data=tmp_path, place=tmp_path)
+    with pytest.raises(UserError, match="neither a folder nor a zip"):
+        sources.prepare("aptos", size=32, data=tmp_path, place=layouts.write(tmp_path / "f", "x"))
+
+
+def test_a_wrong_column_is_named(tmp_path):
+    layouts.write(tmp_path / "train.csv", "id,diagnosis\na,1\n")
+    with pytest.raises(UserError, match=r"train.csv has no column 'id_code'; it has: id, diagnosis"):
+        sources.prepare("aptos", size=32, data=tmp_path, place=tmp_path)
+
+
+def test_names_import_nothing_heavy():
+    code = (
+        "import sys; from udcd_bench.data import sources\n"
+        "print([m for m in ('torch', 'sklearn', 'pandas', 'PIL', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert sources.names() == ("ham10000", "aptos", "synthetic-lesions", "synthetic-fundus", "digits")
+    assert sources.title(f"folder:{Path('/a/b c')}") == "b c"
