@@ -83,8 +83,8 @@ def summaries(
 ) -> dict[str, dict[str, float]]:
     """The figures of the reported epochs, scores (E, n, C), by each reporting rule.
 
-    ``mean`` of the epochs' figures; ``last`` epoch; ``best`` epoch, the first with the highest accuracy on the
-    test set itself, hence optimistic.
+    ``mean`` of the epochs' figures; ``last`` epoch; ``best`` epoch, the first with the highest accuracy on
+    the test set itself, hence optimistic.
     """
     array = np.asarray(scores)
     if array.ndim != 3 or len(array) == 0:

@@ -41,12 +41,14 @@ class Published:
 
 
 def path(table: str) -> Path:
-    """The file of a table's published figures. Raises UserError when there is none."""
-    found = plugins.root() / "tables" / f"{table}.csv"
-    if not found.is_file():
-        known = [file.stem for file in found.parent.glob("*.csv")]
-        raise UserError(f"There are no published figures for {table!r}{nearest(table, known)}")
-    return found
+    """The file of a table's published figures, beside the table. Raises UserError when there is none."""
+    folder = plugins.root() / "tables"
+    # a table from a folder of the user's own brings its own
+    for found in (plugins.files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv"):
+        if found.is_file():
+            return found
+    known = [file.stem for file in folder.glob("*.csv")]
+    raise UserError(f"There are no published figures for {table!r}{nearest(table, known)}")
 
 
 def load(table: str) -> tuple[Published, ...]:

@@ -1,0 +1,115 @@
+"""The sentences below a table: what was measured, on what, how, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from udcd_bench.artefact import Ask
+    from udcd_bench.spec import RunSpec
+
+STAND_IN = "synthetic stand-in"
+RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
+
+
+def warning(drawn: Sequence[str]) -> str:
+    """Says that images were drawn, where they were; empty elsewhere."""
+    if not drawn:
+        return ""
+    images = " and ".join(drawn)
+    return (
+        f"{STAND_IN.capitalize()}: the images of {images} are drawn by a program, not taken from patients; "
+        "no published figure has anything to do with them."
+    )
+
+
+def sentences(
+    ask: Ask,
+    metrics: Sequence[str],
+    records: Mapping[RunSpec, Mapping[str, Any]],
+    planned: int,
+    frame: pd.DataFrame,
+) -> tuple[str, ...]:
+    """Everything a caption says but the title and the warning. records: of finished runs."""
+    found = list(records.values())
+    abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
+    parts = [f"In percent; {'; '.join(abouts)}."]
+    if frame["published"].notna().any():
+        parts.append("The lines below, published: what the paper prints.")
+    if not found:
+        return (*parts, f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.")
+    rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
+    parts.append(
+        f"Profile {ask.profile}: {_listed(spec.backbone for spec in records)}"
+        f"{_overrides(ask)}; {rule}; {_repeats(ask, frame, planned, len(found))}."
+    )
+    for source in dict.fromkeys(spec.dataset for spec in records):
+        parts += _data(source, records)
+    if _mixed(records):
+        parts.append("Not all rows were tested on the same images: split hashes differ.")
+    parts.append(f"Trained on {_listed(_hardware(record['environment']) for record in found)}.")
+    return tuple(parts)
+
+
+def _repeats(ask: Ask, frame: pd.DataFrame, planned: int, done: int) -> str:
+    """Folds, seeds, n and what the spread is of."""
+    folds = f"fold{'s' * (len(ask.folds) > 1)} {', '.join(map(str, ask.folds))}"
+    seeds = f"seed{'s' * (len(ask.seeds) > 1)} {', '.join(map(str, ask.seeds))}"
+    n = sorted({int(value) for value in frame["n"] if value})
+    text = f"split {ask.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
+    if n[-1] == 1:
+        text += ", so there is no spread"
+    else:
+        over = "folds and seeds together" if min(len(ask.folds), len(ask.seeds)) > 1 else "seeds"
+        over = "folds" if len(ask.seeds) == 1 else over
+        text += f"; ± is the sample standard deviation over {over}"
+    return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+
+
+def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
+    """Sizes and split hashes of one source, a hash for each fold in order; and what was left out of it."""
+    of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
+    title = of_source[0][1]["dataset_title"]
+    train, test = (_span(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
+    hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
+    left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
+    split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
+    return [
+        f"{title}: {train} training and {test} test images, {split}.",
+        *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
+    ]
+
+
+def _mixed(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
+    """Whether some methods were tested on other images than others."""
+    hashes: dict[tuple[object, ...], set[str]] = {}
+    for spec, record in records.items():
+        hashes.setdefault((spec.dataset, spec.rho, spec.fold, spec.seed), set()).add(record["split_hash"])
+    return any(len(values) > 1 for values in hashes.values())
+
+
+def _hardware(environment: Mapping[str, Any]) -> str:
+    threads = f"{environment['threads']} CPU thread{'s' * (environment['threads'] != 1)}"
+    return ", ".join(
+        [environment["device"], threads, environment["precision"], f"torch {environment['torch']}"]
+    )
+
+
+def _overrides(ask: Ask) -> str:
+    given = [f"{key}={value}" for key, value in (*ask.protocol, *ask.hparams)]
+    teacher = [f"teacher {ask.teacher_backbone}"] if ask.teacher_backbone else []
+    return "".join(f", {text}" for text in [*teacher, *given])
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(texts))
+
+
+def _span(numbers: Iterable[int]) -> str:
+    ends = sorted(set(numbers))
+    return "–".join(map(str, dict.fromkeys([ends[0], ends[-1]])))

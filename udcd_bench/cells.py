@@ -1,0 +1,96 @@
+"""What stands in one cell of a table: the figure of its runs, its spread, and what is to be said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from udcd_bench.captions import STAND_IN
+from udcd_bench.spec import RunSpec
+
+Records = Mapping[RunSpec, Mapping[str, Any]]
+States = Mapping[RunSpec, str]
+"""A run's state as the store has it; ``failed`` may go on with a colon and the error."""
+
+ABSENT = "not in the suite yet"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of columns: a source of images, at an imbalance (None: its own).
+
+    printed: the data set and ρ under which the paper prints figures for just this; None where it has none, as
+    for every stand-in. shown_rho: what the heading and the frame say.
+    """
+
+    source: str
+    title: str
+    synthetic: bool
+    rho: float | None = None
+    shown_rho: float | None = None
+    printed: tuple[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a method, whether the paper has it, and whether the suite has."""
+
+    method: str
+    title: str
+    in_paper: bool
+    in_suite: bool
+
+
+def heading(group: Group) -> str:
+    """What stands above a group of columns; a stand-in always says so."""
+    title = group.title
+    if group.synthetic and STAND_IN not in title.lower():
+        title = f"{title} ({STAND_IN})"
+    return title if group.shown_rho is None else f"{title}, ρ = {group.shown_rho:g}"
+
+
+def summarise(values: Mapping[tuple[int, int], float]) -> tuple[float, float, int]:
+    """Mean, spread and n of figures by (fold, seed).
+
+    The spread is the sample standard deviation over folds and seeds together, NaN for a single run.
+    """
+    array = np.array(list(values.values()), dtype=np.float64)
+    if not len(array):
+        return math.nan, math.nan, 0
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan, len(array)
+
+
+def verdict(
+    line: Line, specs: Sequence[RunSpec], n: int, states: States, *, synthetic: bool, figure: float
+) -> str:
+    """What can be said of a cell with n figures of our own, where the paper prints ``figure`` (NaN: none)."""
+    if not line.in_suite:
+        return ABSENT
+    if not n:
+        return "failed" if any(failure(spec, states) is not None for spec in specs) else "not run"
+    if synthetic:
+        return STAND_IN
+    return "no counterpart" if math.isnan(figure) else "not judged"
+
+
+def failure(spec: RunSpec, states: States) -> str | None:
+    """What a failed run says; None for a run that did not fail."""
+    state, _, message = states.get(spec, "").partition(":")
+    return " ".join(message.split()) if state == "failed" else None
+
+
+def note(line: Line, specs: Sequence[RunSpec], records: Records, states: States) -> str:
+    """What a reader must know about the runs behind a cell, in one line."""
+    if not line.in_suite:
+        return f"A row of the paper whose method is {ABSENT}."
+    failures = [
+        reason for spec in specs if spec not in records and (reason := failure(spec, states)) is not None
+    ]
+    several = f"{len(failures)} of {len(specs)} runs" if len(specs) > 1 else "The run"
+    told = [f"n = {len(records)} of {len(specs)} runs."] if 0 < len(records) < len(specs) else []
+    told += [f"{several} failed: {failures[0] or 'no reason was kept'}"] if failures else []
+    return " ".join(told)

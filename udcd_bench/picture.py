@@ -1,0 +1,276 @@
+"""A laid-out table as a picture, drawn like one in a paper: rules, bold and underlined figures, a caption."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from udcd_bench.render import MARKS, Band, Cell, Row, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+DPI = 250
+SIZE = 10.0
+LINE = 15.0
+MARGIN = 14.0
+GAP = 10.0
+RULES = {"thick": 1.1, "thin": 0.5}
+GREY = "#606060"
+WARNING = "#a02000"
+# both come with matplotlib, so the picture is the same on every machine
+FONTS = ["STIXGeneral", "DejaVu Sans"]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some text in one style; ``rise`` in points above the base line."""
+
+    text: str
+    size: float = SIZE
+    bold: bool = False
+    italic: bool = False
+    underlined: bool = False
+    rise: float = 0.0
+    colour: str = "black"
+
+
+class _Pen:
+    """Draws text and rules on a canvas measured in points from its top left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure: Figure = Figure((width / 72, height / 72), dpi=DPI, facecolor="white")
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.width, self.height = width, height
+
+    def length(self, pieces: Sequence[_Piece]) -> float:
+        """Width in points."""
+        return sum(self._length(piece) for piece in pieces)
+
+    def _length(self, piece: _Piece) -> float:
+        if not piece.text:
+            return 0.0
+        renderer = self.canvas.get_renderer()  # type: ignore[no-untyped-call]
+        # a trailing space has no extent of its own
+        ends = [
+            renderer.get_text_width_height_descent(t, _font(piece), False)[0] for t in (piece.text + "|", "|")
+        ]
+        return float(ends[0] - ends[1]) * 72 / DPI
+
+    def write(self, x: float, y: float, pieces: Sequence[_Piece], align: str = "left") -> None:
+        """Pieces one after another with their base line at y."""
+        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * self.length(pieces)
+        for piece in pieces:
+            long = self._length(piece)
+            self.figure.text(
+                x / self.width,
+                1 - (y - piece.rise) / self.height,
+                piece.text,
+                fontproperties=_font(piece),
+                color=piece.colour,
+                va="baseline",
+                parse_math=False,
+            )
+            if piece.underlined:
+                self.rule(x, x + long, y + 1.8, "thin")
+            x += long
+
+    def rule(self, left: float, right: float, y: float, kind: str) -> None:
+        """A horizontal rule."""
+        from matplotlib.lines import Line2D
+
+        heights = [1 - y / self.height] * 2
+        ends = [left / self.width, right / self.width]
+        self.figure.add_artist(
+            Line2D(ends, heights, color="black", linewidth=RULES[kind], solid_capstyle="butt")
+        )
+
+    def wrap(self, text: str, width: float, style: _Piece) -> Iterator[_Piece]:
+        """The text in lines no wider than ``width``, where its words allow."""
+        line = ""
+        for word in text.split():
+            longer = f"{line} {word}".strip()
+            if line and self._length(_styled(style, longer)) > width:
+                yield _styled(style, line)
+                longer = word
+            line = longer
+        if line:
+            yield _styled(style, line)
+
+
+def _styled(style: _Piece, text: str) -> _Piece:
+    return _Piece(
+        text.replace("'", "’"),
+        style.size,
+        style.bold,
+        style.italic,
+        style.underlined,
+        style.rise,
+        style.colour,
+    )
+
+
+def _font(piece: _Piece) -> FontProperties:
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=FONTS, size=piece.size, weight="bold" if piece.bold else "normal")
+    font.set_style("italic" if piece.italic else "normal")
+    return font
+
+
+def _note(letter: str) -> _Piece:
+    return _Piece(letter, SIZE * 0.7, rise=SIZE * 0.35)
+
+
+def _after(cell: Cell) -> list[_Piece]:
+    return [_Piece(f" ± {cell.spread}", SIZE * 0.75)] * bool(cell.spread) + [_note(cell.note)]
+
+
+def _main(cell: Cell) -> _Piece:
+    return _Piece(cell.text, bold=cell.mark == "best", underlined=cell.mark == "second")
+
+
+def _name(row: Row) -> list[_Piece]:
+    return [_Piece(row.title), _note(row.note)]
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """Of the column of names; of a figure and of what follows it; of a group of columns."""
+
+    name: float
+    main: float
+    after: float
+    group: float
+
+    @property
+    def cell(self) -> float:
+        return self.main + self.after + GAP
+
+
+def _measure(pen: _Pen, sheet: Sheet) -> _Widths:
+    rows = [row for band in sheet.bands for row in band.rows]
+    cells = [cell for row in rows for block in row.blocks for cell in block if not cell.span]
+    metrics = [_Piece(metric) for band in sheet.bands for metric in band.metrics]
+    names = max(pen.length(_name(row)) for row in rows)
+    main = max([pen.length([piece]) for piece in [*map(_main, cells), *metrics, _Piece("00.00")]])
+    after = max([pen.length(_after(cell)) for cell in cells], default=0.0)
+    groups = max(pen.length([_Piece(group)]) for band in sheet.bands for group in band.groups)
+    group = max(len(sheet.bands[0].metrics) * (main + after + GAP), groups + 2 * GAP)
+    return _Widths(max(names, 60.0) + GAP, main, after, group)
+
+
+def png(sheet: Sheet) -> bytes:
+    """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
+    with _quietly():
+        pen = _Pen(100, 100)
+        widths = _measure(pen, sheet)
+        groups = max(len(band.groups) for band in sheet.bands)
+        inner = max(widths.name + groups * widths.group, 330.0)
+        height = _draw(pen, sheet, widths, inner)  # once to see how tall it is
+        pen = _Pen(inner + 2 * MARGIN, height)
+        _draw(pen, sheet, widths, inner)
+        buffer = io.BytesIO()
+        about = " ".join([sheet.warning, *sheet.caption]).strip()
+        pen.figure.savefig(
+            buffer, format="png", dpi=DPI, metadata={"Title": sheet.title, "Description": about}
+        )
+    return buffer.getvalue()
+
+
+def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
+    """Draw everything; returns the height it takes."""
+    left, right, y = MARGIN, MARGIN + inner, MARGIN + SIZE
+    for line in pen.wrap(f"{sheet.title}.", inner, _Piece("", SIZE * 1.05, bold=True)):
+        pen.write(left, y, [line])
+        y += LINE
+    for line in pen.wrap(sheet.warning, inner, _Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
+        pen.write(left, y, [line])
+        y += LINE
+    y -= LINE - 6
+    for index, band in enumerate(sheet.bands):
+        pen.rule(left, right, y, "thin" if index else "thick")
+        y = _draw_band(pen, band, widths, left, right, y)
+    pen.rule(left, right, y, "thick")
+    y += LINE
+    small = _Piece("", SIZE * 0.85)
+    for letter, text in sheet.notes:
+        for number, line in enumerate(pen.wrap(text, inner - 8, small)):
+            pen.write(left, y, [_note("" if number else letter)])
+            pen.write(left + 8, y, [line])
+            y += LINE * 0.8
+    y += 4 if sheet.notes else 0
+    for line in pen.wrap(" ".join([MARKS, *sheet.caption]), inner, small):
+        pen.write(left, y, [line])
+        y += LINE * 0.8
+    return y - LINE * 0.8 + MARGIN
+
+
+def _draw_band(pen: _Pen, band: Band, widths: _Widths, left: float, right: float, y: float) -> float:
+    starts = [left + widths.name + index * widths.group for index in range(len(band.groups))]
+    # what a wide heading leaves over goes between the columns
+    step = widths.group / len(band.metrics)
+    y += LINE - 2
+    pen.write(left, y, [_Piece("Method")])
+    for start, group in zip(starts, band.groups):
+        pen.write(start + (widths.group + GAP) / 2, y, [_Piece(group)], "centre")
+        pen.rule(start + GAP, start + widths.group, y + 4.5, "thin")
+    y += LINE + 2
+    for start in starts:
+        for column, metric in enumerate(band.metrics):
+            middle = start + (column + 1) * step - widths.after - widths.main / 2
+            pen.write(middle, y, [_Piece(metric)], "centre")
+    y += 5
+    pen.rule(left, right, y, "thin")
+    for row in band.rows:
+        if row.ruled:
+            y += 5
+            pen.rule(left, right, y, "thin")
+        y += LINE - 1
+        pen.write(left, y, _name(row))
+        for start, block in zip(starts, row.blocks):
+            _draw_block(pen, block, start, step, y, widths)
+        if row.published:
+            y += LINE * 0.72
+            pen.write(left + 10, y, [_printed("published")])
+            for start, block in zip(starts, row.blocks):
+                for column, cell in enumerate(block):
+                    end = start + (column + 1) * step - widths.after
+                    pen.write(end, y, [_printed(cell.published)], "right")
+    return y + 5
+
+
+def _draw_block(
+    pen: _Pen, block: Sequence[Cell], start: float, step: float, y: float, widths: _Widths
+) -> None:
+    if block[0].span:
+        pieces = [_Piece(block[0].text, italic=True, colour=GREY), _note(block[0].note)]
+        pen.write(start + (widths.group + GAP) / 2, y, pieces, "centre")
+        return
+    for column, cell in enumerate(block):
+        end = start + (column + 1) * step - widths.after
+        if cell.text[:1].isdigit():
+            pen.write(end, y, [_main(cell)], "right")
+        else:
+            pen.write(end - widths.main / 2, y, [_main(cell)], "centre")
+        pen.write(end, y, _after(cell))
+
+
+def _printed(text: str) -> _Piece:
+    return _Piece(text, SIZE * 0.85, italic=True, colour=GREY)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """A name in a script no font here has is drawn as boxes; that is no reason to warn about each letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield

@@ -1,0 +1,250 @@
+"""A table's long frame as CSV; and laid out, for LaTeX (``latex``), a picture (``picture``) or a console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from udcd_bench.metrics import METRICS
+
+DASH = "–"
+MARKS = "Bold: best of these figures; underlined: second."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
+
+    mark: ``best``, ``second`` or empty. note: letter of a footnote. published: what the paper prints.
+    """
+
+    text: str
+    spread: str = ""
+    mark: str = ""
+    note: str = ""
+    published: str = ""
+    span: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's row in one band: its title, a footnote's letter, a block of cells a group of columns.
+
+    ruled: a rule stands above it.
+    """
+
+    title: str
+    note: str
+    blocks: tuple[tuple[Cell, ...], ...]
+    ruled: bool = False
+
+    @property
+    def published(self) -> bool:
+        """Whether a line with the paper's figures stands below it."""
+        return any(cell.published for block in self.blocks for cell in block)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Groups of columns side by side; a table with many stacks several bands."""
+
+    groups: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table ready to be set.
+
+    caption: sentences. notes: (letter, sentence). warning: says that images were drawn, where they were.
+    """
+
+    name: str
+    title: str
+    warning: str
+    caption: tuple[str, ...]
+    notes: tuple[tuple[str, str], ...]
+    bands: tuple[Band, ...]
+
+
+@dataclass
+class _Notes:
+    letters: dict[str, str] = field(default_factory=dict)
+
+    def letter(self, text: str) -> str:
+        return self.letters.setdefault(text, _letter(len(self.letters))) if text else ""
+
+
+def _letter(index: int) -> str:
+    more, place = divmod(index, 26)
+    return (_letter(more - 1) if more else "") + chr(ord("a") + place)
+
+
+def lay_out(
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    title: str,
+    headings: Sequence[str],
+    warning: str = "",
+    caption: Sequence[str] = (),
+    further: frozenset[str] = frozenset(),
+    groups_per_band: int = 2,
+) -> Sheet:
+    """Arrange a long frame (see ``artefact.Table.build``): a group of columns for each (dataset, rho).
+
+    headings: one a group. further: methods the paper has no row of; a rule stands above the first.
+    """
+    notes = _Notes()
+    metrics = tuple(dict.fromkeys(frame["metric"]))
+    groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
+    bands = []
+    for start in range(0, len(groups), groups_per_band):
+        chosen = groups[start : start + groups_per_band]
+        marks = [_marks(group) for group in chosen]
+        rows: list[Row] = []
+        ruled = False
+        for method in dict.fromkeys(frame["method"]):
+            of_method = [group[group["method"] == method] for group in chosen]
+            texts = {text for part in of_method for text in part["note"]}
+            note = texts.pop() if len(texts) == 1 else None
+            blocks = [_block(part, mark, notes, note is None) for part, mark in zip(of_method, marks)]
+            first = method in further and not ruled and bool(rows)
+            ruled = ruled or first
+            rows.append(
+                Row(str(of_method[0]["method_title"].iloc[0]), notes.letter(note or ""), tuple(blocks), first)
+            )
+        bands.append(
+            Band(
+                tuple(headings[start : start + groups_per_band]),
+                tuple(METRICS[metric].title for metric in metrics),
+                tuple(rows),
+            )
+        )
+    letters = tuple((letter, text) for text, letter in notes.letters.items())
+    return Sheet(name, title, warning, tuple(caption), letters, tuple(bands))
+
+
+def _block(
+    part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Notes, noted: bool
+) -> tuple[Cell, ...]:
+    """The cells of one method in one group of columns."""
+    rows = part.to_dict("records")
+    told = [notes.letter(row["note"]) if noted else "" for row in rows]
+    published = [percent(row["published"]) for row in rows]
+    verdicts = {row["verdict"] for row in rows}
+    if part["ours"].isna().all() and not any(published) and verdicts & {"failed", "not run"}:
+        return (Cell(verdicts.pop(), note=told[0], span=True),)
+    return tuple(
+        Cell(
+            percent(row["ours"]) or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
+            percent(row["spread"]),
+            marks.get((row["method"], row["metric"]), ""),
+            note,
+            printed,
+        )
+        for row, note, printed in zip(rows, told, published)
+    )
+
+
+def _marks(group: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(method, metric) → mark, from our figures as printed; equals share a mark, a lone one has none."""
+    found: dict[tuple[str, str], str] = {}
+    for metric, column in group.groupby("metric", sort=False):
+        ours = column.set_index("method")["ours"].dropna().round(2)
+        if len(ours) < 2:
+            continue
+        ranked = sorted(set(ours), reverse=METRICS[str(metric)].better == "higher")
+        for mark, value in zip(("best", "second"), ranked):
+            found |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
+    return found
+
+
+def percent(value: float | None) -> str:
+    """A percentage with two decimals; empty for none."""
+    return "" if value is None or pd.isna(value) else f"{value:.2f}"
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The long frame; percentages with two decimals, nothing for what does not exist."""
+    text = frame.copy()
+    for column in ("published", "ours", "spread"):
+        text[column] = [percent(value) for value in frame[column]]
+    text["rho"] = ["" if pd.isna(value) else f"{value:g}" for value in frame["rho"]]
+    result: str = text.to_csv(index=False, lineterminator="\n")
+    return result
+
+
+# --- console --------------------------------------------------------------------------------------
+
+_TEXT_MARK = {"best": "*", "second": "+", "": " "}
+
+
+def console(sheet: Sheet, width: int = 100) -> str:
+    """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
+    lines = [f"{sheet.name}: {sheet.title}"]
+    if sheet.warning:
+        lines += _wrap(f"!! {sheet.warning}", width)
+    for band in sheet.bands:
+        cells = [
+            [_spell(cell) for cell in block] for row in band.rows for block in row.blocks if not block[0].span
+        ]
+        wide = max((len(text) for block in cells for text in block), default=0)
+        wide = max(wide, *(len(metric) for metric in band.metrics), 6) + 2
+        names = [row.title + (f" [{row.note}]" if row.note else "") for row in band.rows]
+        first = max(len(name) for name in [*names, "  published"])
+        block_width = max(wide * len(band.metrics), 2 + max(len(group) for group in band.groups))
+        fit = max(1, (width - first) // (block_width + 1))
+        for start in range(0, len(band.groups), fit):
+            lines += ["", *_text_band(band, names, slice(start, start + fit), first, wide, block_width)]
+    lines += ["", "percent; * best, + second of these figures"]
+    for letter, text in sheet.notes:
+        lines += _wrap(f"[{letter}] {text}", width)
+    for sentence in sheet.caption:
+        lines += _wrap(sentence, width)
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _text_band(
+    band: Band, names: Sequence[str], part: slice, first: int, wide: int, block_width: int
+) -> Iterator[str]:
+    def block(texts: Sequence[str]) -> str:
+        spanning = len(texts) < len(band.metrics)
+        text = texts[0].center(block_width) if spanning else "".join(text.rjust(wide) for text in texts)
+        return " " + text.ljust(block_width)
+
+    def blocks(texts: Sequence[Sequence[str]]) -> str:
+        return "".join(map(block, texts))
+
+    groups = band.groups[part]
+    yield " " * first + "".join(" " + group.center(block_width) for group in groups)
+    yield " " * first + blocks([[f"{metric} " for metric in band.metrics]] * len(groups))
+    rule = "-" * (first + len(groups) * (block_width + 1))
+    yield rule
+    for name, row in zip(names, band.rows):
+        if row.ruled:
+            yield rule
+        yield name.ljust(first) + blocks([[_spell(cell) for cell in block] for block in row.blocks[part]])
+        if row.published:
+            printed = [[f"{cell.published} " for cell in block] for block in row.blocks[part]]
+            yield "  published".ljust(first) + blocks(printed)
+    yield rule
+
+
+def _spell(cell: Cell) -> str:
+    note = f"[{cell.note}]" if cell.note else ""
+    if cell.span:
+        return cell.text + note
+    return cell.text + (f" ±{cell.spread}" if cell.spread else "") + (note or _TEXT_MARK[cell.mark])
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width, break_long_words=False, subsequent_indent="  ")
