@@ -18,7 +18,7 @@ class ContrastMemory(nn.Module):
 
     Buffers `student` and `teacher` (n_data, dim), drawn uniformly in ±1/sqrt(dim/3), and the normalisers
     `z_student` and `z_teacher`, negative until the first `forward` fixes them. All are part of the state.
-    Tian et al., Contrastive Representation Distillation, ICLR 2020, eqs. 17-19 and its released code.
+    Tian et al., Contrastive Representation Distillation, ICLR 2020, section 3.1, as its released code has it.
     """
 
     student: Tensor

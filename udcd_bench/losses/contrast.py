@@ -62,7 +62,8 @@ def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
     (ValueError otherwise); the noise is uniform over `n_data` images. With m = K, Pn = 1/n_data, ε = 1e-7:
     −[Σ log(x⁺/(x⁺ + m·Pn + ε)) + P·Σ log(m·Pn/(x⁻ + m·Pn + ε))] / (B·P). Without negatives the second sum is
     empty. ε is kept in float32 too; a positive below the dtype's smallest normal number counts as that.
-    Tian et al., Contrastive Representation Distillation, ICLR 2020, eq. 18, and CRCKD (MICCAI 2021).
+    Tian et al., Contrastive Representation Distillation, ICLR 2020, section 3.1, with the m·Pn and ε of its
+    released code; several positives as in CRCKD (MICCAI 2021).
     """
     rows, columns = scores.shape
     if not 1 <= n_positives <= columns:

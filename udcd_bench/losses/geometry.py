@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from udcd_bench.losses._numeric import TINY, check_reduction, double, full_precision, nothing, reduce
 
-_CHUNK = {"cpu": 1 << 17}
-_CHUNK_ELSEWHERE = 1 << 24
+_CHUNK = {"cpu": 1 << 18}
+_CHUNK_ELSEWHERE = 1 << 22
 
 
 def _chunks(n: int, elements: int, device: torch.device) -> list[slice]:
@@ -28,7 +28,10 @@ class _SquaredDistances(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x - x.mean(0)
         ctx.save_for_backward(x)
-        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square_()
+        distances = x.new_zeros(x.shape[0], x.shape[0])
+        i, j = torch.triu_indices(x.shape[0], x.shape[0], 1, device=x.device)
+        distances[i, j] = F.pdist(x)
+        return (distances + distances.T).square_()
 
     @staticmethod
     @once_differentiable
@@ -53,17 +56,20 @@ class _AngleLoss(torch.autograd.Function):
         inverse = [torch.where(d > TINY**2, d, torch.inf).rsqrt() for d in (student, teacher)]
         loss = student.new_zeros(())
         gradient = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
-        for rows in _chunks(n, n * n, student.device):
-            cosines = _cosines(student, inverse[0], rows)
-            error = cosines - _cosines(teacher, inverse[1], rows)
-            slope = error.clamp(-1, 1)
+        chunks = _chunks(n, n * n, student.device)
+        space = student.new_empty(3, chunks[0].stop, n, n)  # reused: fresh memory costs more than sums
+        for rows in chunks:
+            a, b, c = space[:, : rows.stop - rows.start]
+            cosines = _cosines(student, inverse[0], rows, a)
+            error = torch.sub(cosines, _cosines(teacher, inverse[1], rows, b), out=b)
+            slope = torch.clamp(error, -1, 1, out=c)
             loss += torch.dot(slope.flatten(), error.sub_(slope, alpha=0.5).flatten())
             if gradient is not None:
                 v = inverse[0][rows]
-                pull = torch.bmm(slope, v[:, :, None]).squeeze(2)  # Σ_k slope_ijk v_ik
                 turn = cosines.mul_(slope).sum(2)  # Σ_k slope_ijk a_ijk
+                pull = slope.mul_(v[:, None, :]).sum(2)  # Σ_k slope_ijk v_ik
                 gradient[rows] += v * (pull - v * turn)
-                gradient -= torch.einsum("ijk,ij,ik->jk", slope, v, v) / 2
+                gradient -= slope.mul_(v[:, :, None]).sum(0) / 2
         if gradient is not None:
             ctx.save_for_backward(gradient / n**3)
         return loss / n**3
@@ -75,11 +81,11 @@ class _AngleLoss(torch.autograd.Function):
         return grad * gradient, None
 
 
-def _cosines(squared: Tensor, inverse: Tensor, rows: slice) -> Tensor:
+def _cosines(squared: Tensor, inverse: Tensor, rows: slice, out: Tensor) -> Tensor:
     """Cosine at vertex i between j and k, (rows, B, B), 0 where j or k coincides with i."""
     d, v = squared[rows], inverse[rows]
-    inner = (d[:, :, None] + d[:, None, :]).sub_(squared)
-    return inner.mul_(v[:, :, None] / 2).mul_(v[:, None, :])
+    torch.add(d[:, :, None], d[:, None, :], out=out)
+    return out.sub_(squared).mul_(v[:, :, None] / 2).mul_(v[:, None, :])
 
 
 @full_precision
@@ -122,53 +128,78 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 class _TripletLoss(torch.autograd.Function):
     """The rows of `cra` from two (B, C) matrices, B > 2, with the student's gradient.
 
-    Works through the anchors p in chunks and keeps one (B, C, B) tensor: the gradient of row p with respect
-    to R_p − R_q. φ is symmetric in q and r, so the gradient of u_pq is Σ_r 2·h'(φ_s − φ_t)·h'(u_pq − u_pr).
+    φ_pqr is symmetric in q and r, so r = q + k (mod B) for the shifts k = 1 … B/2 visits every pair once
+    (twice at k = B/2, which then weighs half). Laid out (C, q, p), the u_pr of a shift are a window of u
+    written twice, so every operation runs through memory in order. Shifts come in chunks; what is kept is
+    one (C, B, B) tensor, the gradient of row p with respect to R_p − R_q.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, delta: float) -> Tensor:
         n, classes = student.shape
-        scale = 1 / ((n - 1) * (n - 2))
-        s, inverse = _directions(student)
-        t, _ = _directions(teacher)
-        losses, gradient = [], torch.empty_like(s) if ctx.needs_input_grad[0] else None
-        for rows in _chunks(n, n * n * classes, student.device):
-            error = _spread(s[rows], delta).sub_(_spread(t[rows], delta))
-            for axis in (1, 2):  # q and r must differ from p; for q = r the error is 0 anyway
-                error.diagonal(rows.start, 0, axis).zero_()
+        scale = 2 / ((n - 1) * (n - 2))
+        (s, inverse), (t, _) = _directions(student), _directions(teacher)
+        s2, t2 = torch.cat((s, s), 1), torch.cat((t, t), 1)
+        other = 1 - torch.eye(n, dtype=s.dtype, device=s.device)  # q, and r, must differ from p
+        other2 = torch.cat((other, other))[None]
+        weight = torch.full((n // 2, 1), scale, dtype=s.dtype, device=s.device)
+        if n % 2 == 0:
+            weight[-1] /= 2
+        losses, gradient = student.new_zeros(n), torch.zeros_like(s) if ctx.needs_input_grad[0] else None
+        chunks = _chunks(n // 2, n * n * classes, student.device)
+        space = s.new_empty(4, chunks[0].stop, classes, n * n)  # reused: fresh memory costs more than sums
+        for chunk in chunks:
+            rows = chunk.stop - chunk.start
+            a, b = space[0, :rows], space[1, :rows]
+            error = _spread(t, t2, chunk, delta, a, b).neg_()
+            error += _spread(s, s2, chunk, delta, a, b)
+            error.mul_(other.flatten()).mul_(_shifted(other2, chunk)[:, 0])
             slope = error.clamp(-delta, delta)
-            losses.append(error.sub_(slope, alpha=0.5).mul_(slope).sum((1, 2)))
+            error.sub_(slope, alpha=0.5)
+            slope.mul_(weight[chunk])
+            losses += error.mul_(slope).view(-1, n).sum(0)
             if gradient is not None:
-                steps = (s[rows, :, :, None] - s[rows, :, None, :]).clamp_(-delta, delta)
-                gradient[rows] = steps.mul_(slope[:, None]).sum(3)
+                # a pull towards q, written twice so that a slanted view collects those on each r
+                pulls = space[2:].view(-1, classes, 2, n * n)[:rows]
+                torch.mul(b[:, :, None].expand_as(pulls), slope[:, None, None], out=pulls)
+                gradient += pulls[:, :, 0].sum(0).view_as(s)
+                slant, start = (2 * classes * n * n - n, 2 * n * n, 1), (n - 1 - chunk.start) * n
+                start += pulls.storage_offset()
+                gradient -= pulls.as_strided((rows, classes, n * n), slant, start).sum(0).view_as(s)
         if gradient is not None:
-            inward = s * (s * gradient).sum(1, keepdim=True)
-            ctx.save_for_backward((gradient - inward).mul_(inverse[:, None]).mul_(2 * scale))
-        return torch.cat(losses) * scale
+            inward = s * (s * gradient).sum(0)
+            ctx.save_for_backward((gradient - inward).mul_(inverse))
+        return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        weighted = gradient * grad[:, None, None]
-        return weighted.sum(2) - weighted.sum(0).T, None, None
+        weighted = gradient * grad
+        return (weighted.sum(1) - weighted.sum(2)).T, None, None
 
 
 def _directions(relation: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit u_pq = (R_p − R_q)/‖·‖ laid out (p, C, q), and 1/‖·‖ (p, q); both 0 where rows coincide."""
-    difference = relation[:, :, None] - relation.T
-    squared = difference.square().sum(1)
+    """Unit u_pq = (R_p − R_q)/‖·‖ laid out (C, q, p), and 1/‖·‖ (q, p); both 0 where rows coincide."""
+    columns = relation.T
+    difference = columns[:, None, :] - columns[:, :, None]
+    squared = difference.square().sum(0)
     inverse = torch.where(squared > TINY**2, squared, torch.inf).rsqrt()
-    return difference.mul_(inverse[:, None]), inverse
+    return difference.mul_(inverse), inverse
 
 
-def _spread(u: Tensor, delta: float) -> Tensor:
-    """φ_pqr = Σ_c huber(u_pq,c − u_pr,c) for u (p, C, q)."""
-    shape = (*u.shape, u.shape[2])
-    return F.huber_loss(
-        u[:, :, :, None].expand(shape), u[:, :, None, :].expand(shape), reduction="none", delta=delta
-    ).sum(1)
+def _shifted(twice: Tensor, chunk: slice) -> Tensor:
+    """Windows of (C, 2B, B) that start at row k, for k − 1 in the chunk: (k, C, B·B), a view."""
+    classes, _, n = twice.shape
+    size, stride = (chunk.stop - chunk.start, classes, n * n), (n, 2 * n * n, 1)
+    return twice.as_strided(size, stride, (chunk.start + 1) * n)
+
+
+def _spread(u: Tensor, twice: Tensor, chunk: slice, delta: float, steps: Tensor, clipped: Tensor) -> Tensor:
+    """φ = Σ_c huber(step_c), (k, q·p), of the steps u_pq − u_pr, r = q + k; `clipped` gets huber'(step)."""
+    torch.sub(u.flatten(1), _shifted(twice, chunk), out=steps)
+    torch.clamp(steps, -delta, delta, out=clipped)
+    return steps.sub_(clipped, alpha=0.5).mul_(clipped).sum(1)
 
 
 @full_precision

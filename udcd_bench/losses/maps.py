@@ -56,7 +56,7 @@ def channel_gram(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     F·h·w. The teacher gets no gradient; equal maps give 0 and a zero gradient. Computed in float64 without
     any F×F matrix as long as h·w ≤ F.
     Wang et al., SSD-KD: a self-supervised diverse knowledge distillation method for lightweight skin lesion
-    classification, Medical Image Analysis 2023, eqs. 6-7.
+    classification, Medical Image Analysis 2023 (channel-wise relations).
     """
     if student_map.shape != teacher_map.shape or student_map.dim() != 4:
         raise ValueError(

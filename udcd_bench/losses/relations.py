@@ -14,7 +14,7 @@ def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool 
     """The mean of each class's rows, (C, D).
 
     `memory` (N, D), `labels` (N,) in [0, C). The mean is of relu(row) with `rectify` (CRCKD, MICCAI 2021,
-    eq. 5 as released), of the row itself without (UDCD, MICCAI 2024, eq. 3). A class with no row gives zeros.
+    as released), of the row itself without (UDCD, MICCAI 2024, eq. 3). A class with no row gives zeros.
     """
     members = labels == torch.arange(n_classes, device=labels.device)[:, None]
     total = members.to(memory.dtype) @ (memory.relu() if rectify else memory)
@@ -25,7 +25,7 @@ def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool 
 def anchor_logits(z: Tensor, anchors: Tensor, temperature: float = 0.07) -> Tensor:
     """The relations of `crp`, z·Aᵀ/τ, (B, C): anchors (C, D) of unit length and without gradient.
 
-    A zero anchor relates to everything with 0. CRCKD, MICCAI 2021, eq. 6.
+    A zero anchor relates to everything with 0. CRCKD, MICCAI 2021, category relation preserving.
     """
     return z @ unit_rows(anchors.detach()).T / temperature
 
@@ -45,7 +45,7 @@ def crp(
     `student` and `teacher` (B, D), anchors (C, D); KL(softmax(r_t)‖softmax(r_s)) of r = `anchor_logits`.
     Gradient for `student` alone. Returns a scalar or, with reduction="none", (B,); any other `reduction` is
     a ValueError. Xing et al., Categorical Relation-Preserving Contrastive Knowledge Distillation (CRCKD),
-    MICCAI 2021, eqs. 6-7.
+    MICCAI 2021, category relation preserving.
     """
     check_reduction(reduction)
     wanted = anchor_logits(teacher.detach(), teacher_anchors, temperature)

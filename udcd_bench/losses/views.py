@@ -14,7 +14,7 @@ def view_similarity(features: Tensor) -> Tensor:
 
     `features` (4B, D): row 4i is image i, rows 4i+1 to 4i+3 its rotations by 90°, 180° and 270°; another
     number of rows is a ValueError. Returns (3B, B), rotated rows in order; a zero row has cosine 0.
-    Xu et al., Knowledge Distillation Meets Self-Supervision (SSKD), ECCV 2020, eq. 4.
+    Xu et al., Knowledge Distillation Meets Self-Supervision (SSKD), ECCV 2020, section 3.
     """
     if features.shape[0] % 4:
         raise ValueError(f"features must hold four views an image, not {features.shape[0]} rows.")
@@ -44,7 +44,7 @@ def keep_reliable(scores: Tensor, target: Tensor, keep_ratio: float) -> Tensor:
     of the columns and equal ranks that of the rows. Returns the sorted indices of all rows of rank 0 and of
     the int(keep_ratio · wrong) best-ranked others. The number of rows depends on the data, so a GPU is
     waited for once, unless `keep_ratio` is 1; `reliable_mask` never waits.
-    Xu et al., SSKD, ECCV 2020, section 3.3 (selective transfer), with the ranks of its released code.
+    Xu et al., SSKD, ECCV 2020, section 3 (selective transfer), with the ranks of its released code.
     """
     if keep_ratio == 1:
         return torch.arange(scores.shape[0], device=scores.device)
