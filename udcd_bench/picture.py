@@ -6,12 +6,14 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from udcd_bench.render import MARKS, Band, Cell, Row, Sheet
 
 if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
@@ -41,35 +43,24 @@ class _Piece:
 
 
 class _Pen:
-    """Draws text and rules on a canvas measured in points from its top left corner."""
+    """Draws text and rules on a canvas measured in points from its top left corner; with no size, nothing."""
 
-    def __init__(self, width: float, height: float) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    def __init__(self, size: tuple[float, float] | None = None) -> None:
         from matplotlib.figure import Figure
 
-        self.figure: Figure = Figure((width / 72, height / 72), dpi=DPI, facecolor="white")
-        self.canvas = FigureCanvasAgg(self.figure)
-        self.width, self.height = width, height
-
-    def length(self, pieces: Sequence[_Piece]) -> float:
-        """Width in points."""
-        return sum(self._length(piece) for piece in pieces)
-
-    def _length(self, piece: _Piece) -> float:
-        if not piece.text:
-            return 0.0
-        renderer = self.canvas.get_renderer()  # type: ignore[no-untyped-call]
-        # a trailing space has no extent of its own
-        ends = [
-            renderer.get_text_width_height_descent(t, _font(piece), False)[0] for t in (piece.text + "|", "|")
-        ]
-        return float(ends[0] - ends[1]) * 72 / DPI
+        self.size = size
+        self.figure: Figure | None = None
+        if size is not None:
+            self.width, self.height = size
+            self.figure = Figure((self.width / 72, self.height / 72), dpi=DPI, facecolor="white")
 
     def write(self, x: float, y: float, pieces: Sequence[_Piece], align: str = "left") -> None:
         """Pieces one after another with their base line at y."""
-        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * self.length(pieces)
+        if self.figure is None:
+            return
+        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * _length(pieces)
         for piece in pieces:
-            long = self._length(piece)
+            end = x + _piece_length(piece)
             self.figure.text(
                 x / self.width,
                 1 - (y - piece.rise) / self.height,
@@ -80,42 +71,57 @@ class _Pen:
                 parse_math=False,
             )
             if piece.underlined:
-                self.rule(x, x + long, y + 1.8, "thin")
-            x += long
+                self.rule(x, end, y + 1.8, "thin")
+            x = end
 
     def rule(self, left: float, right: float, y: float, kind: str) -> None:
         """A horizontal rule."""
         from matplotlib.lines import Line2D
 
-        heights = [1 - y / self.height] * 2
-        ends = [left / self.width, right / self.width]
-        self.figure.add_artist(
-            Line2D(ends, heights, color="black", linewidth=RULES[kind], solid_capstyle="butt")
-        )
-
-    def wrap(self, text: str, width: float, style: _Piece) -> Iterator[_Piece]:
-        """The text in lines no wider than ``width``, where its words allow."""
-        line = ""
-        for word in text.split():
-            longer = f"{line} {word}".strip()
-            if line and self._length(_styled(style, longer)) > width:
-                yield _styled(style, line)
-                longer = word
-            line = longer
-        if line:
-            yield _styled(style, line)
+        if self.figure is not None:
+            ends, heights = [left / self.width, right / self.width], [1 - y / self.height] * 2
+            line = Line2D(ends, heights, color="black", linewidth=RULES[kind], solid_capstyle="butt")
+            self.figure.add_artist(line)
 
 
-def _styled(style: _Piece, text: str) -> _Piece:
-    return _Piece(
-        text.replace("'", "’"),
-        style.size,
-        style.bold,
-        style.italic,
-        style.underlined,
-        style.rise,
-        style.colour,
-    )
+def _length(pieces: Sequence[_Piece]) -> float:
+    """Width in points."""
+    return sum(_piece_length(piece) for piece in pieces)
+
+
+@lru_cache(4096)
+def _piece_length(piece: _Piece) -> float:
+    if not piece.text:
+        return 0.0
+    # a space at either end has no extent of its own
+    long, extra = (_extent(text, _font(piece)) for text in (f"|{piece.text}|", "||"))
+    return (long - extra) * 72 / DPI
+
+
+def _extent(text: str, font: FontProperties) -> float:
+    width, _, _ = _canvas().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
+    return float(width)
+
+
+@cache
+def _canvas() -> RendererAgg:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(8, 8, DPI)  # type: ignore[no-untyped-call]
+
+
+def _wrap(text: str, width: float, style: _Piece) -> Iterator[_Piece]:
+    """The text in lines no wider than ``width``, where its words allow."""
+    space = _piece_length(replace(style, text=" "))
+    line, long = "", 0.0
+    for word in text.replace("'", "’").split():
+        wide = _piece_length(replace(style, text=word))
+        if line and long + space + wide > width:
+            yield replace(style, text=line)
+            line, long = "", 0.0
+        line, long = f"{line} {word}".strip(), long + bool(line) * space + wide
+    if line:
+        yield replace(style, text=line)
 
 
 def _font(piece: _Piece) -> FontProperties:
@@ -156,43 +162,44 @@ class _Widths:
         return self.main + self.after + GAP
 
 
-def _measure(pen: _Pen, sheet: Sheet) -> _Widths:
+def _measure(sheet: Sheet) -> _Widths:
     rows = [row for band in sheet.bands for row in band.rows]
     cells = [cell for row in rows for block in row.blocks for cell in block if not cell.span]
     metrics = [_Piece(metric) for band in sheet.bands for metric in band.metrics]
-    names = max(pen.length(_name(row)) for row in rows)
-    main = max([pen.length([piece]) for piece in [*map(_main, cells), *metrics, _Piece("00.00")]])
-    after = max([pen.length(_after(cell)) for cell in cells], default=0.0)
-    groups = max(pen.length([_Piece(group)]) for band in sheet.bands for group in band.groups)
+    names = max(_length(_name(row)) for row in rows)
+    main = max([_length([piece]) for piece in [*map(_main, cells), *metrics, _Piece("00.00")]])
+    after = max([_length(_after(cell)) for cell in cells], default=0.0)
+    groups = max(_length([_Piece(group)]) for band in sheet.bands for group in band.groups)
     group = max(len(sheet.bands[0].metrics) * (main + after + GAP), groups + 2 * GAP)
     return _Widths(max(names, 60.0) + GAP, main, after, group)
 
 
 def png(sheet: Sheet) -> bytes:
     """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with _quietly():
-        pen = _Pen(100, 100)
-        widths = _measure(pen, sheet)
+        widths = _measure(sheet)
         groups = max(len(band.groups) for band in sheet.bands)
         inner = max(widths.name + groups * widths.group, 330.0)
-        height = _draw(pen, sheet, widths, inner)  # once to see how tall it is
-        pen = _Pen(inner + 2 * MARGIN, height)
+        height = _draw(_Pen(), sheet, widths, inner)
+        pen = _Pen((inner + 2 * MARGIN, height))
         _draw(pen, sheet, widths, inner)
+        assert pen.figure is not None
         buffer = io.BytesIO()
         about = " ".join([sheet.warning, *sheet.caption]).strip()
-        pen.figure.savefig(
-            buffer, format="png", dpi=DPI, metadata={"Title": sheet.title, "Description": about}
-        )
+        metadata = {"Title": sheet.title, "Description": about}
+        FigureCanvasAgg(pen.figure).print_png(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
 def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
     """Draw everything; returns the height it takes."""
     left, right, y = MARGIN, MARGIN + inner, MARGIN + SIZE
-    for line in pen.wrap(f"{sheet.title}.", inner, _Piece("", SIZE * 1.05, bold=True)):
+    for line in _wrap(f"{sheet.title}.", inner, _Piece("", SIZE * 1.05, bold=True)):
         pen.write(left, y, [line])
         y += LINE
-    for line in pen.wrap(sheet.warning, inner, _Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
+    for line in _wrap(sheet.warning, inner, _Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
         pen.write(left, y, [line])
         y += LINE
     y -= LINE - 6
@@ -203,12 +210,12 @@ def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
     y += LINE
     small = _Piece("", SIZE * 0.85)
     for letter, text in sheet.notes:
-        for number, line in enumerate(pen.wrap(text, inner - 8, small)):
+        for number, line in enumerate(_wrap(text, inner - 8, small)):
             pen.write(left, y, [_note("" if number else letter)])
             pen.write(left + 8, y, [line])
             y += LINE * 0.8
     y += 4 if sheet.notes else 0
-    for line in pen.wrap(" ".join([MARKS, *sheet.caption]), inner, small):
+    for line in _wrap(" ".join([MARKS, *sheet.caption]), inner, small):
         pen.write(left, y, [line])
         y += LINE * 0.8
     return y - LINE * 0.8 + MARGIN

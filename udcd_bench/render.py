@@ -197,7 +197,7 @@ def console(sheet: Sheet, width: int = 100) -> str:
         ]
         wide = max((len(text) for block in cells for text in block), default=0)
         wide = max(wide, *(len(metric) for metric in band.metrics), 6) + 2
-        names = [row.title + (f" [{row.note}]" if row.note else "") for row in band.rows]
+        names = [_short(row.title) + (f" [{row.note}]" if row.note else "") for row in band.rows]
         first = max(len(name) for name in [*names, "  published"])
         block_width = max(wide * len(band.metrics), 2 + max(len(group) for group in band.groups))
         fit = max(1, (width - first) // (block_width + 1))
@@ -237,11 +237,15 @@ def _text_band(
     yield rule
 
 
+def _short(title: str, width: int = 28) -> str:
+    return title if len(title) <= width else title[: width - 1] + "…"
+
+
 def _spell(cell: Cell) -> str:
     note = f"[{cell.note}]" if cell.note else ""
     if cell.span:
         return cell.text + note
-    return cell.text + (f" ±{cell.spread}" if cell.spread else "") + (note or _TEXT_MARK[cell.mark])
+    return cell.text + (f" ±{cell.spread}" if cell.spread else "") + _TEXT_MARK[cell.mark] + note
 
 
 def _wrap(text: str, width: int) -> list[str]:

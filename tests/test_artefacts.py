@@ -1,0 +1,461 @@
+"""Tables from records: what they ask for, what they say of what is missing, and how they are set."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import records as make
+from PIL import Image
+
+from udcd_bench import cells, plugins, published
+from udcd_bench.artefact import COLUMNS, Ask
+from udcd_bench.data import sources
+from udcd_bench.errors import UserError
+from udcd_bench.latex import escape, latex
+from udcd_bench.picture import png
+from udcd_bench.render import DASH, Sheet, csv, lay_out
+from udcd_bench.spec import RunSpec
+
+GOLDENS = Path(__file__).parent / "goldens" / "table2"
+WRITE = os.environ.get("UDCD_BENCH_GOLDEN") == "write"
+SPECIAL = r"50% & {_mine_} #1 $x^2$ ~\λ, é, “q”, --set, 皮"
+
+SUITE = {
+    "kd": ("KD", '"trained"', "{'temperature': 4.0}"),
+    "mine": (SPECIAL, "None", "{}"),
+    "mtg": ("MTG", '"ema"', "{}"),
+    "scratch": ("Scratch", "None", "{}"),
+    "udcd": ("UDCD", '"ema"', "{'lambda_kl': 1.0, 'confidence': 'equation'}"),
+}
+TITLES = {
+    "aptos": "APTOS 2019",
+    "ham10000": "HAM10000",
+    "synthetic-fundus": "fundus (synthetic stand-in)",
+    "synthetic-lesions": "lesions (synthetic stand-in)",
+    "folder:my_images": "my_images",
+}
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Table 2 in a suite of five methods, so that a method more in the real one changes no golden."""
+    root = tmp_path / "suite"
+    (root / "methods").mkdir(parents=True)
+    for name, (title, teacher, hparams) in SUITE.items():
+        body = f"class Method:\n    title = {title!r}\n    teacher = {teacher}\n    hparams = {hparams}\n"
+        (root / "methods" / f"{name}.py").write_text(body, encoding="utf-8")
+    shutil.copytree(plugins.root() / "tables", root / "tables", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def title(name):
+        if name not in TITLES:
+            raise UserError(f"Unknown data set {name!r}")
+        return TITLES[name]
+
+    monkeypatch.setattr(plugins, "root", lambda: root)
+    monkeypatch.setattr(sources, "title", title)
+    plugins.files.cache_clear()
+    yield plugins.load_class("tables", "table2")()
+    plugins.files.cache_clear()
+
+
+def rendered(table, ask, out, changes=None, missing=(), failed=()):
+    specs = table.runs(ask)
+    found = {spec: make.record(spec, **(changes or {})) for spec in specs}
+    states = dict.fromkeys(specs, "done")
+    for spec in specs:
+        if spec.method in missing or spec.method in failed:
+            del found[spec]
+            states[spec] = "failed: FloatingPointError: ce is\nnan" if spec.method in failed else "absent"
+    return table.render(ask, found, states, out)
+
+
+# --- goldens ---------------------------------------------------------------------------------------------
+
+CASES = {
+    "demo": Ask("demo", backbone="tiny"),
+    "paper": Ask("paper", folds=(0, 1), seeds=(0, 1), backbone="densenet121"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
+    """Some of the paper case's runs failed or are not there; see the stored records."""
+    stored = GOLDENS / f"{case}.records.json"
+    ask = CASES[case]
+    if WRITE and not stored.exists():
+        lost = {("mtg", "aptos"), ("udcd", "ham10000")}
+        kept = [s for s in table.runs(ask) if (s.method, s.dataset) not in lost or s.fold + s.seed == 0]
+        kept = [s for s in kept if (s.method, s.dataset) != ("mine", "aptos")]
+        changes = {"incomplete": "3 of 10015 images were left out"} if case == "paper" else {}
+        text = json.dumps([make.record(spec, **changes) for spec in kept], indent=1)
+        stored.write_text(text + "\n", encoding="utf-8")
+    found = {RunSpec.from_dict(r["spec"]): r for r in json.loads(stored.read_text(encoding="utf-8"))}
+    states = {
+        spec: "done" if spec in found else "failed: OutOfMemoryError" if spec.method == "mine" else "absent"
+        for spec in table.runs(ask)
+    }
+    got = table.render(ask, found, states, tmp_path)
+    texts = {path.suffix: path.read_bytes() for path in got.files if path.suffix != ".png"}
+    for suffix, data in {**texts, ".txt": got.text.encode()}.items():
+        golden = GOLDENS / f"{case}{suffix}"
+        if WRITE:
+            golden.write_bytes(data)
+        assert data == golden.read_bytes(), f"{golden.name} changed; `nox -s golden` rewrites it"
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+def test_runs_are_the_methods_there_are_on_the_profiles_data(table):
+    runs = table.runs(Ask("demo"))
+    assert [(r.method, r.dataset) for r in runs[:5]] == [
+        (method, "synthetic-fundus") for method in ("scratch", "mtg", "udcd", "kd", "mine")
+    ]
+    assert len(runs) == len(set(runs)) == 10
+    assert {r.backbone for r in runs} == {"densenet-tiny"}
+    assert {r.dataset for r in table.runs(Ask("paper"))} == {"aptos", "ham10000"}
+
+
+def test_folds_seeds_split_and_overrides_reach_every_run(table):
+    ask = Ask(
+        "paper", folds=(0, 3), seeds=(0, 7), split="grouped", protocol=(("epochs", "4"),), backbone="resnet50"
+    )
+    runs = table.runs(ask)
+    assert len(runs) == 5 * 2 * 4
+    assert {(r.fold, r.seed) for r in runs} == {(0, 0), (0, 7), (3, 0), (3, 7)}
+    assert {(r.split, r.backbone, r.protocol) for r in runs} == {("grouped", "resnet50", (("epochs", 4),))}
+
+
+def test_a_hyper_parameter_goes_to_the_methods_that_have_it(table):
+    runs = table.runs(Ask("demo", hparams=(("lambda_kl", "2"),)))
+    assert {(r.method, r.hparams) for r in runs if r.hparams} == {("udcd", (("lambda_kl", 2.0),))}
+    with pytest.raises(UserError, match="did you mean 'lambda_kl'"):
+        table.runs(Ask("demo", hparams=(("lamda_kl", "2"),)))
+
+
+def test_only_a_method_with_a_trained_teacher_has_another_backbone_for_it(table):
+    runs = table.runs(Ask("demo", teacher_backbone="resnet18"))
+    assert {r.method for r in runs if r.teacher_backbone} == {"kd"}
+
+
+def test_methods_and_data_sets_can_be_chosen(table):
+    ask = Ask("paper", methods=("udcd", "scratch"), datasets=("ham10000", "folder:my_images", "ham10000"))
+    assert [(r.method, r.dataset) for r in table.runs(ask)] == [
+        ("scratch", "ham10000"),
+        ("udcd", "ham10000"),
+        ("scratch", "folder:my_images"),
+        ("udcd", "folder:my_images"),
+    ]
+    demo = Ask("demo", datasets=("ham10000", "synthetic-lesions"))
+    assert {r.dataset for r in table.runs(demo)} == {"synthetic-lesions"}
+
+
+def test_what_does_not_exist_is_told_with_the_nearest(table):
+    with pytest.raises(UserError, match="'scrach'; did you mean 'scratch'"):
+        table.runs(Ask("demo", methods=("scrach",)))
+    with pytest.raises(UserError, match="Unknown data set 'ham1000'"):
+        table.runs(Ask("demo", datasets=("ham1000",)))
+    with pytest.raises(UserError, match="did you mean 'demo'"):
+        table.runs(Ask("dmo"))
+
+
+def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(table, tmp_path):
+    ask = Ask("demo", methods=("rkd",))
+    assert table.runs(ask) == []
+    got = table.render(ask, {}, {}, tmp_path)
+    assert set(got.frame["verdict"]) == {"not in the suite yet"}
+    assert "RKD [a]" in got.text and "not in the suite yet" in got.text
+
+
+# --- what is built ---------------------------------------------------------------------------------------
+
+
+def test_the_long_frame(table, tmp_path):
+    got = rendered(table, Ask("paper", folds=(0, 1)), tmp_path)
+    frame = got.frame
+    assert tuple(frame.columns[: len(COLUMNS)]) == COLUMNS
+    assert len(frame) == 2 * (9 + 2) * 4
+    assert list(dict.fromkeys(frame["method"])) == [*table.rows, "kd", "mine"]
+    row = frame[(frame["dataset"] == "aptos") & (frame["method"] == "mtg") & (frame["metric"] == "f1")].iloc[
+        0
+    ]
+    specs = [s for s in table.runs(Ask("paper", folds=(0, 1))) if (s.method, s.dataset) == ("mtg", "aptos")]
+    a, b = (100 * make.record(spec)["figures"]["mean"]["f1"] for spec in specs)
+    assert (row["published"], row["n"], row["verdict"]) == (69.76, 2, "not judged")
+    assert row["ours"] == pytest.approx((a + b) / 2)
+    assert row["spread"] == pytest.approx(abs(a - b) / math.sqrt(2))
+    assert set(frame.loc[frame["method"] == "kd", "verdict"]) == {"no counterpart"}
+    assert frame.loc[frame["method"].isin(["kd", "mine"]), "published"].isna().all()
+    absent = frame[frame["method"] == "rkd"]
+    assert set(absent["verdict"]) == {"not in the suite yet"}
+    assert absent["published"].notna().all() and absent["ours"].isna().all()
+
+
+def test_the_reporting_rule_chooses_the_figures(table, tmp_path):
+    mean, best = (rendered(table, Ask("demo", rule=rule), tmp_path) for rule in ("mean", "best"))
+    assert not mean.frame["ours"].equals(best.frame["ours"])
+    assert "mean over the last 2 epochs" in mean.text
+    assert "optimistic" in best.text and "mean over" not in best.text
+
+
+def test_one_run_gives_no_spread_and_says_so(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path)
+    assert got.frame["spread"].isna().all()
+    assert "n = 1, so there is no spread" in " ".join(got.text.split())
+    assert "±" not in got.text
+
+
+def test_nothing_from_a_synthetic_set_can_pass_for_the_real_one(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path)
+    assert got.frame["published"].isna().all()
+    assert set(got.frame.loc[got.frame["n"] > 0, "verdict"]) == {"synthetic stand-in"}
+    assert set(got.frame["dataset"]) == {"synthetic-fundus", "synthetic-lesions"}
+    texts = [path.read_text(encoding="utf-8") for path in got.files if path.suffix != ".png"]
+    with Image.open(got.files[2]) as picture:
+        texts.append(picture.text["Description"])
+    for text in [*texts, got.text]:
+        assert "synthetic stand-in" in text.lower()
+        assert not re.search("HAM10000|APTOS", text)
+
+
+def test_a_stand_in_outside_the_demo_says_so_beside_real_data(table, tmp_path):
+    got = rendered(table, Ask("quick", datasets=("ham10000", "synthetic-lesions")), tmp_path)
+    by_set = got.frame.groupby("dataset")["published"].count()
+    assert by_set["ham10000"] == 36 and by_set["synthetic-lesions"] == 0
+    assert "the images of synthetic-lesions are drawn" in " ".join(got.text.split())
+
+
+def test_a_record_that_says_synthetic_gets_no_published_figure(table, tmp_path):
+    got = rendered(table, Ask("paper"), tmp_path, {"synthetic": True})
+    ours = got.frame[got.frame["n"] > 0]
+    assert ours["published"].isna().all() and set(ours["verdict"]) == {"synthetic stand-in"}
+
+
+def test_no_run_at_all_still_makes_a_table(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path, missing=tuple(SUITE))
+    assert set(got.frame["verdict"]) == {"not run", "not in the suite yet"}
+    assert "None of 10 runs is done" in got.text
+    assert all(path.stat().st_size for path in got.files)
+
+
+def test_a_failed_run_is_named_where_it_is_missing(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path, missing=("udcd",), failed=("mtg",))
+    by = got.frame.set_index("method")["verdict"]
+    assert set(by["mtg"]) == {"failed"} and set(by["udcd"]) == {"not run"}
+    assert re.search(r"^MTG \[a\]( +failed)+$", got.text, re.M)
+    assert "[a] The run failed: FloatingPointError: ce is nan" in got.text
+    assert "FloatingPointError: ce is nan" in got.files[1].read_text()
+    assert "6 of 10 runs are done" in " ".join(got.text.split())
+
+
+def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
+    ask = Ask("paper", folds=(0, 1, 2), methods=("scratch", "udcd"))
+    specs = table.runs(ask)
+    lost = [s for s in specs if s.method == "udcd" and s.dataset == "aptos" and s.fold]
+    found = {s: make.record(s) for s in specs if s not in lost}
+    got = table.render(ask, found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"}, tmp_path)
+    notes = set(got.frame.loc[(got.frame["method"] == "udcd") & (got.frame["dataset"] == "aptos"), "note"])
+    assert notes == {"n = 1 of 3 runs. 1 of 3 runs failed: KeyError"}
+    assert "n = 1–3" in " ".join(got.text.split()) and "[a] n = 1 of 3 runs." in got.text
+
+
+def test_rows_tested_on_other_images_are_told(table, tmp_path):
+    ask = Ask("demo")
+    found = {spec: make.record(spec) for spec in table.runs(ask)}
+    assert "split hashes differ" not in table.render(ask, found, {}, tmp_path).text
+    last = list(found)[-1]
+    found[last] = make.record(last, split_hash="ffff")
+    assert "split hashes differ" in table.render(ask, found, {}, tmp_path).text
+
+
+def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path, {"incomplete": "7 images were left out."})
+    with Image.open(got.files[2]) as picture:
+        about = picture.text["Description"]
+    for text in (got.text, about, *(path.read_text(encoding="utf-8") for path in got.files[:2])):
+        assert "7 images were left out" in text
+        assert "out.." not in text
+
+
+def test_a_table_is_drawn_without_a_tensor_library():
+    code = (
+        "import sys; from udcd_bench import artefact, latex, picture, plugins;"
+        "table = plugins.load_class('tables', 'table2')();"
+        "ask = artefact.Ask('demo'); picture.png(table.sheet(ask, {}, {})); table.runs(ask);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_the_spread_is_the_sample_standard_deviation():
+    assert cells.summarise({(0, 0): 1.0, (1, 0): 3.0}) == pytest.approx((2.0, math.sqrt(2), 2))
+    mean, spread, n = cells.summarise({(0, 0): 1.5})
+    assert (mean, n) == (1.5, 1) and math.isnan(spread)
+    assert cells.summarise({})[2] == 0
+
+
+# --- how it is set ---------------------------------------------------------------------------------------
+
+
+def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.DataFrame:
+    about = {"published": math.nan, "spread": math.nan, "rho": math.nan, "verdict": "", "note": ""}
+    return pd.DataFrame(
+        [
+            {
+                "dataset": dataset,
+                "method": method,
+                "method_title": method,
+                "metric": metric,
+                "ours": ours,
+                **about,
+            }
+            for method, figures in values.items()
+            for metric, ours in figures.items()
+        ]
+    )
+
+
+def sheet_of(frame: pd.DataFrame, **changes) -> Sheet:
+    headings = list(dict.fromkeys(frame["dataset"]))
+    return lay_out(frame, **({"name": "t1", "title": "T", "headings": headings} | changes))
+
+
+def marks(sheet: Sheet) -> dict[str, list[str]]:
+    return {row.title: [cell.mark for block in row.blocks for cell in block] for row in sheet.bands[0].rows}
+
+
+def test_best_and_second_are_marked_as_printed():
+    figures = {
+        "x": {"acc": 80.001, "ece": 5.0},
+        "y": {"acc": 80.004, "ece": 3.0},
+        "z": {"acc": 70.0, "ece": 9.0},
+    }
+    assert marks(sheet_of(frame_of(figures))) == {
+        "x": ["best", "second"],
+        "y": ["best", "best"],
+        "z": ["second", ""],
+    }
+
+
+def test_a_lone_figure_is_neither_best_nor_second():
+    figures = {"x": {"acc": 80.0}, "y": {"acc": math.nan}}
+    assert marks(sheet_of(frame_of(figures))) == {"x": [""], "y": [""]}
+    assert sheet_of(frame_of(figures)).bands[0].rows[1].blocks[0][0].text == DASH
+
+
+def test_many_groups_stack_in_bands():
+    frame = pd.concat([frame_of({"x": {"acc": 80.0}}, name) for name in "abcde"])
+    sheet = sheet_of(frame)
+    assert [band.groups for band in sheet.bands] == [("a", "b"), ("c", "d"), ("e",)]
+    assert latex(sheet).count(r"\multicolumn{1}{c}") == 5
+    assert (
+        Image.open(io.BytesIO(png(sheet))).size[1] > Image.open(io.BytesIO(png(sheet_of(frame[:2])))).size[1]
+    )
+
+
+def test_csv_reads_back_whatever_the_names_hold():
+    frame = frame_of({'a, "b"\n; c': {"acc": 80.126}})
+    back = pd.read_csv(io.StringIO(csv(frame)))
+    assert back["method"].tolist() == ['a, "b"\n; c']
+    assert back["ours"].tolist() == [80.13]
+
+
+def test_latex_specials_are_escaped():
+    assert escape("50% & {_x_} #1 $ ~ ^ \\") == (
+        r"50\% \& \{\_x\_\} \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    assert escape("a\n b\tc") == "a b c"
+    assert escape("[x] *") == "{[}x] {*}"
+    assert escape("--set ρ é 皮") == r"-{}-set $\rho$ \'{e} {[}U+76AE]"
+
+
+def test_the_picture_is_large_enough_to_print(table, tmp_path):
+    got = rendered(table, Ask("demo"), tmp_path)
+    with Image.open(got.files[2]) as picture:
+        assert picture.info["dpi"][0] == pytest.approx(250, abs=1)
+        assert min(picture.size) > 900
+        # the warning stands in the picture itself, in its own colour
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert (160, 32, 0) in colours
+
+
+def balanced(text: str) -> bool:
+    """Whether braces and environments of LaTeX close in order."""
+    body = re.sub(r"(?<!\\)%.*", "", text)
+    depth = 0
+    for token in re.findall(r"\\.|[{}]", body):
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        if depth < 0:
+            return False
+    open_ = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", body):
+        if kind == "begin":
+            open_.append(name)
+        elif not open_ or open_.pop() != name:
+            return False
+    return depth == 0 and not open_
+
+
+HOST = r"""\documentclass[twocolumn]{article}
+\usepackage{booktabs}%s
+\begin{document}
+Before.
+\input{one.tex}
+\input{two.tex}
+After.
+\end{document}
+"""
+
+
+def test_the_latex_compiles_alone_and_inside_another_document(table, tmp_path):
+    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1))}
+    for name, ask in asks.items():
+        got = rendered(table, ask, tmp_path / name, failed=("mtg",), missing=("kd",))
+        text = got.files[1].read_text(encoding="utf-8")
+        assert balanced(text[text.index(r"\begin{table}") :])
+        (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex here: braces and environments were checked, nothing was compiled")
+    (tmp_path / "host.tex").write_text(HOST % "")
+    (tmp_path / "shrunk.tex").write_text(HOST % r"\usepackage{graphicx}")
+    for name in ("one", "two", "host", "shrunk"):
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
+        ran = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
+        )
+        assert ran.returncode == 0, ran.stdout[-2000:]
+        assert (tmp_path / f"{name}.pdf").exists()
+        assert "incomplete" not in ran.stdout
+        if name != "host":
+            assert "Overfull" not in ran.stdout
+
+
+def test_balance_is_seen():
+    good = r"\begin{table}\textbf{a\}}\end{table}"
+    for text, expected in (
+        (good, True),
+        (good.replace(r"\}}", "}}"), False),
+        (good.replace("n{table}", "n{tab}"), False),
+    ):
+        assert balanced(text) == expected
+
+
+def test_every_published_figure_of_table2_has_a_place(table, tmp_path):
+    frame = rendered(table, Ask("paper"), tmp_path).frame
+    assert int(frame["published"].count()) == len(published.load("table2"))
+
+
+def test_specs_in_a_cell_are_those_of_the_runs(table):
+    ask = Ask("demo", folds=(0, 1))
+    assert replace(table.runs(ask)[0], fold=1) in table.runs(ask)
