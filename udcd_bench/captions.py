@@ -40,7 +40,7 @@ def sentences(
     abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
-        parts.append("The lines below, published: what the paper prints.")
+        parts.append("Lines marked published: what the paper prints.")
     if not found:
         return (*parts, f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.")
     rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
