@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench import captions, cells, planner, plugins, profiles, published, store
-from udcd_bench.cells import Group, Line, heading
+from udcd_bench.cells import Ask, Group, Line, heading
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError, nearest
 from udcd_bench.render import Sheet, console, csv, lay_out
@@ -25,30 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.cells import Records, States
-    from udcd_bench.spec import Overrides
+
+__all__ = ["Artefact", "Ask", "Rendered", "Table"]
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
 """The first of a table's long frame."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What the user asked for. None leaves the choice to the artefact or the profile.
-
-    rule: which epochs are reported, ``mean``, ``last`` or ``best``.
-    """
-
-    profile: str = "demo"
-    methods: tuple[str, ...] | None = None
-    datasets: tuple[str, ...] | None = None
-    folds: tuple[int, ...] = (0,)
-    seeds: tuple[int, ...] = (0,)
-    split: str = "paper"
-    backbone: str | None = None
-    teacher_backbone: str = ""
-    hparams: Overrides = ()
-    protocol: Overrides = ()
-    rule: str = "mean"
 
 
 @dataclass(frozen=True)

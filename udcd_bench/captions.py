@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.cells import STAND_IN
 from udcd_bench.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.artefact import Ask
+    from udcd_bench.cells import Ask
     from udcd_bench.spec import RunSpec
 
-STAND_IN = "synthetic stand-in"
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
 
 

@@ -1,22 +1,43 @@
-"""What stands in one cell of a table: the figure of its runs, its spread, and what is to be said of them."""
+"""What is asked of a table, its rows and groups of columns, and what stands in one cell."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from udcd_bench.captions import STAND_IN
-from udcd_bench.spec import RunSpec
+from udcd_bench.spec import Overrides, RunSpec
 
 Records = Mapping[RunSpec, Mapping[str, Any]]
 States = Mapping[RunSpec, str]
 """A run's state as the store has it; ``failed`` may go on with a colon and the error."""
 
 ABSENT = "not in the suite yet"
+STAND_IN = "synthetic stand-in"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the user asked for. None leaves the choice to the artefact or the profile.
+
+    rule: which epochs are reported, ``mean``, ``last`` or ``best``.
+    """
+
+    profile: str = "demo"
+    methods: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] | None = None
+    folds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
+    split: str = "paper"
+    backbone: str | None = None
+    teacher_backbone: str = ""
+    hparams: Overrides = ()
+    protocol: Overrides = ()
+    rule: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ def verdict(
 def failure(spec: RunSpec, states: States) -> str | None:
     """What a failed run says; None for a run that did not fail."""
     state, _, message = states.get(spec, "").partition(":")
-    return " ".join(message.split()) if state == "failed" else None
+    return textwrap.shorten(message, 200, placeholder=" …") if state == "failed" else None
 
 
 def note(line: Line, specs: Sequence[RunSpec], records: Records, states: States) -> str:
