@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
-from udcd_bench.errors import UserError, nearest
-from udcd_bench.profiles import parse_like
+from udcd_bench.profiles import resolve
 
 if TYPE_CHECKING:
     from udcd_bench.data.resident import Batch
@@ -118,23 +117,11 @@ class Method(nn.Module):
         self.info = info
         self.student = student
         self.teacher_network = teacher
-        self.hp: Any = SimpleNamespace(**self.resolve(hparams))
+        self.hp: Any = SimpleNamespace(**resolve(self.title, self.hparams, self.choices, hparams))
         self.generator = generator or torch.Generator(device=info.labels.device)
         if teacher is not None:
             teacher.requires_grad_(False)
         self.setup()
-
-    @classmethod
-    def resolve(cls, overrides: Overrides) -> dict[str, Scalar]:
-        """The hyper-parameters with overrides applied. Raises UserError for a name or value that does not fit."""
-        values = dict(cls.hparams)
-        for key, value in overrides:
-            if key not in values:
-                raise UserError(f"{cls.title} has no hyper-parameter {key!r}{nearest(key, values)}")
-            values[key] = parse_like(key, value, cls.hparams[key])
-            if key in cls.choices and values[key] not in cls.choices[key]:
-                raise UserError(f"{key}={value} will not do: it is one of {', '.join(map(str, cls.choices[key]))}.")
-        return values
 
     def setup(self) -> None:
         """Make heads and memories."""
@@ -170,8 +157,13 @@ class Method(nn.Module):
             features: Features = self.teacher_network(images)
         return features
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The class-weighted cross-entropy every row is supervised by: logits (B, C), labels (B,)."""
-        return losses.weighted_cross_entropy(
-            logits, labels, self.info.class_weights, normalise=self.info.ce_normalise
-        )
+    def cross_entropy(self, logits: Tensor, labels: Tensor, factor: Tensor | None = None) -> Tensor:
+        """The class-weighted cross-entropy every row is supervised by: logits (B, C), labels (B,).
+
+        factor: (B,) multiplies each image's term; the weights alone normalise.
+        """
+        weights, normalise = self.info.class_weights, self.info.ce_normalise
+        if factor is None:
+            return losses.weighted_cross_entropy(logits, labels, weights, normalise=normalise)
+        rows = factor * losses.weighted_cross_entropy(logits, labels, weights, reduction="none")
+        return rows.sum() / weights[labels].sum() if normalise == "weights" else rows.mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import os
@@ -15,7 +16,8 @@ from udcd_bench.errors import UserError, nearest
 if TYPE_CHECKING:
     from types import ModuleType
 
-KINDS = ("methods", "tables", "figures")
+CLASS = {"methods": "Method", "tables": "Table", "figures": "Figure"}
+"""What a file of each kind defines."""
 _EXTRA: list[Path] = []
 
 
@@ -50,7 +52,7 @@ def _folders(kind: str) -> list[Path]:
     for suite in dict.fromkeys([root(), *_EXTRA, *(p.resolve() for p in named)]):
         if (suite / kind).is_dir():
             folders.append(suite / kind)
-        elif kind == "methods" and suite != root() and not any((suite / k).is_dir() for k in KINDS):
+        elif kind == "methods" and suite != root() and not any((suite / k).is_dir() for k in CLASS):
             folders.append(suite)
     return folders
 
@@ -110,9 +112,54 @@ def load(kind: str, name: str) -> ModuleType:
 
 def load_class(kind: str, name: str) -> Any:
     """The one class a content file defines: ``Method``, ``Table`` or ``Figure``."""
-    wanted = {"methods": "Method", "tables": "Table", "figures": "Figure"}[kind]
+    wanted = CLASS[kind]
     module = load(kind, name)
     found = getattr(module, wanted, None)
     if not isinstance(found, type) or found.__module__ != module.__name__:
         raise UserError(f"{module.__file__} defines no class {wanted}; a file in {kind} has one.")
+    return found
+
+
+def declared(kind: str, name: str) -> dict[str, Any]:
+    """The literal class attributes of a content file and its docstring (as ``doc``), read without executing it.
+
+    So that a listing, a plan or a wrong option need not wait for a tensor library.
+    """
+    path = find(kind, name)
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    body = next((n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CLASS[kind]), None)
+    if body is None:
+        raise UserError(f"{path} defines no class {CLASS[kind]}; a file in {kind} has one.")
+    found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        elif isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                try:
+                    found[target.id] = ast.literal_eval(value)
+                except ValueError:
+                    raise UserError(f"{path}: {target.id} must be a literal, so that it can be read.") from None
+    return found
+
+
+def comments(kind: str, name: str, attribute: str) -> dict[str, str]:
+    """Key → the comment beside it, of a literal dict among a content file's class attributes."""
+    text = find(kind, name).read_text()
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse(text)):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
+            continue
+        if any(isinstance(target, ast.Name) and target.id == attribute for target in node.targets):
+            for key, value in zip(node.value.keys, node.value.values):
+                rest = text.splitlines()[(value.end_lineno or value.lineno) - 1][value.end_col_offset or 0 :]
+                if isinstance(key, ast.Constant) and "#" in rest:
+                    found[str(key.value)] = rest.partition("#")[2].strip()
     return found

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from udcd_bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from udcd_bench.spec import Overrides, Scalar
 
 TINY = "densenet-tiny"
@@ -160,3 +162,17 @@ def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
         except ValueError:
             pass
     raise UserError(f"{key}={text} will not do: {key} is of type {kind.__name__}, such as {default!r}.")
+
+
+def resolve(
+    owner: str, defaults: Mapping[str, Scalar], choices: Mapping[str, Sequence[Scalar]], overrides: Overrides
+) -> dict[str, Scalar]:
+    """A method's hyper-parameters with overrides applied. Raises UserError for a name or value that does not fit."""
+    values = dict(defaults)
+    for key, value in overrides:
+        if key not in values:
+            raise UserError(f"{owner} has no hyper-parameter {key!r}{nearest(key, values)}")
+        values[key] = parse_like(key, value, defaults[key])
+        if key in choices and values[key] not in choices[key]:
+            raise UserError(f"{key}={value} will not do: it is one of {', '.join(map(str, choices[key]))}.")
+    return values

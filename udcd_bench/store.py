@@ -129,7 +129,7 @@ class Store:
 
     def state(self, key: str) -> str:
         """``done``, ``running``, ``failed``, ``interrupted`` (a checkpoint waits) or ``absent``."""
-        if (self.runs / key / "record.json").exists():
+        if self.state_is_done(key):
             return "done"
         if self._owner_lives(self.work / key / "claim.json"):
             return "running"
@@ -137,7 +137,21 @@ class Store:
             return "failed"
         return "interrupted" if (self.work / key / "checkpoint.safetensors").exists() else "absent"
 
+    def state_is_done(self, key: str) -> bool:
+        """Whether the run is finished, whoever finished it."""
+        return (self.runs / key / "record.json").exists()
+
     # --- claims -----------------------------------------------------------------------------------------------
+
+    def begin(self, key: str, spec: RunSpec) -> None:
+        """Say of which run the folder of this key is."""
+        write_atomically(self.work / key / "spec.json", _to_json(spec.to_dict()))
+
+    def _under_way(self, key: str) -> RunSpec | None:
+        try:
+            return RunSpec.from_dict(json.loads((self.work / key / "spec.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def claim(self, key: str) -> bool:
         """Take a run for this process; False while a living process has it."""
@@ -303,6 +317,23 @@ class Store:
         """Every finished run's record."""
         for key in self.keys():
             yield self.record(key)
+
+    def overview(self) -> list[tuple[str, str, str]]:
+        """(state, the run's label, remark) of everything in the folder, finished or not."""
+        rows = []
+        for record in self.records():
+            figures = record["figures"]["mean"]
+            says = f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
+            rows.append(("done", RunSpec.from_dict(record["spec"]).label(), says))
+        failed = {path.stem for path in self.failures.glob("[!.]*.json")}
+        for key in sorted(failed | {path.name for path in self.work.glob("*") if "." not in path.name}):
+            if (state := self.state(key)) == "done":
+                continue
+            if report := self.failure(key):
+                rows.append((state, RunSpec.from_dict(report["spec"]).label(), report["message"]))
+            elif (spec := self._under_way(key)) is not None:
+                rows.append((state, spec.label(), ""))
+        return rows
 
     def frame(self, rule: str = "mean") -> pd.DataFrame:
         """One row a finished run: its spec's coordinates, what it was trained on, and its figures by ``rule``.

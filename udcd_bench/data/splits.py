@@ -82,7 +82,7 @@ def _folds(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, In
         )
     make = StratifiedGroupKFold if kind == "grouped" else StratifiedKFold
     folds = make(FOLDS, shuffle=True, random_state=RANDOM_STATE)
-    train, test = list(folds.split(rows, labels, dataset.groups[rows]))[fold]
+    train, test = list(folds.split(rows, labels, dataset.groups[rows] if kind == "grouped" else None))[fold]
     return rows[train], rows[test]
 
 

@@ -1,0 +1,134 @@
+"""UDCD: uncertainty decides how much of a mean teacher's contrastive and relational knowledge reaches the student.
+
+Sharma, Kumar, Chandra, "Confidence matters: enhancing medical image classification through uncertainty-driven
+contrastive self-distillation", MICCAI 2024, https://papers.miccai.org/miccai-2024/; equations 1 to 8.
+
+Eq. 8, per image, then the mean over the batch:
+  L = (1 + ψ₂ˢ + ψ₂ᵗ)·L_WCE + λ₁·ramp·KL(teacher ‖ student) + λ₂·ψ₁ᵗ·L_SCL + λ₃·ψ₁ᵗ·L_CRA
+  ψ₁ = u/U, ψ₂ = 1 − u/U, u the entropy of the softmax, U = log C             (eqs. 6, 7)
+  L_SCL: positives from the batch's two views, negatives from the teacher's memory (eq. 2)
+  L_CRA: Huber between the Huber relations of triplets of rows of R = softmax(z·Aᵀ) (eqs. 3 to 5)
+
+Differs from the paper:
+1. It prints no λ, no schedule; λ, the start epoch and the ramp are the released code's (R).
+2. It calls ψ learnable; eq. 7 computes it, and nothing else of it is said, so no gradient passes through it.
+3. §2.3 says the student should lean on supervision where the teacher is unsure; eqs. 7 and 8 do the opposite, and are
+   followed here. `confidence=text` swaps ψ₁ and ψ₂; `confidence=none` sets ψ₁ = 1, ψ₂ = 0 (the ablation).
+4. The teacher's projection is the running average of the student's, as the rest of the teacher is (S).
+5. Eq. 2 sums over an anchor's positives in both views; the teacher's view gives positives without gradient (S).
+6. The readings that its released code takes are `anchors=rectified`, `relation=kl`, `projectors=frozen`.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from udcd_bench import losses, memory, method
+
+
+class Method(method.Method):
+    """Equation 8."""
+
+    title = "UDCD"
+    citation = "Sharma, Kumar, Chandra, Confidence matters (UDCD), MICCAI 2024"
+    teacher = "ema"
+    views = 2
+    hparams = {
+        "lambda_kl": 1.0,  # R
+        "lambda_scl": 0.1,  # R
+        "lambda_cra": 25.0,  # R
+        "temperature": 0.07,  # R
+        "momentum": 0.5,  # R: of the memory
+        "delta": 1.0,  # S: Huber's, the framework's default
+        "confidence": "equation",  # P eqs. 7, 8; see 3 above
+        "anchors": "mean",  # P eq. 3 (R rectifies)
+        "relation": "huber",  # P eqs. 4, 5 (R: KL of the relations)
+        "projectors": "trained",  # S (R leaves them out of its optimiser)
+    }
+    choices = {
+        "confidence": ("equation", "text", "none"),
+        "anchors": ("mean", "rectified"),
+        "relation": ("huber", "kl"),
+        "projectors": ("trained", "frozen"),
+    }
+
+    def setup(self):
+        width = self.info.embedding_width
+        self.projector = nn.Linear(width, width)
+        if self.hp.projectors == "trained":
+            self.teacher_projector = copy.deepcopy(self.projector)
+        else:
+            self.teacher_projector = nn.Linear(width, width)
+            self.projector.requires_grad_(False)
+        self.teacher_projector.requires_grad_(False)
+        self.memory = memory.ContrastMemory(
+            self.info.n_train, width, temperature=self.hp.temperature, momentum=self.hp.momentum
+        )
+
+    def averages(self):
+        if self.hp.projectors == "frozen":
+            return super().averages()
+        return [*super().averages(), (self.projector, self.teacher_projector)]
+
+    def confidence(self, logits):
+        """ψ₁ and ψ₂ per image, (B,) each, without gradient."""
+        psi1 = losses.confidence(logits)
+        if self.hp.confidence == "none":
+            return torch.ones_like(psi1), torch.zeros_like(psi1)
+        return (1 - psi1, psi1) if self.hp.confidence == "text" else (psi1, 1 - psi1)
+
+    def relation_alignment(self, z_student, z_teacher):
+        """λ₃'s term per image, (B,): each network's rows against the class anchors of its own memory."""
+        anchors_s, anchors_t = (
+            losses.class_anchors(
+                bank, self.info.labels, self.info.classes, rectify=self.hp.anchors == "rectified"
+            )
+            for bank in (self.memory.student, self.memory.teacher)
+        )
+        if self.hp.relation == "kl":
+            return losses.crp(
+                z_student, anchors_s, z_teacher, anchors_t, temperature=self.hp.temperature, reduction="none"
+            )
+        return losses.cra(
+            losses.relation_matrix(z_student, anchors_s),
+            losses.relation_matrix(z_teacher, anchors_t),
+            delta=self.hp.delta,
+            reduction="none",
+        )
+
+    def losses(self, batch, progress):
+        student = self.student(batch.views[0])
+        self.seen = None
+        if not progress.started:
+            return {"ce": self.cross_entropy(student.logits, batch.labels)}
+        teacher = self.teach(batch.views[1])
+        z_student = F.normalize(self.projector(student.embedding))
+        z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
+        self.seen = z_student, z_teacher, batch.index
+
+        _, psi2_student = self.confidence(student.logits)
+        psi1_teacher, psi2_teacher = self.confidence(teacher.logits)
+        kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
+        scl = losses.memory_scl(
+            z_student,
+            batch.labels,
+            torch.cat([z_student, z_teacher]),
+            batch.labels.repeat(2),
+            self.memory.teacher,
+            self.info.labels,
+            temperature=self.hp.temperature,
+            reduction="none",
+        )
+        cra = self.relation_alignment(z_student, z_teacher)
+        return {
+            "ce": self.cross_entropy(student.logits, batch.labels, 1 + psi2_student + psi2_teacher),
+            "kl": self.hp.lambda_kl * progress.ramp * kl,
+            "scl": self.hp.lambda_scl * (psi1_teacher * scl).mean(),
+            "cra": self.hp.lambda_cra * (psi1_teacher * cra).mean(),
+        }
+
+    def after_step(self):
+        if self.seen is not None:
+            self.memory.update(*self.seen)

@@ -1,0 +1,216 @@
+"""``udcd-bench run``, ``train`` and ``status``: plan, carry out what is missing, render."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from udcd_bench.planner import Job
+    from udcd_bench.spec import Overrides, RunSpec
+    from udcd_bench.store import Store
+
+Command = "Callable[..., int]"
+
+
+def option(*names: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A click option that its ``UDCD_BENCH_…`` variable sets too."""
+    long = next(name for name in names if name.startswith("--"))
+    how.setdefault("envvar", f"UDCD_BENCH_{long[2:].upper().replace('-', '_')}")
+    return click.option(*names, **how)
+
+
+def _words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if value is not None else None
+
+
+def _folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+    if value == "all":
+        return tuple(range(5))
+    try:
+        return tuple(sorted({int(word) for word in value.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: give fold numbers such as 0 or 0,1,2, or all.") from error
+
+
+def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
+    pairs = []
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: give name=value.")
+        pairs.append((key.strip(), value.strip()))
+    return tuple(pairs)
+
+
+COMMON = [
+    option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
+    option("--split", default="paper", show_default=True, help="paper (by image) or grouped (by lesion)."),
+    option("--backbone", help="A timm name.  [default: the profile's]"),
+    option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
+    option(
+        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE", envvar=None,
+        help="Override a method's hyper-parameter or a number of the protocol.",
+    ),
+    option("--data", default="data", type=click.Path(path_type=Path), show_default=True, help="Prepared data."),
+    option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
+    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
+    option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
+]  # fmt: skip
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that ``run`` and ``train`` share."""
+    return functools.reduce(lambda made, add: add(made), reversed(COMMON), command)
+
+
+def _divide(settings: Overrides) -> tuple[Overrides, Overrides]:
+    """Overrides of the protocol, and the rest, which are hyper-parameters."""
+    from udcd_bench.profiles import Protocol
+
+    names = Protocol.names()
+    return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
+
+
+@click.command()
+@click.argument("artefact", metavar="TABLE|all")
+@option("--methods", callback=_words, help="Only these rows, such as scratch,udcd.")
+@option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH.")
+@option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all.")
+@option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many, from seed 0.")
+@common
+def run(artefact: str, **asked: Any) -> int:
+    """Make a table: plan its runs, carry out those that are missing, render it."""
+    from udcd_bench import plugins
+    from udcd_bench.artefact import Ask
+    from udcd_bench.store import Store
+
+    names = plugins.names("tables") if artefact == "all" else (artefact,)
+    tables = [plugins.load_class("tables", name)() for name in names]
+    protocol, hparams = _divide(asked["settings"])
+    ask = Ask(
+        profile=asked["profile"],
+        methods=asked["methods"],
+        datasets=asked["datasets"],
+        folds=asked["folds"],
+        seeds=tuple(range(asked["seeds"])),
+        split=asked["split"],
+        backbone=asked["backbone"],
+        teacher_backbone=asked["teacher_backbone"],
+        hparams=hparams,
+        protocol=protocol,
+    )
+    store = Store(asked["out"])
+    jobs, failed = _carry_out([spec for table in tables for spec in table.runs(ask)], store, asked)
+    if asked["dry_run"]:
+        return 0
+    found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
+    states = {
+        job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
+    }
+    for table in tables:
+        rendered = table.render(ask, found, states, asked["out"])
+        click.echo(rendered.text)
+        for path in rendered.files:
+            click.echo(path)
+    return 1 if failed else 0
+
+
+@click.command()
+@click.argument("method")
+@option("--dataset", required=True, help="A source's name, folder:PATH or medmnist:NAME.")
+@option("--fold", default=0, show_default=True, type=click.IntRange(0))
+@option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@option("--fraction", default=1.0, show_default=True, help="Of the training fold.")
+@option("--rho", type=float, help="Resample to this imbalance.  [default: the data's own]")
+@common
+def train(method: str, dataset: str, **asked: Any) -> int:
+    """Train one method on any source of images; print and store its record."""
+    from udcd_bench import profiles
+    from udcd_bench.metrics import METRICS
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+    protocol, hparams = _divide(asked["settings"])
+    spec = RunSpec(
+        method,
+        dataset,
+        asked["profile"],
+        asked["backbone"] or profiles.profile(asked["profile"]).backbone,
+        teacher_backbone=asked["teacher_backbone"],
+        split=asked["split"],
+        fold=asked["fold"],
+        seed=asked["seed"],
+        fraction=asked["fraction"],
+        rho=asked["rho"],
+        hparams=hparams,
+        protocol=protocol,
+    )
+    store = Store(asked["out"])
+    jobs, failed = _carry_out([spec], store, asked)
+    if asked["dry_run"] or failed:
+        return 1 if failed else 0
+    record = store.record(jobs[-1].key)
+    if record["synthetic"]:
+        click.echo(f"{record['dataset_title']}: drawn by a program; no published figure compares with these.")
+    if record["incomplete"]:
+        click.echo(record["incomplete"])
+    click.echo(f"{record['method_title']} on {record['dataset_title']}, {record['reporting']}, n=1:")
+    for name, value in record["figures"]["mean"].items():
+        click.echo(f"  {METRICS[name].title:12} {value:.4f}  {METRICS[name].about}")
+    click.echo(store.runs / record["key"] / "record.json")
+    return 0
+
+
+@click.command()
+@option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
+def status(out: Path) -> None:
+    """What a results folder holds: runs done, under way, interrupted, failed."""
+    from udcd_bench.store import Store
+
+    if not out.exists():
+        raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
+    store = Store(out)
+    rows = store.overview()
+    for state, label, remark in rows:
+        click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
+    states = [state for state, _, _ in rows]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
+
+
+def _carry_out(specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]) -> tuple[list[Job], dict[str, str]]:
+    """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
+    from udcd_bench import planner, profiles
+    from udcd_bench.cli.progress import Board, span
+    from udcd_bench.engines import local
+    from udcd_bench.engines.execute import Place, made_of
+
+    place = Place(asked["data"], asked["device"])
+    jobs = planner.plan(specs, store, functools.cache(lambda spec: made_of(spec, place)))
+    todo = [job for job in jobs if not job.done]
+    threads = max((profiles.protocol(j.spec.profile, j.spec.dataset, j.spec.protocol).threads for j in todo), default=1)
+    slots = asked["jobs"] or local.default_slots(place.device, threads)
+    seconds, unknown = planner.estimate(todo, store)
+    guess = f"about {span(seconds / min(slots, len(todo) or 1))}" if seconds else ""
+    guess += f"{' and ' if guess else ''}{unknown} runs nobody has timed here yet" if unknown else ""
+    if asked["dry_run"]:
+        for job in jobs:
+            click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")
+    if not todo:
+        click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
+        return jobs, {}
+    click.echo(f"{len(todo)} of {len(jobs)} runs to make, {min(slots, len(todo))} at a time: {guess}.", err=True)
+    if asked["dry_run"]:
+        return jobs, {}
+    store.create()
+    with Board(jobs, slots) as board:
+        return jobs, local.run(jobs, store, place, slots, board.notify)

@@ -1,0 +1,257 @@
+"""Carries out one run: data, split, network, method, loop, record. The one place where all of them meet."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import __version__, metrics, plugins, profiles
+from udcd_bench.data import sources, splits
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from udcd_bench.data.dataset import Dataset
+    from udcd_bench.network import Network
+    from udcd_bench.profiles import Protocol
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+Report = "Callable[[dict[str, Any]], None]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs happen: the folder of prepared data, the device (``auto``, ``cpu``, ``cuda``, ``cuda:1``)."""
+
+    data: Path
+    device: str = "auto"
+
+
+def pick_device(wish: str) -> torch.device:
+    """The device asked for. Raises UserError when it is not there."""
+    import torch
+
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+    except RuntimeError as error:
+        raise UserError(f"--device {wish}: it is one of auto, cpu, cuda, cuda:0, cuda:1 …") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {wish}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu.")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {wish}: runs are made on cpu or cuda.")
+    return device
+
+
+def load_data(spec: RunSpec, protocol: Protocol, place: Place) -> Dataset:
+    """The data set of a run, at its protocol's size."""
+    return sources.load(
+        spec.dataset, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=os.cpu_count() or 1
+    )
+
+
+def made_of(spec: RunSpec, place: Place) -> dict[str, Any]:
+    """Everything but the spec that decides a run's figures, for its key."""
+    protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    dataset = load_data(spec, protocol, place)
+    return {
+        "method": plugins.source_hash("methods", spec.method),
+        "protocol": asdict(protocol),
+        "data": dataset.fingerprint,
+    }
+
+
+def environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
+    """What a figure may depend on beside the run's spec."""
+    import timm
+    import torch
+    import torchvision
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "udcd_bench": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "device": name,
+        "threads": threads,
+        "precision": precision,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"cpu {platform.machine()}"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu {names[0] if names else platform.machine()}"
+
+
+def _commit() -> str:
+    """The checkout's commit, with a plus sign when it has been changed since; empty outside a checkout."""
+    here = plugins.root()
+    if not (here / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+class _Kept:
+    """A run's checkpoint in the store."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.store, self.key = store, key
+
+    def save(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        self.store.save_checkpoint(self.key, arrays, meta)
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return self.store.load_checkpoint(self.key)
+
+
+def _network(backbone: str, dataset: Dataset, protocol: Protocol, *, autocast: bool, weights: str) -> Network:
+    from udcd_bench import network
+
+    return network.build(
+        backbone, len(dataset.classes), weights=weights, image_size=protocol.image_size, autocast=autocast
+    )
+
+
+def execute(
+    spec: RunSpec, key: str, teacher_key: str | None, store: Store, place: Place, report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Train a run that this process has claimed and store its record, going on from its checkpoint if it has one.
+
+    teacher_key: of the finished run whose student is the teacher of an offline method.
+    Raises whatever goes wrong, after it has been stored as the run's failure; a claim is always given back.
+    """
+    try:
+        _execute(spec, key, teacher_key, store, place, report)
+    except Exception as error:
+        store.fail(key, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise
+    finally:
+        store.release(key)
+
+
+def _execute(
+    spec: RunSpec, key: str, teacher_key: str | None, store: Store, place: Place, report: Callable[[dict[str, Any]], None]
+) -> None:
+    import copy
+
+    import pandas as pd
+    import torch
+
+    from udcd_bench.data.resident import Resident
+    from udcd_bench.method import Info
+    from udcd_bench.network import EMBEDDING
+    from udcd_bench.trainer import Trainer
+
+    protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    dataset = load_data(spec, protocol, place)
+    split = splits.split(
+        dataset,
+        kind=spec.split,
+        fold=spec.fold,
+        rho=spec.rho,
+        imbalance=protocol.imbalance,
+        fraction=spec.fraction,
+        seed=spec.seed,
+    )
+    device = pick_device(place.device)
+    autocast = protocol.precision == "bf16" or (protocol.precision == "auto" and device.type == "cuda")
+    if protocol.threads:
+        torch.set_num_threads(protocol.threads)
+
+    def resident(rows: Any) -> Resident:
+        return Resident(
+            dataset.images,
+            dataset.labels,
+            rows,
+            device=device,
+            order_seed=spec.seed_for("order"),
+            augment_seed=spec.seed_for("augmentation"),
+        )
+
+    train, test = resident(split.train), resident(split.test)
+    cls = plugins.load_class("methods", spec.method)
+    torch.manual_seed(spec.seed_for("network"))
+    student = _network(spec.backbone, dataset, protocol, autocast=autocast, weights=protocol.weights)
+    teacher = None
+    if cls.teacher == "ema":
+        teacher = copy.deepcopy(student)
+    elif cls.teacher == "trained":
+        assert teacher_key is not None
+        backbone = spec.teacher_backbone or spec.backbone
+        teacher = _network(backbone, dataset, protocol, autocast=autocast, weights="none")
+        teacher.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(teacher_key).items()})
+    counts = torch.bincount(train.labels, minlength=len(dataset.classes))
+    info = Info(
+        n_train=len(train),
+        classes=len(dataset.classes),
+        labels=train.labels,
+        class_weights=len(train) / counts.float(),
+        student_width=student.width,
+        teacher_width=(teacher or student).width,
+        embedding_width=EMBEDDING,
+        ce_normalise=protocol.ce_normalise,
+    )
+    torch.manual_seed(spec.seed_for("heads"))
+    generator = torch.Generator(device=device).manual_seed(spec.seed_for("method"))
+    method = cls(info, student, teacher, spec.hparams, generator).to(device)
+    trainer = Trainer(method, protocol, train, test, checkpoints=_Kept(store, key), report=report)
+    outcome = trainer.run()
+
+    labels = dataset.labels[split.test]
+    record = {
+        "spec": spec.to_dict(),
+        "teacher_key": teacher_key,
+        "method_title": cls.title,
+        "dataset_title": dataset.title,
+        "synthetic": dataset.synthetic,
+        "incomplete": dataset.incomplete,
+        "classes": list(dataset.classes),
+        "ordered": dataset.ordered,
+        "split_hash": split.hash,
+        "n_train": len(train),
+        "n_test": len(test),
+        "epochs": len(outcome.history),
+        "seconds": outcome.seconds,
+        "protocol": asdict(protocol),
+        "reporting": f"mean over the last {len(outcome.epochs)} epochs",
+        "figures": metrics.summaries(outcome.scores, labels, ordered=dataset.ordered),
+        "environment": environment(device, torch.get_num_threads(), "bf16" if autocast else "fp32"),
+        "made_of": made_of(spec, place),
+    }
+    history = pd.DataFrame(outcome.history)
+    for epoch, scores in zip(outcome.epochs, outcome.scores):
+        tested = metrics.figures(scores, labels, ordered=dataset.ordered)
+        row = history.index[(history["epoch"] == epoch)][-1]
+        history.loc[row, list(tested)] = list(tested.values())
+    arrays = {
+        "scores": outcome.scores,
+        "epochs": outcome.epochs,
+        "labels": labels,
+        "ids": [dataset.ids[i] for i in split.test],
+        "groups": dataset.groups[split.test],
+        "embeddings": outcome.embeddings,
+    }
+    state = {k: v.detach().cpu().numpy() for k, v in student.state_dict().items()}
+    store.finish(key, record, history, arrays, state)

@@ -1,0 +1,101 @@
+"""From the specs that artefacts ask for to the runs still to be made: each once, teachers first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import plugins, profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+WHY = {
+    "absent": "not made yet",
+    "interrupted": "goes on from its checkpoint",
+    "failed": "failed last time",
+    "running": "another process is at it",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and what it needs. state: as the store has it."""
+
+    spec: RunSpec
+    key: str
+    teacher_key: str | None
+    state: str
+    epochs: int
+
+    @property
+    def done(self) -> bool:
+        """Nothing left to do."""
+        return self.state == "done"
+
+
+def check(spec: RunSpec) -> RunSpec:
+    """The spec, its overrides as the types they stand for, once everything it names is known to exist.
+
+    Raises UserError naming what does not.
+    """
+    declared = plugins.declared("methods", spec.method)
+    profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
+    values = profiles.resolve(title, defaults, declared.get("choices", {}), spec.hparams)
+    # an override that sets the default is no override: the same run must have the same key
+    hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
+    protocol = tuple((k, profiles.Protocol.parse(k, v)) for k, v in spec.protocol)
+    return replace(spec, hparams=hparams, protocol=protocol)
+
+
+def plan(specs: Iterable[RunSpec], store: Store, made_of: Callable[[RunSpec], Mapping[str, Any]]) -> list[Job]:
+    """The unique runs behind these specs, each after its teacher. made_of: what decides a run's figures."""
+    jobs: dict[str, Job] = {}
+
+    def add(spec: RunSpec) -> str:
+        spec = check(spec)
+        declared = plugins.declared("methods", spec.method)
+        parts = dict(made_of(spec))
+        teacher_key = None
+        if declared.get("teacher") == "trained":
+            teacher_key = add(spec.teacher())
+            parts["teacher"] = teacher_key
+        key = spec.key(parts)
+        if key not in jobs:
+            epochs = profiles.protocol(spec.profile, spec.dataset, spec.protocol).epochs
+            jobs[key] = Job(spec, key, teacher_key, store.state(key), epochs)
+        return key
+
+    for spec in specs:
+        add(spec)
+    return list(jobs.values())
+
+
+def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:
+    """Seconds the jobs still take one after another, judged by finished runs, and how many could not be judged.
+
+    A job is judged by runs of its method on its data set and profile, else of its profile.
+    """
+    seen: dict[tuple[str, ...], list[float]] = {}
+    for record in store.records():
+        spec, each = record["spec"], record["seconds"] / max(1, record["epochs"])
+        for coordinates in (
+            (spec["profile"], spec["dataset"], spec["method"]),
+            (spec["profile"], spec["method"]),
+            (spec["profile"],),
+        ):
+            seen.setdefault(coordinates, []).append(each)
+    seconds, unknown = 0.0, 0
+    for job in jobs:
+        s = job.spec
+        for coordinates in ((s.profile, s.dataset, s.method), (s.profile, s.method), (s.profile,)):
+            if coordinates in seen:
+                seconds += job.epochs * sum(seen[coordinates]) / len(seen[coordinates])
+                break
+        else:
+            unknown += 1
+    return seconds, unknown

@@ -1,0 +1,267 @@
+"""The loop: the only optimiser, the only train/eval switch, the only backward pass.
+
+Nothing is read back from the device inside an epoch: loss terms pile up there and are looked at once, at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from udcd_bench.data.resident import Resident
+    from udcd_bench.method import Method, Stage
+    from udcd_bench.profiles import Protocol as TrainingProtocol
+
+
+class NotFinite(Exception):
+    """A loss became NaN or infinite; the message names the term, the epoch and the step."""
+
+
+class Checkpoints(Protocol):
+    """Where the state of a run under way is kept. Arrays are numpy's."""
+
+    def save(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Replace what is kept."""
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """What is kept, or None."""
+
+
+@dataclass
+class Outcome:
+    """What training leaves.
+
+    history: one row an epoch. scores: (E, n_test, C) logits of the last E epochs, whose numbers are ``epochs``.
+    embeddings: (n_test, D) of the last epoch. seconds: of training and testing, earlier starts included.
+    """
+
+    history: list[dict[str, Any]]
+    epochs: list[int]
+    scores: np.ndarray[Any, np.dtype[np.float32]]
+    embeddings: np.ndarray[Any, np.dtype[np.float32]]
+    seconds: float
+
+
+def ema_decay(step: int, ceiling: float) -> float:
+    """α = min(1 − 1/(step+1), ceiling), steps counted from 0 (R, O:CRCKD)."""
+    return min(1 - 1 / (step + 1), ceiling)
+
+
+@torch.no_grad()
+def average(pairs: Sequence[tuple[nn.Module, nn.Module]], alpha: float) -> None:
+    """Move each running average's parameters to α·average + (1−α)·source; buffers stay its own (R, O:CRCKD)."""
+    averaged = [p for _, target in pairs for p in target.parameters()]
+    if averaged:
+        source = [p for module, _ in pairs for p in module.parameters()]
+        torch._foreach_lerp_(averaged, source, 1 - alpha)
+
+
+class Trainer:
+    """Trains a method's stages one after the other, testing the last epochs of the reported one.
+
+    report: called after every epoch with its history row.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        protocol: TrainingProtocol,
+        train: Resident,
+        test: Resident,
+        *,
+        checkpoints: Checkpoints | None = None,
+        report: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        self.method = method
+        self.protocol = protocol
+        self.data = train
+        self.test = test
+        self.checkpoints = checkpoints
+        self.report = report
+        self.history: list[dict[str, Any]] = []
+        self.tested: dict[int, np.ndarray[Any, Any]] = {}
+        self.embeddings: np.ndarray[Any, Any] | None = None
+        self.seconds = 0.0
+        self.trainable = {id(p) for p in method.parameters() if p.requires_grad}
+
+    def run(self) -> Outcome:
+        """Train to the end, going on from a checkpoint if there is one.
+
+        Raises NotFinite when a loss stops being a number; the last checkpoint is from before that epoch.
+        """
+        stages = list(self.method.stages())
+        at_stage, at_epoch = self._resume(stages)
+        for number in range(at_stage, len(stages)):
+            self._run_stage(number, stages[number], at_epoch if number == at_stage else 0, number + 1 < len(stages))
+        if self.embeddings is None:
+            self._test()
+        assert self.embeddings is not None
+        epochs = sorted(self.tested)
+        return Outcome(self.history, epochs, np.stack([self.tested[e] for e in epochs]), self.embeddings, self.seconds)
+
+    def epochs_of(self, stage: Stage) -> int:
+        """Epochs a stage takes."""
+        return max(1, round(stage.share * self.protocol.epochs))
+
+    # --- one stage --------------------------------------------------------------------------------------------
+
+    def _set_modes(self, stage: Stage, *, frozen_bn: bool = False) -> None:
+        """Put into training mode what the stage trains, into rest what it does not."""
+        self.method.eval()
+        self.method.requires_grad_(False)
+        for module in stage.trains:
+            module.train(not (frozen_bn and module is self.method.student))
+            for parameter in module.parameters():
+                parameter.requires_grad_(id(parameter) in self.trainable)
+        for _, averaged in stage.averages:
+            # the teacher's BatchNorm statistics are its own, so its passes are training passes (R, O:CRCKD)
+            averaged.train()
+
+    def _begin(self, stage: Stage) -> None:
+        self._set_modes(stage)
+        parameters = [p for module in stage.trains for p in module.parameters() if p.requires_grad]
+        total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
+        p = self.protocol
+        self.optimiser = torch.optim.Adam(parameters, weight_decay=p.weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, p.learning_rate, total_steps=total)
+        self.step = 0
+
+    def _run_stage(self, number: int, stage: Stage, first: int, more: bool) -> None:
+        epochs = self.epochs_of(stage)
+        if first == 0:
+            self._begin(stage)
+        for epoch in range(first, epochs):
+            began = time.perf_counter()
+            frozen_bn = self.protocol.freeze_bn_after_first_eval and epoch > 0
+            self._set_modes(stage, frozen_bn=frozen_bn)
+            rate = self.optimiser.param_groups[0]["lr"]
+            terms, images = self._epoch(stage, epoch, epochs)
+            seconds = time.perf_counter() - began
+            if stage.reported and epoch >= epochs - self.protocol.report_epochs:
+                self.tested[epoch] = self._test()
+            self.seconds += time.perf_counter() - began
+            row = {"stage": stage.name, "epoch": epoch, "learning_rate": rate, "seconds": seconds}
+            row |= {"images_per_s": images / seconds, "loss": sum(terms.values())}
+            row |= {f"loss_{name}": value for name, value in terms.items()}
+            self.history.append(row)
+            if epoch + 1 < epochs or more:
+                self._save(number, epoch + 1)
+            self.report(row)
+
+    def _epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
+        from udcd_bench.method import Progress
+
+        progress = Progress(epoch, epochs, self.protocol.start_epoch, self.protocol.ramp_epochs)
+        ledger: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        images = 0
+        for batch in self.data.epoch(self.protocol.batch_size, stage.views):
+            terms = stage.losses(batch, progress)
+            values = torch.stack(list(terms.values()))
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.schedule.step()
+            self.optimiser.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                self.method.after_step()
+            average(stage.averages, ema_decay(self.step, self.protocol.ema))
+            ledger.append(values.detach())
+            self.step += 1
+            images += len(batch.index)
+        return self._read(torch.stack(ledger).double().cpu().numpy(), list(terms), stage, epoch), images
+
+    @staticmethod
+    def _read(
+        ledger: np.ndarray[Any, np.dtype[np.float64]], names: list[str], stage: Stage, epoch: int
+    ) -> dict[str, float]:
+        """The epoch's mean of each term, once every one is seen to be finite."""
+        bad = ~np.isfinite(ledger)
+        if bad.any():
+            step = int(bad.any(axis=1).argmax())
+            guilty = [name for name, is_bad in zip(names, bad[step]) if is_bad]
+            raise NotFinite(
+                f"loss term {' and '.join(guilty)} is {ledger[step][bad[step]][0]:g} at epoch {epoch}, step {step} of "
+                f"stage {stage.name!r}; lower the learning rate (--set learning_rate=…) or that term's weight."
+            )
+        return dict(zip(names, ledger.mean(axis=0).tolist()))
+
+    def _test(self) -> np.ndarray[Any, Any]:
+        """Logits (n, C) of the test images, as they are; their embeddings (n, D) are kept."""
+        self.method.eval()
+        logits, embeddings = [], []
+        with torch.inference_mode():
+            for images in self.test.plain(2 * self.protocol.batch_size):
+                features = self.method.predict(images)
+                logits.append(features.logits)
+                embeddings.append(features.embedding)
+        self.embeddings = torch.cat(embeddings).float().cpu().numpy()
+        return torch.cat(logits).float().cpu().numpy()
+
+    # --- going on after an interruption -----------------------------------------------------------------------
+
+    def _save(self, stage: int, epoch: int) -> None:
+        if self.checkpoints is None:
+            return
+        arrays = {f"method.{k}": v for k, v in self.method.state_dict().items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            arrays |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
+        arrays |= {f"data.{k}": v for k, v in self.data.state().items()}
+        arrays |= {"random.method": self.method.generator.get_state(), "random.cpu": torch.get_rng_state()}
+        if self.data.device.type == "cuda":
+            arrays["random.cuda"] = torch.cuda.get_rng_state(self.data.device)
+        out = {k: v.detach().cpu().numpy() for k, v in arrays.items()}
+        out |= {f"tested.{epoch}": scores for epoch, scores in self.tested.items()}
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)}
+        groups = [{k: group[k] for k in ("lr", "betas")} for group in self.optimiser.param_groups]
+        meta = {"stage": stage, "epoch": epoch, "step": self.step, "seconds": self.seconds}
+        self.checkpoints.save(out, meta | {"schedule": schedule, "groups": groups, "history": self.history})
+
+    def _resume(self, stages: list[Stage]) -> tuple[int, int]:
+        found = self.checkpoints.load() if self.checkpoints else None
+        if found is None:
+            return 0, 0
+        arrays, meta = found
+        part = _parts(arrays)
+        self._begin(stages[meta["stage"]])
+        self.method.load_state_dict(part["method"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in part.get("optimiser", {}).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+            if value.ndim:
+                # the fused optimiser walks memory, so a moment must lie as its parameter does
+                like = self.optimiser.param_groups[0]["params"][int(index)]
+                state[int(index)][key] = torch.empty_like(like).copy_(value)
+        groups = self.optimiser.state_dict()["param_groups"]
+        for group, saved in zip(groups, meta["groups"]):
+            group |= {"lr": saved["lr"], "betas": tuple(saved["betas"])}
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.schedule.load_state_dict(meta["schedule"])
+        self.data.restore(part["data"])
+        self.method.generator.set_state(part["random"]["method"])
+        torch.set_rng_state(part["random"]["cpu"])
+        if "cuda" in part["random"]:
+            torch.cuda.set_rng_state(part["random"]["cuda"], self.data.device)
+        self.tested = {int(k): v.numpy() for k, v in part.get("tested", {}).items()}
+        self.history, self.seconds, self.step = meta["history"], meta["seconds"], meta["step"]
+        stage, epoch = meta["stage"], meta["epoch"]
+        if epoch == self.epochs_of(stages[stage]):
+            return stage + 1, 0
+        return stage, epoch
+
+
+def _parts(arrays: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Checkpoint arrays as tensors, by the word before their first dot."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in arrays.items():
+        head, _, rest = name.partition(".")
+        parts.setdefault(head, {})[rest] = torch.from_numpy(value)
+    return parts
