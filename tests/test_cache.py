@@ -197,6 +197,21 @@ def test_kill_leaves_nothing_that_passes_for_finished(where, tmp_path):
     cache.verify(target)
 
 
+def test_workers_end_with_a_killed_parent(tmp_path):
+    root = layouts.class_folders(tmp_path / "a", ("x", "y"), each=40)
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from udcd_bench.data import sources\n"
+        f"data, name = Path({str(tmp_path)!r}), 'folder:{root}'\n"
+        "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sources.prepare(name, size=32, data=data, jobs=2, progress=kill)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    parent.communicate(timeout=60)  # to the end of the output, which the workers share
+    assert parent.returncode == -signal.SIGKILL
+
+
 def test_an_exception_leaves_nothing(ham, tmp_path):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ the released code; of several frames the first is taken; transparency is dropped
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import os
@@ -27,6 +28,7 @@ RESIZE = "whole image to size x size, bilinear, antialiased"
 SMALLEST, LARGEST = 32, 512
 
 _archives = Archives()  # one per process: a worker keeps its zips open from one chunk to the next
+atexit.register(_archives.close)
 
 
 @dataclass(frozen=True)

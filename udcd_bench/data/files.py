@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from udcd_bench.errors import UserError
@@ -34,9 +34,19 @@ class Where:
     offset: int = 0  # place in its archive, so that reading goes forwards
 
     @property
-    def base(self) -> PurePosixPath:
+    def name(self) -> str:
         """Name without any folder, whatever separators or ``..`` an archive put into it."""
-        return PurePosixPath(re.split(r"[/\\]", self.shown)[-1])
+        return self.shown[max(self.shown.rfind("/"), self.shown.rfind("\\")) + 1 :]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix: the id of an image."""
+        return os.path.splitext(self.name)[0]  # noqa: PTH122 (ten thousand times, and half as slow)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name in lower case, with its dot."""
+        return os.path.splitext(self.name)[1].lower()  # noqa: PTH122
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -101,7 +111,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def scan(root: Path, *, images: bool = True) -> Files:
+def scan(root: Path) -> Files:
     """List every image, table and zip below `root` (a folder or one zip), hidden files left out."""
     if not root.exists():
         raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
@@ -114,7 +124,7 @@ def scan(root: Path, *, images: bool = True) -> Files:
         for path, shown in _walk(root) if root.is_dir() else ():
             if path.name.lower().endswith(".zip"):
                 _scan_zip(files, archives, str(path), (), shown)
-            elif images or path.suffix.lower() not in IMAGE_SUFFIXES:
+            else:
                 stat = path.stat()
                 _file(files, Where(str(path), (), shown, stat.st_size, stat.st_mtime_ns))
     return files
@@ -128,10 +138,12 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
         if real in seen:
             continue
         seen.add(real)
+        inside = Path(folder).relative_to(root).as_posix()
+        start = "" if inside == "." else f"{inside}/"
         for name in sorted(names):
             path = Path(folder, name)
             if not _hidden(name) and path.is_file():
-                yield path, printable(path.relative_to(root).as_posix())
+                yield path, printable(start + name)
 
 
 def _hidden(name: str) -> bool:
@@ -159,8 +171,7 @@ def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ..
 
 
 def _file(files: Files, where: Where) -> None:
-    suffix = where.base.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        files.images.setdefault(where.base.stem, []).append(where)
-    elif suffix in TABLE_SUFFIXES:
-        files.tables.setdefault(where.base.name.lower(), []).append(where)
+    if where.suffix in IMAGE_SUFFIXES:
+        files.images.setdefault(where.stem, []).append(where)
+    elif where.suffix in TABLE_SUFFIXES:
+        files.tables.setdefault(where.name.lower(), []).append(where)

@@ -117,7 +117,7 @@ class Listing:
             digest.update(repr((kind, self.report.count[kind], self.report.examples[kind])).encode())
         for item in self.items:
             where = item.where
-            row = (item.id, item.label, item.group, item.split, str(where.base), where.size, where.stamp)
+            row = (item.id, item.label, item.group, item.split, where.name, where.size, where.stamp)
             digest.update(repr(row).encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 

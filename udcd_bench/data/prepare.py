@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from udcd_bench.data import cache, decode
+from udcd_bench.data import cache, decode, workers
 from udcd_bench.data.cache import Rows
 from udcd_bench.data.decode import Decoded
 from udcd_bench.data.listing import Item, Listing, Report
@@ -67,7 +67,7 @@ def prepare(
             if rows[row].problem:
                 report.add("unreadable", f"{item.where.shown} ({rows[row].problem})")
         kept = [row for row in range(len(items)) if not rows[row].problem]
-        groups = _groups([items[row] for row in kept], [rows[row] for row in kept], report)
+        groups = _groups(listing, [items[row] for row in kept], [rows[row] for row in kept], report)
         _check_published(listing, [items[row] for row in kept], report)
         blocking = report.blocking()
         if not kept or (blocking and not allow_incomplete):
@@ -128,7 +128,7 @@ def _decode(
         return
     # spawn: a fork of a process that has used threads or CUDA may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:
         try:
             waiting = [
                 pool.submit(decode.decode_rows, str(path), cache.HEADER, size, chunk) for chunk in chunks
@@ -163,7 +163,7 @@ def merge_groups(keys: Sequence[Iterable[str]]) -> list[int]:
     return [number.setdefault(root(row), len(number)) for row in range(len(keys))]
 
 
-def _groups(items: Sequence[Item], rows: Sequence[Decoded], report: Report) -> list[int]:
+def _groups(listing: Listing, items: Sequence[Item], rows: Sequence[Decoded], report: Report) -> list[int]:
     """One number a lesion and its duplicates; reports the duplicates."""
     same_file: dict[str, str] = {}
     same_pixels: dict[str, list[Item]] = defaultdict(list)
@@ -177,7 +177,9 @@ def _groups(items: Sequence[Item], rows: Sequence[Decoded], report: Report) -> l
         twins.append(item)
     for twins in same_pixels.values():
         if len({item.label for item in twins}) > 1:
-            report.add("disputed", " = ".join(f"{item.id} ({item.label})" for item in twins[:4]))
+            report.add(
+                "disputed", " = ".join(f"{item.id} ({listing.classes[item.label]})" for item in twins[:4])
+            )
     pairs = zip(items, rows, strict=True)
     return merge_groups([[f"p{r.pixels}", *([f"g{i.group}"] if i.group else [])] for i, r in pairs])
 
