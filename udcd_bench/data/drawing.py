@@ -24,8 +24,7 @@ Field = npt.NDArray[np.floating]
 """A (side, side) map, or (3, side, side) where it is a colour."""
 
 SMALLEST, LARGEST = 32, 224
-FINEST = 128
-STROKE_SIDE = 896  # strokes are rasterised at about this side, whatever the canvas: a hair is ~1 pixel at 224
+FINEST = 96
 CHUNK = 16  # images a worker draws per task: 2.4 MB at 224, so neither pickling nor waiting shows
 
 
@@ -167,7 +166,7 @@ Path = tuple[Field, float, float]
 
 def strokes(side: int, paths: Sequence[Path]) -> Field:
     """How much of each pixel the paths cover, 0..1."""
-    factor = max(1, round(STROKE_SIDE / side))
+    factor = 4  # a hair is about a pixel at 224, so its width needs quarters
     large = side * factor
     image = Image.new("L", (large, large))
     pen = ImageDraw.Draw(image)

@@ -27,22 +27,22 @@ from udcd_bench.data.drawing import (
     strokes,
 )
 
-VERSION = 1
+VERSION = 2
 CLASSES = tuple(f"synthetic grade {grade}" for grade in range(5))
 PUBLISHED_COUNTS = (1805, 370, 999, 193, 295)
 
 # The mean number of each lesion, grade by grade.
 BURDEN = {
-    "microaneurysms": (0.2, 6.0, 14.0, 26.0, 18.0),
-    "blots": (0.0, 0.3, 5.0, 18.0, 9.0),
-    "flames": (0.0, 0.1, 1.2, 6.0, 3.0),
-    "exudates": (0.0, 0.1, 2.2, 3.0, 2.5),  # clusters
-    "wool": (0.0, 0.0, 0.5, 3.0, 1.5),
-    "new_vessels": (0.0, 0.0, 0.0, 0.1, 2.2),
-    "preretinal": (0.0, 0.0, 0.0, 0.05, 0.7),
-    "laser": (0.0, 0.0, 0.0, 0.05, 0.8),  # treated eyes: rings of scars
+    "microaneurysms": (0.1, 14.0, 17.0, 22.0, 12.0),
+    "blots": (0.0, 0.1, 5.0, 28.0, 6.0),
+    "flames": (0.0, 0.0, 1.5, 8.0, 2.0),
+    "exudates": (0.0, 0.0, 4.5, 3.0, 2.0),  # clusters
+    "wool": (0.0, 0.0, 0.4, 5.0, 1.0),
+    "new_vessels": (0.0, 0.0, 0.0, 0.0, 3.0),
+    "preretinal": (0.0, 0.0, 0.0, 0.0, 1.6),
+    "laser": (0.0, 0.0, 0.0, 0.0, 1.6),  # treated eyes: rings of scars
 }
-DRIFT = 0.28  # deviation, in grades, of the place on this scale an eye's means are read at
+DRIFT = 0.17  # deviation, in grades, of the place on this scale an eye's means are read at
 RED = (0.60, 1.15, 0.85)  # what blood in the retina absorbs of red, green and blue
 DISC, FOVEA = (0.50, -0.02), (-0.19, 0.03)  # of a right eye; a left one is its mirror image
 
@@ -64,7 +64,7 @@ def burden(group: int, label: int, seed: int) -> dict[str, float]:
     found = {}
     for name, means in BURDEN.items():
         mean = float(np.interp(at, np.arange(5), means))
-        found[name] = mean * rng.gamma(4.0, 0.25)  # eyes of one grade differ in what they have most of
+        found[name] = mean * rng.gamma(6.0, 1 / 6)  # eyes of one grade differ in what they have most of
     return found
 
 
@@ -152,7 +152,7 @@ def _retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, flo
     fine = noise(rng, side, 24, 2)
 
     # Ground: orange, redder or browner by the eye, mottled by the choroid behind it.
-    brown = rng.beta(1.6, 2.2)
+    brown = rng.beta(2.2, 3.0)
     ground = np.array([0.86, 0.45, 0.22]) * np.exp(-brown * np.array([0.38, 0.62, 0.75]))
     ground *= rng.normal(1, (0.03, 0.06, 0.15))
     mottle = 1 + 0.04 * noise(rng, side, 5, 3) + 0.018 * fine
@@ -181,7 +181,7 @@ def _retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, flo
     _absorb(picture, arteries_at * (1 - 0.6 * veins_at), (0.17, 0.46, 0.40))
 
     small = pose(_places(rng, number["microaneurysms"], 0.42))
-    _absorb(picture, spots(rng, side, small, (0.011, 0.021), (0.5, 1.0)), RED)
+    _absorb(picture, spots(rng, side, small, (0.015, 0.028), (0.7, 1.2)), RED)
     blots = pose(_places(rng, number["blots"]))
     large = rng.random(len(blots)) < 0.3
     _absorb(picture, spots(rng, side, blots[~large], (0.016, 0.04), (0.5, 1), 0.7, 2, None, 0.2 * fine), RED)
@@ -272,4 +272,4 @@ def _expose(rng: np.random.Generator, picture: Field, size: int) -> Images:
         field = field * smoothstep(np.abs(y), cut + 0.01, cut - 0.01)
     picture *= field
     picture += 0.012
-    return finish(picture, size, 0.0 if rng.random() < 0.45 else rng.gamma(1.5, 0.005))
+    return finish(picture, size, 0.0 if rng.random() < 0.45 else rng.gamma(1.5, 0.004))

@@ -30,48 +30,12 @@ from udcd_bench.data.drawing import (
     spots,
     strokes,
 )
+from udcd_bench.data.lesion_features import NAMES, features
 
-VERSION = 1
-NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+VERSION = 2
 CLASSES = tuple(f"synthetic {name}" for name in NAMES)
 PUBLISHED_COUNTS = (327, 514, 1099, 115, 1113, 6705, 142)
 REPEATS = 1 - 7470 / 10015  # HAM10000: 10 015 photographs of 7 470 lesions
-
-# The mean of each feature (0 absent, 1 as strong as it gets) by class, in the order of NAMES.
-FEATURES = {
-    "size": (0.55, 0.45, 0.55, 0.35, 0.70, 0.50, 0.35),
-    "oval": (0.40, 0.35, 0.45, 0.25, 0.50, 0.40, 0.35),
-    "asymmetry": (0.50, 0.40, 0.40, 0.20, 0.80, 0.25, 0.30),
-    "ragged": (0.50, 0.40, 0.45, 0.25, 0.70, 0.22, 0.25),
-    "fade": (0.85, 0.70, 0.22, 0.85, 0.40, 0.55, 0.45),
-    "pigment": (0.16, 0.14, 0.42, 0.28, 0.75, 0.52, 0.06),
-    "red": (0.72, 0.50, 0.20, 0.35, 0.20, 0.15, 0.55),
-    "colours": (0.30, 0.30, 0.35, 0.20, 0.85, 0.25, 0.25),
-    "network": (0.10, 0.02, 0.15, 0.50, 0.45, 0.55, 0.00),
-    "globules": (0.05, 0.10, 0.12, 0.05, 0.50, 0.30, 0.00),
-    "veil": (0.00, 0.10, 0.05, 0.00, 0.55, 0.04, 0.15),
-    "scar": (0.08, 0.08, 0.03, 0.90, 0.18, 0.03, 0.03),
-    "crust": (0.80, 0.12, 0.28, 0.03, 0.04, 0.00, 0.00),
-    "vessels": (0.25, 0.90, 0.08, 0.10, 0.15, 0.04, 0.08),
-    "lacunae": (0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.95),
-    "cysts": (0.03, 0.05, 0.75, 0.00, 0.06, 0.05, 0.00),
-    "fissures": (0.05, 0.00, 0.60, 0.00, 0.02, 0.02, 0.00),
-    "nests": (0.00, 0.65, 0.05, 0.00, 0.12, 0.02, 0.05),
-    "ulcer": (0.20, 0.45, 0.03, 0.00, 0.10, 0.00, 0.05),
-}
-SPREAD = 0.15
-
-# Which class a lesion of each class may resemble, and how likely.
-LOOK_ALIKES = {
-    "akiec": {"bkl": 0.5, "bcc": 0.4, "nv": 0.1},
-    "bcc": {"akiec": 0.5, "bkl": 0.2, "nv": 0.2, "vasc": 0.1},
-    "bkl": {"nv": 0.4, "mel": 0.35, "akiec": 0.25},
-    "df": {"nv": 0.6, "bkl": 0.3, "bcc": 0.1},
-    "mel": {"nv": 0.6, "bkl": 0.4},
-    "nv": {"mel": 0.5, "bkl": 0.35, "df": 0.1, "akiec": 0.05},
-    "vasc": {"bcc": 0.4, "mel": 0.3, "nv": 0.3},
-}
-RESEMBLANCE = (1.1, 3.0)  # Beta: a quarter of the way on average, beyond halfway for one in eight
 
 # Absorbance per unit in red, green, blue.
 MELANIN = (0.50, 0.86, 1.06)
@@ -99,21 +63,6 @@ def groups(n: int, labels: Ints, seed: int) -> Ints:
             found[i] = known[int(which[i] * len(known))]
         else:
             known.append(i)
-    return found
-
-
-def features(group: int, label: int, seed: int) -> dict[str, float]:
-    """What the lesion numbered ``group`` is like: each of `FEATURES`, 0..1, some of it borrowed."""
-    rng = generator(seed, group, 0)
-    kin = LOOK_ALIKES[NAMES[label]]
-    other = NAMES.index(list(kin)[int(rng.choice(len(kin), p=list(kin.values())))])
-    t = rng.beta(*RESEMBLANCE)
-    found = {}
-    deviations = rng.standard_normal(len(FEATURES)).tolist()
-    for (name, means), drawn in zip(FEATURES.items(), deviations, strict=True):
-        mean = (1 - t) * means[label] + t * means[other]
-        # what a class hardly ever has is not to turn up in it by spread alone
-        found[name] = min(1.0, max(0.0, mean + SPREAD * min(1.0, mean / 0.25) * drawn))
     return found
 
 
@@ -175,8 +124,8 @@ def _tree(rng: np.random.Generator, start: Field, heading: float, length: float,
     return paths
 
 
-def _lesion(rng: np.random.Generator, side: int, f: dict[str, float]) -> tuple[Field, Field]:
-    """The lesion alone: the share of light it takes and the light it adds, both (3, side, side)."""
+def _lesion(rng: np.random.Generator, side: int, f: dict[str, float]) -> tuple[Field, Field | None]:
+    """The lesion alone: the share of light it takes, (3, side, side), and the light it adds, if any."""
     inside, sharp = _outline(rng, side, f)
     body = smoothstep(inside / sharp, -0.35, 1.0)
     coarse, fine = noise(rng, side, 4, 3), noise(rng, side, 18, 2)
@@ -233,11 +182,14 @@ def _lesion(rng: np.random.Generator, side: int, f: dict[str, float]) -> tuple[F
         melanin += 0.9 * crater
     if f["veil"] > 0.15:
         cloud = smoothstep(patch + 0.8 * inside, 0.6, 1.6) * body
-        deep += 0.7 * f["veil"] * cloud
-        scatter.append((0.62 * f["veil"] * cloud, (0.47, 0.52, 0.64)))
+        deep += 0.45 * f["veil"] * cloud
+        scatter.append((0.62 * f["veil"] * cloud, (0.50, 0.55, 0.66)))
+    if f["wax"] > 0.12:
+        film = smoothstep(inside / sharp, 0.0, 0.5) * (0.85 + 0.12 * np.clip(coarse, -1, 1))
+        scatter.append((0.62 * f["wax"] * film, (0.70, 0.54, 0.32)))
     if f["scar"] > 0.15:
-        centre = smoothstep(inside + 0.10 * coarse + 0.05 * fine, 0.35, 0.85)
-        scatter.append((0.85 * f["scar"] * centre, (0.93, 0.83, 0.80)))
+        centre = smoothstep(inside + 0.13 * coarse + 0.08 * fine, 0.15, 0.85)
+        scatter.append((0.9 * f["scar"] * centre, (0.95, 0.84, 0.80)))
     if f["crust"] > 0.15:
         rough = noise(rng, side, 8, 3) + 0.4 * coarse
         flake = smoothstep(rough, 0.75 - 0.7 * f["crust"], 1.9 - 0.5 * f["crust"])
@@ -256,6 +208,8 @@ def _lesion(rng: np.random.Generator, side: int, f: dict[str, float]) -> tuple[F
     through = np.exp(
         np.stack([-m * melanin - b * blood - d * deep for m, b, d in zip(MELANIN, BLOOD, DEEP, strict=True)])
     )
+    if not scatter:
+        return 1 - through, None
     added = np.zeros_like(through)
     for alpha, tone in scatter:
         through *= 1 - alpha
@@ -266,22 +220,23 @@ def _lesion(rng: np.random.Generator, side: int, f: dict[str, float]) -> tuple[F
 
 
 def _photograph(
-    rng: np.random.Generator, person: np.random.Generator, side: int, taken: Field, added: Field
+    rng: np.random.Generator, person: np.random.Generator, side: int, taken: Field, added: Field | None
 ) -> tuple[Field, float]:
     """The lesion posed on its bearer's skin, lit, with hair in front of it; and how far out of focus."""
     x, y = grid(side)
     tone = person.beta(1.2, 3.4)
     hairy = person.random()
     dye = np.array([0.17, 0.12, 0.10]) * person.uniform(0.5, 2.6)
-    skin = np.exp(-np.array(MELANIN) * (0.05 + 0.75 * tone) - np.array(BLOOD) * person.uniform(0.10, 0.34))
+    skin = np.exp(-np.array(MELANIN) * (0.05 + 0.45 * tone) - np.array(BLOOD) * person.uniform(0.12, 0.30))
 
     # Skin: blotches, and the fine furrows that divide it.
     relief = 1 + 0.025 * noise(rng, side, 4, 3) - 0.035 * np.exp(-((noise(rng, side, 30, 2) * 3) ** 2))
 
     turn, zoom = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.3)
     shift = rng.normal(0, 0.07, 2).tolist()
-    taken, added = _pose(taken, turn, zoom, *shift), _pose(added, turn, zoom, *shift)
-    picture = (1 - taken) * (relief * skin.astype(np.float32)[:, None, None]) + added
+    picture = (1 - _pose(taken, turn, zoom, *shift)) * (relief * skin.astype(np.float32)[:, None, None])
+    if added is not None:
+        picture += _pose(added, turn, zoom, *shift)
 
     hairs = _hairs(rng, int(rng.poisson(2 + 45 * (hairy - 0.6)))) if hairy > 0.6 else []
     if hairs:
@@ -296,7 +251,7 @@ def _photograph(
     light -= rng.uniform(0.05, 0.28) * (x * x + y * y) ** 1.5 / 2
     if rng.random() < 0.08:
         light *= smoothstep(np.hypot(x, y), 1.22 + rng.uniform(-0.12, 0.1), 1.10)
-    balance = rng.normal((0.98, 0.97, 0.98), (0.02, 0.025, 0.04)) * rng.uniform(0.86, 1.08)
+    balance = rng.normal((0.99, 0.98, 0.96), (0.02, 0.02, 0.035)) * rng.uniform(0.86, 1.08)
     picture *= light * balance.astype(np.float32)[:, None, None]
     picture += 0.010 * noise(rng, side, 110)
     return picture, rng.gamma(1.5, 0.0035) if rng.random() < 0.6 else 0.0

@@ -1,0 +1,62 @@
+"""What the seven kinds of drawn lesion are like: overlapping distributions of what a dermatologist scores.
+
+A change here changes pixels, so it raises `udcd_bench.data.lesions.VERSION`.
+"""
+
+from __future__ import annotations
+
+from udcd_bench.data.drawing import generator
+
+NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+# The mean of each feature (0 absent, 1 as strong as it gets) by class, in the order of NAMES.
+FEATURES = {
+    "size": (0.55, 0.45, 0.60, 0.40, 0.80, 0.45, 0.35),
+    "oval": (0.40, 0.35, 0.45, 0.25, 0.50, 0.40, 0.35),
+    "asymmetry": (0.50, 0.40, 0.40, 0.20, 0.80, 0.25, 0.30),
+    "ragged": (0.45, 0.35, 0.40, 0.25, 0.60, 0.20, 0.25),
+    "fade": (0.85, 0.75, 0.15, 0.85, 0.40, 0.55, 0.45),
+    "pigment": (0.08, 0.06, 0.28, 0.25, 0.95, 0.44, 0.02),
+    "red": (0.85, 0.45, 0.06, 0.30, 0.12, 0.14, 0.70),
+    "wax": (0.05, 0.10, 0.85, 0.05, 0.00, 0.00, 0.00),
+    "colours": (0.30, 0.30, 0.35, 0.15, 0.75, 0.20, 0.25),
+    "network": (0.10, 0.02, 0.08, 0.50, 0.40, 0.55, 0.00),
+    "globules": (0.05, 0.10, 0.10, 0.05, 0.45, 0.30, 0.00),
+    "veil": (0.00, 0.10, 0.00, 0.00, 0.60, 0.02, 0.10),
+    "scar": (0.05, 0.08, 0.02, 0.95, 0.12, 0.02, 0.02),
+    "crust": (0.85, 0.10, 0.20, 0.02, 0.02, 0.00, 0.00),
+    "vessels": (0.20, 0.90, 0.05, 0.08, 0.10, 0.03, 0.05),
+    "lacunae": (0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.95),
+    "cysts": (0.02, 0.05, 0.75, 0.00, 0.05, 0.04, 0.00),
+    "fissures": (0.05, 0.00, 0.60, 0.00, 0.02, 0.02, 0.00),
+    "nests": (0.00, 0.80, 0.03, 0.00, 0.08, 0.01, 0.03),
+    "ulcer": (0.12, 0.45, 0.02, 0.00, 0.05, 0.00, 0.03),
+}
+SPREAD = 0.11
+
+# Which class a lesion of each class may resemble, and how likely.
+LOOK_ALIKES = {
+    "akiec": {"bkl": 0.5, "bcc": 0.4, "nv": 0.1},
+    "bcc": {"akiec": 0.5, "bkl": 0.2, "nv": 0.2, "vasc": 0.1},
+    "bkl": {"nv": 0.4, "mel": 0.35, "akiec": 0.25},
+    "df": {"nv": 0.6, "bkl": 0.3, "bcc": 0.1},
+    "mel": {"nv": 0.6, "bkl": 0.4},
+    "nv": {"nv": 0.4, "mel": 0.3, "bkl": 0.2, "df": 0.05, "akiec": 0.05},  # most are just nevi
+    "vasc": {"bcc": 0.4, "mel": 0.3, "nv": 0.3},
+}
+RESEMBLANCE = (0.7, 4.0)  # Beta: a seventh of the way on average, beyond halfway for one in thirty
+
+
+def features(group: int, label: int, seed: int) -> dict[str, float]:
+    """What the lesion numbered ``group`` is like: each of `FEATURES`, 0..1, some of it borrowed."""
+    rng = generator(seed, group, 0)
+    kin = LOOK_ALIKES[NAMES[label]]
+    other = NAMES.index(list(kin)[int(rng.choice(len(kin), p=list(kin.values())))])
+    t = rng.beta(*RESEMBLANCE)
+    found = {}
+    deviations = rng.standard_normal(len(FEATURES)).tolist()
+    for (name, means), drawn in zip(FEATURES.items(), deviations, strict=True):
+        mean = (1 - t) * means[label] + t * means[other]
+        # what a class hardly ever has is not to turn up in it by spread alone
+        found[name] = min(1.0, max(0.0, mean + SPREAD * min(1.0, mean / 0.25) * drawn))
+    return found
