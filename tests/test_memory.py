@@ -160,6 +160,14 @@ def test_no_tensor_of_rows_by_samples_by_width_is_kept():
     assert max(kept) < 8 * 300 * 32
 
 
+def test_nothing_is_read_back_from_the_device():
+    memory = small().to("meta")  # has no data to read
+    student, teacher = (unit(s, 3, 4).to("meta").requires_grad_() for s in (0, 1))
+    sum(memory(student, teacher, drawn(0, 9, 3, 5).to("meta"))).sum().backward()
+    memory.update(student, teacher, drawn(0, 9, 3).to("meta"))
+    assert student.grad.shape == (3, 4)
+
+
 @pytest.mark.parametrize("arguments", [(0, 4), (4, 0), (4, 4, 0.0), (4, 4, 0.1, 1.5)])
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="positive"):

@@ -77,7 +77,7 @@ class ContrastMemory(nn.Module):
         """
         # every duplicate writes what the last one writes, so the order of writing does not matter
         position = torch.arange(index.shape[0], device=index.device)
-        last = torch.where(index[:, None] == index, position, -1).amax(1)
+        last = (position * (index[:, None] == index)).amax(1)
         for bank, new in ((self.student, student), (self.teacher, teacher)):
             dtype = torch.promote_types(bank.dtype, torch.float32)
             old = bank[index].to(dtype)

@@ -41,7 +41,8 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 def without_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
     """A context in which autocast is off for the device of `x`."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
 def double(x: Tensor) -> Tensor:
@@ -52,8 +53,12 @@ def double(x: Tensor) -> Tensor:
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of length one along the last axis; a zero row stays zero and gets no gradient."""
     squared = x.square().sum(-1, keepdim=True)
-    usable = squared > TINY**2
-    return x * torch.where(usable, torch.where(usable, squared, 1.0).rsqrt(), 0.0)
+    return x * inverse_root(squared)
+
+
+def inverse_root(squared: Tensor) -> Tensor:
+    """1/√squared, and 0 without gradient where that length counts as zero."""
+    return squared.masked_fill(squared <= TINY**2, torch.inf).rsqrt()
 
 
 def nothing(*tensors: Tensor) -> Tensor:

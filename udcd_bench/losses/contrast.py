@@ -111,5 +111,5 @@ def memory_scl(
     attraction = (anchors @ batch.T * positive).sum(1) / temperature / count.clamp_min(1)
     same = labels[:, None] == bank_labels
     repulsion = (anchors @ bank.detach().T / temperature).masked_fill(same, NEVER).logsumexp(1)
-    usable = (count > 0) & ~same.all(1)
-    return reduce(torch.where(usable, repulsion - attraction, 0.0), reduction)
+    unusable = (count == 0) | same.all(1)
+    return reduce((repulsion - attraction).masked_fill(unusable, 0.0), reduction)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from udcd_bench.losses._numeric import TINY, check_reduction, double, full_precision, nothing, reduce
+from udcd_bench.losses._numeric import check_reduction, double, full_precision, inverse_root, nothing, reduce
 
 _CHUNK = {"cpu": 1 << 18}
 _CHUNK_ELSEWHERE = 1 << 22
@@ -53,7 +53,7 @@ class _AngleLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
         n = student.shape[0]
-        inverse = [torch.where(d > TINY**2, d, torch.inf).rsqrt() for d in (student, teacher)]
+        inverse = [inverse_root(d) for d in (student, teacher)]
         loss = student.new_zeros(())
         gradient = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
         chunks = _chunks(n, n * n, student.device)
@@ -184,7 +184,7 @@ def _directions(relation: Tensor) -> tuple[Tensor, Tensor]:
     columns = relation.T
     difference = columns[:, None, :] - columns[:, :, None]
     squared = difference.square().sum(0)
-    inverse = torch.where(squared > TINY**2, squared, torch.inf).rsqrt()
+    inverse = inverse_root(squared)
     return difference.mul_(inverse), inverse
 
 

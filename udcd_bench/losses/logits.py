@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -82,4 +81,4 @@ def weighted_cross_entropy(
     if reduction == "none" or normalise == "batch":
         return reduce(rows, reduction)
     total = weights.sum()
-    return rows.sum() / torch.where(total > 0, total, 1.0)
+    return rows.sum() / total.masked_fill(total <= 0, 1.0)

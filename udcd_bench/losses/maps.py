@@ -37,7 +37,7 @@ class _ChannelGram(torch.autograd.Function):
             gradient = 4 * (difference @ a) if ctx.needs_input_grad[0] else None
         loss = scale / channels * (squared / batch).sqrt()
         if gradient is not None:  # dL = scale² / (2·B·F²·L) · d(squared), and 0 where L is 0
-            factor = torch.where(loss > 0, scale**2 / (2 * batch * channels**2) / loss, 0.0)
+            factor = (scale**2 / (2 * batch * channels**2) / loss).masked_fill(loss <= 0, 0.0)
             ctx.save_for_backward((gradient * factor).to(student.dtype))
         return loss.to(student.dtype)
 

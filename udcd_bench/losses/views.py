@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from udcd_bench.losses._numeric import full_precision, unit_rows
+from udcd_bench.losses._numeric import double, full_precision, unit_rows
 
 
 @full_precision
@@ -30,7 +30,7 @@ def reliable_mask(scores: Tensor, target: Tensor, keep_ratio: float) -> Tensor:
     before = torch.arange(scores.shape[1], device=scores.device) < target[:, None]
     rank = ((scores > of_target) | ((scores == of_target) & before)).sum(1)
     wrong = (rank > 0).sum()
-    kept = rank.shape[0] - wrong + (keep_ratio * wrong.to(torch.float64)).long()
+    kept = rank.shape[0] - wrong + (keep_ratio * double(wrong)).long()
     place = torch.empty_like(rank)
     place[rank.argsort(stable=True)] = torch.arange(rank.shape[0], device=rank.device)
     return place < kept
