@@ -16,6 +16,13 @@ from udcd_bench.data import aptos, digits, folder, ham10000, sources
 from udcd_bench.data.decode import resize
 from udcd_bench.errors import UserError
 
+
+def _zip_folders(root):
+    for folder_ in [path for path in root.iterdir() if path.is_dir()]:
+        layouts.zipped(folder_)
+    return root
+
+
 HAM = {
     "dataverse folders": layouts.ham_dataverse,
     "dataverse zips, .tab": lambda root: layouts.ham_dataverse(root, zips=True, table=".tab"),
@@ -25,6 +32,7 @@ HAM = {
     "kaggle archive.zip": lambda root: layouts.zipped(layouts.ham_kaggle(root)),
     "kaggle nested and doubled": lambda root: layouts.ham_kaggle(root, nested=True, doubled=True),
     "isic": layouts.ham_isic,
+    "isic, zips": lambda root: _zip_folders(layouts.ham_isic(root)),
     "isic, truth not in a folder": lambda root: layouts.ham_isic(root, folder=False),
 }
 APTOS = {

@@ -119,7 +119,7 @@ def load(
         prepare(name, size=size, data=data, n_images=n_images, jobs=jobs, accept_incomplete=True)
     elif not here:
         raise _missing(name, size, data)
-    return replace(cache.load(target), name=name)
+    return replace(cache.load(target), name=printable(name))
 
 
 def prepare(
