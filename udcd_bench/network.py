@@ -79,7 +79,9 @@ def _load(backbone: nn.Module, name: str, file: Path) -> None:
     from timm.models import load_state_dict
 
     if not file.is_file():
-        raise UserError(f"weights={file}: there is no such file; weights is one of imagenet, none, or a file.")
+        raise UserError(
+            f"weights={file}: there is no such file; weights is one of imagenet, none, or a file."
+        )
     try:
         found = load_state_dict(str(file), weights_only=True)
     except Exception as error:
@@ -130,5 +132,7 @@ def build(name: str, classes: int, *, weights: str, image_size: int, autocast: b
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(f"backbone {name} does not take images of {image_size}² ({error}).") from error
     if len(shape) != 4 or shape[1] != network.width:
-        raise UserError(f"backbone {name} has no convolutional feature map (B, F, h, w); choose one that has.")
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        raise UserError(
+            f"backbone {name} has no convolutional feature map (B, F, h, w); choose one that has."
+        )
+    return network.to(memory_format=torch.channels_last)

@@ -52,7 +52,9 @@ def check(spec: RunSpec) -> RunSpec:
     return replace(spec, hparams=hparams, protocol=protocol)
 
 
-def plan(specs: Iterable[RunSpec], store: Store, made_of: Callable[[RunSpec], Mapping[str, Any]]) -> list[Job]:
+def plan(
+    specs: Iterable[RunSpec], store: Store, made_of: Callable[[RunSpec], Mapping[str, Any]]
+) -> list[Job]:
     """The unique runs behind these specs, each after its teacher. made_of: what decides a run's figures."""
     jobs: dict[str, Job] = {}
 

@@ -135,6 +135,7 @@ def declared(kind: str, name: str) -> dict[str, Any]:
         raise UserError(f"{path} defines no class {CLASS[kind]}; a file in {kind} has one.")
     found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for node in body:
+        targets: list[ast.expr]
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
         elif isinstance(node, ast.Assign):
@@ -146,7 +147,9 @@ def declared(kind: str, name: str) -> dict[str, Any]:
                 try:
                     found[target.id] = ast.literal_eval(value)
                 except ValueError:
-                    raise UserError(f"{path}: {target.id} must be a literal, so that it can be read.") from None
+                    raise UserError(
+                        f"{path}: {target.id} must be a literal, so that it can be read."
+                    ) from None
     return found
 
 

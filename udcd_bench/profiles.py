@@ -6,7 +6,7 @@ Each value's source is beside it: P the paper, R its released code, O:CRCKD the 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError, nearest
 
@@ -59,7 +59,8 @@ class Protocol:
 
     def with_overrides(self, overrides: Overrides) -> Protocol:
         """Replace fields by name. Raises UserError for a name or a type that does not fit."""
-        return replace(self, **{key: self.parse(key, value) for key, value in overrides})
+        values: dict[str, Any] = {key: self.parse(key, value) for key, value in overrides}
+        return replace(self, **values)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -113,7 +114,11 @@ _DEMO = replace(
 
 PROFILES = {
     "demo": Profile(
-        "demo", "two synthetic stand-ins, minutes on two cores, no data, no network, no GPU", _DEMO, TINY, _STAND_INS
+        "demo",
+        "two synthetic stand-ins, minutes on two cores, no data, no network, no GPU",
+        _DEMO,
+        TINY,
+        _STAND_INS,
     ),
     "quick": Profile(
         "quick",
@@ -127,7 +132,7 @@ PROFILES = {
 
 # What a source needs that differs from its profile: digits are 8×8 strokes, mirrored they are other digits' shapes,
 # and there are few of them.
-_OF_SOURCE: dict[tuple[str, str], dict[str, Scalar]] = {}
+_OF_SOURCE: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 def profile(name: str) -> Profile:

@@ -1,10 +1,10 @@
 """A results folder: runs that are whole or absent, their claims and checkpoints, and one DataFrame of them all.
 
-    <root>/store.json                    the folder's version
-    <root>/runs/<key>/                   a finished run; ``record.json`` was written last, then the folder renamed
-    <root>/runs/.work/<key>/             a run under way: claim, checkpoint
-    <root>/runs/.failed/<key>.json       the last failure of a run that has not succeeded since
-    <root>/<profile>/                    tables and figures
+<root>/store.json                    the folder's version
+<root>/runs/<key>/                   a finished run; ``record.json`` was written last, then the folder renamed
+<root>/runs/.work/<key>/             a run under way: claim, checkpoint
+<root>/runs/.failed/<key>.json       the last failure of a run that has not succeeded since
+<root>/<profile>/                    tables and figures
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Store:
         """Whether the run is finished, whoever finished it."""
         return (self.runs / key / "record.json").exists()
 
-    # --- claims -----------------------------------------------------------------------------------------------
+    # --- claims ---------------------------------------------------------------------------------------------
 
     def begin(self, key: str, spec: RunSpec) -> None:
         """Say of which run the folder of this key is."""
@@ -199,7 +199,7 @@ class Store:
             return bool(owner.get("mark")) and _process_mark(int(owner["pid"])) == owner["mark"]
         return age < SILENT
 
-    # --- a run under way --------------------------------------------------------------------------------------
+    # --- a run under way ------------------------------------------------------------------------------------
 
     def save_checkpoint(self, key: str, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Replace the run's checkpoint, whole."""
@@ -225,9 +225,11 @@ class Store:
             path.replace(path.with_suffix(".damaged"))
             return None
 
-    # --- ends of a run ----------------------------------------------------------------------------------------
+    # --- ends of a run --------------------------------------------------------------------------------------
 
-    def finish(self, key: str, record: Mapping[str, Any], history: pd.DataFrame, scores: Arrays, weights: Arrays) -> None:
+    def finish(
+        self, key: str, record: Mapping[str, Any], history: pd.DataFrame, scores: Arrays, weights: Arrays
+    ) -> None:
         """Store a finished run: every file, then ``record.json`` with their checksums, then one rename."""
         from safetensors.numpy import save
 
@@ -242,7 +244,9 @@ class Store:
         for name, data in files.items():
             write_atomically(folder / name, data)
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        write_atomically(folder / "record.json", _to_json({**record, "schema": SCHEMA, "key": key, "files": sums}))
+        write_atomically(
+            folder / "record.json", _to_json({**record, "schema": SCHEMA, "key": key, "files": sums})
+        )
         try:
             folder.rename(self.runs / key)
         except OSError:
@@ -259,7 +263,7 @@ class Store:
         report = {"spec": spec.to_dict(), "message": message, "traceback": trace, "time": time.time()}
         write_atomically(self.failures / f"{key}.json", _to_json(report))
 
-    # --- reading ----------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """The last failure of a run, if it has not succeeded since."""
@@ -323,7 +327,9 @@ class Store:
         rows = []
         for record in self.records():
             figures = record["figures"]["mean"]
-            says = f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
+            says = (
+                f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
+            )
             rows.append(("done", RunSpec.from_dict(record["spec"]).label(), says))
         failed = {path.stem for path in self.failures.glob("[!.]*.json")}
         for key in sorted(failed | {path.name for path in self.work.glob("*") if "." not in path.name}):
@@ -350,6 +356,10 @@ def flat(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
     spec = record["spec"]
     row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}
     row |= {k: " ".join(f"{a}={b}" for a, b in spec[k]) for k in ("hparams", "protocol")}
-    row |= {k: record[k] for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")}
+    row |= {
+        k: record[k]
+        for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")
+    }
     row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
-    return row | record["figures"][rule]
+    figures: dict[str, Any] = record["figures"][rule]
+    return row | figures

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from udcd_bench.profiles import Protocol as TrainingProtocol
 
 
-class NotFinite(Exception):
+class NotFiniteError(Exception):
     """A loss became NaN or infinite; the message names the term, the epoch and the step."""
 
 
@@ -58,9 +58,9 @@ def ema_decay(step: int, ceiling: float) -> float:
 @torch.no_grad()
 def average(pairs: Sequence[tuple[nn.Module, nn.Module]], alpha: float) -> None:
     """Move each running average's parameters to α·average + (1−α)·source; buffers stay its own (R, O:CRCKD)."""
-    averaged = [p for _, target in pairs for p in target.parameters()]
+    averaged: list[Tensor] = [p for _, target in pairs for p in target.parameters()]
     if averaged:
-        source = [p for module, _ in pairs for p in module.parameters()]
+        source: list[Tensor] = [p for module, _ in pairs for p in module.parameters()]
         torch._foreach_lerp_(averaged, source, 1 - alpha)
 
 
@@ -95,23 +95,27 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to the end, going on from a checkpoint if there is one.
 
-        Raises NotFinite when a loss stops being a number; the last checkpoint is from before that epoch.
+        Raises NotFiniteError when a loss stops being a number; the last checkpoint is from before that epoch.
         """
         stages = list(self.method.stages())
         at_stage, at_epoch = self._resume(stages)
         for number in range(at_stage, len(stages)):
-            self._run_stage(number, stages[number], at_epoch if number == at_stage else 0, number + 1 < len(stages))
+            self._run_stage(
+                number, stages[number], at_epoch if number == at_stage else 0, number + 1 < len(stages)
+            )
         if self.embeddings is None:
             self._test()
         assert self.embeddings is not None
         epochs = sorted(self.tested)
-        return Outcome(self.history, epochs, np.stack([self.tested[e] for e in epochs]), self.embeddings, self.seconds)
+        return Outcome(
+            self.history, epochs, np.stack([self.tested[e] for e in epochs]), self.embeddings, self.seconds
+        )
 
     def epochs_of(self, stage: Stage) -> int:
         """Epochs a stage takes."""
         return max(1, round(stage.share * self.protocol.epochs))
 
-    # --- one stage --------------------------------------------------------------------------------------------
+    # --- one stage ------------------------------------------------------------------------------------------
 
     def _set_modes(self, stage: Stage, *, frozen_bn: bool = False) -> None:
         """Put into training mode what the stage trains, into rest what it does not."""
@@ -131,7 +135,9 @@ class Trainer:
         total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
         p = self.protocol
         self.optimiser = torch.optim.Adam(parameters, weight_decay=p.weight_decay, fused=True)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, p.learning_rate, total_steps=total)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, p.learning_rate, total_steps=total
+        )
         self.step = 0
 
     def _run_stage(self, number: int, stage: Stage, first: int, more: bool) -> None:
@@ -187,7 +193,7 @@ class Trainer:
         if bad.any():
             step = int(bad.any(axis=1).argmax())
             guilty = [name for name, is_bad in zip(names, bad[step]) if is_bad]
-            raise NotFinite(
+            raise NotFiniteError(
                 f"loss term {' and '.join(guilty)} is {ledger[step][bad[step]][0]:g} at epoch {epoch}, step {step} of "
                 f"stage {stage.name!r}; lower the learning rate (--set learning_rate=…) or that term's weight."
             )
@@ -205,7 +211,7 @@ class Trainer:
         self.embeddings = torch.cat(embeddings).float().cpu().numpy()
         return torch.cat(logits).float().cpu().numpy()
 
-    # --- going on after an interruption -----------------------------------------------------------------------
+    # --- going on after an interruption ---------------------------------------------------------------------
 
     def _save(self, stage: int, epoch: int) -> None:
         if self.checkpoints is None:

@@ -50,7 +50,9 @@ class Board:
             self.overall = self.live.add_task(f"all {len(self.jobs)} runs", total=total, says="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from udcd_bench.spec import Overrides, RunSpec
     from udcd_bench.store import Store
 
-Command = "Callable[..., int]"
-
 
 def option(*names: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A click option that its ``UDCD_BENCH_…`` variable sets too."""
@@ -171,7 +169,9 @@ def train(method: str, dataset: str, **asked: Any) -> int:
 
 
 @click.command()
-@option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
+@option(
+    "--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."
+)
 def status(out: Path) -> None:
     """What a results folder holds: runs done, under way, interrupted, failed."""
     from udcd_bench.store import Store
@@ -187,7 +187,9 @@ def status(out: Path) -> None:
     click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
 
 
-def _carry_out(specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]) -> tuple[list[Job], dict[str, str]]:
+def _carry_out(
+    specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]
+) -> tuple[list[Job], dict[str, str]]:
     """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
     from udcd_bench import planner, profiles
     from udcd_bench.cli.progress import Board, span
@@ -197,7 +199,9 @@ def _carry_out(specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]) ->
     place = Place(asked["data"], asked["device"])
     jobs = planner.plan(specs, store, functools.cache(lambda spec: made_of(spec, place)))
     todo = [job for job in jobs if not job.done]
-    threads = max((profiles.protocol(j.spec.profile, j.spec.dataset, j.spec.protocol).threads for j in todo), default=1)
+    threads = max(
+        (profiles.protocol(j.spec.profile, j.spec.dataset, j.spec.protocol).threads for j in todo), default=1
+    )
     slots = asked["jobs"] or local.default_slots(place.device, threads)
     seconds, unknown = planner.estimate(todo, store)
     guess = f"about {span(seconds / min(slots, len(todo) or 1))}" if seconds else ""
@@ -208,7 +212,9 @@ def _carry_out(specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]) ->
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
-    click.echo(f"{len(todo)} of {len(jobs)} runs to make, {min(slots, len(todo))} at a time: {guess}.", err=True)
+    click.echo(
+        f"{len(todo)} of {len(jobs)} runs to make, {min(slots, len(todo))} at a time: {guess}.", err=True
+    )
     if asked["dry_run"]:
         return jobs, {}
     store.create()

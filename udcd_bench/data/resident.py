@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     views: tuple[Tensor, ...]
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 class Resident:
@@ -71,7 +71,7 @@ class Resident:
 
     def plain(self, batch_size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: (≤ B, 3, H, W), normalised."""
-        for index in torch.arange(len(self), device=self.device).split(batch_size):
+        for index in torch.split(torch.arange(len(self), device=self.device), batch_size):
             yield normalise(self._floats(index))
 
     def _floats(self, index: Tensor) -> Tensor:

@@ -46,8 +46,11 @@ def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
     own = n.max() / n.min()
     if rule == "truncate":
         if rho > own:
-            raise UserError(f"imbalance=truncate can only lower rho, and the data's own is {own:.1f} < {rho:g}.")
-        return np.minimum(counts, np.floor(rho * n.min())).astype(np.int64)
+            raise UserError(
+                f"imbalance=truncate can only lower rho, and the data's own is {own:.1f} < {rho:g}."
+            )
+        capped: Ints = np.minimum(counts, np.floor(rho * n.min())).astype(np.int64)
+        return capped
     if rule != "power":
         raise UserError(f"imbalance is {rule!r}; it is one of power, truncate.")
     if own == 1:
@@ -56,7 +59,8 @@ def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
         return np.maximum(1, np.rint(n * rho**-rank)).astype(np.int64)
     reference = n.max() if rho > own else n.min()
     target = reference * (n / reference) ** (np.log(rho) / np.log(own))
-    return np.minimum(counts, np.maximum(1, np.rint(target))).astype(np.int64)
+    drawn: Ints = np.minimum(counts, np.maximum(1, np.rint(target))).astype(np.int64)
+    return drawn
 
 
 def _first_of_each_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
@@ -128,7 +132,9 @@ def split(
     if fraction < 1:
         counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
         keep = np.minimum(counts, np.maximum(1, np.rint(counts * fraction))).astype(np.int64)
-        train = _first_of_each_class(train, dataset.labels, keep, derive_seed("fraction", dataset.name, fold, seed))
+        train = _first_of_each_class(
+            train, dataset.labels, keep, derive_seed("fraction", dataset.name, fold, seed)
+        )
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
     if missing.any():
         raise UserError(
@@ -136,4 +142,6 @@ def split(
             f"of split {kind!r}; choose another fold or add images."
         )
     ids = np.asarray(dataset.ids)
-    return Split(kind, fold, train, test, fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist())))
+    return Split(
+        kind, fold, train, test, fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
-Report = "Callable[[dict[str, Any]], None]"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -47,7 +46,9 @@ def pick_device(wish: str) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"--device {wish}: it is one of auto, cpu, cuda, cuda:0, cuda:1 …") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {wish}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu.")
+        raise UserError(
+            f"--device {wish}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu."
+        )
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {wish}: runs are made on cpu or cuda.")
     return device
@@ -55,8 +56,10 @@ def pick_device(wish: str) -> torch.device:
 
 def load_data(spec: RunSpec, protocol: Protocol, place: Place) -> Dataset:
     """The data set of a run, at its protocol's size."""
+    # a slot's process has no processes of its own; what it loads was made before it was started
+    jobs = 1 if multiprocessing.parent_process() else os.cpu_count() or 1
     return sources.load(
-        spec.dataset, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=os.cpu_count() or 1
+        spec.dataset, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=jobs
     )
 
 
@@ -106,11 +109,19 @@ def _commit() -> str:
     if not (here / ".git").exists():
         return ""
     try:
-        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+        head = subprocess.run(
+            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _reporting(epochs: int) -> str:
+    return f"mean over the last {epochs} epochs" if epochs > 1 else "the last epoch"
 
 
 class _Kept:
@@ -135,7 +146,12 @@ def _network(backbone: str, dataset: Dataset, protocol: Protocol, *, autocast: b
 
 
 def execute(
-    spec: RunSpec, key: str, teacher_key: str | None, store: Store, place: Place, report: Callable[[dict[str, Any]], None]
+    spec: RunSpec,
+    key: str,
+    teacher_key: str | None,
+    store: Store,
+    place: Place,
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train a run that this process has claimed and store its record, going on from its checkpoint if it has one.
 
@@ -152,7 +168,12 @@ def execute(
 
 
 def _execute(
-    spec: RunSpec, key: str, teacher_key: str | None, store: Store, place: Place, report: Callable[[dict[str, Any]], None]
+    spec: RunSpec,
+    key: str,
+    teacher_key: str | None,
+    store: Store,
+    place: Place,
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     import copy
 
@@ -235,7 +256,7 @@ def _execute(
         "epochs": len(outcome.history),
         "seconds": outcome.seconds,
         "protocol": asdict(protocol),
-        "reporting": f"mean over the last {len(outcome.epochs)} epochs",
+        "reporting": _reporting(len(outcome.epochs)),
         "figures": metrics.summaries(outcome.scores, labels, ordered=dataset.ordered),
         "environment": environment(device, torch.get_num_threads(), "bf16" if autocast else "fp32"),
         "made_of": made_of(spec, place),
