@@ -11,13 +11,15 @@ from torch.autograd.function import once_differentiable
 
 from udcd_bench.losses._numeric import check_reduction, double, full_precision, inverse_root, nothing, reduce
 
-_CHUNK = {"cpu": 1 << 18}
+_CHUNK = 1 << 18
+"""Elements of a chunk for one CPU thread: few enough for its cache, enough to drown the calls."""
 _CHUNK_ELSEWHERE = 1 << 22
 
 
 def _chunks(n: int, elements: int, device: torch.device) -> list[slice]:
     """Slices of range(n), each of as many rows of `elements` as a chunk may hold, at least one."""
-    step = max(1, _CHUNK.get(device.type, _CHUNK_ELSEWHERE) // elements)
+    limit = _CHUNK * torch.get_num_threads() if device.type == "cpu" else _CHUNK_ELSEWHERE
+    step = max(1, limit // elements)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
