@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from udcd_bench.cli.options import FOLDER, option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from udcd_bench.data.prepare import Prepared
 
-data_option = click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    envvar="UDCD_BENCH_DATA",
-    show_envvar=True,
-    help="Folder that holds the prepared data.",
+data_option = option(
+    "--data", "data_dir", type=FOLDER, default=Path("data"), show_default=True, help="Folder of prepared data."
 )
-jobs_option = click.option(
+jobs_option = option(
     "--jobs",
     type=click.IntRange(1),
     default=lambda: len(os.sched_getaffinity(0)),
@@ -98,12 +92,12 @@ def _others(data_dir: Path) -> list[str]:
 
 @data.command()
 @click.argument("name")
-@click.option(
+@option(
     "--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
 )
-@click.option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
-@click.option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
-@click.option(
+@option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
+@option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@option(
     "--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded."
 )
 @data_option
@@ -185,9 +179,9 @@ def verify(name: str, data_dir: Path) -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file.  [default: NAME.png]")
-@click.option("--size", type=int, help="Side in pixels.  [default: the largest prepared, else 128]")
-@click.option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file.  [default: NAME.png]")
+@option("--size", type=int, help="Side in pixels.  [default: the largest prepared, else 128]")
+@option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
 @data_option
 @jobs_option
 def show(

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from udcd_bench.cli import options
+from udcd_bench.cli.options import option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from udcd_bench.planner import Job
     from udcd_bench.spec import Overrides, RunSpec
     from udcd_bench.store import Store
-
-
-def option(*names: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A click option that its ``UDCD_BENCH_…`` variable sets too."""
-    long = next(name for name in names if name.startswith("--"))
-    how.setdefault("envvar", f"UDCD_BENCH_{long[2:].upper().replace('-', '_')}")
-    return click.option(*names, **how)
 
 
 def _words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -54,11 +49,11 @@ COMMON = [
     option("--backbone", help="A timm name.  [default: the profile's]"),
     option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
     option(
-        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE", envvar=None,
+        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
         help="Override a method's hyper-parameter or a number of the protocol.",
     ),
-    option("--data", default="data", type=click.Path(path_type=Path), show_default=True, help="Prepared data."),
-    option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
+    options.data,
+    options.out,
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
     option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),

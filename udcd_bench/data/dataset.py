@@ -54,7 +54,7 @@ class Dataset:
                 f"{self.name}: {len(self.images)} images, {n} labels, {len(self.ids)} ids, "
                 f"{len(self.groups)} groups; there must be as many of each"
             )
-        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.classes)):
+        if n and not (int(self.labels.min()) >= 0 and int(self.labels.max()) < len(self.classes)):
             raise ValueError(f"{self.name}: labels outside 0..{len(self.classes) - 1}")
 
     @property

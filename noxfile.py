@@ -1,0 +1,43 @@
+"""Everything that is checked, by one command: ``nox`` runs ``tests`` and ``lint``; the rest on request."""
+
+import nox
+
+nox.options.sessions = ["tests", "lint"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+
+# installed by uv without bytecode, every process of the tests would compile the tensor library anew
+INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+# runs share the cores: one thread each
+RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, the README's commands among them; further arguments go to pytest."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", *session.posargs, env=RUN)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    session.install("-e", ".[lint]", env=INSTALL)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def golden(session: nox.Session) -> None:
+    """Rewrite the stored tables that the tests compare with; look at the difference before you commit it."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", "tests/test_artefacts.py", env=RUN | {"UDCD_BENCH_GOLDEN": "write"})
+    session.run("git", "diff", "--stat", "tests/goldens", external=True)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device, in the environment that has it."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", "-m", "gpu", *session.posargs, env=RUN)
