@@ -27,22 +27,23 @@ from udcd_bench.data.drawing import (
     strokes,
 )
 
-VERSION = 2
+VERSION = 3
 CLASSES = tuple(f"synthetic grade {grade}" for grade in range(5))
 PUBLISHED_COUNTS = (1805, 370, 999, 193, 295)
 
-# The mean number of each lesion, grade by grade.
+# The mean number of each lesion, grade by grade, and by what share the veins are widened.
 BURDEN = {
-    "microaneurysms": (0.1, 14.0, 17.0, 22.0, 12.0),
-    "blots": (0.0, 0.1, 5.0, 28.0, 6.0),
-    "flames": (0.0, 0.0, 1.5, 8.0, 2.0),
+    "microaneurysms": (0.1, 14.0, 16.0, 22.0, 12.0),
+    "blots": (0.0, 0.1, 4.0, 30.0, 6.0),
+    "flames": (0.0, 0.0, 1.2, 9.0, 2.0),
     "exudates": (0.0, 0.0, 4.5, 3.0, 2.0),  # clusters
-    "wool": (0.0, 0.0, 0.4, 5.0, 1.0),
+    "wool": (0.0, 0.0, 0.3, 6.0, 1.0),
     "new_vessels": (0.0, 0.0, 0.0, 0.0, 3.0),
     "preretinal": (0.0, 0.0, 0.0, 0.0, 1.6),
     "laser": (0.0, 0.0, 0.0, 0.0, 1.6),  # treated eyes: rings of scars
+    "dilation": (0.0, 0.15, 0.35, 0.75, 0.60),
 }
-DRIFT = 0.17  # deviation, in grades, of the place on this scale an eye's means are read at
+DRIFT = 0.13  # deviation, in grades, of the place on this scale an eye's means are read at
 RED = (0.60, 1.15, 0.85)  # what blood in the retina absorbs of red, green and blue
 DISC, FOVEA = (0.50, -0.02), (-0.19, 0.03)  # of a right eye; a left one is its mirror image
 
@@ -58,13 +59,13 @@ def groups(n: int, labels: Ints, seed: int) -> Ints:
 
 
 def burden(group: int, label: int, seed: int) -> dict[str, float]:
-    """The expected number of each of `BURDEN`'s lesions in the eye ``group``, which is of grade ``label``."""
+    """What is expected of each of `BURDEN` in the eye ``group``, which is of grade ``label``."""
     rng = generator(seed, group, 0)
     at = float(np.clip(label + DRIFT * rng.standard_normal(), 0, 4))
     found = {}
     for name, means in BURDEN.items():
         mean = float(np.interp(at, np.arange(5), means))
-        found[name] = mean * rng.gamma(6.0, 1 / 6)  # eyes of one grade differ in what they have most of
+        found[name] = mean * rng.gamma(8.0, 1 / 8)  # eyes of one grade differ in what they have most of
     return found
 
 
@@ -95,7 +96,7 @@ def draw(index: int, label: int, size: int, seed: int, group: int) -> Images:
     return _expose(shot, picture, size)
 
 
-def _vessels(rng: np.random.Generator, pose: Pose) -> tuple[list[Path], list[Path]]:
+def _vessels(rng: np.random.Generator, pose: Pose, dilation: float) -> tuple[list[Path], list[Path]]:
     """The arteries and the veins: arcades round the macula, straighter ones to the nose, their branches."""
     trees: tuple[list[Path], list[Path]] = ([], [])
     up = np.tile([-1.0, 1.0], 4)
@@ -106,7 +107,11 @@ def _vessels(rng: np.random.Generator, pose: Pose) -> tuple[list[Path], list[Pat
     way = up * np.where(nasal, 0.85 + apart, 1.75 + apart)
     curve = up * np.where(nasal, -rng.uniform(0, 0.5, 8), rng.uniform(0.75, 1.05, 8))
     run = np.where(nasal, 0.8, 1.5)
-    wide = np.where(vein == 1, 0.029, 0.020) * np.where(nasal, 0.7, 1.0) * rng.uniform(0.85, 1.15, 8)
+    wide = (
+        np.where(vein == 1, 0.029 * (1 + dilation), 0.020)
+        * np.where(nasal, 0.7, 1.0)
+        * rng.uniform(0.85, 1.15, 8)
+    )
     at = np.tile(DISC, (8, 1))
     for knots, forks, unrest in ((24, 6, 0.07), (12, 3, 0.08), (8, 0, 0.08)):
         # all vessels of one order are grown together
@@ -176,12 +181,12 @@ def _retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, flo
     cup = smoothstep(inner, radius * rng.uniform(0.45, 0.65), radius * 0.25)
     _blend(picture, 0.65 * cup, (1.0, 0.93, 0.74))
 
-    arteries_at, veins_at = (strokes(side, tree) for tree in _vessels(rng, pose))
+    arteries_at, veins_at = (strokes(side, tree) for tree in _vessels(rng, pose, mean["dilation"]))
     _absorb(picture, veins_at, (0.32, 0.66, 0.50))
     _absorb(picture, arteries_at * (1 - 0.6 * veins_at), (0.17, 0.46, 0.40))
 
     small = pose(_places(rng, number["microaneurysms"], 0.42))
-    _absorb(picture, spots(rng, side, small, (0.015, 0.028), (0.7, 1.2)), RED)
+    _absorb(picture, spots(rng, side, small, (0.017, 0.031), (0.8, 1.3)), RED)
     blots = pose(_places(rng, number["blots"]))
     large = rng.random(len(blots)) < 0.3
     _absorb(picture, spots(rng, side, blots[~large], (0.016, 0.04), (0.5, 1), 0.7, 2, None, 0.2 * fine), RED)
