@@ -122,8 +122,8 @@ class Table(Artefact):
             group.source,
             ask.profile,
             ask.backbone or profiles.profile(ask.profile).backbone,
-            # only a teacher trained beforehand can differ from its student
-            ask.teacher_backbone if declared.get("teacher") == "trained" else "",
+            # a running average is its student's likeness
+            ask.teacher_backbone if declared.get("teacher") in ("trained", "own") else "",
             split=ask.split,
             rho=group.rho,
             hparams=tuple((key, value) for key, value in ask.hparams if key in declared.get("hparams", {})),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
-from udcd_bench.profiles import resolve
+from udcd_bench.profiles import ONE_STAGE, resolve
 
 if TYPE_CHECKING:
     from udcd_bench.data.resident import Batch
@@ -69,17 +69,17 @@ class Progress:
 class Stage:
     """A part of training with losses, trained modules and epochs of its own.
 
+    name: a key of ``Method.stage_shares``, where its share of the protocol's epochs stands.
     losses: like ``Method.losses``. trains: the modules whose parameters are optimised and that are in training
-    mode; all others rest. share: of the protocol's epochs. views: draws per image in ``Batch.views``.
-    reported: the stage whose last epochs are tested; exactly one is.
+    mode; all others rest. views: draws per image in ``Batch.views``. averages: like ``Method.averages``.
+    The last stage is the one whose last epochs are tested. Each has an optimiser and a schedule of its own, counts
+    its epochs from 0, and is given the batches that a method of one stage would be given.
     """
 
     name: str
     losses: Callable[[Batch, Progress], Terms]
     trains: Sequence[nn.Module]
-    share: float = 1.0
     views: int = 1
-    reported: bool = True
     averages: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
 
 
@@ -89,9 +89,10 @@ class Method(nn.Module):
     Class attributes
     ----------------
     title: as the paper's tables print it. citation: one line.
-    teacher: ``None``; ``"ema"``, the running average of the student; or ``"trained"``, the Scratch run of the same
-        fold and seed, made first and shared.
+    teacher: ``None``; ``"ema"``, the running average of the student; ``"trained"``, the Scratch run of the same
+        fold and seed, made first and shared; or ``"own"``, a fresh network that a stage of the method trains.
     views: independent draws of each image a step, 1 or 2.
+    stage_shares: stage → its share of the protocol's epochs, a literal, in the order of ``stages``.
     hparams: name → default, a literal. Override with ``--set``; ``self.hp.name`` reads it.
     choices: name → allowed values, for hyper-parameters that are words.
 
@@ -100,8 +101,9 @@ class Method(nn.Module):
 
     title: ClassVar[str]
     citation: ClassVar[str]
-    teacher: ClassVar[Literal["ema", "trained"] | None] = None
+    teacher: ClassVar[Literal["ema", "trained", "own"] | None] = None
     views: ClassVar[int] = 1
+    stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
     hparams: ClassVar[Mapping[str, Scalar]] = {}
     choices: ClassVar[Mapping[str, Sequence[Scalar]]] = {}
 
@@ -119,7 +121,7 @@ class Method(nn.Module):
         self.teacher_network = teacher
         self.hp: Any = SimpleNamespace(**resolve(self.title, self.hparams, self.choices, hparams))
         self.generator = generator or torch.Generator(device=info.labels.device)
-        if teacher is not None:
+        if teacher is not None and self.teacher != "own":
             teacher.requires_grad_(False)
         self.setup()
 
@@ -149,6 +151,11 @@ class Method(nn.Module):
         """What is tested and stored: the student's features, for images (B, 3, H, W)."""
         features: Features = self.student(images)
         return features
+
+    def deployed(self) -> dict[str, Tensor]:
+        """Parameters and buffers that ``predict`` uses, stored with the run: the student's, under their own names."""
+        state: dict[str, Tensor] = self.student.state_dict()
+        return state
 
     def teach(self, images: Tensor) -> Features:
         """The teacher's features of images (B, 3, H, W), without gradient."""

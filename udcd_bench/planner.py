@@ -23,7 +23,7 @@ WHY = {
 
 @dataclass(frozen=True)
 class Job:
-    """A run and what it needs. state: as the store has it."""
+    """A run and what it needs. state: as the store has it. epochs: of all its stages."""
 
     spec: RunSpec
     key: str
@@ -68,7 +68,9 @@ def plan(
             parts["teacher"] = teacher_key
         key = spec.key(parts)
         if key not in jobs:
-            epochs = profiles.protocol(spec.profile, spec.dataset, spec.protocol).epochs
+            protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+            shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
+            epochs = sum(protocol.stage_epochs(share) for share in shares)
             jobs[key] = Job(spec, key, teacher_key, store.state(key), epochs)
         return key
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TINY = "densenet-tiny"
 """A DenseNet small enough for two CPU cores; see ``network``."""
 
+ONE_STAGE = {"train": 1.0}
+"""The stages of a method that declares none, and their shares of the epochs."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -72,6 +75,10 @@ class Protocol:
         """``value`` as the type of the field ``key``."""
         default: Scalar = getattr(cls, key)
         return parse_like(key, value, default)
+
+    def stage_epochs(self, share: float) -> int:
+        """Epochs of a stage that takes this share of them."""
+        return max(1, round(share * self.epochs))
 
     def scaled(self, epochs: int) -> Protocol:
         """The same protocol in fewer epochs: start at a quarter, ramp over three eighths, report the last eighth."""

@@ -39,7 +39,8 @@ class Checkpoints(Protocol):
 class Outcome:
     """What training leaves.
 
-    history: one row an epoch. scores: (E, n_test, C) logits of the last E epochs, whose numbers are ``epochs``.
+    history: one row an epoch. scores: (E, n_test, C) logits of the last E epochs of ``stage``, the last one; their
+    numbers in it are ``epochs``.
     embeddings: (n_test, D) of the last epoch. seconds: of training and testing, earlier starts included.
     """
 
@@ -48,6 +49,7 @@ class Outcome:
     scores: np.ndarray[Any, np.dtype[np.float32]]
     embeddings: np.ndarray[Any, np.dtype[np.float32]]
     seconds: float
+    stage: str
 
 
 def ema_decay(step: int, ceiling: float) -> float:
@@ -65,7 +67,7 @@ def average(pairs: Sequence[tuple[nn.Module, nn.Module]], alpha: float) -> None:
 
 
 class Trainer:
-    """Trains a method's stages one after the other, testing the last epochs of the reported one.
+    """Trains a method's stages one after the other, testing the last epochs of the last.
 
     report: called after every epoch with its history row.
     """
@@ -91,6 +93,7 @@ class Trainer:
         self.embeddings: np.ndarray[Any, Any] | None = None
         self.seconds = 0.0
         self.trainable = {id(p) for p in method.parameters() if p.requires_grad}
+        self.first_draws = train.state()
 
     def run(self) -> Outcome:
         """Train to the end, going on from a checkpoint if there is one.
@@ -98,22 +101,21 @@ class Trainer:
         Raises NotFiniteError when a loss stops being a number; the last checkpoint is from before that epoch.
         """
         stages = list(self.method.stages())
+        if (named := [stage.name for stage in stages]) != list(self.method.stage_shares):
+            raise ValueError(f"{self.method.title}: stages() are {named}, stage_shares {self.method.stage_shares}.")
         at_stage, at_epoch = self._resume(stages)
         for number in range(at_stage, len(stages)):
             self._run_stage(
                 number, stages[number], at_epoch if number == at_stage else 0, number + 1 < len(stages)
             )
-        if self.embeddings is None:
-            self._test()
         assert self.embeddings is not None
         epochs = sorted(self.tested)
-        return Outcome(
-            self.history, epochs, np.stack([self.tested[e] for e in epochs]), self.embeddings, self.seconds
-        )
+        scores = np.stack([self.tested[e] for e in epochs])
+        return Outcome(self.history, epochs, scores, self.embeddings, self.seconds, stages[-1].name)
 
     def epochs_of(self, stage: Stage) -> int:
         """Epochs a stage takes."""
-        return max(1, round(stage.share * self.protocol.epochs))
+        return self.protocol.stage_epochs(self.method.stage_shares[stage.name])
 
     # --- one stage ------------------------------------------------------------------------------------------
 
@@ -131,6 +133,8 @@ class Trainer:
 
     def _begin(self, stage: Stage) -> None:
         self._set_modes(stage)
+        # so that students of other methods see the same batches, whatever stages came before
+        self.data.restore(self.first_draws)
         parameters = [p for module in stage.trains for p in module.parameters() if p.requires_grad]
         total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
         p = self.protocol
@@ -151,7 +155,7 @@ class Trainer:
             rate = self.optimiser.param_groups[0]["lr"]
             terms, images = self._epoch(stage, epoch, epochs)
             seconds = time.perf_counter() - began
-            if stage.reported and epoch >= epochs - self.protocol.report_epochs:
+            if not more and epoch >= epochs - self.protocol.report_epochs:
                 self.tested[epoch] = self._test()
             self.seconds += time.perf_counter() - began
             row = {"stage": stage.name, "epoch": epoch, "learning_rate": rate, "seconds": seconds}
@@ -165,7 +169,10 @@ class Trainer:
     def _epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
         from udcd_bench.method import Progress
 
-        progress = Progress(epoch, epochs, self.protocol.start_epoch, self.protocol.ramp_epochs)
+        p = self.protocol
+        # a stage with another number of epochs than the protocol has start and ramp at the same shares of its own
+        start, ramp = (round(when * epochs / p.epochs) for when in (p.start_epoch, p.ramp_epochs))
+        progress = Progress(epoch, epochs, start, ramp)
         ledger: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         images = 0

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from udcd_bench.data.prepare import Prepared
 
 data_option = option(
-    "--data", "data_dir", type=FOLDER, default=Path("data"), show_default=True, help="Folder of prepared data."
+    "--data",
+    "data_dir",
+    type=FOLDER,
+    default=Path("data"),
+    show_default=True,
+    help="Folder of prepared data.",
 )
 jobs_option = option(
     "--jobs",
@@ -92,14 +97,10 @@ def _others(data_dir: Path) -> list[str]:
 
 @data.command()
 @click.argument("name")
-@option(
-    "--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
-)
+@option("--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set.")
 @option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
 @option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
-@option(
-    "--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded."
-)
+@option("--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded.")
 @data_option
 @jobs_option
 def prepare(

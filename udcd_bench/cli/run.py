@@ -164,9 +164,7 @@ def train(method: str, dataset: str, **asked: Any) -> int:
 
 
 @click.command()
-@option(
-    "--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."
-)
+@options.out
 def status(out: Path) -> None:
     """What a results folder holds: runs done, under way, interrupted, failed."""
     from udcd_bench.store import Store

@@ -218,6 +218,14 @@ def _execute(
     teacher = None
     if cls.teacher == "ema":
         teacher = copy.deepcopy(student)
+    elif cls.teacher == "own":
+        teacher = _network(
+            spec.teacher_backbone or spec.backbone,
+            dataset,
+            protocol,
+            autocast=autocast,
+            weights=protocol.weights,
+        )
     elif cls.teacher == "trained":
         assert teacher_key is not None
         backbone = spec.teacher_backbone or spec.backbone
@@ -264,7 +272,7 @@ def _execute(
     history = pd.DataFrame(outcome.history)
     for epoch, scores in zip(outcome.epochs, outcome.scores):
         tested = metrics.figures(scores, labels, ordered=dataset.ordered)
-        row = history.index[(history["epoch"] == epoch)][-1]
+        row = history.index[(history["stage"] == outcome.stage) & (history["epoch"] == epoch)][0]
         history.loc[row, list(tested)] = list(tested.values())
     arrays = {
         "scores": outcome.scores,
@@ -274,5 +282,5 @@ def _execute(
         "groups": dataset.groups[split.test],
         "embeddings": outcome.embeddings,
     }
-    state = {k: v.detach().cpu().numpy() for k, v in student.state_dict().items()}
+    state = {k: v.detach().cpu().numpy() for k, v in method.deployed().items()}
     store.finish(key, record, history, arrays, state)
