@@ -139,7 +139,7 @@ def test_classes_differ_on_average_and_overlap() -> None:
 
 def test_grades_have_ever_more_lesions_and_overlap() -> None:
     counts = np.array(
-        [[fundus.burden(i, grade, 0)["microaneurysms"] for i in range(60)] for grade in range(4)]
+        [[fundus.burden(i, grade, 0)["microaneurysms"] for i in range(400)] for grade in range(4)]
     )
     assert np.all(np.diff(counts.mean(1)) > 0)
     assert np.all(counts[:-1].max(1) > counts[1:].min(1))

@@ -243,12 +243,16 @@ def _tangle(rng: np.random.Generator, root: Field) -> list[Path]:
 
 def _absorb(picture: Field, amount: Field, density: tuple[float, float, float]) -> None:
     """Darken by a pigment in front, in place."""
+    if not amount.any():  # a healthy eye has none of most
+        return
     for plane, d in zip(picture, density, strict=True):
         plane *= np.exp(-d * amount)
 
 
 def _blend(picture: Field, alpha: Field, tone: tuple[float, ...]) -> None:
     """Cover with a colour, in place."""
+    if not alpha.any():
+        return
     for plane, level in zip(picture, tone, strict=True):
         plane += alpha * (level - plane)
 
