@@ -102,7 +102,9 @@ class Trainer:
         """
         stages = list(self.method.stages())
         if (named := [stage.name for stage in stages]) != list(self.method.stage_shares):
-            raise ValueError(f"{self.method.title}: stages() are {named}, stage_shares {self.method.stage_shares}.")
+            raise ValueError(
+                f"{self.method.title}: stages() are {named}, stage_shares {self.method.stage_shares}."
+            )
         at_stage, at_epoch = self._resume(stages)
         for number in range(at_stage, len(stages)):
             self._run_stage(

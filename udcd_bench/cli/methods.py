@@ -15,7 +15,12 @@ def list_() -> None:
     """Every method, its teacher and its source."""
     from udcd_bench import plugins
 
-    teachers = {None: "no teacher", "ema": "running average", "trained": "trained teacher", "own": "own teacher"}
+    teachers = {
+        None: "no teacher",
+        "ema": "running average",
+        "trained": "trained teacher",
+        "own": "own teacher",
+    }
     for name in plugins.names("methods"):
         about = plugins.declared("methods", name)
         click.echo(f"{name:15} {teachers[about.get('teacher')]:17} {about.get('citation', '')}")
