@@ -93,7 +93,7 @@ class Trainer:
         self.embeddings: np.ndarray[Any, Any] | None = None
         self.seconds = 0.0
         self.trainable = {id(p) for p in method.parameters() if p.requires_grad}
-        self.first_draws = train.state()
+        self.first_draws: dict[str, Tensor] = {}
 
     def run(self) -> Outcome:
         """Train to the end, going on from a checkpoint if there is one.
@@ -105,6 +105,8 @@ class Trainer:
             raise ValueError(
                 f"{self.method.title}: stages() are {named}, stage_shares {self.method.stage_shares}."
             )
+        if len(stages) > 1:
+            self.first_draws = self.data.state()
         at_stage, at_epoch = self._resume(stages)
         for number in range(at_stage, len(stages)):
             self._run_stage(
@@ -135,8 +137,9 @@ class Trainer:
 
     def _begin(self, stage: Stage) -> None:
         self._set_modes(stage)
-        # so that students of other methods see the same batches, whatever stages came before
-        self.data.restore(self.first_draws)
+        if self.first_draws:
+            # so that students of all methods see the same batches, whatever stages came before
+            self.data.restore(self.first_draws)
         parameters = [p for module in stage.trains for p in module.parameters() if p.requires_grad]
         total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
         p = self.protocol
