@@ -27,7 +27,7 @@ from udcd_bench.data.drawing import (
     strokes,
 )
 
-VERSION = 3
+VERSION = 4
 CLASSES = tuple(f"synthetic grade {grade}" for grade in range(5))
 PUBLISHED_COUNTS = (1805, 370, 999, 193, 295)
 

@@ -32,7 +32,7 @@ from udcd_bench.data.drawing import (
 )
 from udcd_bench.data.lesion_features import NAMES, features
 
-VERSION = 3
+VERSION = 4
 CLASSES = tuple(f"synthetic {name}" for name in NAMES)
 PUBLISHED_COUNTS = (327, 514, 1099, 115, 1113, 6705, 142)
 REPEATS = 1 - 7470 / 10015  # HAM10000: 10 015 photographs of 7 470 lesions
