@@ -40,8 +40,10 @@ def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
     ``power`` (S): n' = n_ref · (n / n_ref)^γ with γ = ln ρ' / ln ρ; n_ref is the largest class when ρ' > ρ and the
     smallest when ρ' < ρ. ``truncate`` caps every class at ρ' · n_min and can only lower ρ.
     """
-    if rho < 1:
+    if not 1 <= rho < np.inf:
         raise UserError(f"rho is {rho:g}; it is largest / smallest class, so give 1 or more.")
+    if counts.min() == 0:
+        raise UserError("There is a class without images, so the data have no rho; leave the class out.")
     n = counts.astype(np.float64)
     own = n.max() / n.min()
     if rule == "truncate":
