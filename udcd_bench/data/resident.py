@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udcd_bench.data.augment import normalise, random_affine
+from udcd_bench.data.augment import PAPER, Warp, normalise, random_affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ class Resident:
         device: torch.device,
         order_seed: int,
         augment_seed: int,
+        warp: Warp = PAPER,
     ) -> None:
         # NHWC in memory, NCHW to the network: that is channels_last, without a copy
         self.images = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device).permute(0, 3, 1, 2)
@@ -50,6 +51,7 @@ class Resident:
         self.order = torch.Generator().manual_seed(order_seed)
         self.draws = torch.Generator(device=device).manual_seed(augment_seed)
         self.device = device
+        self.warp = warp
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +67,7 @@ class Resident:
         for step in range(self.steps(batch_size)):
             index = order[step * batch_size : (step + 1) * batch_size]
             images = self._floats(index)
-            drawn = random_affine(images.repeat(n_views, 1, 1, 1), self.draws)
+            drawn = random_affine(images.repeat(n_views, 1, 1, 1), self.draws, self.warp)
             views = normalise(drawn).contiguous(memory_format=torch.channels_last).chunk(n_views)
             yield Batch(tuple(views), self.labels[index], index)
 

@@ -180,6 +180,7 @@ def _execute(
     import pandas as pd
     import torch
 
+    from udcd_bench.data.augment import Warp
     from udcd_bench.data.resident import Resident
     from udcd_bench.method import Info
     from udcd_bench.network import EMBEDDING
@@ -209,6 +210,7 @@ def _execute(
             device=device,
             order_seed=spec.seed_for("order"),
             augment_seed=spec.seed_for("augmentation"),
+            warp=Warp(protocol.rotation, protocol.translation, protocol.flip),
         )
 
     train, test = resident(split.train), resident(split.test)
