@@ -1,0 +1,103 @@
+"""UDCD as released: what the code published with the paper computes, where it departs from the paper's equations.
+
+Sharma, Kumar, Chandra, "Confidence matters: enhancing medical image classification through uncertainty-driven
+contrastive self-distillation", MICCAI 2024, https://papers.miccai.org/miccai-2024/; code (R):
+https://github.com/philsaurabh/UDCD_MICCAI. The row `udcd` is the paper's equation 8.
+
+L = L_WCE, and from the start epoch on
+  + lambda_kl · ramp(e) · mean(u(t) · KL(student ‖ teacher)) + lambda_ccd · L_CCD
+  + lambda_relation · mean(u(r_s) · KL(r_t ‖ r_s))
+  u(x): entropy of softmax(x) over log C, without gradient; r = z·Aᵀ/τ, A the unit-length rectified class centres
+  L_CCD = nce(student against the teacher's memory) + nce(teacher against the student's), one positive, K negatives
+
+Differs from the paper:
+1. No ψ weighs the cross-entropy or the contrast (eq. 8 does both).
+2. The teacher's entropy weighs the logits' divergence, whose arguments are swapped: KL(student ‖ teacher); the
+   student's entropy weighs the relations', whose arguments are not.
+3. The contrast is CRD's with one positive (eq. 2: positives of the batch, all other classes' rows as negatives).
+4. Relations: no softmax of z·Aᵀ (eq. 3), no Huber over triplets (eqs. 4, 5); CRCKD's, with a temperature.
+5. Class weights over one-hot targets divide by the batch, not by the weights: `normalise`.
+6. The projections never reach the optimiser: `train_projectors`. Student's and teacher's are drawn independently.
+7. The centres are those of memories that already hold this step's embeddings.
+
+Differs from the released code:
+8. Memories are as long as the training set (R: 3662 rows whatever the fold).
+9. R leaves the student's BatchNorm resting after the first epoch's test; the loop's switch
+   `freeze_bn_after_first_eval=true` does that to any row.
+"""
+
+import copy
+
+import torch.nn.functional as F
+from torch import nn
+
+from udcd_bench import losses, memory, method, sampling
+
+
+class Method(method.Method):
+    """The released objective."""
+
+    title = "UDCD (released code)"
+    citation = "Sharma, Kumar, Chandra, Confidence matters (UDCD), MICCAI 2024, released code"
+    teacher = "ema"
+    views = 2
+    hparams = {
+        "lambda_kl": 1.0,  # R, its `consistency`
+        "lambda_ccd": 0.1,  # R
+        "lambda_relation": 25.0,  # R
+        "negatives": 4096,  # R
+        "temperature": 0.07,  # R: of the contrast and of the relations
+        "momentum": 0.5,  # R: of the memory
+        "normalise": "batch",  # R; the loop's `ce_normalise` is for the other rows
+        "train_projectors": False,  # R
+    }
+    choices = {"normalise": ("batch", "weights")}
+
+    def setup(self):
+        hp, info, width = self.hp, self.info, self.info.embedding_width
+        self.student_projector = nn.Linear(width, width).requires_grad_(hp.train_projectors)
+        self.teacher_projector = nn.Linear(width, width).requires_grad_(hp.train_projectors)
+        self.memory = memory.ContrastMemory(
+            info.n_train, width, temperature=hp.temperature, momentum=hp.momentum
+        )
+        self.sampler = sampling.ContrastSampler(info.labels, info.classes, 1, hp.negatives, self.generator)
+
+    def relations(self, z_student, z_teacher):
+        """The student's and the teacher's logits over the classes' centres, (B, C) each."""
+        later = copy.deepcopy(self.memory)
+        later.update(*self.seen)
+        return [
+            losses.anchor_logits(
+                z, losses.class_anchors(bank, self.info.labels, self.info.classes), self.hp.temperature
+            )
+            for z, bank in ((z_student, later.student), (z_teacher, later.teacher))
+        ]
+
+    def losses(self, batch, progress):
+        student = self.student(batch.views[0])
+        self.seen = None
+        weights = self.info.class_weights
+        ce = losses.weighted_cross_entropy(student.logits, batch.labels, weights, self.hp.normalise)
+        if not progress.started:
+            return {"ce": ce}
+        teacher = self.teach(batch.views[1])
+        z_student = F.normalize(self.student_projector(student.embedding))
+        z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
+        self.seen = z_student.detach(), z_teacher.detach(), batch.index
+
+        # as R calls it: the teacher in the student's place
+        kl = losses.uncertainty_kl(student_logits=teacher.logits, teacher_logits=student.logits)
+        scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
+        ccd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
+        r_student, r_teacher = self.relations(z_student, z_teacher)
+        relation = losses.uncertainty_kl(student_logits=r_student, teacher_logits=r_teacher.detach())
+        return {
+            "ce": ce,
+            "kl": self.hp.lambda_kl * progress.ramp * kl,
+            "ccd": self.hp.lambda_ccd * ccd,
+            "relation": self.hp.lambda_relation * relation,
+        }
+
+    def after_step(self):
+        if self.seen is not None:
+            self.memory.update(*self.seen)
