@@ -40,7 +40,8 @@ def add_suite(folder: Path) -> None:
         _EXTRA.append(folder)
         files.cache_clear()
         # worker processes are started afresh, and find the folder where this one was told of it
-        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, _EXTRA))
+        named = [Path(p).resolve() for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_EXTRA])))
 
 
 def _folders(kind: str) -> list[Path]:
@@ -162,7 +163,8 @@ def comments(kind: str, name: str, attribute: str) -> dict[str, str]:
             continue
         if any(isinstance(target, ast.Name) and target.id == attribute for target in node.targets):
             for key, value in zip(node.value.keys, node.value.values):
-                rest = text.splitlines()[(value.end_lineno or value.lineno) - 1][value.end_col_offset or 0 :]
+                line = text.splitlines()[(value.end_lineno or value.lineno) - 1]
+                rest = line.encode()[value.end_col_offset or 0 :].decode()  # the offset counts bytes
                 if isinstance(key, ast.Constant) and "#" in rest:
                     found[str(key.value)] = rest.partition("#")[2].strip()
     return found

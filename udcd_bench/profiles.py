@@ -5,6 +5,8 @@ Each value's source is beside it: P the paper, R its released code, O:CRCKD the 
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -176,10 +178,10 @@ def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
     elif kind is str:
         return text
     else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            number = kind(text)
+            if math.isfinite(float(number)):
+                return number
     raise UserError(f"{key}={text} will not do: {key} is of type {kind.__name__}, such as {default!r}.")
 
 
