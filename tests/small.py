@@ -1,0 +1,103 @@
+"""What training needs, as small as it gets: random images, a tiny network, one method on them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from udcd_bench import plugins, profiles
+from udcd_bench.data.dataset import Dataset
+from udcd_bench.data.resident import Resident
+from udcd_bench.method import Info, Method
+from udcd_bench.network import EMBEDDING, Network, build
+from udcd_bench.profiles import TINY, Protocol
+
+SIZE = 32
+BATCH = 8
+
+
+def dataset(n: int = 40, classes: int = 4, **changes: Any) -> Dataset:
+    """Random images; class c of C holds about 1/(c+1) of what class 0 does, and at least five."""
+    rng = np.random.default_rng(5)
+    share = 1 / (1 + np.arange(classes))
+    counts = np.maximum(5, np.floor(n * share / share.sum())).astype(int)
+    counts[0] += n - counts.sum()
+    labels = rng.permutation(np.repeat(np.arange(classes), counts))
+    made = {
+        "name": "small",
+        "title": "Small",
+        "images": rng.integers(0, 256, (n, SIZE, SIZE, 3), np.uint8),
+        "labels": labels,
+        "ids": tuple(f"image-{i}" for i in range(n)),
+        "groups": np.arange(n) // 2,
+        "classes": tuple("abcdefg"[:classes]),
+        "fingerprint": "0123456789abcdef",
+    }
+    return Dataset(**{**made, **changes})
+
+
+def protocol(**changes: Any) -> Protocol:
+    """Three epochs, the teacher's terms from the second one on, the last two reported."""
+    base = replace(
+        profiles.protocol("demo", "synthetic-lesions"),
+        image_size=SIZE,
+        batch_size=BATCH,
+        epochs=3,
+        start_epoch=1,
+        ramp_epochs=2,
+        report_epochs=2,
+    )
+    return replace(base, **changes)
+
+
+def resident(data: Dataset, rows: Any = None) -> Resident:
+    """All images of a data set, or some rows of it."""
+    rows = np.arange(len(data.labels)) if rows is None else rows
+    return Resident(data.images, data.labels, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2)
+
+
+def network(classes: int = 4) -> Network:
+    """The tiny backbone."""
+    return build(TINY, classes, weights="none", image_size=SIZE)
+
+
+def method(
+    which: str | type[Method], train: Resident, *, classes: int = 4, seed: int = 0, **how: Any
+) -> Method:
+    """A method as the engine makes it, from a file's name or a class; how: overrides of its hyper-parameters."""
+    cls: type[Method] = plugins.load_class("methods", which) if isinstance(which, str) else which
+    torch.manual_seed(seed)
+    student = network(classes)
+    teacher = None
+    if cls.teacher == "ema":
+        teacher = copy.deepcopy(student)
+    elif cls.teacher is not None:
+        teacher = network(classes)
+    info = Info(
+        n_train=len(train),
+        classes=classes,
+        labels=train.labels,
+        class_weights=len(train) / torch.bincount(train.labels, minlength=classes).float(),
+        student_width=student.width,
+        teacher_width=student.width,
+        embedding_width=EMBEDDING,
+    )
+    return cls(info, student, teacher, tuple(how.items()), torch.Generator().manual_seed(seed))
+
+
+class Kept:
+    """Checkpoints as the store keeps them, every one of them."""
+
+    def __init__(self, *saved: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self.saved = list(saved)
+
+    def save(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        self.saved.append(({k: np.array(v) for k, v in arrays.items()}, json.loads(json.dumps(meta))))
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return copy.deepcopy(self.saved[-1]) if self.saved else None

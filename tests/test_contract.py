@@ -1,0 +1,242 @@
+"""The contract of the content: every file of methods/ and tables/, as found, keeps it. There is no list to maintain."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from dataclasses import fields
+
+import pytest
+import small
+import torch
+
+from udcd_bench import planner, plugins, published
+from udcd_bench.artefact import Table
+from udcd_bench.errors import UserError
+from udcd_bench.method import Method, Progress
+from udcd_bench.profiles import Protocol
+from udcd_bench.spec import RunSpec
+from udcd_bench.trainer import Trainer
+
+METHODS = plugins.names("methods")
+TABLES = plugins.names("tables")
+CONTENT = [("methods", name) for name in METHODS] + [("tables", name) for name in TABLES]
+LONGEST = 130
+"""Lines of a method file, blank ones left out; one that needs more hides mathematics that belongs to losses."""
+
+every_method = pytest.mark.parametrize("name", METHODS)
+every_file = pytest.mark.parametrize(("kind", "name"), CONTENT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small.dataset()
+
+
+# --- what stands in the file ---------------------------------------------------------------------------------
+
+
+def test_there_is_content():
+    assert {"scratch", "mtg", "kd", "udcd"} <= set(METHODS) and "table2" in TABLES
+
+
+@every_file
+def test_attributes_are_literals_and_what_is_executed_agrees_with_them(kind, name):
+    cls, declared = plugins.load_class(kind, name), plugins.declared(kind, name)
+    assert issubclass(cls, Method if kind == "methods" else Table)
+    for key, value in declared.items():
+        if key != "doc":
+            assert getattr(cls, key) == value
+    assert declared["title"].strip()
+
+
+@every_file
+def test_the_docstring_says_how_it_differs(kind, name):
+    doc = plugins.declared(kind, name)["doc"]
+    said = re.search(r"^Differs from [^\n:]+:(.+)", doc, re.MULTILINE | re.DOTALL)
+    assert said, "no list headed 'Differs from …:'"
+    assert said[1].strip()
+    numbers = [int(n) for n in re.findall(r"^(\d+)\. ", said[1], re.MULTILINE)]
+    assert all(n in (1, before + 1) for before, n in zip([0, *numbers], numbers)), numbers
+
+
+@every_method
+def test_the_docstring_names_authors_year_and_link(name):
+    about = plugins.declared("methods", name)
+    author = re.match(r"[^\W\d_][\w'-]+", about["citation"])
+    year = re.search(r"\b(?:19|20)\d\d\b", about["citation"])
+    assert author and author[0] in about["doc"], "the first author of the citation"
+    assert year and year[0] in about["doc"], "the citation's year"
+    assert re.search(r"https?://\S+", about["doc"]), "a link"
+
+
+@every_method
+def test_every_hyper_parameter_has_its_source_beside_it(name):
+    sources = plugins.comments("methods", name, "hparams")
+    for key in plugins.declared("methods", name).get("hparams", {}):
+        assert re.match(r"[PROS]\b", sources.get(key, "")), (
+            f"{key}: {sources.get(key)!r} is none of P, R, O, S"
+        )
+
+
+@every_method
+def test_hyper_parameters_that_are_words_have_choices_and_none_is_a_number_of_the_protocol(name):
+    about = plugins.declared("methods", name)
+    hparams, choices = about.get("hparams", {}), about.get("choices", {})
+    assert set(choices) <= set(hparams)
+    for key, value in hparams.items():
+        assert not isinstance(value, str) or key in choices, f"{key} is a word without choices"
+        assert key not in choices or value in choices[key], f"the default of {key} is none of its choices"
+    assert not set(hparams) & {f.name for f in fields(Protocol)}
+
+
+@every_method
+def test_an_unknown_override_is_refused(name, data):
+    spec = RunSpec(name, "digits", "demo", small.TINY, hparams=(("no_such_thing", "1"),))
+    with pytest.raises(UserError, match="no_such_thing"):
+        planner.check(spec)
+    with pytest.raises(UserError, match="no_such_thing"):
+        small.method(name, small.resident(data), no_such_thing="1")
+
+
+@every_method
+def test_a_method_file_is_equations(name):
+    path = plugins.find("methods", name)
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert sum(1 for line in text.splitlines() if line.strip()) <= LONGEST
+    assert "optim" not in {word for node in ast.walk(tree) for word in _names(node)}, (
+        "the loop has the optimiser"
+    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Attribute):
+                assert called.attr not in {"item", "cuda", "train", "eval", "backward", "tolist"}, called.attr
+            if isinstance(called, ast.Name):
+                assert called.id != "print"
+
+
+def _names(node):
+    if isinstance(node, ast.Attribute):
+        yield node.attr
+    elif isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (part for alias in node.names for part in alias.name.split("."))
+        yield from (getattr(node, "module", None) or "").split(".")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_named_as_its_file_and_its_rows_are_printed(name):
+    cls = plugins.load_class("tables", name)
+    assert cls.name == name
+    printed = published.load(name)
+    assert {figure.method for figure in printed} <= set(cls.rows)
+
+
+# --- what it computes -----------------------------------------------------------------------------------------
+
+
+def steps(name, data, seed=0):
+    """(stage, method, terms) of one step of each stage, modes set as the loop sets them."""
+    train = small.resident(data)
+    method = small.method(name, train, seed=seed)
+    trainer = Trainer(method, small.protocol(), train, small.resident(data))
+    for stage in method.stages():
+        trainer._set_modes(stage)
+        batch = next(train.epoch(small.BATCH, stage.views))
+        yield stage, method, stage.losses(batch, Progress(2, 3, 1, 2))
+
+
+@every_method
+def test_terms_are_finite_named_scalars(name, data):
+    stages = []
+    for stage, _, terms in steps(name, data):
+        stages.append(stage.name)
+        assert terms
+        for term, value in terms.items():
+            assert re.fullmatch(r"[a-z0-9_]+", term)
+            assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value), term
+    assert stages == list(plugins.load_class("methods", name).stage_shares)
+
+
+@every_method
+def test_gradient_reaches_all_that_is_trained_and_nothing_else(name, data):
+    for stage, method, terms in steps(name, data):
+        method.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()
+        trained = {id(p) for module in stage.trains for p in module.parameters() if p.requires_grad}
+        assert trained
+        for label, parameter in method.named_parameters():
+            if id(parameter) in trained:
+                assert parameter.grad is not None, f"stage {stage.name}: no gradient reaches {label}"
+                assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), label
+            else:
+                assert parameter.grad is None, f"stage {stage.name}: {label} rests and has a gradient"
+        if method.teacher in ("ema", "trained"):
+            assert all(p.grad is None for p in method.teacher_network.parameters())
+
+
+@every_method
+def test_a_step_leaves_the_modes_alone(name, data):
+    train = small.resident(data)
+    method = small.method(name, train)
+    trainer = Trainer(method, small.protocol(), train, small.resident(data))
+    for stage in method.stages():
+        trainer._set_modes(stage)
+        before = [module.training for module in method.modules()]
+        stage.losses(next(train.epoch(small.BATCH, stage.views)), Progress(2, 3, 1, 2))
+        with torch.no_grad():
+            method.after_step()
+        assert before == [module.training for module in method.modules()]
+
+
+@every_method
+def test_before_the_start_epoch_the_terms_are_finite_too(name, data):
+    train = small.resident(data)
+    method = small.method(name, train)
+    trainer = Trainer(method, small.protocol(), train, small.resident(data))
+    for stage in method.stages():
+        trainer._set_modes(stage)
+        terms = stage.losses(next(train.epoch(small.BATCH, stage.views)), Progress(0, 3, 1, 2))
+        assert terms and all(torch.isfinite(value) for value in terms.values())
+        sum(terms.values()).backward()
+
+
+@every_method
+def test_the_same_seed_gives_the_same_loss_and_another_does_not(name, data):
+    def values(seed):
+        return [{k: v.item() for k, v in terms.items()} for _, _, terms in steps(name, data, seed)]
+
+    assert values(0) == values(0) != values(1)
+
+
+@every_method
+def test_a_method_trains(name, data):
+    train, test = small.resident(data), small.resident(data)
+    method = small.method(name, train)
+    before = {key: value.clone() for key, value in method.student.state_dict().items()}
+    rows = []
+    protocol = small.protocol(epochs=2, report_epochs=1)
+    outcome = Trainer(method, protocol, train, test, report=rows.append).run()
+    assert outcome.history == rows and len(rows) >= 2
+    assert all(math.isfinite(value) for row in rows for key, value in row.items() if key.startswith("loss"))
+    assert outcome.scores.shape == (1, len(data.labels), 4) and outcome.epochs == [outcome.epochs[-1]]
+    assert outcome.embeddings.shape[0] == len(data.labels)
+    after = method.student.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    # what the store keeps as the student is what was tested
+    with torch.inference_mode():
+        method.eval()
+        again = torch.cat([method.predict(images).logits for images in test.plain(2 * small.BATCH)])
+    assert torch.equal(again, torch.from_numpy(outcome.scores[-1]))

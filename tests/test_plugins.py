@@ -1,0 +1,191 @@
+"""Finding and loading content: further folders, clashes, broken files, and all of it without executing anything."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from udcd_bench import plugins
+from udcd_bench.errors import UserError
+
+METHOD = '''"""Mine: a method of my own."""
+
+from udcd_bench import method
+
+
+class Method(method.Method):
+    title = "Mine"
+    citation = "Me, 2024"
+    hparams = {
+        "weight": 1.0,  # S: mine
+        "kind": "a",  # P eq. 1, see # 2
+        "bare": 2,
+    }
+'''
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    """No folder of one test is seen by another, whatever it does."""
+    monkeypatch.setattr(plugins, "_EXTRA", [])
+    monkeypatch.delenv("UDCD_BENCH_SUITE", raising=False)
+    plugins.files.cache_clear()
+    yield
+    plugins.files.cache_clear()
+
+
+def suite(folder, text=METHOD, name="mine", kind="methods"):
+    file = folder / kind / f"{name}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return folder
+
+
+def test_the_content_of_a_checkout_is_found():
+    assert {"scratch", "udcd"} <= set(plugins.names("methods"))
+    assert plugins.find("methods", "kd").parent.parent == plugins.root()
+
+
+def test_a_wheels_content_lies_in_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "udcd_bench"
+    suite(package / "suite")
+    monkeypatch.setattr(plugins, "__file__", str(package / "plugins.py"))
+    assert plugins.root() == package / "suite"
+    assert plugins.names("methods") == ("mine",)
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["with subfolders", "method files only"])
+def test_a_suite_of_ones_own_joins(tmp_path, flat):
+    plugins.add_suite(suite(tmp_path) / "methods" if flat else suite(tmp_path))
+    assert {"mine", "scratch"} <= set(plugins.names("methods"))
+    cls = plugins.load_class("methods", "mine")
+    assert cls.title == "Mine"
+    assert plugins.load_class("methods", "mine") is cls, "loaded once"
+    assert sys.modules[cls.__module__].__file__ == str(tmp_path / "methods" / "mine.py")
+    assert os.environ["UDCD_BENCH_SUITE"], "worker processes find it too"
+
+
+def test_a_suite_may_have_tables_alone(tmp_path):
+    plugins.add_suite(suite(tmp_path, kind="tables", name="mine"))
+    assert "mine" in plugins.names("tables") and "mine" not in plugins.names("methods")
+
+
+def test_the_environment_names_suites_too(tmp_path, monkeypatch):
+    one, two = suite(tmp_path / "one"), suite(tmp_path / "two", name="yours")
+    monkeypatch.setenv("UDCD_BENCH_SUITE", os.pathsep.join(map(str, (one, two))))
+    assert {"mine", "yours", "scratch"} <= set(plugins.names("methods"))
+    plugins.add_suite(suite(tmp_path / "three", name="theirs"))
+    assert {"mine", "yours", "theirs"} <= set(plugins.names("methods"))
+    seen_by_a_worker = os.environ["UDCD_BENCH_SUITE"].split(os.pathsep)
+    assert set(seen_by_a_worker) == {str(one), str(two), str(tmp_path / "three")}
+
+
+def test_the_same_suite_twice_is_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDCD_BENCH_SUITE", str(suite(tmp_path)))
+    plugins.add_suite(tmp_path)
+    plugins.add_suite(tmp_path / "methods" / "..")
+    assert "mine" in plugins.names("methods")
+
+
+def test_missing_suites_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"--suite .*nothing: there is no such folder"):
+        plugins.add_suite(tmp_path / "nothing")
+    monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match=r"UDCD_BENCH_SUITE names .*nothing"):
+        plugins.names("methods")
+
+
+def test_two_files_of_one_name_are_both_named(tmp_path):
+    plugins.add_suite(suite(tmp_path, name="kd"))
+    with pytest.raises(UserError) as caught:
+        plugins.names("methods")
+    assert str(tmp_path / "methods" / "kd.py") in str(caught.value)
+    assert str(plugins.root() / "methods" / "kd.py") in str(caught.value) and "'kd'" in str(caught.value)
+
+
+def test_names_with_an_underscore_are_not_content(tmp_path):
+    suite(tmp_path)
+    plugins.add_suite(suite(tmp_path, name="_shared"))
+    assert "_shared" not in plugins.names("methods")
+
+
+def test_an_unknown_name_names_the_nearest():
+    with pytest.raises(UserError, match="There is no method 'scrach'; did you mean 'scratch'"):
+        plugins.find("methods", "scrach")
+    with pytest.raises(UserError, match="There is no table"):
+        plugins.find("tables", "no-such")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Method(:\n", "SyntaxError"),
+        ("import no_such_module_anywhere\n", "ModuleNotFoundError"),
+        ("raise RuntimeError('at once')\n", "RuntimeError: at once"),
+        ("x = 1\n", "defines no class Method"),
+        ("from udcd_bench.method import Method\n", "defines no class Method"),
+        ("Method = 3\n", "defines no class Method"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text, says):
+    plugins.add_suite(suite(tmp_path, text))
+    with pytest.raises(UserError, match=says) as caught:
+        plugins.load_class("methods", "mine")
+    assert str(tmp_path / "methods" / "mine.py") in str(caught.value)
+    plugins.load_class("methods", "scratch")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Method(:\n", "cannot be read"),
+        ("\0", "cannot be read"),
+        ("x = 1\n", "defines no class Method"),
+        ("class Method:\n    title = 'a' + str(1)\n", "title must be a literal"),
+    ],
+)
+def test_declared_names_a_file_that_it_cannot_read(tmp_path, text, says):
+    plugins.add_suite(suite(tmp_path, text))
+    with pytest.raises(UserError, match=says) as caught:
+        plugins.declared("methods", "mine")
+    assert "mine.py" in str(caught.value)
+
+
+def test_declared_reads_without_executing(tmp_path):
+    text = METHOD + "    count: int = 3\n    later: str\n\nraise RuntimeError('executed')\n"
+    plugins.add_suite(suite(tmp_path, text))
+    found = plugins.declared("methods", "mine")
+    assert found["title"] == "Mine" and found["count"] == 3 and "later" not in found
+    assert found["hparams"] == {"weight": 1.0, "kind": "a", "bare": 2}
+    assert found["doc"] == "Mine: a method of my own."
+
+
+def test_comments_are_what_stands_beside_a_value(tmp_path):
+    plugins.add_suite(suite(tmp_path))
+    assert plugins.comments("methods", "mine", "hparams") == {"weight": "S: mine", "kind": "P eq. 1, see # 2"}
+
+
+def test_comments_after_text_that_is_not_ascii(tmp_path):
+    text = METHOD.replace('"kind": "a",', '"kind": "ψ₁ # λ",')
+    plugins.add_suite(suite(tmp_path, text))
+    assert plugins.comments("methods", "mine", "hparams")["kind"] == "P eq. 1, see # 2"
+
+
+def test_the_source_hash_hears_the_file(tmp_path):
+    plugins.add_suite(suite(tmp_path))
+    before = plugins.source_hash("methods", "mine")
+    assert before == plugins.source_hash("methods", "mine") != plugins.source_hash("methods", "kd")
+    suite(tmp_path, METHOD.replace("1.0", "2.0"))
+    assert plugins.source_hash("methods", "mine") != before
+
+
+def test_a_file_changed_since_is_loaded_from_where_it_lies(tmp_path):
+    plugins.add_suite(suite(tmp_path / "one"))
+    first = plugins.load_class("methods", "mine")
+    plugins._EXTRA.clear()
+    os.environ.pop("UDCD_BENCH_SUITE")
+    plugins.files.cache_clear()
+    plugins.add_suite(suite(tmp_path / "two", METHOD.replace('"Mine"', '"Other"')))
+    assert plugins.load_class("methods", "mine").title == "Other" and first.title == "Mine"
