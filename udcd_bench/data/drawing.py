@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from udcd_bench.data import workers
 from udcd_bench.data.dataset import Images, Ints
 from udcd_bench.errors import UserError
 
@@ -270,7 +271,7 @@ def draw_all(
         return images
     # spawn everywhere: a fork of a process that has used CUDA or threads may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=workers.start) as pool:
         try:
             for done in as_completed([pool.submit(_draw_rows, *task) for task in tasks]):
                 keep(*done.result())

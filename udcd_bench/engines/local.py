@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.data import workers
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,9 +125,7 @@ def _receive(slot: _Slot) -> Event:
 
 def _serve(pipe: Connection, root: Path, place: Place) -> None:
     """Take runs from the pipe until it closes."""
-    # Ctrl-C reaches the whole group of processes; the parent decides what becomes of these
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    workers.start()
     from udcd_bench.engines.execute import execute
     from udcd_bench.store import Store
 
@@ -159,11 +155,3 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
         except Exception as error:
             message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             pipe.send({"kind": "failed", "key": key, "message": message})
-
-
-def _end_with_parent(parent: int) -> None:
-    """A parent that was killed cannot say so; its checkpoints are whole at any moment."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    sys.stderr.flush()
-    os._exit(1)

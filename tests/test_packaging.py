@@ -1,0 +1,89 @@
+"""The content is found from a wheel, an sdist, an editable install and a bare checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from udcd_bench import plugins
+
+ROOT = Path(__file__).parents[1]
+SAY = (
+    "from udcd_bench import plugins; print(plugins.root()); print(*plugins.names('methods'), *plugins.names('tables'));"
+    "from udcd_bench import published; print(len(published.load('table2')))"
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A wheel and an sdist of a copy of the checkout, so that nothing is left in it."""
+    copy, out = tmp_path_factory.mktemp("checkout") / "copy", tmp_path_factory.mktemp("dist")
+    files = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True)
+    if files.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, files.stdout.split("\0")):
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "build", "--no-isolation", "-o", out, copy],
+        check=True,
+        capture_output=True,
+    )
+    return out
+
+
+def say(folder: Path) -> tuple[Path, str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment.pop("UDCD_BENCH_SUITE", None)
+    lines = subprocess.run(
+        [sys.executable, "-c", SAY], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    return Path(lines[0]), lines[1], lines[2]
+
+
+def here() -> str:
+    tracked = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "methods", "tables"], capture_output=True, text=True
+    )
+    paths = [Path(line) for line in tracked.stdout.splitlines() if line.endswith(".py")]
+    return " ".join(
+        sorted(p.stem for p in paths if p.parts[0] == "methods")
+        + sorted(p.stem for p in paths if p.parts[0] == "tables")
+    )
+
+
+def test_wheel(built, tmp_path):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path)
+    root, names, figures = say(tmp_path)
+    assert root == tmp_path / "udcd_bench" / "suite" and names == here() and int(figures) == 72
+    assert not (tmp_path / "tables").exists()  # a top-level package of that name would hide others'
+    assert (tmp_path / "udcd_bench" / "templates" / "table.tex.jinja").exists()
+    assert (tmp_path / "udcd_bench" / "py.typed").exists()
+
+
+def test_sdist(built, tmp_path):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    root, names, _ = say(folder)
+    assert root == folder and names == here()
+    for name in ("LICENSE", "README.md", "noxfile.py", "tests/test_packaging.py", "tables/table2.csv"):
+        assert (folder / name).exists(), name
+
+
+def test_checkout():
+    root, names, _ = say(ROOT)
+    assert root == ROOT and set(here().split()) <= set(names.split())
+
+
+def test_installed():
+    """As installed for these tests, editable or not."""
+    assert plugins.find("methods", "udcd").exists() and plugins.find("tables", "table2").exists()
