@@ -1,0 +1,110 @@
+"""CRCKD: a mean teacher passes on which images belong together, and how each relates to the classes' centres.
+
+Xing, Hou, Li, Yuan, Li, Meng, "Categorical relation-preserving contrastive knowledge distillation for medical image
+classification", MICCAI 2021, https://arxiv.org/abs/2107.03225.
+
+L = L_WCE + ccd_weight · L_CCD, and from the start epoch on + kl_weight · ramp(e) · KL(teacher ‖ student)
+    + crp_weight · L_CRP
+  L_CCD = nce(student against the teacher's memory) + nce(teacher against the student's memory): P positives, the image
+    itself and P − 1 of its class, and K negatives of other classes; unit-length projections of the embedding
+  L_CRP = KL(softmax(z_t·A_tᵀ/τ) ‖ softmax(z_s·A_sᵀ/τ)), A the unit-length class centres of each network's own memory
+
+Differs from the paper:
+1. It is its released code (O) that is followed: weights, start epoch and ramp are those of its read-me and trainer.
+2. O multiplies L_CCD by its weight twice once the teacher's terms have begun: `ccd_twice=true`.
+3. O's centres average the rectified rows of memories that already hold this step's embeddings; so do these.
+4. O cannot draw 20 positives from a smaller class; here they are drawn with replacement then (S).
+5. O sets the first step of every epoch to the rate 1e-4, draws the teacher's first weights anew, and lays an unused
+   attention branch beside the classifier; none of it is here (S).
+6. `train_projectors=false` leaves the projections as they were drawn, as UDCD's released code does.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from udcd_bench import losses, memory, method, sampling
+
+
+def turn(images, quarters, flips):
+    """Square images (B, 3, H, H), upside down where `flips` (B,), then by `quarters` (B,) turns of 90°."""
+    for change, chosen in (
+        (lambda x: x.flip(2), flips),
+        (lambda x: x.rot90(1, (2, 3)), quarters % 2 == 1),
+        (lambda x: x.flip((2, 3)), quarters >= 2),
+    ):
+        images = torch.where(chosen[:, None, None, None], change(images), images)
+    return images
+
+
+class Method(method.Method):
+    """Cross-entropy, class-guided contrast, consistency and relations to the classes."""
+
+    title = "CRCKD"
+    citation = "Xing et al., Categorical relation-preserving contrastive knowledge distillation, MICCAI 2021"
+    teacher = "ema"
+    views = 2
+    hparams = {
+        "ccd_weight": 0.1,  # O
+        "kl_weight": 1.0,  # O, its `consistency`
+        "crp_weight": 1.0,  # O
+        "positives": 20,  # O
+        "negatives": 4096,  # O
+        "temperature": 0.07,  # O: of the contrast and of the relations
+        "momentum": 0.5,  # O: of the memory
+        "ccd_twice": False,  # S: as the paper has it (O's code: true); see 2 above
+        "train_projectors": True,  # O
+    }
+
+    def setup(self):
+        hp, info, width = self.hp, self.info, self.info.embedding_width
+        self.student_projector = nn.Linear(width, width).requires_grad_(hp.train_projectors)
+        self.teacher_projector = nn.Linear(width, width).requires_grad_(hp.train_projectors)
+        self.memory = memory.ContrastMemory(
+            info.n_train, width, temperature=hp.temperature, momentum=hp.momentum
+        )
+        self.sampler = sampling.ContrastSampler(
+            info.labels, info.classes, hp.positives, hp.negatives, self.generator
+        )
+
+    def turns(self, n, device):
+        """Quarter turns and flips for n images, (n,) each."""
+        drawn = torch.randint(8, (n,), generator=self.generator, device=device)
+        return drawn % 4, drawn >= 4
+
+    def anchors(self):
+        """Class centres (C, D) of the student's and the teacher's memory, as they are once this step is over."""
+        later = copy.deepcopy(self.memory)
+        later.update(*self.seen)
+        banks = later.student, later.teacher
+        return [losses.class_anchors(bank, self.info.labels, self.info.classes) for bank in banks]
+
+    def losses(self, batch, progress):
+        student = self.student(batch.views[0])
+        teacher = self.teach(turn(batch.views[1], *self.turns(len(batch.index), batch.index.device)))
+        z_student = F.normalize(self.student_projector(student.embedding))
+        z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
+        self.seen = z_student.detach(), z_teacher.detach(), batch.index
+
+        scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
+        ccd = sum(losses.nce(x, n_positives=self.hp.positives, n_data=self.info.n_train) for x in scores)
+        ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.started else 1)
+        terms = {"ce": self.cross_entropy(student.logits, batch.labels), "ccd": ccd_weight * ccd}
+        if progress.started:
+            kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
+            anchors_s, anchors_t = self.anchors()
+            crp = losses.crp(
+                student=z_student,
+                student_anchors=anchors_s,
+                teacher=z_teacher,
+                teacher_anchors=anchors_t,
+                temperature=self.hp.temperature,
+            )
+            terms["kl"] = self.hp.kl_weight * progress.ramp * kl
+            terms["crp"] = self.hp.crp_weight * crp
+        return terms
+
+    def after_step(self):
+        self.memory.update(*self.seen)
