@@ -20,6 +20,7 @@ Differs from the paper:
 4. The head takes ¼ of the epochs on top of the student's; its code up to 60 beside up to 150, keeping the head that
    did best on validation images (S).
 5. The adapter's convolution has no bias, which its batch norm would take out again.
+6. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
 """
 
 import torch
@@ -89,7 +90,8 @@ class Method(method.Method):
 
     def gram(self, student_map, teacher_map):
         """The channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
-        maps = student_map.float(), teacher_map.float()
+        precise = self.adapter[0].weight.dtype
+        maps = student_map.to(precise), teacher_map.to(precise)
         size = [min(a, b) for a, b in zip(maps[0].shape[2:], maps[1].shape[2:])]
         student_map, teacher_map = (
             x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps

@@ -14,6 +14,7 @@ Differs from the paper:
 2. The cross-entropy is class-weighted, as in every row (S).
 3. The four views are turns of one augmented draw; its code augments each turn on its own (S).
 4. The head takes ¼ of the epochs on top of the student's (O: 60 on 240), with the protocol's optimiser (S).
+5. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
 """
 
 import torch
