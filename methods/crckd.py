@@ -13,9 +13,10 @@ Differs from the paper:
 1. It is its released code (O) that is followed: weights, start epoch and ramp are those of its read-me and trainer.
 2. O multiplies L_CCD by its weight twice once the teacher's terms have begun: `ccd_twice=true`.
 3. O's centres average the rectified rows of memories that already hold this step's embeddings; so do these.
-4. O cannot draw 20 positives from a smaller class; here they are drawn with replacement then (S).
-5. O sets the first step of every epoch to the rate 1e-4, draws the teacher's first weights anew, and lays an unused
-   attention branch beside the classifier; none of it is here (S).
+4. The 19 may hold the image again, as O's may. O cannot draw from a class of fewer than 20; where fewer than 19 are
+   there, these are drawn with replacement (S).
+5. O makes the first step of every epoch at the rate 1e-4, divides the KL of a last, smaller batch by the size of a
+   whole one, draws the teacher's first weights anew, and has an unused attention branch; none of it is here (S).
 6. `train_projectors=false` leaves the projections as they were drawn, as UDCD's released code does.
 """
 
