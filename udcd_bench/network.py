@@ -6,6 +6,7 @@ backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embed
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +62,8 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f" Near: {', '.join(close)}." if close else ""
         raise UserError(f"timm knows no backbone {name!r}.{hint}")
+    # it tells of every try; what the user can do is said once, below
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
     except Exception as error:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CLASS = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 """What a file of each kind defines."""
+ENTRY_POINTS = "udcd_bench.suites"
+"""Group under which an installed package names the package of its own that is a suite."""
 _EXTRA: list[Path] = []
 
 
@@ -50,12 +52,31 @@ def _folders(kind: str) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
     folders = []
-    for suite in dict.fromkeys([root(), *_EXTRA, *(p.resolve() for p in named)]):
+    for suite in dict.fromkeys([root(), *_installed(), *_EXTRA, *(p.resolve() for p in named)]):
         if (suite / kind).is_dir():
             folders.append(suite / kind)
         elif kind == "methods" and suite != root() and not any((suite / k).is_dir() for k in CLASS):
             folders.append(suite)
     return folders
+
+
+def _installed() -> list[Path]:
+    """Suites of installed packages, found without importing them."""
+    from importlib.metadata import entry_points
+
+    suites = []
+    for point in entry_points(group=ENTRY_POINTS):
+        # the package's folder is found without importing it
+        package, *inner = point.value.split(".")
+        spec = importlib.util.find_spec(package)
+        places = [Path(p, *inner) for p in (spec.submodule_search_locations or ())] if spec else []
+        if not any(place.is_dir() for place in places):
+            raise UserError(
+                f"The entry point {point.name!r} of {ENTRY_POINTS} names {point.value!r}, which is no package; "
+                "mend or uninstall the distribution it comes from."
+            )
+        suites += [place.resolve() for place in places if place.is_dir()]
+    return suites
 
 
 @cache

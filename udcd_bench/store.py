@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -69,6 +70,8 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise full_disk(error, folder) from error
     finally:
         os.close(descriptor)
 
@@ -155,26 +158,27 @@ class Store:
 
     def claim(self, key: str) -> bool:
         """Take a run for this process; False while a living process has it."""
-        folder = self.work / key
-        folder.mkdir(parents=True, exist_ok=True)
-        claim = folder / "claim.json"
-        for _ in range(2):
-            try:
-                descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                if self._owner_lives(claim):
-                    return False
-                # of several that see a dead claim, only one renames it away
-                with contextlib.suppress(FileNotFoundError):
-                    stale = claim.with_name(f"claim.{os.getpid()}.stale")
-                    claim.rename(stale)
-                    stale.unlink()
-                continue
-            with os.fdopen(descriptor, "w") as file:
-                pid = os.getpid()
-                json.dump({"host": socket.gethostname(), "pid": pid, "mark": _process_mark(pid)}, file)
-            return True
-        return False
+        claim = self.work / key / "claim.json"
+        with self._alone():
+            if self._owner_lives(claim):
+                return False
+            pid = os.getpid()
+            owner = {"host": socket.gethostname(), "pid": pid, "mark": _process_mark(pid)}
+            write_atomically(claim, _to_json(owner))
+        return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: of several that see a dead claim only one may take it; the system frees the lock."""
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            lock = (self.work / ".lock").open("w")
+        except OSError as error:
+            raise full_disk(error, self.work) from error
+        with lock:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def beat(self, key: str) -> None:
         """A sign of life from the claim's owner."""
@@ -193,7 +197,7 @@ class Store:
         except FileNotFoundError:
             return False
         except ValueError:
-            # between its creation and its first line; a moment later it is whole
+            # damaged, or another file system's idea of a rename; a moment later it is whole or dead
             return age < 10
         if owner.get("host") == socket.gethostname() and _process_mark(os.getpid()):
             return bool(owner.get("mark")) and _process_mark(int(owner["pid"])) == owner["mark"]
@@ -333,7 +337,7 @@ class Store:
             rows.append(("done", RunSpec.from_dict(record["spec"]).label(), says))
         failed = {path.stem for path in self.failures.glob("[!.]*.json")}
         for key in sorted(failed | {path.name for path in self.work.glob("*") if "." not in path.name}):
-            if (state := self.state(key)) == "done":
+            if (state := self.state(key)) in ("done", "absent"):
                 continue
             if report := self.failure(key):
                 rows.append((state, RunSpec.from_dict(report["spec"]).label(), report["message"]))

@@ -27,18 +27,59 @@ def list_() -> None:
 
 
 @methods.command()
-@click.argument("name")
-def show(name: str) -> None:
-    """A method's citation, equations, hyper-parameters with their sources, and where it differs."""
+@click.argument("names", nargs=-1, required=True, metavar="NAME [NAME]")
+def show(names: tuple[str, ...]) -> None:
+    """A method's citation, equations, hyper-parameters with sources, and where it differs; or two side by side."""
+    if len(names) > 2:
+        raise click.UsageError("show takes one method, or two to compare.")
+    if len(names) == 1:
+        click.echo("\n".join(f"{label:>22}  {text}" if label else text for label, text in _facts(names[0])))
+    else:
+        _compare(*names)
+
+
+def _facts(name: str) -> list[tuple[str, str]]:
+    """(label, text) of a method: what it is, its hyper-parameters, the paragraphs of its docstring without a label."""
     from udcd_bench import plugins
 
     about = plugins.declared("methods", name)
-    click.secho(f"{about.get('title', name)}  ({plugins.find('methods', name)})", bold=True)
-    click.echo(about["doc"])
-    sources = plugins.comments("methods", name, "hparams")
-    if about.get("hparams"):
-        click.echo("\nHyper-parameters (--set name=value):")
+    comments = plugins.comments("methods", name, "hparams")
+    lines = [
+        ("method", f"{name}: {about.get('title', name)}"),
+        ("file", str(plugins.find("methods", name))),
+        ("citation", about.get("citation", "")),
+        ("teacher", str(about.get("teacher"))),
+        ("views", str(about.get("views", 1))),
+    ]
     for key, value in about.get("hparams", {}).items():
         choices = about.get("choices", {}).get(key)
-        allowed = f"  one of {', '.join(map(str, choices))}" if choices else ""
-        click.echo(f"  {key} = {value!r}{allowed}  [{sources.get(key, 'no source given')}]")
+        allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
+        lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
+    return [*lines, *(("", paragraph + "\n") for paragraph in ["", *about["doc"].split("\n\n")])]
+
+
+def _compare(left: str, right: str) -> None:
+    """Both methods in two columns; a mark stands where a fact differs, equations and differences below."""
+    from itertools import zip_longest
+
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = [_facts(left), _facts(right)]
+    labelled = [{label: text for label, text in side if label and label != "file"} for side in facts]
+    table = Table(show_header=False, box=None, padding=(0, 1), expand=True)
+    for ratio in (3, 0, 8, 8):
+        table.add_column(ratio=ratio or None, width=None if ratio else 1)
+    for label in dict.fromkeys([*labelled[0], *labelled[1]]):
+        a, b = (side.get(label, "–") for side in labelled)
+        # where a value comes from may be told in other words
+        table.add_row(label, "≠" if a.partition("  [")[0] != b.partition("  [")[0] else "", a, b)
+    for a, b in zip_longest(*([text for label, text in side if not label] for side in facts), fillvalue=""):
+        table.add_row("", "≠" if a != b else "", a, b)
+    Console(markup=False, highlight=False, emoji=False, width=_width()).print(table, markup=False)
+
+
+def _width() -> int:
+    import shutil
+
+    return max(100, shutil.get_terminal_size((160, 24)).columns)

@@ -156,10 +156,13 @@ def execute(
     """Train a run that this process has claimed and store its record, going on from its checkpoint if it has one.
 
     teacher_key: of the finished run whose student is the teacher of an offline method.
-    Raises whatever goes wrong, after it has been stored as the run's failure; a claim is always given back.
+    Raises whatever goes wrong, after it has been stored as the run's failure unless it is the user's to mend; a claim
+    is always given back.
     """
     try:
         _execute(spec, key, teacher_key, store, place, report)
+    except UserError:
+        raise
     except Exception as error:
         store.fail(key, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise

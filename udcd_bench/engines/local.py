@@ -48,11 +48,13 @@ def run(
     """Carry out the jobs that are not done, teachers first; returns key → what went wrong, for those that failed.
 
     One that fails stops no other but those it is the teacher of. Interrupted (KeyboardInterrupt passes through), the
-    processes end and every run keeps its last checkpoint.
+    processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the user can mend
+    before any has trained.
     """
     waiting = {job.key: job for job in jobs if not job.done}
     slots = min(slots, len(waiting))
     failed: dict[str, str] = {}
+    trained = False
     pool: list[_Slot] = []
     try:
         pool = [_start(store, place) for _ in range(slots)]
@@ -65,6 +67,10 @@ def run(
                 slot = busy[pipe]  # type: ignore[index]
                 assert slot.job is not None
                 event = _receive(slot)
+                trained = trained or event["kind"] == "epoch"
+                if event.get("mend") and not trained:
+                    # a wrong device, backbone or file of weights is every run's
+                    raise UserError(event["message"])
                 notify(event)
                 if event["kind"] == "failed":
                     failed[slot.job.key] = event["message"]
@@ -154,4 +160,6 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
             return
         except Exception as error:
             message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            pipe.send({"kind": "failed", "key": key, "message": message})
+            pipe.send(
+                {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}
+            )

@@ -1,0 +1,80 @@
+"""``methods list`` and ``methods show``; suites of installed packages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from udcd_bench import plugins
+from udcd_bench.cli.methods import methods
+from udcd_bench.errors import UserError
+
+
+def show(*arguments):
+    result = CliRunner().invoke(methods, ["show", *arguments], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("name", plugins.names("methods"))
+def test_show_tells_every_value_and_its_source(name):
+    text, about = show(name), plugins.declared("methods", name)
+    assert about["citation"] in text and "Differs from" in text
+    for key, value in about.get("hparams", {}).items():
+        line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}  "))
+        assert repr(value) in line and any(f"[{letter}" in line for letter in "PROS"), line
+
+
+def test_two_side_by_side_mark_what_differs():
+    lines = show("udcd", "udcd-released").splitlines()
+    marked = {line.split()[0] for line in lines if "≠" in line and not line.startswith("  ")}
+    same = {
+        line.split()[0] for line in lines if line.strip() and "≠" not in line and not line.startswith("  ")
+    }
+    assert {"method", "lambda_scl", "confidence", "negatives"} <= marked
+    assert {"teacher", "views", "temperature", "momentum"} <= same
+
+
+def test_three_are_too_many():
+    result = CliRunner().invoke(methods, ["show", "kd", "mtg", "udcd"])
+    assert result.exit_code == 2 and "two to compare" in result.output
+
+
+METHOD = '"""Mine."""\nfrom udcd_bench import method\n\n\nclass Method(method.Method):\n    title = "Mine"\n'
+
+
+def installed(site: Path, value: str) -> None:
+    """A distribution in ``site`` that names a suite."""
+    (site / "my_package" / "suite" / "methods").mkdir(parents=True)
+    (site / "my_package" / "__init__.py").write_text("raise RuntimeError('a listing imports no package')\n")
+    (site / "my_package" / "suite" / "methods" / "mine.py").write_text(METHOD)
+    info = site / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[udcd_bench.suites]\nmine = {value}\n")
+
+
+def test_an_installed_package_joins(tmp_path):
+    (tmp_path / "p").mkdir()
+    installed(tmp_path, "my_package.suite")
+    code = "from udcd_bench.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code, "methods", "list"], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "mine" in result.stdout.split(), result.stderr
+
+
+def test_an_entry_point_to_nothing_is_named(tmp_path, monkeypatch):
+    installed(tmp_path, "no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.files.cache_clear()
+    with pytest.raises(UserError, match=r"'mine' of udcd_bench.suites names 'no_such_package'"):
+        plugins.names("methods")
+    monkeypatch.undo()
+    plugins.files.cache_clear()
