@@ -43,12 +43,16 @@ def check(spec: RunSpec) -> RunSpec:
     Raises UserError naming what does not.
     """
     declared = plugins.declared("methods", spec.method)
-    profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    numbers = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
     title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
     values = profiles.resolve(title, defaults, declared.get("choices", {}), spec.hparams)
     # an override that sets the default is no override: the same run must have the same key
     hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
     protocol = tuple((k, profiles.Protocol.parse(k, v)) for k, v in spec.protocol)
+    for pair in protocol:
+        others = tuple(other for other in protocol if other != pair)
+        if profiles.protocol(spec.profile, spec.dataset, others) == numbers:
+            protocol = others
     return replace(spec, hparams=hparams, protocol=protocol)
 
 
