@@ -1,0 +1,356 @@
+"""The loop: schedules against torch and slow loops, modes, and going on after a stop bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+
+import numpy as np
+import pytest
+import small
+import torch
+from numpy.testing import assert_array_equal
+from torch import nn
+from torch.testing import assert_close
+
+from udcd_bench import metrics, plugins
+from udcd_bench.data import splits
+from udcd_bench.engines import execute
+from udcd_bench.method import Method, Progress
+from udcd_bench.spec import RunSpec
+from udcd_bench.store import Store
+from udcd_bench.trainer import NotFiniteError, Trainer, average, ema_decay
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small.dataset()
+
+
+class Plain(Method):
+    """Cross-entropy; ``seen`` is called at each step with the method and the progress."""
+
+    title = "Plain"
+    citation = "None, 2024"
+    seen = staticmethod(lambda method, progress: None)
+
+    def losses(self, batch, progress):
+        self.seen(self, progress)
+        return {"ce": self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)}
+
+
+class Averaged(Plain):
+    teacher = "ema"
+    views = 2
+
+    def losses(self, batch, progress):
+        self.teach(batch.views[1])
+        return super().losses(batch, progress)
+
+
+class Taught(Averaged):
+    teacher = "trained"
+
+
+def trainer(cls, data, *, seen=None, checkpoints=None, seed=0, **protocol):
+    train, test = small.resident(data), small.resident(data, np.arange(10))
+    method = small.method(cls, train, seed=seed)
+    if seen is not None:
+        method.seen = seen
+    return Trainer(method, small.protocol(**protocol), train, test, checkpoints=checkpoints)
+
+
+# --- pure functions of the step -------------------------------------------------------------------------------
+
+
+def test_the_averages_decay_is_the_formula():
+    assert [ema_decay(step, 0.99) for step in range(4)] == [0.0, 0.5, pytest.approx(2 / 3), 0.75]
+    assert ema_decay(98, 0.99) == 1 - 1 / 99 and ema_decay(100, 0.99) == ema_decay(10_000, 0.99) == 0.99
+
+
+def test_the_average_is_a_loops_and_leaves_buffers_alone():
+    torch.manual_seed(0)
+    source, target = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
+    other, other_target = nn.Linear(3, 2), nn.Linear(3, 2)
+    for parameter in source.parameters():
+        nn.init.normal_(parameter)
+    source.running_mean.fill_(7.0)
+    wanted = [p.detach().clone() for p in (*target.parameters(), *other_target.parameters())]
+    for step in range(5):
+        alpha = ema_decay(step, 0.6)
+        average([(source, target), (other, other_target)], alpha)
+        sources = (*source.parameters(), *other.parameters())
+        wanted = [alpha * w + (1 - alpha) * p.detach() for w, p in zip(wanted, sources)]
+        for w, p in zip(wanted, (*target.parameters(), *other_target.parameters())):
+            assert_close(p.detach(), w)
+    assert target.running_mean.eq(0).all()
+    average([], 0.5)
+
+
+def test_the_ramp_is_the_formula():
+    for epochs in (1, 6, 30):
+        for epoch in range(80):
+            wanted = math.exp(-5 * (1 - min(epoch, epochs) / epochs) ** 2)
+            assert Progress(epoch, 80, 20, epochs).ramp == pytest.approx(wanted)
+    assert Progress(0, 80, 20, 30).ramp == pytest.approx(math.exp(-5))
+    assert Progress(30, 80, 20, 30).ramp == Progress(79, 80, 20, 30).ramp == 1
+    assert Progress(0, 80, 20, 0).ramp == 1
+    assert not Progress(19, 80, 20, 30).started and Progress(20, 80, 20, 30).started
+
+
+# --- one run --------------------------------------------------------------------------------------------------
+
+
+def test_one_cycle_is_stepped_every_batch(data):
+    rates, t = [], None
+
+    def seen(method, progress):
+        group = t.optimiser.param_groups[0]
+        rates.append((group["lr"], group["betas"][0], group["weight_decay"]))
+
+    t = trainer(Plain, data, seen=seen, learning_rate=2e-3, weight_decay=1e-4)
+    history = t.run().history
+    total = 3 * 5
+    optimiser = torch.optim.Adam([nn.Parameter(torch.zeros(1))], weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=total)
+    wanted = []
+    for _ in range(total):
+        group = optimiser.param_groups[0]
+        wanted.append((group["lr"], group["betas"][0], 1e-4))
+        optimiser.step()
+        schedule.step()
+    assert rates == wanted
+    assert max(rate for rate, _, _ in rates) == pytest.approx(2e-3, rel=0.05)
+    assert [row["learning_rate"] for row in history] == [rates[5 * e][0] for e in range(3)]
+
+
+def test_a_step_is_adams(data):
+    """One step of the loop against the same step written out."""
+    t = trainer(Plain, data, epochs=1, batch_size=40, report_epochs=1)
+    twin = trainer(Plain, data, epochs=1, batch_size=40, report_epochs=1)
+    t.run()
+    student, batch = twin.method.student.train(), next(twin.data.epoch(40, 1))
+    optimiser = torch.optim.Adam(student.parameters(), weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, twin.protocol.learning_rate, total_steps=1)
+    rows = nn.functional.cross_entropy(student(batch.views[0]).logits, batch.labels, reduction="none")
+    weights = 40 / torch.bincount(batch.labels).float()[batch.labels]
+    ((weights * rows).sum() / weights.sum()).backward()
+    optimiser.step()
+    schedule.step()
+    for (name, ours), theirs in zip(t.method.student.named_parameters(), student.parameters()):
+        assert_close(ours, theirs, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
+    class Two(Plain):
+        def losses(self, batch, progress):
+            terms = super().losses(batch, progress)
+            self.step = getattr(self, "step", -1) + 1
+            return {**terms, "step": terms["ce"].detach() * 0 + self.step}
+
+    rows = []
+    t = trainer(Two, data)
+    t.report = rows.append
+    outcome = t.run()
+    assert outcome.history == rows and [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["loss_step"] for row in rows] == [2.0, 7.0, 12.0]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["loss_ce"] + row["loss_step"])
+        assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(40 / row["seconds"])
+    assert outcome.seconds >= sum(row["seconds"] for row in rows)
+
+
+def test_only_the_reported_epochs_are_tested(data):
+    t = trainer(Plain, data, epochs=5, report_epochs=2)
+    tested, test = [], t._test
+    t._test = lambda: (tested.append(len(t.history)), test())[1]
+    outcome = t.run()
+    assert tested == [3, 4] == outcome.epochs
+    assert outcome.scores.shape == (2, 10, 4) and outcome.embeddings.shape == (10, 128)
+    assert not np.array_equal(*outcome.scores)
+
+
+def test_testing_is_in_rest_and_changes_nothing(data):
+    modes = []
+
+    class Watching(Plain):
+        def predict(self, images):
+            modes.append((self.training, self.student.training, torch.is_grad_enabled()))
+            return super().predict(images)
+
+    quiet, busy = (trainer(Watching, data, report_epochs=n) for n in (1, 3))
+    one, three = quiet.run(), busy.run()
+    assert set(modes) == {(False, False, False)}
+    assert_array_equal(one.scores[-1], three.scores[-1])
+
+
+def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data, tmp_path, monkeypatch):
+    told = []
+
+    class Telling(Plain):
+        def setup(self):
+            told.append(self.info)
+
+    monkeypatch.setattr(execute, "load_data", lambda *_: data)
+    monkeypatch.setattr(plugins, "load_class", lambda *_: Telling)
+    store = Store(tmp_path)
+    store.create()
+    settings = (("epochs", 1), ("image_size", small.SIZE), ("batch_size", small.BATCH))
+    spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY, fold=2, protocol=settings)
+    execute.execute(spec, "k", None, store, execute.Place(tmp_path), lambda row: None)
+    (info,) = told
+    split = splits.split(data, fold=2)
+    counts = np.bincount(data.labels[split.train], minlength=4)
+    assert info.n_train == len(split.train) == 32 and info.classes == 4
+    assert_close(info.class_weights, torch.from_numpy(32 / counts).float())
+    assert_array_equal(info.labels, data.labels[split.train])
+    record = store.record("k")
+    assert record["split_hash"] == split.hash and (record["n_train"], record["n_test"]) == (32, 8)
+    stored = store.scores("k")
+    assert_array_equal(stored["labels"], data.labels[split.test])
+    assert stored["ids"].tolist() == [data.ids[i] for i in split.test]
+    assert record["figures"] == metrics.summaries(stored["scores"], stored["labels"], ordered=False)
+
+
+# --- modes ----------------------------------------------------------------------------------------------------
+
+
+def test_an_averaged_teacher_has_statistics_of_its_own_and_no_gradient(data):
+    modes = set()
+
+    def seen(method, progress):
+        teacher = method.teacher_network
+        modes.add((method.student.training, all(m.training for m in teacher.modules())))
+        assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+    t = trainer(Averaged, data, seen=seen)
+    before = copy.deepcopy(t.method.teacher_network.state_dict())
+    t.run()
+    after, student = t.method.teacher_network.state_dict(), t.method.student.state_dict()
+    assert modes == {(True, True)}
+    for name, value in after.items():
+        if "running_mean" in name:
+            assert not torch.equal(value, before[name]), "its passes are training passes"
+            assert not torch.equal(value, student[name]), "and its statistics are not the student's"
+    assert_close(t.method.teacher_network.classifier.weight, average_of(t, data))
+
+
+def average_of(trained, data):
+    """The running average of the classifier's weight, by a loop beside the same run."""
+    steps = []
+    t = trainer(
+        Averaged,
+        data,
+        seen=lambda method, progress: steps.append(method.student.classifier.weight.detach().clone()),
+    )
+    t.run()
+    steps.append(trained.method.student.classifier.weight.detach())
+    wanted = steps[0]
+    for step, weight in enumerate(steps[1:]):
+        alpha = min(1 - 1 / (step + 1), t.protocol.ema)
+        wanted = alpha * wanted + (1 - alpha) * weight
+    return nn.Parameter(wanted)
+
+
+def test_a_trained_teacher_rests(data):
+    def seen(method, progress):
+        teacher = method.teacher_network
+        assert method.student.training and not any(m.training for m in teacher.modules())
+        assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+    t = trainer(Taught, data, seen=seen)
+    before = copy.deepcopy(t.method.teacher_network.state_dict())
+    t.run()
+    for name, value in t.method.teacher_network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_the_mode_is_set_every_epoch_unless_the_released_codes_slip_is_asked_for(data, freeze):
+    modes, means = {}, {}
+
+    def seen(method, progress):
+        modes.setdefault(progress.epoch, set()).add(method.student.training)
+        means[progress.epoch] = method.student.backbone.features.norm0.running_mean.clone()
+        # its parameters are trained all the same
+        assert all(p.requires_grad for p in method.student.parameters())
+
+    t = trainer(Plain, data, seen=seen, report_epochs=3, freeze_bn_after_first_eval=freeze)
+    t.run()
+    assert modes == {0: {True}, 1: {not freeze}, 2: {not freeze}}
+    assert torch.equal(means[1], means[2]) == freeze
+
+
+# --- what stops a run, and what goes on -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
+    class Broken(Averaged):
+        def losses(self, batch, progress):
+            terms = super().losses(batch, progress)
+            self.count = getattr(self, "count", -1) + 1
+            return {**terms, "extra": terms["ce"] * (bad if self.count == 5 * 2 + 3 else 0.1)}
+
+    kept, rows = small.Kept(), []
+    t = trainer(Broken, data, checkpoints=kept)
+    t.report = rows.append
+    with pytest.raises(NotFiniteError, match=r"loss term extra is (nan|inf) at epoch 2, step 3") as caught:
+        t.run()
+    assert "learning_rate" in str(caught.value)
+    assert [row["epoch"] for row in rows] == [0, 1], "the epoch it happened in is not reported"
+    assert kept.saved[-1][1]["epoch"] == 2, "and the last checkpoint is from before it"
+    assert all(np.isfinite(value).all() for value in kept.saved[-1][0].values())
+
+
+def test_both_terms_are_named_where_both_are_bad(data):
+    class Broken(Plain):
+        def losses(self, batch, progress):
+            ce = super().losses(batch, progress)["ce"]
+            return {"ce": ce * math.nan, "kl": ce * math.inf, "fine": ce}
+
+    with pytest.raises(NotFiniteError, match="ce and kl is nan at epoch 0, step 0 of stage 'train'"):
+        trainer(Broken, data).run()
+
+
+def comparable(outcome):
+    rows = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in outcome.history]
+    return rows, outcome.epochs
+
+
+@pytest.mark.parametrize("name", plugins.names("methods"))
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name):
+    kept = small.Kept()
+    whole = trainer(name, data, checkpoints=kept)
+    undisturbed = whole.run()
+    assert len(kept.saved) == len(undisturbed.history) - 1
+    # every stop of a run of one stage, every other one where there are more
+    for saved in kept.saved[:: 1 + len(kept.saved) // 4]:
+        torch.manual_seed(12345)
+        again = trainer(name, data, checkpoints=small.Kept(saved), seed=99)
+        outcome = again.run()
+        assert comparable(outcome) == comparable(undisturbed)
+        assert_array_equal(outcome.scores, undisturbed.scores)
+        assert_array_equal(outcome.embeddings, undisturbed.embeddings)
+        for key, value in whole.method.state_dict().items():
+            assert torch.equal(again.method.state_dict()[key], value), key
+        assert outcome.seconds > saved[1]["seconds"]
+
+
+def test_a_checkpoint_is_of_numbers_and_names(data):
+    kept = small.Kept()
+    trainer("udcd", data, checkpoints=kept).run()
+    arrays, meta = kept.saved[0]
+    heads = {re.match(r"\w+", name)[0] for name in arrays}
+    assert {"method", "optimiser", "data", "random"} <= heads
+    assert meta["epoch"] == 1 and meta["step"] == 5 and len(meta["history"]) == 1
+    assert any("memory" in name for name in arrays), "a contrast memory is part of the state"
