@@ -88,10 +88,17 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _in_order(arrays: Arrays) -> Arrays:
+    """As safetensors wants them; a scalar stays one, which ``ascontiguousarray`` would not leave it."""
+    return {name: np.asarray(value, order="C") for name, value in arrays.items()}
+
+
 def _process_mark(pid: int) -> str:
     """Tells a process from a later one with the same number; empty where it does not run."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # a killed process that nobody has reaped, as in a container without an init, is dead all the same
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
@@ -210,7 +217,7 @@ class Store:
         from safetensors.numpy import save
 
         # JSON in a metadata field: no reader of a checkpoint ever unpickles anything
-        data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"meta": json.dumps(meta)})
+        data = save(_in_order(arrays), {"meta": json.dumps(meta)})
         write_atomically(self.work / key / "checkpoint.safetensors", data)
         self.beat(key)
 
@@ -242,7 +249,7 @@ class Store:
         files = {
             "history.csv": history.to_csv(index=False).encode(),
             "scores.npz": _npz(scores),
-            "student.safetensors": save({k: np.ascontiguousarray(v) for k, v in weights.items()}),
+            "student.safetensors": save(_in_order(weights)),
             "spec.json": _to_json(record["spec"]),
         }
         for name, data in files.items():
