@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +76,9 @@ def run(
                 notify(event)
                 if event["kind"] == "failed":
                     failed[slot.job.key] = event["message"]
+                if event.get("lost"):
+                    store.fail(slot.job.key, slot.job.spec, event["message"], "")
+                    _release(store, slot.job)
                 if event["kind"] in ("done", "failed"):
                     slot.job = None
                 if event.get("lost"):
@@ -85,15 +90,27 @@ def run(
         for slot in pool:
             slot.process.join()
             if slot.job:
-                store.release(slot.job.key)
+                _release(store, slot.job)
     return failed
+
+
+def _release(store: Store, job: Job) -> None:
+    """Clear away the claim of a process that has ended; one that another process holds is not ours to give back."""
+    if store.state(job.key) != "running":
+        store.release(job.key)
 
 
 def _start(store: Store, place: Place) -> _Slot:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, store.root, place), daemon=True)
-    process.start()
+    # Ctrl-C goes to the whole group: none reaches the process until it can say that it is not meant
+    resource_tracker.ensure_running()  # its own start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Slot(process, ours)
 
@@ -120,7 +137,7 @@ def _receive(slot: _Slot) -> Event:
     try:
         event: Event = slot.pipe.recv()
         return event
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # nothing, or half a message
         slot.process.join()
         how = f"its process ended by itself (exit code {slot.process.exitcode})"
         return {"kind": "failed", "key": slot.job.key, "message": how, "lost": True}
@@ -132,6 +149,7 @@ def _receive(slot: _Slot) -> Event:
 def _serve(pipe: Connection, root: Path, place: Place) -> None:
     """Take runs from the pipe until it closes."""
     workers.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from udcd_bench.engines.execute import execute
     from udcd_bench.store import Store
 
