@@ -80,6 +80,7 @@ def test_a_finished_run_is_read_back(store):
         assert_array_equal(value, scores[name])
     for name, value in store.weights("k1").items():
         assert_array_equal(value, weights[name])
+        assert value.shape == weights[name].shape, "a scalar stays one"
     assert pd.read_csv(store.file("k1", "history.csv")).equals(history)
     names = {p.name for p in (store.runs / "k1").iterdir()}
     assert names == {"record.json", "history.csv", "scores.npz", "student.safetensors", "spec.json"}
@@ -382,7 +383,7 @@ def test_a_checkpoint_keeps_every_kind_of_array(store):
     found, again = store.load_checkpoint("k1")
     assert again == meta
     for name, value in arrays.items():
-        assert found[name].dtype == value.dtype
+        assert found[name].dtype == value.dtype and found[name].shape == value.shape
         assert_array_equal(found[name], value)
 
 
@@ -397,3 +398,15 @@ def test_only_room_and_rights_are_the_users_to_mend():
     other = OSError(errno.EIO, "Input/output error")
     assert module.full_disk(other, Path("x")) is other
     assert isinstance(module.full_disk(OSError(errno.EDQUOT, ""), Path("x")), UserError)
+
+
+def test_a_killed_process_that_nobody_reaps_is_dead(store):
+    """Process 1 of a container often reaps none; a start must not wait for a run whose process is a zombie."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        mark = module._process_mark(other.pid)
+        claim_of(store, "k1", pid=other.pid, mark=mark)
+        assert mark and store.state("k1") == "running"
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{other.pid}").exists() and store.state("k1") == "absent"
+        assert store.claim("k1")

@@ -328,15 +328,17 @@ def comparable(outcome):
 
 
 @pytest.mark.parametrize("name", plugins.names("methods"))
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name):
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
+    store = Store(tmp_path)
     kept = small.Kept()
     whole = trainer(name, data, checkpoints=kept)
     undisturbed = whole.run()
     assert len(kept.saved) == len(undisturbed.history) - 1
     # every stop of a run of one stage, every other one where there are more
     for saved in kept.saved[:: 1 + len(kept.saved) // 4]:
+        store.save_checkpoint("k", *saved)
         torch.manual_seed(12345)
-        again = trainer(name, data, checkpoints=small.Kept(saved), seed=99)
+        again = trainer(name, data, checkpoints=execute._Kept(store, "k"), seed=99)
         outcome = again.run()
         assert comparable(outcome) == comparable(undisturbed)
         assert_array_equal(outcome.scores, undisturbed.scores)

@@ -1,0 +1,318 @@
+"""Runs in real processes: all done and once, failures alone, and stops of every kind that change no figure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from udcd_bench import planner, plugins
+from udcd_bench.cli import cli
+from udcd_bench.data import sources
+from udcd_bench.engines import execute, local
+from udcd_bench.errors import UserError
+from udcd_bench.spec import RunSpec
+from udcd_bench.store import Store
+
+SIZE = {"n_images": 150, "image_size": 32}
+NEVER = 120
+"""Seconds after which something is wrong."""
+
+METHOD = '''"""Fails in its second epoch."""
+
+import os
+
+from udcd_bench import method
+
+
+class Method(method.Method):
+    title = "Fails"
+    citation = "None, 2024"
+
+    def losses(self, batch, progress):
+        if progress.epoch == 1:
+            {how}
+        return {{"ce": self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)}}
+'''
+
+
+def settings(**changes):
+    return [f"--set={key}={value}" for key, value in {**SIZE, "epochs": 2, **changes}.items()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The drawn images, made once; every command finds them there."""
+    folder = tmp_path_factory.mktemp("data")
+    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=150)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def suite(tmp_path_factory):
+    """Two methods of one's own: one raises, one ends its process."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "boom.py").write_text(METHOD.format(how='raise ValueError("boom it went")'))
+    (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
+    before, threads = os.environ.get("UDCD_BENCH_SUITE"), torch.get_num_threads()
+    yield folder
+    plugins._EXTRA.clear()
+    os.environ.pop("UDCD_BENCH_SUITE", None)
+    if before is not None:
+        os.environ["UDCD_BENCH_SUITE"] = before
+    plugins.files.cache_clear()
+    torch.set_num_threads(threads)
+
+
+def table(data, out, methods, *words):
+    arguments = ["run", "table2", "--datasets=synthetic-lesions", f"--methods={methods}", f"--data={data}"]
+    return cli.main([*arguments, f"--out={out}", "--device=cpu", *settings(), *words], standalone_mode=False)
+
+
+def scores(store):
+    """Method → its stored scores."""
+    return {store.record(key)["spec"]["method"]: store.scores(key) for key in store.keys()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def claims(store):
+    return list(store.work.rglob("claim*"))
+
+
+@pytest.fixture(scope="module")
+def plain(data, tmp_path_factory):
+    """Three methods, one after another."""
+    out = tmp_path_factory.mktemp("plain") / "results"
+    return table(data, out, "scratch,kd,udcd", "--jobs=1"), Store(out)
+
+
+@pytest.fixture(scope="module")
+def mixed(data, suite, tmp_path_factory):
+    """The same three, two at a time, with two that fail among them."""
+    out = tmp_path_factory.mktemp("mixed") / "results"
+    plugins.add_suite(suite)
+    return table(data, out, "boom,gone,scratch,kd,udcd", "--jobs=2"), Store(out)
+
+
+def test_all_are_done_and_nothing_is_left_lying(plain):
+    code, store = plain
+    assert code == 0 and set(scores(store)) == {"scratch", "kd", "udcd"}
+    assert claims(store) == [] and [p for p in store.work.iterdir() if p.is_dir()] == []
+    for record in store.records():
+        assert record["epochs"] == 2 and record["synthetic"]
+        history = pd.read_csv(store.file(record["key"], "history.csv"))
+        assert history["epoch"].tolist() == [0, 1] and history["loss"].notna().all()
+        assert history["acc"].notna().tolist() == [False, True], "the last epoch is the reported one"
+    kd = next(r for r in store.records() if r["spec"]["method"] == "kd")
+    assert store.record(kd["teacher_key"])["spec"]["method"] == "scratch"
+    assert {p.suffix for p in (store.root / "demo").iterdir()} == {".csv", ".tex", ".png"}
+
+
+def test_the_same_command_again_runs_nothing(plain, data, monkeypatch, capsys):
+    _, store = plain
+    before = {path: path.stat().st_mtime_ns for path in store.runs.rglob("*")}
+    monkeypatch.setattr(local, "_start", lambda *_: pytest.fail("a process was started"))
+    assert table(data, store.root, "scratch,kd,udcd") == 0
+    shown = capsys.readouterr()
+    assert "All 3 runs are done; nothing to train." in shown.err and "Scratch" in shown.out
+    assert {path: path.stat().st_mtime_ns for path in store.runs.rglob("*")} == before
+
+
+def test_figures_do_not_depend_on_how_many_run_at_a_time(plain, mixed):
+    one, two = scores(plain[1]), scores(mixed[1])
+    assert one.keys() == two.keys()
+    for method in one:
+        assert same(one[method], two[method]), method
+
+
+def test_a_failure_is_alone_and_told_everywhere(mixed):
+    code, store = mixed
+    assert code == 1 and set(scores(store)) == {"scratch", "kd", "udcd"} and claims(store) == []
+    failed = {}
+    for path in store.failures.glob("*.json"):
+        report = json.loads(path.read_text())
+        assert store.state(path.stem) == "failed"
+        failed[report["spec"]["method"]] = report
+    assert failed.keys() == {"boom", "gone"}
+    assert failed["boom"]["message"] == "ValueError: boom it went"
+    assert "boom.py" in failed["boom"]["traceback"]
+    assert "ended by itself (exit code 3)" in failed["gone"]["message"]
+    frame = pd.read_csv(store.root / "demo" / "table2.csv").set_index("method")
+    assert set(frame.loc[["boom", "gone"], "verdict"]) == {"failed"}
+    assert "boom it went" in frame.loc["boom", "note"].iloc[0]
+    assert frame.loc["kd", "ours"].notna().all()
+
+
+def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
+    told = []
+    specs = [RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")]
+    store = Store(tmp_path)
+    jobs = planner.plan(specs, store, lambda spec: {})
+    teacher, student = jobs
+    slot = local._Slot(None, None)
+    failed, waiting = {teacher.key: "no"}, {student.key: student}
+    local._give_out([slot], waiting, failed, told.append)
+    assert waiting == {} and slot.job is None
+    assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
+
+
+def test_what_the_user_can_mend_ends_the_start(tmp_path, data):
+    with pytest.raises(UserError, match=r"--device cuda:99: torch sees \d+ CUDA devices; try --device cpu"):
+        cli.main(
+            ["train", "scratch", "--dataset=synthetic-lesions", f"--data={data}", f"--out={tmp_path}"]
+            + ["--device=cuda:99", *settings()],
+            standalone_mode=False,
+        )
+    assert claims(Store(tmp_path)) == []
+
+
+# --- stops ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(*arguments):
+    """The command in a group of processes of its own, as a terminal starts it."""
+    code = "from udcd_bench.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=NEVER)
+
+
+def wait_for_checkpoint(store, process):
+    end = time.monotonic() + NEVER
+    while not (found := list(store.work.glob("*/checkpoint.safetensors"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return found[0].parent.name
+
+
+def train(method, data, out, **changes):
+    words = ["train", method, "--dataset=synthetic-lesions", "--jobs=1", "--device=cpu"]
+    return [*words, f"--data={data}", f"--out={out}", *settings(**changes)]
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_figures(tmp_path, data, capsys):
+    words = train("udcd", data, tmp_path / "killed", epochs=8)
+    store = Store(tmp_path / "killed")
+    with started(*words) as process:
+        key = wait_for_checkpoint(store, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(NEVER)
+    assert store.state(key) == "interrupted" and store.keys() == []
+    cli.main([*words, "--dry-run"], standalone_mode=False)
+    assert "goes on from its checkpoint" in capsys.readouterr().out
+    _, meta = store.load_checkpoint(key)
+    assert 1 <= meta["epoch"] < 8
+    assert cli.main(words, standalone_mode=False) == 0
+    assert store.keys() == [key] and claims(store) == []
+
+    # and undisturbed, in this process
+    quiet = Store(tmp_path / "quiet")
+    quiet.create()
+    spec = RunSpec.from_dict(store.record(key)["spec"])
+    place = execute.Place(data, "cpu")
+    execute.execute(spec, key, None, quiet, place, lambda row: None)
+    assert same(store.scores(key), quiet.scores(key)) and same(store.weights(key), quiet.weights(key))
+    assert store.record(key)["figures"] == quiet.record(key)["figures"]
+    untimed = ["epoch", "learning_rate", "loss", "loss_ce", "loss_kl", "loss_scl", "loss_cra", "acc"]
+    one, other = (pd.read_csv(s.file(key, "history.csv"))[untimed] for s in (store, quiet))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
+    words = train("scratch", data, tmp_path / "my results", epochs=500)
+    store = Store(tmp_path / "my results")
+    with started(*words) as process:
+        key = wait_for_checkpoint(store, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=NEVER)
+    assert process.returncode == 130
+    assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
+    assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
+    assert store.state(key) == "interrupted" and claims(store) == []
+    assert store.load_checkpoint(key)[1]["epoch"] >= 1
+    assert [state for state, _, _ in store.overview()] == ["interrupted"]
+
+
+def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
+    code = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from udcd_bench.engines import execute, local\n"
+        "from udcd_bench.store import Store\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "    slot = local._start(Store(Path(sys.argv[1])), execute.Place(Path('.')))\n"
+        "    for _ in range(20):\n"
+        "        os.killpg(0, signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "    slot.pipe.close()\n"
+        "    slot.process.join(60)\n"
+        "    print(slot.process.exitcode)\n"
+    )
+    file = tmp_path / "start.py"
+    file.write_text(code)
+    done = subprocess.run(
+        [sys.executable, file, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=NEVER,
+        start_new_session=True,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypatch):
+    """A start that waits for a run another process is at, and is stopped meanwhile, leaves that claim alone."""
+    store = Store(tmp_path)
+    store.create()
+    (job,) = planner.plan([RunSpec("scratch", "digits", "demo", "densenet-tiny")], store, lambda spec: {})
+    assert store.claim(job.key)
+
+    class Nothing:
+        def close(self):
+            pass
+
+        terminate = join = close
+
+    slot = local._Slot(Nothing(), Nothing())
+    monkeypatch.setattr(local, "_start", lambda *_: slot)
+
+    def interrupt(pool, waiting, *_):
+        slot.job = job
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_give_out", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        local.run([job], store, execute.Place(tmp_path), 1, print)
+    assert store.state(job.key) == "running"
+
+
+def test_slots_are_as_many_as_the_cores_hold(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert local.default_slots("cpu", 1) == 6 and local.default_slots("cpu", 4) == 1
+    assert local.default_slots("cpu", 0) == 1, "a run that takes all threads runs alone"
+    assert local.default_slots("cuda:1", 1) == 1
