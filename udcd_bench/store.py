@@ -115,8 +115,9 @@ class Store:
         self.work = self.runs / ".work"
         self.failures = self.runs / ".failed"
         mark = root / "store.json"
-        if root.exists() and not root.is_dir():
-            raise UserError(f"{root} is a file; results go into a folder, so give another --out.")
+        there = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(f"{there} is a file; results go into a folder, so give another --out.")
         if mark.exists():
             try:
                 version = int(json.loads(mark.read_text())["version"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,31 +22,48 @@ if TYPE_CHECKING:
 
 
 def _words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if value is not None else None
+    if value is None:
+        return None
+    words = tuple(word.strip() for word in value.split(",") if word.strip())
+    if not words:
+        raise click.BadParameter("give one name or more, with commas between them.")
+    return words
 
 
 def _folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     if value == "all":
         return tuple(range(5))
     try:
-        return tuple(sorted({int(word) for word in value.split(",")}))
+        folds = tuple(sorted({int(word) for word in value.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: give fold numbers such as 0 or 0,1,2, or all.") from error
+    if not set(folds) <= set(range(5)):
+        raise click.BadParameter(f"{value!r}: folds are 0 to 4.")
+    return folds
+
+
+def _rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 1 <= value < math.inf:
+        raise click.BadParameter(f"rho is {value:g}; it is largest / smallest class, so give 1 or more.")
+    return value
 
 
 def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
-    pairs = []
+    pairs = {}  # of two for one name the last counts
     for text in values:
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r}: give name=value.")
-        pairs.append((key.strip(), value.strip()))
-    return tuple(pairs)
+        pairs[key.strip()] = value.strip()
+    return tuple(pairs.items())
 
 
 COMMON = [
     option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
-    option("--split", default="paper", show_default=True, help="paper (by image) or grouped (by lesion)."),
+    option(
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
+        help="By image, or by lesion.",
+    ),
     option("--backbone", help="A timm name.  [default: the profile's]"),
     option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
     option(
@@ -120,10 +138,16 @@ def run(artefact: str, **asked: Any) -> int:
 @click.command()
 @click.argument("method")
 @option("--dataset", required=True, help="A source's name, folder:PATH or medmnist:NAME.")
-@option("--fold", default=0, show_default=True, type=click.IntRange(0))
+@option("--fold", default=0, show_default=True, type=click.IntRange(0, 4))
 @option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@option("--fraction", default=1.0, show_default=True, help="Of the training fold.")
-@option("--rho", type=float, help="Resample to this imbalance.  [default: the data's own]")
+@option(
+    "--fraction",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Of the training fold.",
+)
+@option("--rho", type=float, callback=_rho, help="Resample to this imbalance.  [default: the data's own]")
 @common
 def train(method: str, dataset: str, **asked: Any) -> int:
     """Train one method on any source of images; print and store its record."""
