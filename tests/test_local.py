@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -80,7 +83,7 @@ def table(data, out, methods, *words):
 
 def scores(store):
     """Method → its stored scores."""
-    return {store.record(key)["spec"]["method"]: store.scores(key) for key in store.keys()}
+    return {record["spec"]["method"]: store.scores(record["key"]) for record in store.records()}
 
 
 def same(one, other):
@@ -168,14 +171,46 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
 
 
-def test_what_the_user_can_mend_ends_the_start(tmp_path, data):
+def in_threads(monkeypatch):
+    """Slots that are threads: for what is said between a slot and its parent, not for what its process does."""
+    monkeypatch.setattr(local.workers, "start", lambda: None)
+
+    def start(store, place):
+        ours, theirs = multiprocessing.Pipe()
+        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
+        serving.start()
+        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
+
+    monkeypatch.setattr(local, "_start", start)
+
+
+def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):
+    in_threads(monkeypatch)
     with pytest.raises(UserError, match=r"--device cuda:99: torch sees \d+ CUDA devices; try --device cpu"):
-        cli.main(
-            ["train", "scratch", "--dataset=synthetic-lesions", f"--data={data}", f"--out={tmp_path}"]
-            + ["--device=cuda:99", *settings()],
-            standalone_mode=False,
-        )
-    assert claims(Store(tmp_path)) == []
+        cli.main([*train("scratch", data, tmp_path), "--device=cuda:99"], standalone_mode=False)
+    store = Store(tmp_path)
+    assert claims(store) == [] and list(store.failures.glob("*")) == [] and store.overview() == []
+
+
+def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, monkeypatch):
+    in_threads(monkeypatch)
+    store = Store(tmp_path)
+    store.create()
+    spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple(SIZE.items()))
+    (job,) = planner.plan([spec], store, lambda spec: {})
+    assert store.claim(job.key)
+    events = []
+    slots = threading.Thread(
+        target=local.run, args=([job], store, execute.Place(data, "cpu"), 1, events.append)
+    )
+    slots.start()
+    time.sleep(0.2)
+    assert store.state(job.key) == "running" and events == []
+    (store.runs / job.key).mkdir()
+    (store.runs / job.key / "record.json").write_text("{}")
+    store.release(job.key)
+    slots.join(NEVER)
+    assert events == [{"kind": "done", "key": job.key}] and claims(store) == []
 
 
 # --- stops ----------------------------------------------------------------------------------------------------
@@ -215,7 +250,7 @@ def train(method, data, out, **changes):
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_figures(tmp_path, data, capsys):
-    words = train("udcd", data, tmp_path / "killed", epochs=8)
+    words = train("udcd", data, tmp_path / "killed", epochs=5)
     store = Store(tmp_path / "killed")
     with started(*words) as process:
         key = wait_for_checkpoint(store, process)
@@ -225,7 +260,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_figures(tmp_path, data, 
     cli.main([*words, "--dry-run"], standalone_mode=False)
     assert "goes on from its checkpoint" in capsys.readouterr().out
     _, meta = store.load_checkpoint(key)
-    assert 1 <= meta["epoch"] < 8
+    assert 1 <= meta["epoch"] < 5
     assert cli.main(words, standalone_mode=False) == 0
     assert store.keys() == [key] and claims(store) == []
 

@@ -30,7 +30,7 @@ class Method(method.Method):
 def clean(monkeypatch):
     """No folder of one test is seen by another, whatever it does."""
     monkeypatch.setattr(plugins, "_EXTRA", [])
-    monkeypatch.delenv("UDCD_BENCH_SUITE", raising=False)
+    monkeypatch.setenv("UDCD_BENCH_SUITE", "")
     plugins.files.cache_clear()
     yield
     plugins.files.cache_clear()

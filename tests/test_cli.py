@@ -1,0 +1,358 @@
+"""The command line as typed: what it says and how it ends. Every bad input ends in one sentence and status 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections import namedtuple
+
+import pytest
+import timm
+import torch
+
+from udcd_bench import cli, plugins
+from udcd_bench.cli.run import COMMON
+from udcd_bench.data import sources
+from udcd_bench.engines import execute, local
+from udcd_bench.spec import RunSpec
+from udcd_bench.store import VERSION, Store
+
+SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=150)
+    return folder
+
+
+def in_this_process(jobs, store, place, slots, notify):
+    """What the local engine does, without its processes, so that a test can break what they use."""
+    for job in jobs:
+        if not job.done:
+            store.claim(job.key)
+            store.begin(job.key, job.spec)
+            notify({"kind": "begin", "key": job.key})
+
+            def report(row, key=job.key):
+                notify({"kind": "epoch", "key": key, "row": row})
+
+            execute.execute(job.spec, job.key, job.teacher_key, store, place, report)
+            notify({"kind": "done", "key": job.key})
+    return {}
+
+
+@pytest.fixture
+def typed(tmp_path, drawn, monkeypatch, capsys):
+    """Types a command in an empty folder; returns (status, out, err)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugins, "_EXTRA", [])
+    monkeypatch.setenv("UDCD_BENCH_SUITE", "")  # what a command sets is undone
+    monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
+    monkeypatch.setattr(local, "run", in_this_process)
+    plugins.files.cache_clear()
+    threads = torch.get_num_threads()
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["udcd-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    yield run
+    plugins.files.cache_clear()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def refused(typed):
+    """Types a command that has to be refused; returns the one sentence."""
+
+    def run(*words):
+        status, _, err = typed(*words)
+        assert status == 2, err
+        assert "Traceback" not in err
+        lines = err.rstrip("\n").splitlines()
+        assert lines[-1].startswith(("udcd-bench: ", "Error: ")), err
+        assert sum(line.startswith(("udcd-bench: ", "Error: ")) for line in lines) == 1
+        assert lines[-1].endswith((".", ")", "?", "…", "'")), lines[-1]
+        return lines[-1]
+
+    return run
+
+
+TRAIN = ("train", "scratch", "--dataset=synthetic-lesions", "--device=cpu", *SMALL)
+TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL)
+
+
+# --- what the user can mend -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("train", "scrach", *TRAIN[2:]), "There is no method 'scrach'; did you mean 'scratch'?"),
+        ((*TABLE, "--methods=udcd,mgt"), "There is no method 'mgt'; did you mean 'mtg'?"),
+        ((*TABLE, "--methods="), "--methods"),
+        ((*TABLE, "--datasets="), "--datasets"),
+        (("run", "tabel2"), "There is no table 'tabel2'; did you mean 'table2'?"),
+        ((*TRAIN, "--profile=papr"), "There is no profile 'papr'; did you mean 'paper'?"),
+        ((*TABLE, "--profile=papr"), "There is no profile 'papr'; did you mean 'paper'?"),
+        ((*TABLE[:2], "--datasets=ham1000"), "Unknown data set 'ham1000'; did you mean 'ham10000'?"),
+        (("train", "scratch", "--dataset=folder:nowhere"), "nowhere"),
+        (("train", "scratch", "--dataset=folder:"), "needs a path"),
+        (("train", "scratch"), "Missing option '--dataset'"),
+        ((*TRAIN, "--split=by-lesion"), "--split"),
+        ((*TRAIN, "--fold=5"), "--fold"),
+        ((*TRAIN, "--fold=-1"), "--fold"),
+        ((*TRAIN, "--seed=-1"), "--seed"),
+        ((*TRAIN, "--fraction=0"), "--fraction"),
+        ((*TRAIN, "--fraction=1.5"), "--fraction"),
+        ((*TRAIN, "--rho=0.5"), "--rho"),
+        ((*TRAIN, "--rho=nan"), "rho is nan"),
+        ((*TRAIN, "--rho=inf"), "rho is inf"),
+        ((*TRAIN, "--jobs=0"), "--jobs"),
+        ((*TABLE, "--folds=0,x"), "give fold numbers such as 0 or 0,1,2, or all"),
+        ((*TABLE, "--folds="), "give fold numbers"),
+        ((*TABLE, "--folds=5"), "0 to 4"),
+        ((*TABLE, "--folds=-1"), "0 to 4"),
+        ((*TABLE, "--seeds=0"), "--seeds"),
+        ((*TRAIN, "--set=lambda_kl=2"), "Scratch has no hyper-parameter 'lambda_kl'"),
+        (("train", "kd", *TRAIN[2:], "--set=temprature=2"), "did you mean 'temperature'?"),
+        (("train", "kd", *TRAIN[2:], "--set=temperature=hot"), "temperature=hot will not do"),
+        ((*TABLE, "--methods=kd,mtg", "--set=lamda=2"), "No row (mtg, kd) has a hyper-parameter 'lamda'"),
+        (("train", "udcd", *TRAIN[2:], "--set=confidence=high"), "it is one of equation, text, none"),
+        ((*TRAIN, "--set", "epochs"), "give name=value"),
+        ((*TRAIN, "--set", "epochs=many"), "epochs=many will not do"),
+        ((*TRAIN, "--set", "epochs=0"), "it is a count of at least 1"),
+        ((*TRAIN, "--set", "image_size=8"), "32 to"),
+        ((*TRAIN, "--device=cuda:99"), "torch sees"),
+        ((*TRAIN, "--device=gpu"), "it is one of auto, cpu, cuda"),
+        ((*TRAIN, "--device=meta"), "cpu or cuda"),
+        ((*TRAIN, "--backbone=densnet121"), "timm knows no backbone 'densnet121'. Near: densenet121"),
+        ((*TRAIN, "--backbone=vit_tiny_patch16_224"), "vit_tiny_patch16_224"),
+        ((*TRAIN, "--set=weights=nowhere.safetensors", "--backbone=resnet18"), "there is no such file"),
+        ((*TRAIN, "--set=weights=imagenet"), "add --set weights=none"),
+        (("--suite=nowhere", "methods", "list"), "--suite nowhere: there is no such folder"),
+        (("methods", "show", "nothing-like-it"), "There is no method 'nothing-like-it'"),
+        (("status",), "results: there is no such folder; --out names one that a run has made"),
+        (("stauts",), "No such command 'stauts'"),
+        (("run", "table2", "--metods=kd"), "No such option"),
+    ],
+    ids=lambda value: " ".join(w for w in value if w not in TRAIN[2:]) if isinstance(value, tuple) else "",
+)
+def test_bad_input_ends_in_one_sentence(refused, words, says):
+    assert says in refused(*words)
+
+
+@pytest.mark.parametrize("words", [("run", "table2"), ("train", "kd", "--dataset=ham10000")])
+def test_missing_data_say_where_to_get_them_how_to_prepare_them_and_that_demo_needs_none(
+    refused, words, tmp_path
+):
+    said = refused(*words, "--profile=paper", "--data=elsewhere")
+    assert "is not prepared at 224 pixels in elsewhere" in said and "get it from" in said
+    assert "`udcd-bench data prepare" in said and "--from DIR --size 224 --data elsewhere`" in said
+    assert "the demo profile needs none of this" in said
+    assert not (tmp_path / "results").exists(), "nothing is made for a run that cannot be"
+
+
+def test_a_device_that_is_not_there(refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "--device cuda: torch sees 0 CUDA devices; try --device cpu" in refused(
+        *TRAIN[:3], *SMALL, "--device=cuda"
+    )
+
+
+def test_imagenet_weights_without_a_network(refused, monkeypatch):
+    def create_model(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    said = refused(*TRAIN, "--backbone=resnet18", "--set=weights=imagenet")
+    assert "The ImageNet weights of resnet18 could not be had (ConnectionError)" in said
+    assert "--set weights=FILE" in said and "--set weights=none" in said
+
+
+def test_a_damaged_cache(refused, drawn, tmp_path):
+    data = shutil.copytree(drawn, tmp_path / "data")
+    (array,) = data.glob("*-n150-*/32/images.npy")
+    array.write_bytes(array.read_bytes()[:-1])
+    said = refused(*TRAIN, f"--data={data}")
+    assert "is damaged" in said and "delete that folder and run `udcd-bench data prepare` again" in said
+    (manifest,) = data.glob("*-n150-*/32/manifest.json")
+    manifest.write_text("{")
+    assert "manifest.json cannot be read" in refused(*TRAIN, f"--data={data}")
+
+
+def test_results_of_a_newer_version(refused, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "store.json").write_text(json.dumps({"version": VERSION + 1}))
+    for words in (TRAIN, TABLE, ("status",)):
+        assert "written by a newer udcd-bench" in refused(*words)
+
+
+def test_results_that_are_a_file(refused, tmp_path):
+    (tmp_path / "mine").write_text("")
+    for words in (TRAIN, TABLE, ("status",)):
+        assert "is a file; results go into a folder" in refused(*words, "--out=mine")
+    for words in (TRAIN, TABLE):
+        assert "mine is a file" in refused(*words, "--out=mine/further/below")
+
+
+def test_a_full_disk(refused, monkeypatch, tmp_path):
+    room, calls, fsync = [0], [], os.fsync
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for room[0] in (0, 1, 4, 9):
+        calls.clear()
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        assert "The disk is full" in refused(*TRAIN)
+        assert Store(tmp_path / "results").keys() == []
+    monkeypatch.setattr(local, "run", lambda *_: {})
+    calls.clear()
+    room[0] = 0
+    assert "table2.csv could not be written" in refused(*TABLE, "--methods=scratch"), "and at the table"
+
+
+def test_a_disk_too_small_for_the_images(refused, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10))
+    said = refused(*TRAIN, "--data=new")
+    assert "is full" in said and "choose another folder with --data" in said
+
+
+def test_a_damaged_run(refused, typed, tmp_path):
+    assert typed(*TABLE, "--methods=scratch")[0] == 0
+    (record,) = (tmp_path / "results" / "runs").glob("*/record.json")
+    record.write_text("{")
+    assert "is damaged; remove" in refused(*TABLE, "--methods=scratch")
+    assert "is damaged; remove" in refused("status")
+
+
+def test_a_broken_suite_names_its_file(refused, tmp_path):
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "mine.py").write_text("class Method(:\n")
+    assert "mine.py cannot be read" in refused("--suite=suite", "train", "mine", *TRAIN[2:])
+
+
+# --- what goes well -------------------------------------------------------------------------------------------
+
+
+def test_train_prints_and_stores_the_record(typed, tmp_path):
+    status, out, err = typed(*TRAIN)
+    assert status == 0 and "1 of 1 runs to make" in err
+    assert "lesions (synthetic stand-in)" in out and "no published figure compares" in out
+    assert "Scratch on lesions (synthetic stand-in), the last epoch, n=1:" in out
+    store = Store(tmp_path / "results")
+    (record,) = store.records()
+    assert out.splitlines()[-1] == f"results/runs/{record['key']}/record.json"
+    assert f"{record['figures']['mean']['acc']:.4f}" in out
+    again, out_again, err = typed(*TRAIN)
+    assert (again, out_again) == (0, out) and "All 1 runs are done; nothing to train." in err
+    assert typed(*TRAIN, "--set=batch_size=32")[2] == err, "the profile's own value is no other run"
+
+
+def test_the_last_of_two_settings_counts(typed, tmp_path):
+    assert typed(*TRAIN, "--set=epochs=3", "--set=epochs=1")[0] == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record["epochs"] == 1
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(typed, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("it ran"))
+    status, out, err = typed(*TABLE, "--methods=kd,mtg", "--folds=0,1", "--dry-run")
+    assert status == 0 and err.startswith("6 of 6 runs to make")
+    assert "6 runs nobody has timed here yet" in err
+    assert [line.split()[0] for line in out.splitlines()] == ["mtg", "mtg", "scratch", "kd", "scratch", "kd"]
+    assert all(line.endswith("not made yet") for line in out.splitlines())
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_knows_what_is_done_and_how_long_the_rest_takes(typed):
+    typed(*TABLE, "--methods=scratch")
+    status, out, err = typed(*TABLE, "--methods=scratch,mtg", "--dry-run")
+    assert status == 0 and "1 of 2 runs to make" in err and "about" in err and "nobody" not in err
+    assert [line.split()[-1] for line in out.splitlines()] == ["done", "yet"]
+
+
+def test_a_failed_run_ends_with_status_1_and_a_table_that_shows_it(typed, monkeypatch):
+    monkeypatch.setattr(local, "run", lambda jobs, *_: {job.key: "ValueError: boom" for job in jobs})
+    status, out, _ = typed(*TABLE, "--methods=scratch")
+    assert status == 1 and "ValueError: boom" in out
+    assert typed(*TRAIN)[0] == 1
+
+
+def test_an_interruption_says_how_to_go_on(typed, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run", interrupted)
+    words = (*TRAIN, "--out=my results")
+    status, _, err = typed(*words)
+    assert status == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].endswith(
+        "go on with: udcd-bench " + " ".join(words).replace("--out=my results", "'--out=my results'")
+    )
+
+
+def test_an_error_of_ours_is_not_passed_off_as_the_users(typed, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(local, "run", broken)
+    monkeypatch.setattr(sys, "argv", ["udcd-bench", *TRAIN])
+    with pytest.raises(OSError, match="Input/output"):
+        cli.main()
+
+
+def test_status_counts(typed, tmp_path):
+    store = Store(tmp_path / "results")
+    store.create()
+    assert typed("status")[1] == "results: no runs yet.\n"
+    typed(*TRAIN)
+    spec = RunSpec("kd", "digits", "demo", "densenet-tiny")
+    store.fail("k", spec, "ValueError: boom", "")
+    status, out, _ = typed("status")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("done         scratch synthetic-lesions fold 0") and "acc " in lines[0]
+    assert lines[1] == f"failed       {spec.label()}  ValueError: boom"
+    assert lines[-1] == "results: 1 done, 1 failed."
+
+
+def test_methods_are_listed(typed, tmp_path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "mine.py").write_text("class Method:\n    title = 'Mine'\n    citation = 'Me, 2024'\n")
+    status, out, _ = typed("--suite", suite, "methods", "list")
+    assert status == 0
+    listed = {line.split()[0] for line in out.splitlines()}
+    assert listed == set(plugins.names("methods")) and "mine" in listed
+    status, out, _ = typed("methods", "show", "kd")
+    assert status == 0 and "Hinton" in out and "temperature" in out and "Differs from" in out
+
+
+def test_options_are_heard_in_the_environment(typed, monkeypatch, tmp_path):
+    monkeypatch.setattr(local, "run", lambda *_: {})
+    monkeypatch.setenv("UDCD_BENCH_OUT", str(tmp_path / "there"))
+    monkeypatch.setenv("UDCD_BENCH_METHODS", "scratch")
+    status, out, _ = typed(*TABLE)
+    assert status == 0 and str(tmp_path / "there" / "demo" / "table2.csv") in out and "MTG" not in out
+    assert COMMON, "the options that run and train share"
+
+
+def test_version_and_help(typed):
+    assert typed("--version")[1].startswith("udcd-bench, version ")
+    status, out, _ = typed("--help")
+    assert status == 0 and "udcd-bench run table2" in out
