@@ -106,7 +106,7 @@ class Method(method.Method):
         teacher = self.teach(batch.views[1])
         z_student = F.normalize(self.projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.seen = z_student, z_teacher, batch.index
+        self.seen = z_student.detach(), z_teacher, batch.index
 
         _, psi2_student = self.confidence(student.logits)
         psi1_teacher, psi2_teacher = self.confidence(teacher.logits)
