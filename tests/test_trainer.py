@@ -334,8 +334,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
     whole = trainer(name, data, checkpoints=kept)
     undisturbed = whole.run()
     assert len(kept.saved) == len(undisturbed.history) - 1
-    # every stop of a run of one stage, every other one where there are more
-    for saved in kept.saved[:: 1 + len(kept.saved) // 4]:
+    # every stop of a run of one stage, one in the middle where there are more
+    for saved in kept.saved if len(kept.saved) == 2 else [kept.saved[len(kept.saved) // 2]]:
         store.save_checkpoint("k", *saved)
         torch.manual_seed(12345)
         again = trainer(name, data, checkpoints=execute._Kept(store, "k"), seed=99)
