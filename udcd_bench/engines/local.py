@@ -37,6 +37,15 @@ def default_slots(device: str, threads: int) -> int:
     return max(1, cores // threads) if threads else 1
 
 
+# What a step frees, the next asks for again: glibc shall keep it rather than hand it back to the system each time. Read
+# when a process starts, so it is for the slots' processes alone.
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
 @dataclass
 class _Slot:
     process: BaseProcess
@@ -101,6 +110,8 @@ def _release(store: Store, job: Job) -> None:
 
 
 def _start(store: Store, place: Place) -> _Slot:
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, store.root, place), daemon=True)
