@@ -1,0 +1,38 @@
+"""Table 1: its runs, what it shares with Table 2, and its published figures' places."""
+
+from __future__ import annotations
+
+import records as make
+
+from udcd_bench import plugins, published
+from udcd_bench.artefact import Ask
+
+
+def tables():
+    return plugins.load_class("tables", "table1")(), plugins.load_class("tables", "table2")()
+
+
+def test_the_datas_own_imbalance_is_table_2s_run():
+    one, two = tables()
+    ask = Ask("paper", folds=(0, 1))
+    shared = set(one.runs(ask)) & set(two.runs(ask))
+    assert shared == {spec for spec in two.runs(ask) if spec.dataset == "ham10000"}
+    assert {spec.rho for spec in one.runs(ask)} == {144, None, 17, 9}
+
+
+def test_every_published_figure_has_a_place(tmp_path):
+    one, _ = tables()
+    ask = Ask("paper")
+    found = {spec: make.record(spec) for spec in one.runs(ask)}
+    got = one.render(ask, found, {}, tmp_path)
+    assert int(got.frame["published"].count()) == len(published.load("table1")) == 80
+    kd = got.frame[(got.frame["method"] == "kd") & (got.frame["metric"] == "acc")]
+    assert dict(zip(kd["rho"], kd["published"])) == {144: 86.56, 58: 85.05, 17: 76.07, 9: 75.21}
+
+
+def test_a_stand_in_has_no_published_figure(tmp_path):
+    one, _ = tables()
+    ask = Ask("demo")
+    got = one.render(ask, {spec: make.record(spec) for spec in one.runs(ask)}, {}, tmp_path)
+    assert got.frame["published"].isna().all() and set(got.frame["dataset"]) == {"synthetic-lesions"}
+    assert "Synthetic stand-in" in got.text and "HAM10000" not in got.text
