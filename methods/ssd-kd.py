@@ -36,15 +36,6 @@ def head(width):
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
-def selective_kd(student, teacher, target, keep_ratio, temperature):
-    """KD of rows (M, K), averaged over those that the teacher ranks well by `target` (M,)."""
-    kept = losses.reliable_mask(teacher, target, keep_ratio)
-    rows = losses.kd(
-        student_logits=student, teacher_logits=teacher, temperature=temperature, reduction="none"
-    )
-    return (rows * kept).sum() / kept.sum().clamp_min(1)
-
-
 class Method(method.Method):
     """SSKD's four terms, RKD's two, and the channels' Gram matrices."""
 
@@ -108,10 +99,10 @@ class Method(method.Method):
             (x.logits[::4], x.logits.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1)) for x in (student, teacher)
         )
         kd = losses.kd(student_logits=up_s, teacher_logits=up_t, temperature=hp.temperature)
-        turned = selective_kd(
+        turned = losses.selective_kd(
             turned_s, turned_t, batch.labels.repeat_interleave(3), hp.turned_keep, hp.temperature
         )
-        similarity = selective_kd(
+        similarity = losses.selective_kd(
             student_table,
             teacher_table,
             self.own_image(batch.labels),

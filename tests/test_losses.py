@@ -250,3 +250,17 @@ def test_student_and_teacher_have_names(name):
 def test_wrong_arguments_are_refused_in_a_sentence(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("keep_ratio", [0.0, 0.4, 1.0])
+def test_selective_kd_is_the_mean_of_kd_over_the_rows_kept(keep_ratio):
+    generator = torch.Generator().manual_seed(8)
+    student, teacher = (torch.randn(12, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    target = torch.randint(0, 5, (12,), generator=generator)
+    kept = losses.keep_reliable(teacher, target, keep_ratio).tolist()
+    rows = oracles.kd(student.tolist(), teacher.tolist(), 3.0)
+    each = [rows[i] for i in kept]
+    expected = sum(each) / len(each) if each else 0.0
+    assert float(losses.selective_kd(student, teacher, target, keep_ratio, 3.0)) == pytest.approx(
+        expected, rel=1e-9
+    )

@@ -5,7 +5,7 @@ from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
 from udcd_bench.losses.logits import confidence, kd, uncertainty_kl, weighted_cross_entropy
 from udcd_bench.losses.maps import channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
-from udcd_bench.losses.views import keep_reliable, reliable_mask, view_similarity
+from udcd_bench.losses.views import keep_reliable, reliable_mask, selective_kd, view_similarity
 
 __all__ = [
     "anchor_logits",
@@ -23,6 +23,7 @@ __all__ = [
     "reliable_mask",
     "rkd_angle",
     "rkd_distance",
+    "selective_kd",
     "supcon",
     "uncertainty_kl",
     "view_similarity",

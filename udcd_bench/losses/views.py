@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from udcd_bench.losses._numeric import double, full_precision, unit_rows
+from udcd_bench.losses.logits import kd
 
 
 @full_precision
@@ -49,3 +50,15 @@ def keep_reliable(scores: Tensor, target: Tensor, keep_ratio: float) -> Tensor:
     if keep_ratio == 1:
         return torch.arange(scores.shape[0], device=scores.device)
     return reliable_mask(scores, target, keep_ratio).nonzero().flatten()
+
+
+def selective_kd(
+    student: Tensor, teacher: Tensor, target: Tensor, keep_ratio: float, temperature: float
+) -> Tensor:
+    """`kd` of the rows (M, n), averaged over those that `reliable_mask` keeps by the teacher and `target` (M,).
+
+    Xu et al., SSKD, ECCV 2020, section 3 (selective transfer). Never waits for the device; no row kept gives 0.
+    """
+    kept = reliable_mask(teacher, target, keep_ratio)
+    rows = kd(student_logits=student, teacher_logits=teacher, temperature=temperature, reduction="none")
+    return (rows * kept).sum() / kept.sum().clamp_min(1)

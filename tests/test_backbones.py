@@ -1,0 +1,65 @@
+"""Every row on every backbone that the paper's figures name, small images and large."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from udcd_bench import network, plugins
+from udcd_bench.data.resident import Resident
+from udcd_bench.method import Info
+from udcd_bench.profiles import PROFILES
+from udcd_bench.trainer import Trainer
+
+BACKBONES = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
+N, CLASSES = 8, 3
+
+
+def steps(name: str, student: str, teacher: str, size: int) -> dict[str, float]:
+    """One epoch of two steps a stage, teacher terms begun; the last epoch's losses."""
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (N, size, size, 3), np.uint8)
+    labels = np.arange(N, dtype=np.int64) % CLASSES
+    data = Resident(images, labels, np.arange(N), device=torch.device("cpu"), order_seed=1, augment_seed=2)
+    nets = [network.build(b, CLASSES, weights="none", image_size=size) for b in (student, teacher)]
+    cls = plugins.load_class("methods", name)
+    info = Info(
+        n_train=N,
+        classes=CLASSES,
+        labels=data.labels,
+        class_weights=N / torch.bincount(data.labels).float(),
+        student_width=nets[0].width,
+        teacher_width=nets[1].width,
+        embedding_width=network.EMBEDDING,
+    )
+    smaller = (("negatives", 16),) if "negatives" in cls.hparams else ()
+    method = cls(info, nets[0], nets[1] if cls.teacher else None, smaller)
+    protocol = PROFILES["demo"].protocol.with_overrides(
+        (("epochs", 1), ("batch_size", 4), ("start_epoch", 0), ("ramp_epochs", 0), ("report_epochs", 1))
+    )
+    outcome = Trainer(method, protocol, data, data).run()
+    assert outcome.scores.shape == (1, N, CLASSES) and np.isfinite(outcome.scores).all()
+    return outcome.history[-1]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", plugins.names("methods"))
+def test_small_images(name, backbone):
+    assert math.isfinite(steps(name, backbone, backbone, 32)["loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", ["udcd", "ssd-kd"])
+def test_large_images(name, backbone):
+    assert math.isfinite(steps(name, backbone, backbone, 224)["loss"])
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in plugins.names("methods") if plugins.declared("methods", n).get("teacher") != "ema"]
+)
+def test_a_teacher_of_another_architecture(name):
+    assert math.isfinite(steps(name, "mobilenetv2_100", "resnet50", 64)["loss"])
