@@ -27,7 +27,18 @@ LAYERS = [
     {"store"},
     {"planner"},
     {"engines"},
-    {"cells", "captions", "published", "render", "latex", "picture", "artefact"},
+    {
+        "cells",
+        "captions",
+        "published",
+        "printed",
+        "audit",
+        "claims",
+        "render",
+        "latex",
+        "picture",
+        "artefact",
+    },
     {"cli"},
 ]
 """From the bottom. A module may import its own layer and those below."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from udcd_bench import __version__
+from udcd_bench.cli.audit import audit
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.run import run, status, train
@@ -34,7 +35,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, train, status, methods, data):
+for command in (run, train, status, methods, data, audit):
     cli.add_command(command)
 
 
