@@ -23,7 +23,7 @@ LAYERS = [
     {"method"},
     {"trainer"},
     {"metrics"},
-    {"statistics"},
+    {"resampling", "statistics"},
     {"store"},
     {"planner"},
     {"engines"},
