@@ -1,0 +1,92 @@
+"""``udcd-bench audit``: published tables against themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from udcd_bench.cli.options import option
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from udcd_bench.audit import Finding
+    from udcd_bench.published import Published
+
+
+def _own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in values:
+        name, _equals, number = text.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            found[name.strip()] = math.nan
+        if not name.strip() or not 1 <= found[name.strip()] < math.inf:
+            raise click.BadParameter(f"{text!r}: give a data set and its imbalance, such as ham10000=58.")
+    return found
+
+
+form = option(
+    "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json"]),
+    help="For people or for programs.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@option(
+    "--own-rho", "own", multiple=True, callback=_own_rhos, metavar="DATASET=RHO",
+    help="The imbalance of all of a data set's images: rows without rho are rows at this one.",
+)  # fmt: skip
+@form
+def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
+    """What published tables say about themselves, by rule: figures that cannot be, that differ between tables,
+    marks that are wrong, and which F1 was printed.
+
+    FILES are CSVs with the columns dataset, method, metric, percent and, if there are any, rho and marks (best or
+    second); without FILES, the tables of the UDCD paper. This is a report: it ends with status 0 whatever it finds.
+    """
+    from udcd_bench import audit as rules
+    from udcd_bench import printed
+
+    tables = _read(files) if files else printed.published_tables()
+    found = rules.audit(tables, printed.own_rhos() | own)
+    if form == "json":
+        sizes = {name: len(figures) for name, figures in tables.items()}
+        report = {"tables": sizes, "findings": [finding.to_dict() for finding in found]}
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(tables, found)))
+
+
+def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
+    """Figures by the file's short name, or its path where two share one."""
+    from udcd_bench import printed
+
+    stems = [file.stem for file in files]
+    found: dict[str, tuple[Published, ...]] = {}
+    for file in files:
+        name = file.stem if stems.count(file.stem) == 1 else str(file)
+        if name in found:
+            raise UserError(f"{file} is given twice.")
+        found[name] = printed.read(file)
+    return found
+
+
+def _lines(tables: dict[str, tuple[Published, ...]], found: Sequence[Finding]) -> list[str]:
+    from udcd_bench.audit import RULES
+
+    sizes = ", ".join(f"{name} ({len(figures)} figures)" for name, figures in tables.items())
+    lines = [f"{len(found)} finding{'s' * (len(found) != 1)} in {sizes}."]
+    for name, rule in RULES.items():
+        of_rule = [finding for finding in found if finding.rule == name]
+        if of_rule:
+            lines += ["", f"{name}: {len(of_rule)}", f"  {rule.about}", f"  Source: {rule.source}."]
+            lines += [f"  - {finding.sentence}" for finding in of_rule]
+    return lines

@@ -1,0 +1,141 @@
+"""Printed figures in their tables: each with the interval it stands for, as rows, from the suite or from any CSV."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import plugins, published
+from udcd_bench.errors import UserError
+from udcd_bench.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from udcd_bench.published import Published
+
+OPTIONAL = ("rho", "marks")
+"""Columns a CSV of somebody's own may leave out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One printed figure and where it stands. half: half a unit of the last digit its column prints."""
+
+    table: str
+    dataset: str
+    rho: float | None
+    method: str
+    metric: str
+    percent: float
+    mark: str = ""
+    half: Fraction = field(default=Fraction(1, 200), repr=False)
+
+    @property
+    def low(self) -> Fraction:
+        """The least value that is printed so."""
+        return max(Fraction(0), self.exact - self.half)
+
+    @property
+    def exact(self) -> Fraction:
+        """The figure as printed, in decimal."""
+        return Fraction(str(self.percent))
+
+    @property
+    def high(self) -> Fraction:
+        """The greatest value that is printed so."""
+        return min(Fraction(100), self.exact + self.half)
+
+    def text(self) -> str:
+        """The figure with the digits of its column."""
+        return f"{self.percent:.{len(str(int(1 / (2 * self.half)))) - 1}f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {key: value for key, value in asdict(self).items() if key != "half"}
+
+
+Row = dict[str, Cell]
+"""A method's figures in one setting, by metric."""
+Tables = dict[str, list[Row]]
+
+
+def rows(tables: Mapping[str, Sequence[Published]]) -> Tables:
+    """Tables by name as rows, in the printed order; a column's digits are the most that a figure in it has."""
+    found: Tables = {}
+    for name, figures in tables.items():
+        digits: dict[str, int] = defaultdict(int)
+        for figure in figures:
+            exponent = Decimal(str(figure.percent)).normalize().as_tuple().exponent
+            digits[figure.metric] = max(digits[figure.metric], -int(exponent))
+        table: dict[tuple[str, float | None, str], Row] = {}
+        for f in figures:
+            half = Fraction(1, 2 * 10 ** digits[f.metric])
+            cell = Cell(name, f.dataset, f.rho, f.method, f.metric, f.percent, f.marks, half)
+            table.setdefault((f.dataset, f.rho, f.method), {})[f.metric] = cell
+        found[name] = list(table.values())
+    return found
+
+
+def published_tables() -> dict[str, tuple[Published, ...]]:
+    """The figures of every table of the suite that has published ones."""
+    found = {}
+    for name in plugins.names("tables"):
+        try:
+            file = published.path(name)
+        except UserError:
+            continue  # a table of somebody's own, of which no paper prints figures
+        found[name] = published.read(file)
+    return found
+
+
+def own_rhos() -> dict[str, float]:
+    """Data set → the imbalance of all its images, where a table of the suite says what the paper prints for it."""
+    found: dict[str, float] = {}
+    for name in plugins.names("tables"):
+        declared = plugins.declared("tables", name)
+        if declared.get("own_rho") is not None:
+            found |= dict.fromkeys(declared["datasets"], float(declared["own_rho"]))
+    return found
+
+
+def title(metric: str) -> str:
+    """What tables print above a column."""
+    return METRICS[metric].title if metric in METRICS else metric
+
+
+def place(cell: Cell) -> str:
+    """Table, data set, imbalance and method of a figure, for people."""
+    rho = "" if cell.rho is None else f" ρ={cell.rho:g}"
+    return f"{cell.table} {cell.dataset}{rho} {cell.method}"
+
+
+def read(file: Path) -> tuple[Published, ...]:
+    """``published.read`` of a CSV whose columns rho and marks may be left out."""
+    try:
+        lines = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError):
+        return published.read(file)  # which says what is wrong
+    header = [name.strip() for name in lines[0]] if lines else []
+    absent = [name for name in OPTIONAL if name not in header]
+    if not absent or "percent" not in header:
+        return published.read(file)
+    for number, values in enumerate(lines, 1):
+        if any(values) and len(values) != len(header):
+            names = f"the header names {len(header)} columns"
+            raise UserError(f"{file}, line {number}: {len(values)} values, and {names}.")
+    whole = [[*header, *absent], *([*line, *("" for _ in absent)] if any(line) else [] for line in lines[1:])]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "whole.csv")
+        with copy.open("w", encoding="utf-8", newline="") as opened:
+            csv.writer(opened, lineterminator="\n").writerows(whole)
+        try:
+            return published.read(copy)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), str(file))) from error
