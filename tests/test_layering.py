@@ -34,6 +34,8 @@ LAYERS = [
         "printed",
         "audit",
         "claims",
+        "evidence",
+        "verdicts",
         "render",
         "latex",
         "picture",

@@ -9,6 +9,7 @@ import click
 
 from udcd_bench import __version__
 from udcd_bench.cli.audit import audit
+from udcd_bench.cli.check import check
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.run import run, status, train
@@ -35,7 +36,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, train, status, methods, data, audit):
+for command in (run, train, status, methods, data, audit, check):
     cli.add_command(command)
 
 

@@ -1,0 +1,391 @@
+"""``check`` on stored runs of a few images: every verdict, every format, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import records as make
+
+from udcd_bench import cli, evidence, metrics, plugins, published, verdicts
+from udcd_bench.artefact import Ask
+from udcd_bench.published import Published
+from udcd_bench.render import csv
+from udcd_bench.store import Store
+
+ROWS = ("scratch", "mtg", "udcd")
+RIGHT = {"scratch": 0.75, "mtg": 0.8, "udcd": 0.9}
+N = 4000
+
+
+def table2():
+    return plugins.load_class("tables", "table2")()
+
+
+def keep(store, spec, *, n=N, right=None, shift=0, **changes):
+    """A finished run as the engine leaves it: a method's share of right answers, the images its fold's."""
+    images = np.random.default_rng([spec.fold, shift])
+    labels = images.integers(0, 5, n)
+    own = np.random.default_rng([spec.fold, spec.seed, ROWS.index(spec.method)])
+    hit = own.random((2, n)) < (RIGHT[spec.method] if right is None else right)
+    scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
+    record = make.record(spec, **changes)
+    record["figures"] = metrics.summaries(scores, labels)
+    store.create()
+    arrays = {"scores": scores, "labels": labels, "groups": np.arange(n), "ids": np.arange(n)}
+    store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})
+    return record
+
+
+def fill(out, ask, methods=ROWS, **changes):
+    """Runs of these methods on APTOS; returns the table's frame."""
+    store = Store(out)
+    for spec in table2().runs(ask):
+        if spec.method in methods:
+            keep(store, spec, **changes)
+    there = evidence.gather(store)
+    return table2().build(ask, there.records, there.states)
+
+
+def paper(**changes):
+    return Ask("paper", methods=ROWS, datasets=("aptos",), **changes)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Types ``check table2`` on three rows of APTOS in an empty folder; returns (status, out, err)."""
+    monkeypatch.chdir(tmp_path)
+    plain = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos", "--out=kept")
+
+    def run(*words, plain=plain):
+        monkeypatch.setattr(sys, "argv", ["udcd-bench", "check", "table2", *plain, *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Puts figures in the paper's place: ours, and so many points more, by (method, metric)."""
+
+    def put(frame, more=None, marks=None):
+        figures = []
+        for row in frame[frame["method"].isin(ROWS)].to_dict("records"):
+            place = (row["method"], row["metric"])
+            ours = 70.0 if math.isnan(row["ours"]) else row["ours"]
+            percent = ours + (more or {}).get(place, 0.0)
+            figures.append(Published("aptos", None, *place, percent, (marks or {}).get(place, "")))
+        monkeypatch.setattr(published, "load", lambda table: tuple(figures))
+
+    return put
+
+
+def cells(out):
+    return {(c["method"], c["metric"]): c for c in json.loads(out)["cells"]}
+
+
+# --- the rule --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "low", "high", "verdict"),
+    [
+        (80.9, 79.5, 80.5, "reproduced"),  # in the tolerance
+        (81.0, 79.5, 80.5, "reproduced"),  # at its edge
+        (81.4, 78.5, 81.5, "reproduced"),  # in the interval
+        (81.6, 78.5, 81.5, "lower"),
+        (78.4, 78.5, 81.5, "higher"),
+        (80.1, 77.9, 80.5, "underpowered"),  # agrees, and would with much else
+        (82.0, 77.0, 83.0, "underpowered"),
+        (90.0, 77.0, 83.0, "lower"),  # a wide interval that excludes it tells all the same
+        (80.0, math.nan, math.nan, "underpowered"),
+        (99.0, math.nan, math.nan, "underpowered"),
+    ],
+)
+def test_a_figure_beside_another(theirs, low, high, verdict):
+    assert verdicts.judge(80.0, theirs, low, high, tolerance=1.0, widest=2.0) == verdict
+
+
+def test_tolerances_stand_in_the_file_for_every_metric_a_confusion_matrix_gives():
+    rules = verdicts.rules()
+    assert set(rules.points) >= {"acc", "ap", "rec", "f1", "other"}
+    assert rules.tolerance("acc") < rules.tolerance("f1") and rules.tolerance("auroc") > 0
+    assert verdicts.rules(0.25).tolerance("acc") == verdicts.rules(0.25).tolerance("ece") == 0.25
+
+
+def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setattr(plugins, "root", lambda: tmp_path)
+    for text in (None, "[points]\n", "x = = 1"):
+        if text is not None:
+            (tmp_path / "tables" / "tolerances.toml").write_text(text)
+        with pytest.raises(verdicts.UserError, match=r"tolerances\.toml cannot be read"):
+            verdicts.rules()
+
+
+def test_figures_that_contradict_their_row_are_the_audits():
+    found = {
+        table: {p[2] for p in verdicts.impossible(table, published.load(table))}
+        for table in ("table1", "table2")
+    }
+    assert found == {"table1": {"kd", "scl-ikd", "ssd-kd"}, "table2": {"mtg", "ssd-kd"}}
+    assert ("aptos", None, "mtg", "f1") in verdicts.impossible("table2", published.load("table2"))
+
+
+def test_what_training_leaves_goes_from_the_assumed_to_the_seen():
+    assert evidence.training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
+    assert evidence.training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(0.25)
+    two = {(0, 0): 80.0, (0, 1): 82.0}  # variance 2, one degree of freedom
+    assert evidence.training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
+
+
+# --- against the paper ------------------------------------------------------------------------------------
+
+
+def test_every_verdict(typed, printed, tmp_path):
+    ask = paper(folds=(0, 1))
+    frame = fill(tmp_path / "kept", ask, ("scratch", "udcd"))
+    store = Store(tmp_path / "kept")
+    spec = next(s for s in table2().runs(ask) if s.method == "mtg")
+    more = {("scratch", "acc"): 9.0, ("scratch", "rec"): -9.0, ("scratch", "f1"): 9.0, ("udcd", "acc"): 0.4}
+    printed(frame, more)
+    status, out, _ = typed("--format=json")
+    got = {place: cell["verdict"] for place, cell in cells(out).items()}
+    assert got["scratch", "acc"] == "lower" and got["scratch", "rec"] == "higher"
+    assert got["scratch", "f1"] == "impossible" and got["udcd", "acc"] == "reproduced"
+    assert {got["mtg", metric] for metric in ("acc", "ap", "rec", "f1")} == {"not run"}
+    assert status == 1
+    udcd = cells(out)["udcd", "acc"]
+    assert udcd["low"] < udcd["ours"] < udcd["high"] and udcd["n"] == 2
+
+    printed(frame, {("udcd", "acc"): -5.0})
+    assert typed()[0] == 0, "better than the paper, and rows that are not run, fail nothing"
+    store.fail("0" * 16, spec, "OutOfMemoryError: so big", "trace")
+    status, out, _ = typed()
+    assert status == 1 and "failed: The run failed" not in out
+    assert "failed: 1 of 2 runs failed: OutOfMemoryError: so big" in out
+
+
+def test_few_images_tell_nothing(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(), n=40))
+    status, out, _ = typed()
+    assert status == 0 and "12 underpowered; passed" in out
+    status, out, _ = typed("--tolerance=50")
+    assert status == 0 and "12 reproduced; passed" in out
+
+
+def test_the_table_as_a_whole(typed, printed, tmp_path):
+    frame = fill(tmp_path / "kept", paper())
+    printed(frame, marks={("mtg", "acc"): "second", ("scratch", "f1"): "best", ("udcd", "f1"): "second"})
+    columns = {c["metric"]: c for c in json.loads(typed("--format=json")[1])["columns"]}
+    assert columns["acc"]["rank"] == pytest.approx(1) and columns["acc"]["rows"] == 3
+    acc, f1 = ({m["mark"]: m for m in columns[metric]["marks"]} for metric in ("acc", "f1"))
+    assert (acc["best"]["method"], acc["best"]["verdict"]) == ("udcd", "holds"), "the highest as printed"
+    assert acc["best"]["probability"] > 0.99 and acc["second"]["verdict"] == "holds"
+    assert (f1["best"]["verdict"], f1["second"]["verdict"]) == ("fails", "fails")
+    assert f1["best"]["probability"] < 0.01
+
+
+def test_a_mark_among_rows_that_are_not_all_run_cannot_be_told(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(), ("mtg", "udcd")))
+    out = typed()[1]
+    assert "over 2 of 3 rows" in out and "cannot tell" in out and "holds" not in out
+
+
+def test_the_order_turned_round(typed, printed, tmp_path):
+    more = {("scratch", "acc"): 20.0, ("udcd", "acc"): -20.0}
+    printed(fill(tmp_path / "kept", paper()), more)
+    assert "aptos ACC: rank correlation -1.00" in typed()[1]
+
+
+def test_folds_and_seeds_are_those_there_are_unless_given(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(folds=(0, 2), seeds=(0, 1)), n=300))
+    assert {c["n"] for c in cells(typed("--format=json")[1]).values()} == {4}
+    assert {c["n"] for c in cells(typed("--format=json", "--folds=2")[1]).values()} == {2}
+    assert {c["n"] for c in cells(typed("--format=json", "--folds=2", "--seeds=1")[1]).values()} == {1}
+
+
+def test_of_two_runs_of_a_spec_the_newest_counts(tmp_path):
+    store, spec = Store(tmp_path), table2().runs(paper())[0]
+    keep(store, spec, n=50, key="b" * 16)
+    keep(store, spec, n=50, key="a" * 16)
+    for age, key in enumerate(("a" * 16, "b" * 16)):
+        os.utime(store.runs / key / "record.json", (1e9 + age, 1e9 + age))
+    assert evidence.gather(store).records[spec]["key"] == "b" * 16
+
+
+def test_what_the_interval_is_made_of_is_the_same_each_time(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(), n=300))
+    first = typed("--format=json")[1]
+    np.random.seed(3)
+    assert typed("--format=json")[1] == first
+
+
+@pytest.mark.parametrize("rule", ["mean", "last", "best"])
+def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
+    ask = Ask("paper", methods=("udcd",), datasets=("aptos",), rule=rule)
+    frame = fill(tmp_path, ask)
+    store = Store(tmp_path)
+    found = evidence.drawn(table2(), ask, evidence.gather(store), store, verdicts.rules())
+    for row in frame.to_dict("records"):
+        values = found["aptos", None, "udcd", row["metric"]]
+        assert values.mean() == pytest.approx(row["ours"], abs=0.3)
+
+
+# --- nothing to compare -----------------------------------------------------------------------------------
+
+
+def test_a_check_that_compared_nothing_fails(typed, printed, tmp_path):
+    status, out, err = typed()
+    assert status == 1 and "Nothing was compared: kept holds no finished run" in err
+    assert "11 not run, 1 impossible; failed." in out
+
+    status, _, err = typed(plain=())
+    assert status == 1 and "synthetic stand-ins" in err and "--profile paper" in err
+
+    status, out, err = typed("--datasets=digits", "--format=json", plain=("--profile=quick",))
+    assert status == 1 and "prints no figure for these rows on digits" in err
+    assert json.loads(out)["passed"] is False and json.loads(out)["compared"] == 0
+
+
+def test_runs_of_stand_ins_are_never_held_against_the_paper(typed, tmp_path):
+    fill(tmp_path / "kept", Ask("demo", methods=ROWS), n=100)
+    status, out, err = typed(plain=("--out=kept",))
+    assert status == 1 and "synthetic stand-ins" in err and "reproduced" not in out
+    fill(tmp_path / "other", paper(), n=100, synthetic=True)
+    status, _, err = typed("--out=other")
+    assert status == 1 and "Nothing was compared" in err
+
+
+# --- against a file ---------------------------------------------------------------------------------------
+
+
+def earlier(frame, path, more=None, **changes):
+    changed = frame.assign(**changes)
+    for (method, metric), points in (more or {}).items():
+        changed.loc[(changed["method"] == method) & (changed["metric"] == metric), "ours"] += points
+    path.write_text(csv(changed), encoding="utf-8")
+    return path
+
+
+def test_an_earlier_result(typed, tmp_path):
+    frame = fill(tmp_path / "kept", paper(), n=300)
+    file = earlier(frame, tmp_path / "before.csv")
+    status, out, _ = typed("--against", file)
+    assert status == 0 and "12 reproduced; passed" in out
+    earlier(frame, file, {("udcd", "acc"): 1.5, ("mtg", "f1"): -3})
+    status, out, _ = typed("--against", file, "--format=json")
+    assert status == 1
+    got = {place: c["verdict"] for place, c in cells(out).items() if c["verdict"] != "reproduced"}
+    assert got == {("udcd", "acc"): "lower", ("mtg", "f1"): "higher"}
+    assert typed("--against", file, "--tolerance=2")[0] == 0
+
+
+def test_stand_ins_compare_with_ones_own(typed, tmp_path):
+    frame = fill(tmp_path / "kept", Ask("demo", methods=ROWS), n=100)
+    file = earlier(frame, tmp_path / "before.csv")
+    status, out, _ = typed("--against", file, plain=("--out=kept",))
+    assert status == 0 and "24 reproduced" in out
+
+
+def test_other_images_are_refused(typed, tmp_path):
+    frame = fill(tmp_path / "kept", paper(), n=100)
+    file = earlier(frame, tmp_path / "before.csv", split_hash="feed")
+    status, _, err = typed("--against", file)
+    assert status == 2 and "was tested on other images there (split hash feed, here" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read as an earlier result"),
+        ("", "cannot be read as an earlier result"),
+        ("a,b\n1,2\n", "it has no column 'dataset'"),
+        ("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,many,ab\n", "is no number"),
+        ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "stands there twice"),
+    ],
+)
+def test_a_file_that_is_no_earlier_result_is_refused(typed, tmp_path, text, says):
+    if text is not None:
+        (tmp_path / "before.csv").write_text(text)
+    status, _, err = typed("--against=before.csv")
+    assert status == 2 and says in err and err.count("\n") == 1
+
+
+def test_an_earlier_result_without_a_figure_compares_nothing(typed, tmp_path):
+    (tmp_path / "before.csv").write_text("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,,\n")
+    status, _, err = typed("--against=before.csv")
+    assert status == 1 and "before.csv has no figure in any cell" in err
+
+
+# --- formats ----------------------------------------------------------------------------------------------
+
+
+def test_formats_tell_the_same(typed, printed, tmp_path):
+    frame = fill(tmp_path / "kept", paper(), ("scratch", "udcd"))
+    store, ask = Store(tmp_path / "kept"), paper()
+    spec = next(s for s in table2().runs(ask) if s.method == "mtg")
+    store.fail("0" * 16, spec, "Error: 50% <&> a::b,\nsecond\x00line", "trace")
+    printed(frame, {("scratch", "acc"): 9.0})
+    assert typed("--format=text")[0] == 1
+
+    suite = ElementTree.fromstring(typed("--format=junit")[1].split("\n", 1)[1])
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("12", "5", "0")
+    failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert failed[0] == "scratch acc" and len(failed) == 5
+
+    lines = typed("--format=github")[1].splitlines()
+    assert sum(line.startswith("::error ") for line in lines) == 5
+    assert lines[0].startswith("::error title=aptos scratch ACC::aptos scratch ACC: lower; ")
+    assert any("50%25 <&>" in line for line in lines)
+    assert lines[-1].startswith("::notice title=check table2 against paper (profile paper%2C split paper)::")
+    assert all(line.startswith("::") for line in lines)
+
+    whole = json.loads(typed("--format=json")[1])
+    assert whole["passed"] is False and whole["counts"]["failed"] == 4
+    assert sum(cell["fails"] for cell in whole["cells"]) == 5
+
+
+def test_nothing_compared_is_an_error_in_every_format(typed):
+    status, out, _ = typed("--format=junit")
+    suite = ElementTree.fromstring(out.split("\n", 1)[1])
+    assert status == 1 and suite.get("errors") == "1" and suite.get("skipped") == "12"
+    assert "::error title=" in typed("--format=github")[1]
+
+
+# --- what the user can mend -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--tolerance=-1",), "give more than 0"),
+        (("--tolerance=nan",), "give more than 0"),
+        (("--format=xml",), "xml"),
+        (("--methods=udcdd",), "did you mean 'udcd'"),
+        (("--datasets=aptoss",), "aptoss"),
+        (("--profile=papre",), "did you mean 'paper'"),
+        (("--folds=7",), "folds are 0 to 4"),
+        (("--set=nonsense",), "give name=value"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(typed, words, says):
+    status, _, err = typed(*words)
+    assert status == 2 and says in err
+
+
+def test_an_unknown_table_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["udcd-bench", "check", "table9"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "did you mean 'table" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""``udcd-bench check``: a verdict on every cell of a table, against the paper or an earlier result of one's own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from udcd_bench.cli import options
+from udcd_bench.cli.options import option
+from udcd_bench.cli.run import _divide, _folds, _settings, _words
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from udcd_bench.artefact import Table
+    from udcd_bench.cells import Ask
+    from udcd_bench.evidence import Place
+
+NEEDED = ("dataset", "rho", "method", "metric", "ours", "split_hash")
+"""Columns of an earlier result."""
+
+
+def _points(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 100:
+        raise click.BadParameter(f"{value:g} points of percent: give more than 0, and 100 at most.")
+    return value
+
+
+def _repeated(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    return None if value is None else _folds(context, parameter, value)
+
+
+@click.command()
+@click.argument("table", metavar="TABLE")
+@option(
+    "--against",
+    default="paper",
+    show_default=True,
+    metavar="paper|FILE",
+    help="The paper's figures, or an earlier TABLE.csv of your own.",
+)
+@option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+@option(
+    "--split",
+    default="paper",
+    show_default=True,
+    type=click.Choice(["paper", "grouped"]),
+    help="By image, or by lesion.",
+)
+@option("--methods", callback=_words, help="Only these rows, such as scratch,udcd.")
+@option("--datasets", callback=_words, help="Instead of the profile's, such as ham10000.")
+@option("--folds", callback=_repeated, help="Such as 0,1,2, or all.  [default: those there are]")
+@option("--seeds", type=click.IntRange(1), help="How many, from seed 0.  [default: those there are]")
+@option("--backbone", help="A timm name.  [default: the profile's]")
+@option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]")
+@option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_settings,
+    metavar="NAME=VALUE",
+    help="What the runs were made with.",
+)
+@options.out
+@option(
+    "--tolerance",
+    type=float,
+    callback=_points,
+    metavar="POINTS",
+    help="Points of percent, for every metric.  [default: tables/tolerances.toml]",
+)
+@option(
+    "--format", "form", default="text", show_default=True,
+    type=click.Choice(["text", "json", "junit", "github"]), help="What is printed.",
+)  # fmt: skip
+def check(table: str, **asked: Any) -> int:
+    """Judge a table's cells against the paper or an earlier result; trains nothing, needs no data.
+
+    Exit 1 when a cell is worse than the other figure by more than chance and tolerance allow (against a file: by
+    more than the tolerance), when the runs of a cell failed, or when nothing was compared. Cells that are better,
+    not run, underpowered or impossible fail nothing.
+    """
+    from udcd_bench import evidence, plugins, published, verdicts
+    from udcd_bench.artefact import Ask
+    from udcd_bench.cli import check_formats
+    from udcd_bench.store import Store
+
+    rules = verdicts.rules(asked["tolerance"])
+    made = plugins.load_class("tables", table)()
+    protocol, hparams = _divide(asked["settings"])
+    ask = Ask(
+        asked["profile"], asked["methods"], asked["datasets"], split=asked["split"], backbone=asked["backbone"],
+        teacher_backbone=asked["teacher_backbone"], hparams=hparams, protocol=protocol,
+    )  # fmt: skip
+    made.groups(ask)  # says what is wrong with the ask before the folder is read
+    store = Store(asked["out"])
+    there = evidence.gather(store)
+    seeds = None if asked["seeds"] is None else tuple(range(asked["seeds"]))
+    ask = evidence.repeats(ask, there, asked["folds"], seeds)
+    frame = made.build(ask, there.records, there.states)
+    columns: list[verdicts.Column] = []
+    if asked["against"] == "paper":
+        figures = published.load(table)
+        found = evidence.drawn(made, ask, there, store, rules) if frame["published"].notna().any() else {}
+        theirs = {f.place: f.percent for f in figures}
+        judged = verdicts.cells(
+            frame[frame["published"].notna()], theirs, found, rules, verdicts.impossible(table, figures)
+        )
+        columns = verdicts.columns(judged, figures, found)
+    else:
+        judged = verdicts.regressions(frame, _earlier(Path(asked["against"]), frame), rules)
+    compared = sum(cell.verdict in verdicts.COMPARED for cell in judged)
+    reason = "" if compared else _nothing(made, ask, asked, bool(judged))
+    about = {"table": table, "against": asked["against"], "profile": ask.profile, "split": ask.split}
+    report = check_formats.Report(about, judged, columns, compared, reason)
+    click.echo(check_formats.FORMATS[asked["form"]](report))
+    if reason:
+        click.echo(f"udcd-bench: {reason}", err=True)
+    return 0 if report.passed else 1
+
+
+def _nothing(table: Table, ask: Ask, asked: dict[str, Any], has_cells: bool) -> str:
+    """Why there was nothing to compare, and what to do."""
+    if not has_cells and asked["against"] == "paper":
+        groups = table.groups(ask)
+        if any(group.synthetic for group in groups):
+            return (
+                f"Nothing was compared: profile {ask.profile} has synthetic stand-ins in place of the paper's "
+                "images, with which no published figure has anything to do; run and check with --profile paper."
+            )
+        names = ", ".join(dict.fromkeys(group.source for group in groups))
+        return f"Nothing was compared: the paper prints no figure for these rows on {names}."
+    if not has_cells:
+        return (
+            f"Nothing was compared: {asked['against']} has no figure in any cell of this table as asked for."
+        )
+    again = f"udcd-bench run {table.name} --profile {ask.profile} --out {asked['out']}"
+    return (
+        f"Nothing was compared: {asked['out']} holds no finished run of these cells; make them with {again}"
+    )
+
+
+def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
+    """An earlier result's figures. Raises UserError for a file that is none, and where the test images differ."""
+    import pandas as pd
+
+    try:
+        read = pd.read_csv(file, dtype={"split_hash": str, "dataset": str, "method": str, "metric": str})
+    except (OSError, ValueError) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(f"--against {file}: it cannot be read as an earlier result ({told}).") from error
+    if missing := [name for name in NEEDED if name not in read]:
+        raise UserError(
+            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
+        )
+    try:
+        read = read.astype({"rho": float, "ours": float})
+    except ValueError as error:
+        raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
+    hashes = {_at(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
+    figures: dict[Place, float] = {}
+    for row in read[read["ours"].notna()].to_dict("records"):
+        place = _at(row)
+        if place in figures:
+            raise UserError(f"--against {file}: {row['method']} {row['metric']} stands there twice.")
+        now = hashes.get(place, row["split_hash"])
+        if now != row["split_hash"]:
+            raise UserError(
+                f"--against {file}: {row['method']} on {row['dataset']} was tested on other images there (split "
+                f"hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same --folds "
+                "and --split."
+            )
+        figures[place] = row["ours"]
+    return figures
+
+
+def _at(row: Any) -> Place:
+    return row["dataset"], None if math.isnan(row["rho"]) else row["rho"], row["method"], row["metric"]

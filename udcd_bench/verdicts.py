@@ -1,0 +1,234 @@
+"""What can be said of each published figure beside ours, and of a table's order of rows.
+
+What is allowed stands in ``tables/tolerances.toml``, fixed before any run; the intervals are ``evidence``'s.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from udcd_bench import audit, plugins, statistics
+from udcd_bench.cells import ABSENT, STAND_IN
+from udcd_bench.errors import UserError
+from udcd_bench.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    import pandas as pd
+
+    from udcd_bench.evidence import Drawn, Place
+    from udcd_bench.published import Published
+
+VERDICTS = {
+    "reproduced": "the other figure lies within the tolerance of ours or within our 95 % interval",
+    "higher": "ours is higher, beyond both",
+    "lower": "ours is lower, beyond both",
+    "underpowered": "too few runs, or too wide an interval, to tell a difference of the tolerance",
+    "not run": "no run of this cell is done",
+    "failed": "its runs failed",
+    "impossible": "the published figure contradicts its own row: F1 above the harmonic mean of AP and REC",
+}
+COMPARED = ("reproduced", "higher", "lower", "underpowered")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``tables/tolerances.toml``, read; points and training by metric, ``other`` for those it does not name."""
+
+    points: Mapping[str, float]
+    training: Mapping[str, float]
+    level: float
+    widest: float
+    draws: int
+
+    def tolerance(self, metric: str) -> float:
+        """Points of percent that count as no difference."""
+        return self.points.get(metric, self.points["other"])
+
+    def noise(self, metric: str) -> float:
+        """Points of percent that trainings are assumed to differ by."""
+        return self.training.get(metric, self.training["other"])
+
+
+def rules(tolerance: float | None = None) -> Rules:
+    """The suite's rules. tolerance: for every metric, in place of the file's."""
+    path = plugins.root() / "tables" / "tolerances.toml"
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+        points = read["points"] if tolerance is None else {"other": tolerance}
+        return Rules(points, read["training"], **read["interval"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as tolerances: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One cell: the figure it is compared with (published, or earlier), ours with its interval, the verdict."""
+
+    dataset: str
+    rho: float | None
+    method: str
+    metric: str
+    theirs: float
+    ours: float
+    low: float
+    high: float
+    n: int
+    tolerance: float
+    verdict: str
+    note: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether this alone fails the check: worse than it should be, or its runs failed."""
+        return self.verdict in ("failed", "lower" if _higher(self.metric) else "higher")
+
+    @property
+    def name(self) -> str:
+        """Data set, imbalance, method and metric, for people."""
+        rho = "" if self.rho is None else f" ρ={self.rho:g}"
+        title = METRICS[self.metric].title if self.metric in METRICS else self.metric
+        return f"{self.dataset}{rho} {self.method} {title}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One of the paper's marks: whether ours agree, and how probable it is that the row is truly best."""
+
+    mark: str
+    method: str
+    verdict: str
+    probability: float = math.nan
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: Spearman's rank correlation of its rows with the paper's, and the paper's marks."""
+
+    dataset: str
+    rho: float | None
+    metric: str
+    rows: int
+    printed: int
+    rank: float
+    marks: tuple[Mark, ...]
+
+
+def judge(ours: float, theirs: float, low: float, high: float, tolerance: float, widest: float) -> str:
+    """The verdict on a figure of ours with its interval, beside another. No interval is the widest of all."""
+    if not math.isfinite(high - low):
+        return "underpowered"
+    # 83.20 − 82.20 is not 1 in binary
+    if abs(ours - theirs) > tolerance + 1e-9 and not low <= theirs <= high:
+        return "lower" if ours < theirs else "higher"
+    return "underpowered" if max(ours - low, high - ours) > widest * tolerance else "reproduced"
+
+
+def impossible(table: str, figures: Sequence[Published]) -> dict[Place, str]:
+    """The published F1 that contradict their own rows, and the sentence why."""
+    found = audit.audit({table: figures}, {})
+    above = [(f.cells[-1], f.sentence) for f in found if f.rule == "f1-above-harmonic-mean"]
+    return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above}
+
+
+def cells(
+    frame: pd.DataFrame,
+    theirs: Mapping[Place, float],
+    found: Drawn,
+    about: Rules,
+    contradicted: Mapping[Place, str] | None = None,
+) -> list[Judged]:
+    """A verdict on every cell of a table's long frame for which there is another figure, beside the published."""
+    judged = []
+    for row in frame.to_dict("records"):
+        place = _place(row)
+        if place not in theirs or row["verdict"] == STAND_IN:
+            continue
+        low, high = statistics.ends(found[place], about.level) if place in found else (math.nan, math.nan)
+        tolerance, note = about.tolerance(place[3]), row["note"]
+        if not row["n"]:
+            verdict = "not run" if row["verdict"] == ABSENT else row["verdict"]
+        else:
+            verdict = judge(row["ours"], theirs[place], low, high, tolerance, about.widest)
+        if verdict != "failed" and place in (contradicted or {}):
+            verdict, note = "impossible", (contradicted or {})[place]
+        judged.append(
+            Judged(*place, theirs[place], row["ours"], low, high, int(row["n"]), tolerance, verdict, note)
+        )
+    return judged
+
+
+def regressions(frame: pd.DataFrame, earlier: Mapping[Place, float], about: Rules) -> list[Judged]:
+    """A verdict on every cell that an earlier result of one's own has: by the tolerance alone."""
+    rows = frame[frame["n"] > 0].to_dict("records")
+    exact = {_place(row): np.full(2, row["ours"]) for row in rows}
+    # a stand-in of one's own compares with one's own
+    return cells(frame.assign(verdict=frame["verdict"].replace(STAND_IN, "")), earlier, exact, about)
+
+
+def _place(row: Mapping[Hashable, Any]) -> Place:
+    return row["dataset"], None if math.isnan(row["rho"]) else row["rho"], row["method"], row["metric"]
+
+
+def columns(judged: Iterable[Judged], figures: Sequence[Published], found: Drawn) -> list[Column]:
+    """Order and marks of every column with two rows of ours or more, over the paper's rows."""
+    by_column: dict[tuple[str, float | None, str], list[Judged]] = {}
+    for cell in judged:
+        if cell.n:
+            by_column.setdefault((cell.dataset, cell.rho, cell.metric), []).append(cell)
+    made = []
+    for (dataset, rho, metric), rows in by_column.items():
+        if len(rows) < 2:
+            continue
+        printed = [f for f in figures if (f.dataset, f.rho, f.metric) == (dataset, rho, metric)]
+        draws = [found.get((dataset, rho, row.method, metric)) for row in rows]
+        ranked = sorted({round(row.ours, 2) for row in rows}, reverse=_higher(metric))
+        marks = []
+        for mark, method in _marked(printed, metric):
+            here = next((place for place, row in enumerate(rows) if row.method == method), None)
+            verdict, probability = "cannot tell", math.nan
+            if here is not None and len(rows) == len(printed):
+                wanted = ranked[: 2 if mark == "second" else 1][-1]
+                verdict = "holds" if round(rows[here].ours, 2) == wanted else "fails"
+            there = [values if _higher(metric) else -values for values in draws if values is not None]
+            if mark == "best" and here is not None and len(there) == len(rows):
+                probability = statistics.share_best(np.stack(there, 1), here)
+            marks.append(Mark(mark, method, verdict, probability))
+        made.append(Column(dataset, rho, metric, len(rows), len(printed), _rank(rows), tuple(marks)))
+    return made
+
+
+def _marked(printed: Sequence[Published], metric: str) -> list[tuple[str, str]]:
+    """(mark, method) as printed; the best figure's, where no mark of the best has come down to us."""
+    marked = [(figure.marks, figure.method) for figure in printed if figure.marks]
+    if not any(mark == "best" for mark, _ in marked):
+        best = (max if _higher(metric) else min)(figure.percent for figure in printed)
+        marked = [("best", figure.method) for figure in printed if figure.percent == best] + marked
+    return marked
+
+
+def _higher(metric: str) -> bool:
+    return metric not in METRICS or METRICS[metric].better == "higher"
+
+
+def _rank(rows: Sequence[Judged]) -> float:
+    """Spearman's rank correlation; NaN where all figures of a side are the same."""
+    from scipy.stats import spearmanr
+
+    ours, theirs = [row.ours for row in rows], [row.theirs for row in rows]
+    if len(set(ours)) < 2 or len(set(theirs)) < 2:
+        return math.nan
+    return float(spearmanr(ours, theirs).statistic)
+
+
+def counts(judged: Iterable[Judged]) -> dict[str, int]:
+    """How many cells have each verdict, in the order of ``VERDICTS``."""
+    found = Counter(cell.verdict for cell in judged)
+    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
