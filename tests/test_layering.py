@@ -33,6 +33,7 @@ LAYERS = [
         "published",
         "printed",
         "audit",
+        "sentences",
         "claims",
         "evidence",
         "verdicts",

@@ -67,6 +67,7 @@ RULES = {
     "second-mark": Rule(
         "A figure marked second best is not, or the second best is not marked.", "the table's own figures"
     ),
+    "claim-fails": Rule("A sentence that the printed figures do not bear out.", "the sentence, as quoted"),
 }
 
 
@@ -87,8 +88,7 @@ class Finding:
 def audit(tables: Mapping[str, Sequence[Published]], own_rhos: Mapping[str, float]) -> list[Finding]:
     """Everything the rules find in tables by name. own_rhos: data set → its own imbalance, as tables print it."""
     printed = rows(tables)
-    found = [*_f1(printed)]
-    found += _settings([row for table in printed.values() for row in table], own_rhos)
+    found = [*_f1(printed), *_settings([row for table in printed.values() for row in table], own_rhos)]
     for table in printed.values():
         found += _marks(table)
     order = list(RULES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from udcd_bench import __version__
-from udcd_bench.cli.audit import audit
+from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.check import check
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
@@ -36,7 +36,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, train, status, methods, data, audit, check):
+for command in (run, train, status, methods, data, audit, claims, check):
     cli.add_command(command)
 
 

@@ -1,0 +1,301 @@
+"""Claims: the paper's sentences on its own figures, on runs made up, and what their file may not say."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import records
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udcd_bench import claims, cli, plugins, sentences
+from udcd_bench.claims import Gain, judge
+from udcd_bench.errors import UserError
+from udcd_bench.spec import RunSpec
+from udcd_bench.store import Store
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return {claim.name: claim for claim in sentences.read(sentences.path())}
+
+
+def typed(monkeypatch, capsys, *words):
+    """Types a command; returns (status, out, err)."""
+    monkeypatch.setattr(sys, "argv", ["udcd-bench", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stopped.value.code, out, err
+
+
+# --- on the printed figures: gains and outcomes typed by hand -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "gains"),
+    [
+        ("best-accuracy", "holds", [0.48, 1.56]),
+        ("accuracy-at-every-imbalance", "holds", [2.13, 4.38, 2.52, 2.12]),
+        ("precision-at-every-imbalance", "holds", [6.38, 8.57, 11.88, 0.95]),
+        ("across-metrics", "fails", [0.48, 1.45, -1.48, -0.14, 1.56, 5.52, -3.04, 4.15]),
+        ("precision-up-to", "fails", [1.45, 5.52]),
+        ("precision-up-to-over-any", "holds", [3.31, 11.92]),
+        ("robust-under-scarcity", "cannot tell", []),
+        ("every-component-matters", "cannot tell", []),
+        ("every-backbone-improves-f1", "cannot tell", []),
+    ],
+)
+def test_the_papers_sentences_on_its_own_figures(paper, name, outcome, gains):
+    found = claims.on_published(paper[name])
+    assert found.outcome == outcome
+    assert [round(gain.gain, 2) for gain in found.gains] == gains
+    assert all(f"{gain:+.2f}" in found.reason for gain in gains)
+
+
+def test_every_sentence_is_above(paper):
+    assert len(paper) == 9
+
+
+def test_what_holds_only_at_the_precision_given_says_so(paper):
+    reason = claims.on_published(paper["precision-at-every-imbalance"]).reason
+    assert "11.88 and 0.95 only when rounded or cut to whole per cents (1 to 11)" in reason
+    assert "only" not in claims.on_published(paper["accuracy-at-every-imbalance"]).reason
+
+
+def test_only_one_of_eight_lies_in_5_to_11(paper):
+    assert "not so in 7 of 8" in claims.on_published(paper["across-metrics"]).reason
+
+
+def test_the_audit_lists_what_fails():
+    found = list(claims.failures())
+    assert [finding.rule for finding in found] == ["claim-fails"] * 2
+    assert {cell.table for finding in found for cell in finding.cells} == {"table2"}
+    assert [len(finding.cells) for finding in found] == [16, 4]
+
+
+def test_there_need_be_no_claims(monkeypatch, tmp_path):
+    monkeypatch.setattr(sentences, "path", lambda: tmp_path / "claims.toml")
+    assert list(claims.failures()) == []
+
+
+# --- on runs ------------------------------------------------------------------------------------------------
+
+
+def runs(claim, value, profile="paper", places=((0, 0),), drop=()):
+    """Runs of ours for a claim: value(row, column, run) in percent."""
+    made = {}
+    for column in sentences.columns(claim, profile):
+        for row, spec in column.specs.items():
+            if row not in drop:
+                of_metric = made.setdefault(spec, {}).setdefault(column.metric, {})
+                of_metric.update({run: value(row, column, run) for run in places})
+    return made
+
+
+def test_no_runs_and_stand_ins_are_no_evidence(paper):
+    for claim in paper.values():
+        assert claims.on_runs(claim, "paper", {}).outcome == "cannot tell"
+        made = runs(claim, lambda row, *_: 90.0 if row == "udcd" else 80.0, "demo")
+        found = claims.on_runs(claim, "demo", made)
+        assert found.outcome == "cannot tell" and "no runs on real data" in found.reason
+
+
+def test_one_run_a_cell_has_no_interval(paper):
+    for name, outcome in (("best-accuracy", "holds"), ("across-metrics", "fails")):
+        made = runs(paper[name], lambda row, *_: 81.0 if row == "udcd" else 80.0)
+        found = claims.on_runs(paper[name], "paper", made)
+        assert found.outcome == outcome and found.reason.endswith("; n=1, no interval")
+
+
+def test_runs_that_disagree_cannot_tell(paper):
+    claim, places = paper["robust-under-scarcity"], ((0, 0), (1, 0), (2, 0))
+
+    def value(row, column, run):
+        return 80.0 + (row == "udcd") * (1 if run[0] or column.where != "ham10000 10%" else worst)
+
+    for worst, outcome in ((0.5, "holds"), (0, "cannot tell"), (-1, "cannot tell")):
+        found = claims.on_runs(claim, "paper", runs(claim, value, places=places))
+        assert found.outcome == outcome
+        assert (
+            f"ham10000 10% ACC {(2 + worst) / 3:+.2f} ({worst:+.2f} to +1.00, n=3) over crckd" in found.reason
+        )
+    below = runs(claim, lambda row, *_: 80.0 - (row == "udcd"), places=places)
+    assert claims.on_runs(claim, "paper", below).outcome == "fails"
+
+
+def test_a_row_or_a_column_that_was_not_run_settles_nothing_good(paper):
+    claim = paper["accuracy-at-every-imbalance"]
+
+    def good(row, *_):
+        return 83.0 if row == "udcd" else 80.0
+
+    assert claims.on_runs(claim, "paper", runs(claim, good)).outcome == "holds"
+    found = claims.on_runs(claim, "paper", runs(claim, good, drop=("kd",)))
+    assert found.outcome == "cannot tell" and "(1 of the other rows without runs)" in found.reason
+    some = {spec: metrics for spec, metrics in runs(claim, good).items() if spec.rho != 9}
+    found = claims.on_runs(claim, "paper", some)
+    assert found.outcome == "cannot tell" and "1 of 4 figures are missing" in found.reason
+    # a missing row can only lower the gain
+    bad = runs(claim, lambda row, *_: 80.0, drop=("kd",))
+    assert claims.on_runs(claim, "paper", bad).outcome == "fails"
+    alone = runs(claim, good, drop=("kd", "scl-ikd", "crckd", "ssd-kd"))
+    assert claims.on_runs(claim, "paper", alone).outcome == "cannot tell"
+
+
+def test_a_component_left_out_is_a_run_with_its_override(paper):
+    (column,) = sentences.columns(paper["every-component-matters"], "paper")
+    assert column.specs["udcd:lambda_kl=0"].hparams == (("lambda_kl", 0.0),)
+    assert column.specs["udcd:confidence=none"].hparams == (("confidence", "none"),)
+    assert column.specs["udcd"].hparams == () and len(column.specs) == 6
+
+
+def test_runs_come_from_the_store_and_the_newest_counts(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    spec = RunSpec("udcd", "aptos", "paper", "densenet121")
+    history = pd.DataFrame({"epoch": [0]})
+    for key, of, acc in (
+        ("a" * 16, spec, 0.5),
+        ("b" * 16, replace(spec, fold=1), 0.7),
+        ("c" * 16, replace(spec, dataset="synthetic-fundus"), 0.9),
+    ):
+        store.finish(key, records.record(of, figures={"acc": acc}), history, {}, {})
+    found = claims.runs_of(store)
+    assert list(found) == [spec]
+    assert found[spec]["acc"] == {(0, 0): 50.0, (1, 0): 70.0}
+    store.finish("0" * 16, records.record(spec, figures={"acc": 0.6}), history, {}, {})
+    os.utime(store.runs / ("0" * 16) / "record.json", (2e9, 2e9))
+    assert claims.runs_of(store)[spec]["acc"] == {(0, 0): 60.0, (1, 0): 70.0}
+
+
+# --- the judgement ------------------------------------------------------------------------------------------
+
+
+def gain(low, high=None):
+    high = low if high is None else high
+    return Gain("d", "acc", 80, "m", 80, (low + high) / 2, low, high, 2)
+
+
+def claim(kind, **numbers):
+    return sentences.Claim("n", "q", "w", "r", kind, ("acc",), "s", **numbers)
+
+
+@pytest.mark.parametrize(
+    ("made", "gains", "outcome"),
+    [
+        (claim("best"), [gain(0)], "holds"),
+        (claim("above"), [gain(0)], "fails"),
+        (claim("above"), [gain(0, 1)], "cannot tell"),
+        (claim("best"), [gain(-1, 1)], "cannot tell"),
+        (claim("best"), [gain(1), gain(-1)], "fails"),
+        (claim("gain-within", low=2, high=5), [gain(1.5), gain(5.99)], "holds"),
+        (claim("gain-within", low=2, high=5), [gain(1.49)], "fails"),
+        (claim("gain-within", low=2, high=5), [gain(6)], "fails"),
+        (claim("gain-within", low=2, high=5), [gain(3), gain(4, 7)], "cannot tell"),
+        (claim("gain-reaches", value=11), [gain(1), gain(10.5)], "holds"),
+        (claim("gain-reaches", value=11), [gain(1), gain(10.4)], "fails"),
+        (claim("gain-reaches", value=11), [gain(11), gain(12)], "fails"),
+        (claim("gain-reaches", value=11), [gain(9, 11)], "cannot tell"),
+    ],
+)
+def test_bounds_cover_what_is_rounded_or_cut_to_them(made, gains, outcome):
+    assert judge(made, gains, len(gains)).outcome == outcome
+
+
+ENDS = st.tuples(*[st.floats(-20, 20)] * 2).map(sorted)
+
+
+@given(
+    st.sampled_from([claim("best"), claim("above"), claim("gain-within", low=2, high=5)]),
+    st.lists(ENDS, min_size=1, max_size=4),
+    st.floats(0, 1),
+)
+def test_what_holds_or_fails_does_so_anywhere_in_the_intervals(made, ends, share):
+    wide = judge(made, [gain(*pair) for pair in ends], len(ends)).outcome
+    at = [gain(min(max(low + share * (high - low), low), high)) for low, high in ends]
+    if wide != "cannot tell":
+        assert judge(made, at, len(at)).outcome == wide
+
+
+# --- the file and the command -------------------------------------------------------------------------------
+
+GOOD = """subject = "udcd"
+[[claim]]
+name = "n"
+quote = "q"
+where = "w"
+reading = "r"
+kind = "gain-within"
+tables = ["table2"]
+metrics = ["acc"]
+low = 1
+high = 2.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[[claim]]", "[[claim", "cannot be read as claims"),
+        ("[[claim]]", "[claim]", "a list of claims"),
+        ("[[claim]]", "[[clam]]", "a list of claims"),
+        ('subject = "udcd"', "", "a subject"),
+        ('subject = "udcd"', "subject = 3", "a subject"),
+        ("high = 2.5", "hihg = 2.5", "no field 'hihg'; did you mean 'high'?"),
+        ("high = 2.5", "", "'high' is missing, and gain-within needs it"),
+        ("high = 2.5", "high = true", "high: True will not do; give numbers"),
+        ("high = 2.5", 'high = 2.5\nover = "all"', "over is nearest or any"),
+        ("gain-within", "gain-withni", "no kind 'gain-withni'; did you mean 'gain-within'?"),
+        ('["acc"]', '["acx"]', "no metric 'acx'; did you mean 'acc'?"),
+        ('["acc"]', '"acc"', "give a list of text"),
+        ('["acc"]', "[1]", "give a list of text"),
+        ('tables = ["table2"]', "", "give either tables, or a dataset with others"),
+        ('tables = ["table2"]', 'dataset = "aptos"', "give either tables, or a dataset with others"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(monkeypatch, capsys, tmp_path, old, new, says):
+    file = tmp_path / "claims.toml"
+    file.write_text(GOOD)
+    assert [c.high for c in sentences.read(file)] == [2.5]
+    assert math.isnan(sentences.read(file)[0].value)
+    file.write_text(GOOD.replace(old, new))
+    monkeypatch.setattr(sentences, "path", lambda: file)
+    status, _, err = typed(monkeypatch, capsys, "claims", "--out", tmp_path / "results")
+    assert status == 2 and says in err and str(file) in err
+
+
+def test_an_unknown_table_and_an_absent_file(tmp_path):
+    file = tmp_path / "claims.toml"
+    with pytest.raises(UserError, match="cannot be read"):
+        sentences.read(file)
+    file.write_text(GOOD.replace("table2", "tabel2"))
+    with pytest.raises(UserError, match="did you mean 'table2'"):
+        claims.on_published(sentences.read(file)[0])
+
+
+def test_the_command(monkeypatch, capsys, tmp_path):
+    status, out, err = typed(monkeypatch, capsys, "claims", "--out", tmp_path / "none")
+    assert status == 0 and not err and not (tmp_path / "none").exists()
+    assert "published  holds: aptos ACC +0.48 over ssd-kd, ham10000 ACC +1.56 over rkd." in out
+    assert "ours       cannot tell: no runs on real data: profile demo has synthetic stand-ins" in out
+    words = ("claims", "--out", tmp_path / "none", "--profile", "paper", "--format", "json")
+    status, out, _ = typed(monkeypatch, capsys, *words)
+    report = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert status == 0 and report["profile"] == "paper" and len(report["claims"]) == 9
+    assert report["claims"][0]["ours"]["outcome"] == "cannot tell"
+    assert report["claims"][3]["published"]["gains"][2]["gain"] == pytest.approx(-1.48)
+    status, _, err = typed(monkeypatch, capsys, "claims", "--profile", "papr")
+    assert status == 2 and "did you mean 'paper'" in err
+    status, out, _ = typed(monkeypatch, capsys, "audit")
+    assert status == 0 and "claim-fails: 2" in out
+
+
+def test_the_claims_are_packaged():
+    assert sentences.path().is_file() and sentences.path().parent == plugins.root() / "tables"

@@ -1,0 +1,217 @@
+"""The paper's sentences as claims about figures, judged on the figures it prints and on those of our runs.
+
+``tables/claims.toml`` says what each sentence claims, in fields and never in code. Everything is a claim about
+gains: of the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and
+metric. A gain is known from low to high: printed figures to their rounding; ours, in the runs that all rows have
+(the same fold and seed), from the least to the greatest, which for n = 1 is no interval. A claim holds when it
+does from end to end, fails when it does at neither, and cannot be told otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import printed, profiles, published, sentences
+from udcd_bench.audit import Finding
+from udcd_bench.metrics import METRICS
+from udcd_bench.sentences import columns
+from udcd_bench.spec import RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from udcd_bench.sentences import Claim, Column
+    from udcd_bench.store import Store
+
+Runs = dict[tuple[int, int], float]
+"""Percent by (fold, seed)."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The subject's gain over another row in one column, in points, known from low to high.
+
+    n: runs of ours (0: printed figures). absent: rows without figures. cells: the printed figures.
+    """
+
+    where: str
+    metric: str
+    subject: float
+    over: str
+    other: float
+    gain: float
+    low: float
+    high: float
+    n: int
+    absent: int = 0
+    cells: tuple[printed.Cell, ...] = ()
+
+    def text(self) -> str:
+        """For people."""
+        ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if self.n > 1 else ""
+        absent = f" ({self.absent} of the other rows without runs)" if self.absent else ""
+        return f"{self.where} {printed.title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``holds``, ``fails`` or ``cannot tell``, why, and the gains it rests on."""
+
+    outcome: str
+    reason: str
+    gains: tuple[Gain, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        gains = [{k: v for k, v in asdict(gain).items() if k != "cells"} for gain in self.gains]
+        finite = [{k: None if v in (-math.inf, math.inf) else v for k, v in gain.items()} for gain in gains]
+        return {"outcome": self.outcome, "reason": self.reason, "gains": finite}
+
+
+# --- what is known ------------------------------------------------------------------------------------------
+
+
+def on_published(claim: Claim) -> Outcome:
+    """The claim on the figures the paper prints."""
+    if not claim.tables:
+        return Outcome("cannot tell", f"the paper prints no figures for this ({claim.where})")
+    gains = []
+    for name in claim.tables:
+        cells = {
+            (cell.dataset, cell.rho, cell.metric, cell.method): cell
+            for row in printed.rows({name: published.load(name)})[name]
+            for cell in row.values()
+        }
+        for column in columns(replace(claim, tables=(name,)), "paper"):
+            at = {row: cells.get((column.dataset, column.rho, column.metric, row)) for row in column.rows}
+            there = {row: cell for row, cell in at.items() if cell}
+            values = {row: {(0, 0): cell.percent} for row, cell in there.items()}
+            if (gain := _gain(claim, column, values)) is not None:
+                pair = (there[claim.subject], there[gain.over])
+                slack = float(pair[0].half + pair[1].half)
+                low, high = gain.low - slack, gain.high + slack
+                gains.append(replace(gain, low=low, high=high, n=0, cells=pair))
+    return judge(claim, gains, len(columns(claim, "paper")))
+
+
+def on_runs(claim: Claim, profile: str, runs: Mapping[RunSpec, Mapping[str, Runs]]) -> Outcome:
+    """The claim on our runs (``runs_of`` a store). Stand-ins and the demo's network are no evidence."""
+    asked = columns(claim, profile)
+    data = list(dict.fromkeys(column.dataset for column in asked))
+    if stand_ins := [name for name in data if profiles.profile(profile).dataset(name) != name]:
+        names = " and ".join(stand_ins)
+        reason = f"no runs on real data: profile {profile} has synthetic stand-ins in place of {names}"
+        return Outcome("cannot tell", reason)
+    gains = []
+    for column in asked:
+        values = {row: runs.get(spec, {}).get(column.metric, {}) for row, spec in column.specs.items()}
+        if (gain := _gain(claim, column, {row: found for row, found in values.items() if found})) is not None:
+            gains.append(gain)
+    if not gains:
+        return Outcome(
+            "cannot tell", f"no runs of profile {profile} on {' and '.join(data)} that it speaks of"
+        )
+    outcome = judge(claim, gains, len(asked))
+    alone = "; n=1, no interval" if min(gain.n for gain in gains) == 1 else ""
+    return replace(outcome, reason=outcome.reason + alone)
+
+
+def runs_of(store: Store, rule: str = "mean") -> dict[RunSpec, dict[str, Runs]]:
+    """Spec at fold 0 and seed 0 → metric → percent by fold and seed, of the runs on real data; the newest counts."""
+    files = {key: store.runs / key / "record.json" for key in store.keys()}  # noqa: SIM118
+    found: dict[RunSpec, dict[str, Runs]] = {}
+    for key in sorted(files, key=lambda key: (files[key].stat().st_mtime, key)):
+        record = store.record(key)
+        spec = RunSpec.from_dict(record["spec"])
+        if record["synthetic"]:
+            continue
+        metrics = found.setdefault(replace(spec, fold=0, seed=0), {})
+        for metric, value in record["figures"][rule].items():
+            metrics.setdefault(metric, {})[spec.fold, spec.seed] = 100 * value
+    return found
+
+
+def _gain(claim: Claim, column: Column, values: Mapping[str, Runs]) -> Gain | None:
+    """The subject's gain in a column over the row that counts; None where there is nothing to compare."""
+    others = [row for row in column.rows if row != claim.subject and row in values]
+    if claim.subject not in values or not others:
+        return None
+    shared = sorted(set.intersection(*(set(values[row]) for row in (claim.subject, *others))))
+    if not shared:
+        return None
+    sign = 1 if METRICS[column.metric].better == "higher" else -1
+    means = {row: sum(found[run] for run in shared) / len(shared) for row, found in values.items()}
+    choose = min if claim.over == "any" else max
+    other = choose(others, key=lambda row: sign * means[row])
+    gains = [sign * (values[claim.subject][run] - values[other][run]) for run in shared]
+    # a row that has not been run may be nearer, or farther
+    absent = len(column.rows) - 1 - len(others)
+    low = -math.inf if absent and claim.over == "nearest" else min(gains)
+    high = math.inf if absent and claim.over == "any" else max(gains)
+    mean = sign * (means[claim.subject] - means[other])
+    where, metric = column.where, column.metric
+    return Gain(
+        where, metric, means[claim.subject], other, means[other], mean, low, high, len(shared), absent
+    )
+
+
+# --- what follows -------------------------------------------------------------------------------------------
+
+
+def judge(claim: Claim, gains: Sequence[Gain], n_columns: int) -> Outcome:
+    """What the gains say of the claim, where it speaks of ``n_columns`` columns.
+
+    A bound in whole per cents covers what is rounded to it, and the upper one also what is cut to it.
+    """
+    least, most = {
+        "best": (0.0, math.inf),
+        "above": (0.0, math.inf),
+        "gain-within": (claim.low - 0.5, claim.high + 1),
+        "gain-reaches": (-math.inf, claim.value + 1),
+    }[claim.kind]
+
+    def too_low(gain: float) -> bool:
+        return gain <= least if claim.kind == "above" else gain < least
+
+    never = [gain for gain in gains if too_low(gain.high) or gain.low >= most]
+    unsure = [gain for gain in gains if too_low(gain.low) or gain.high >= most]
+    absent = n_columns - len(gains)
+    goal = claim.value - 0.5 if claim.kind == "gain-reaches" else -math.inf
+    reached = any(gain.low >= goal for gain in gains)
+    reachable = absent > 0 or any(gain.high >= goal for gain in gains)
+    parts = [", ".join(gain.text() for gain in gains)] if gains else []
+    parts += [f"{absent} of {n_columns} figures are missing"] if absent else []
+    if never or not reachable:
+        outcome = "fails"
+        parts.insert(
+            0, f"not so in {len(never)} of {n_columns}" if never else f"none reaches {claim.value:g}"
+        )
+    elif reached and not unsure and not absent:
+        outcome = "holds"
+        parts += _generous(claim, gains)
+    else:
+        outcome = "cannot tell"
+    return Outcome(outcome, "; ".join(parts), tuple(gains))
+
+
+def _generous(claim: Claim, gains: Sequence[Gain]) -> list[str]:
+    """Says where a claim holds only at the precision its bounds are given in."""
+    low = claim.low if claim.kind == "gain-within" else -math.inf
+    high = {"gain-within": claim.high, "gain-reaches": claim.value}.get(claim.kind, math.inf)
+    beyond = [f"{gain.gain:.2f}" for gain in gains if not low <= gain.gain <= high]
+    bounds = " to ".join(f"{bound:g}" for bound in (low, high) if math.isfinite(bound))
+    return (
+        [f"{' and '.join(beyond)} only when rounded or cut to whole per cents ({bounds})"] if beyond else []
+    )
+
+
+def failures() -> Iterator[Finding]:
+    """The suite's claims that fail on the published figures, as findings of the audit."""
+    if sentences.path().is_file():
+        for claim in sentences.read(sentences.path()):
+            outcome = on_published(claim)
+            if outcome.outcome == "fails":
+                cells = tuple(cell for gain in outcome.gains for cell in gain.cells)
+                yield Finding("claim-fails", cells, f"“{claim.quote}” ({claim.where}): {outcome.reason}.")
