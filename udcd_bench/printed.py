@@ -67,7 +67,11 @@ Tables = dict[str, list[Row]]
 
 
 def rows(tables: Mapping[str, Sequence[Published]]) -> Tables:
-    """Tables by name as rows, in the printed order; a column's digits are the most that a figure in it has."""
+    """Tables by name as rows, in the printed order.
+
+    A column's digits are the most that a figure in it has; a column of nothing but trailing zeros seems printed
+    with fewer, which makes its intervals wider and so hides errors rather than invents them.
+    """
     found: Tables = {}
     for name, figures in tables.items():
         digits: dict[str, int] = defaultdict(int)
