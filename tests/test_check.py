@@ -242,6 +242,19 @@ def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
         assert values.mean() == pytest.approx(row["ours"], abs=0.3)
 
 
+def test_a_cell_varies_as_its_test_images_and_its_trainings_do(tmp_path):
+    """Accuracy of independent images is binomial; folds are averaged; training adds what is assumed of it."""
+    for folds in ((0,), (0, 1, 2, 3)):
+        ask = Ask("paper", methods=("scratch",), datasets=("aptos",), folds=folds)
+        fill(tmp_path / str(len(folds)), ask, n=1000)
+        store, rules = Store(tmp_path / str(len(folds))), verdicts.rules()
+        found = evidence.drawn(table2(), ask, evidence.gather(store), store, rules)
+        # the two epochs' mistakes are independent of each other
+        binomial = 100**2 * 0.75 * 0.25 / 1000 / 2
+        wanted = math.sqrt((binomial + rules.noise("acc") ** 2) / len(folds))
+        assert found["aptos", None, "scratch", "acc"].std() == pytest.approx(wanted, rel=0.12)
+
+
 # --- nothing to compare -----------------------------------------------------------------------------------
 
 

@@ -148,7 +148,7 @@ def cells(
     """A verdict on every cell of a table's long frame for which there is another figure, beside the published."""
     judged = []
     for row in frame.to_dict("records"):
-        place = _place(row)
+        place = place_of(row)
         if place not in theirs or row["verdict"] == STAND_IN:
             continue
         low, high = statistics.ends(found[place], about.level) if place in found else (math.nan, math.nan)
@@ -168,12 +168,13 @@ def cells(
 def regressions(frame: pd.DataFrame, earlier: Mapping[Place, float], about: Rules) -> list[Judged]:
     """A verdict on every cell that an earlier result of one's own has: by the tolerance alone."""
     rows = frame[frame["n"] > 0].to_dict("records")
-    exact = {_place(row): np.full(2, row["ours"]) for row in rows}
+    exact = {place_of(row): np.full(2, row["ours"]) for row in rows}
     # a stand-in of one's own compares with one's own
     return cells(frame.assign(verdict=frame["verdict"].replace(STAND_IN, "")), earlier, exact, about)
 
 
-def _place(row: Mapping[Hashable, Any]) -> Place:
+def place_of(row: Mapping[Hashable, Any]) -> Place:
+    """Where a row of a long frame stands."""
     return row["dataset"], None if math.isnan(row["rho"]) else row["rho"], row["method"], row["metric"]
 
 

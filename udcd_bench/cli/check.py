@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +147,8 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
     """An earlier result's figures. Raises UserError for a file that is none, and where the test images differ."""
     import pandas as pd
 
+    from udcd_bench.verdicts import place_of
+
     try:
         read = pd.read_csv(file, dtype={"split_hash": str, "dataset": str, "method": str, "metric": str})
     except (OSError, ValueError) as error:
@@ -161,10 +162,10 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
         read = read.astype({"rho": float, "ours": float})
     except ValueError as error:
         raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
-    hashes = {_at(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
+    hashes = {place_of(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
     figures: dict[Place, float] = {}
     for row in read[read["ours"].notna()].to_dict("records"):
-        place = _at(row)
+        place = place_of(row)
         if place in figures:
             raise UserError(f"--against {file}: {row['method']} {row['metric']} stands there twice.")
         now = hashes.get(place, row["split_hash"])
@@ -176,7 +177,3 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
             )
         figures[place] = row["ours"]
     return figures
-
-
-def _at(row: Any) -> Place:
-    return row["dataset"], None if math.isnan(row["rho"]) else row["rho"], row["method"], row["metric"]
