@@ -42,7 +42,7 @@ LAYERS = [
         "picture",
         "artefact",
     },
-    {"cli"},
+    {"cli", "__main__"},
 ]
 """From the bottom. A module may import its own layer and those below."""
 UPWARDS: set[tuple[str, str]] = set()

@@ -141,6 +141,10 @@ def killed(data, tmp_path_factory):
         key = wait_for_checkpoint(store, process, "udcd")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(NEVER)
+    end = time.monotonic() + NEVER
+    while store.state(key) == "running":  # the kill reaches the whole group, its last member a moment later
+        assert time.monotonic() < end
+        time.sleep(0.01)
     # the first is done and stays as it is, the second goes on, the third begins
     assert list(scores(store)) == ["scratch"] and store.state(key) == "interrupted"
     (before,) = store.keys()

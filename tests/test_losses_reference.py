@@ -126,6 +126,6 @@ def test_reference_choice_of_rows(file):
 
 def test_every_loss_has_reference_values():
     told = {p.values[0] for p in FILES} | {"keep_reliable"}
-    helpers = {"anchor_logits", "reliable_mask"}  # parts of crp and keep_reliable
+    helpers = {"anchor_logits", "reliable_mask", "selective_kd"}  # made of crp, keep_reliable and kd
     assert set(losses.__all__) - helpers <= told
     assert set(CALLS) <= told
