@@ -30,7 +30,7 @@ def desk(tmp_path_factory):
     (home / "mine" / "labelsmooth.py").write_text(code)
     small = {
         "UDCD_BENCH_SIZE": "32",
-        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=150 weights=none threads=1",
+        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=1000 weights=none threads=1",
         "UDCD_BENCH_METHODS": "scratch,udcd",
         "UDCD_BENCH_BACKBONE": "densenet-tiny",
         "UDCD_BENCH_DEVICE": "cpu",
@@ -46,7 +46,10 @@ def test_readme_commands(desk):
     for line in [*IN_BLOCKS, *IN_TABLES]:
         words = [os.path.expandvars(word.replace("~", str(home), 1)) for word in shlex.split(line)]
         result = subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+        # a check of one epoch on specks of noise finds figures lower than the paper's, and says so by its status
+        expected = 1 if " check " in line else 0
+        assert result.returncode == expected, f"{line}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
         if "labelsmooth" in line:
             assert "Label smoothing" in result.stdout
         if "--profile paper" in line:
