@@ -16,7 +16,7 @@ Differs from the paper:
    student's entropy weighs the relations', whose arguments are not.
 3. The contrast is CRD's with one positive (eq. 2: positives of the batch, all other classes' rows as negatives).
 4. Relations: no softmax of z·Aᵀ (eq. 3), no Huber over triplets (eqs. 4, 5); CRCKD's, with a temperature.
-5. Class weights over one-hot targets divide by the batch, not by the weights: `normalise`.
+5. Class weights over one-hot targets divide by the batch, not by the weights: `ce_normalise`.
 6. The projections never reach the optimiser: `train_projectors`. Student's and teacher's are drawn independently.
 7. The centres are those of memories that already hold this step's embeddings.
 
@@ -48,10 +48,9 @@ class Method(method.Method):
         "negatives": 4096,  # R
         "temperature": 0.07,  # R: of the contrast and of the relations
         "momentum": 0.5,  # R: of the memory
-        "normalise": "batch",  # R; the loop's `ce_normalise` is for the other rows
         "train_projectors": False,  # R
     }
-    choices = {"normalise": ("batch", "weights")}
+    protocol = {"ce_normalise": "batch"}  # R
 
     def setup(self):
         hp, info, width = self.hp, self.info, self.info.embedding_width
@@ -76,8 +75,7 @@ class Method(method.Method):
     def losses(self, batch, progress):
         student = self.student(batch.views[0])
         self.seen = None
-        weights = self.info.class_weights
-        ce = losses.weighted_cross_entropy(student.logits, batch.labels, weights, self.hp.normalise)
+        ce = self.cross_entropy(student.logits, batch.labels)
         if not progress.started:
             return {"ce": ce}
         teacher = self.teach(batch.views[1])

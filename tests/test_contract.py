@@ -70,6 +70,12 @@ def test_the_docstring_says_how_it_differs(kind, name):
 
 
 @every_method
+def test_its_own_numbers_of_the_protocol_are_numbers_of_the_protocol(name):
+    for key, value in plugins.declared("methods", name).get("protocol", {}).items():
+        assert type(value) is type(getattr(Protocol(), key))
+
+
+@every_method
 def test_the_docstring_names_authors_year_and_link(name):
     about = plugins.declared("methods", name)
     author = re.match(r"[^\W\d_][\w'-]+", about["citation"])

@@ -139,7 +139,7 @@ def data():
     return small.resident(small.dataset(classes=CLASSES))
 
 
-def make(name, *, teacher_width=None, ce_normalise="weights", seed=0, **hparams):
+def make(name, *, teacher_width=None, ce_normalise=None, seed=0, **hparams):
     """A method on the small network, with as few negatives as a test needs unless it says how many."""
     cls = plugins.load_class("methods", name)
     torch.manual_seed(seed)
@@ -157,7 +157,7 @@ def make(name, *, teacher_width=None, ce_normalise="weights", seed=0, **hparams)
         student_width=8,
         teacher_width=teacher_width or 8,
         embedding_width=WIDTH,
-        ce_normalise=ce_normalise,
+        ce_normalise=ce_normalise or cls.protocol.get("ce_normalise", "weights"),
     )
     defaults = {"negatives": 12, "positives": 4, "width": WIDTH}
     hparams = {k: v for k, v in defaults.items() if k in cls.hparams} | hparams
@@ -214,7 +214,6 @@ SWITCHES = {
         "negatives": 9,
         "temperature": 0.1,
         "momentum": 0.4,
-        "normalise": "weights",
         "train_projectors": True,
     },
 }
@@ -252,11 +251,10 @@ def test_switches_of_the_protocol_change_the_loss(name):
     frozen = [row["loss"] for row in train(make(name), epochs=3, freeze_bn_after_first_eval=True)]
     assert before[0] == frozen[0]
     assert before[1] != frozen[1]
-    batch = [row["loss_ce"] for row in train(make(name, ce_normalise="batch"))]
-    if name == "udcd-released":  # has a switch of its own for that
-        assert batch == [row["loss_ce"] for row in train(make(name))]
-    else:
-        assert batch[0] != before[0]
+    weights, batch = (train(make(name, ce_normalise=n))[0]["loss_ce"] for n in ("weights", "batch"))
+    assert weights != batch
+    default = plugins.declared("methods", name).get("protocol", {}).get("ce_normalise", "weights")
+    assert train(make(name))[0]["loss_ce"] == {"weights": weights, "batch": batch}[default]
 
 
 @pytest.mark.parametrize(
@@ -340,7 +338,7 @@ def test_released_cross_entropy_divides_by_the_batch():
     batch = next(data().epoch(8, 2))
     sums = float(method.info.class_weights[batch.labels].sum())
     by_batch, by_weights = (
-        values(make("udcd-released", normalise=n), NOT_YET)["ce"] for n in ("batch", "weights")
+        values(make("udcd-released", ce_normalise=n), NOT_YET)["ce"] for n in ("batch", "weights")
     )
     assert by_batch == pytest.approx(by_weights * sums / 8, rel=1e-6)
 

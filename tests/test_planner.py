@@ -143,9 +143,9 @@ def test_the_key_hears_the_methods_source_and_its_teachers(store, tmp_path, monk
 
 def test_the_key_hears_a_protocol_that_changed_under_it(store, monkeypatch):
     before = key(store, KD)
-    real = execute.profiles.protocol
+    real = planner.profiles.protocol
     monkeypatch.setattr(
-        execute.profiles, "protocol", lambda *a: replace(real(*a), weight_decay=0.5), raising=True
+        planner.profiles, "protocol", lambda *a: replace(real(*a), weight_decay=0.5), raising=True
     )
     assert key(store, KD) != before
 
@@ -198,3 +198,13 @@ def test_the_estimate_goes_by_the_nearest_finished_runs(store, monkeypatch):
     seconds, unknown = planner.estimate(jobs[1:], store)
     assert seconds == pytest.approx(16 * 2) and unknown == 0
     assert planner.estimate(plan(store, replace(KD, profile="quick")), store)[1] == 2
+
+
+def test_a_method_s_own_numbers_of_the_protocol_stand_below_what_is_set(store):
+    released = replace(KD, method="udcd-released")
+    assert planner.protocol_of(released).ce_normalise == "batch"
+    assert planner.protocol_of(KD).ce_normalise == "weights"
+    other = replace(released, protocol=(("ce_normalise", "weights"),))
+    assert planner.protocol_of(other).ce_normalise == "weights"
+    assert key(store, other) != key(store, released)
+    assert planner.check(replace(released, protocol=(("ce_normalise", "batch"),))) == planner.check(released)

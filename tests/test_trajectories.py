@@ -138,6 +138,8 @@ def follow(name, **changes):
     student, teacher = SmallNet(classes), SmallNet(classes)
     load(student, z, "start.student.")
     load(teacher, z, "start.teacher.")
+    cls = plugins.load_class("methods", name)
+    normalise = changes.pop("ce_normalise", cls.protocol.get("ce_normalise", "weights"))
     info = Info(
         n_train=len(labels),
         classes=classes,
@@ -146,8 +148,9 @@ def follow(name, **changes):
         student_width=student.width,
         teacher_width=teacher.width,
         embedding_width=WIDTH,
+        ce_normalise=normalise,
     )
-    method = plugins.load_class("methods", name)(info, student, teacher, tuple((hparams | changes).items()))
+    method = cls(info, student, teacher, tuple((hparams | changes).items()))
     modules = [student, teacher]
     if "contrast" in z:
         modules += [method.student_projector, method.teacher_projector]
@@ -204,7 +207,7 @@ def test_steps_are_those_of_the_original(name, in_double):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("udcd-released", {"normalise": "weights"}),
+        ("udcd-released", {"ce_normalise": "weights"}),
         ("udcd-released", {"train_projectors": True}),
         ("udcd-released", {"momentum": 0.51}),
         ("crckd", {"ccd_twice": False}),

@@ -94,6 +94,7 @@ class Method(nn.Module):
     views: independent draws of each image a step, 1 or 2.
     stage_shares: stage → its share of the protocol's epochs, a literal, in the order of ``stages``.
     hparams: name → default, a literal. Override with ``--set``; ``self.hp.name`` reads it.
+    protocol: numbers of the training protocol that are this method's own, a literal; ``--set`` overrides them.
     choices: name → allowed values, for hyper-parameters that are words.
 
     Heads and memories made in ``setup`` are attributes; every parameter of theirs that requires a gradient is trained.
@@ -105,6 +106,7 @@ class Method(nn.Module):
     views: ClassVar[int] = 1
     stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
     hparams: ClassVar[Mapping[str, Scalar]] = {}
+    protocol: ClassVar[Mapping[str, Scalar]] = {}
     choices: ClassVar[Mapping[str, Sequence[Scalar]]] = {}
 
     def __init__(

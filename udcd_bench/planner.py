@@ -37,13 +37,19 @@ class Job:
         return self.state == "done"
 
 
+def protocol_of(spec: RunSpec) -> profiles.Protocol:
+    """Every number the run goes by: its profile's, its source's, its method's own, its overrides, in this order."""
+    own = plugins.declared("methods", spec.method).get("protocol", {})
+    return profiles.protocol(spec.profile, spec.dataset, spec.protocol, own)
+
+
 def check(spec: RunSpec) -> RunSpec:
     """The spec, its overrides as the types they stand for, once everything it names is known to exist.
 
     Raises UserError naming what does not.
     """
     declared = plugins.declared("methods", spec.method)
-    numbers = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    numbers = protocol_of(spec)
     title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
     values = profiles.resolve(title, defaults, declared.get("choices", {}), spec.hparams)
     # an override that sets the default is no override: the same run must have the same key
@@ -51,7 +57,7 @@ def check(spec: RunSpec) -> RunSpec:
     protocol = tuple((k, profiles.Protocol.parse(k, v)) for k, v in spec.protocol)
     for pair in protocol:
         others = tuple(other for other in protocol if other != pair)
-        if profiles.protocol(spec.profile, spec.dataset, others) == numbers:
+        if protocol_of(replace(spec, protocol=others)) == numbers:
             protocol = others
     return replace(spec, hparams=hparams, protocol=protocol)
 
@@ -72,7 +78,7 @@ def plan(
             parts["teacher"] = teacher_key
         key = spec.key(parts)
         if key not in jobs:
-            protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+            protocol = protocol_of(spec)
             shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
             epochs = sum(protocol.stage_epochs(share) for share in shares)
             jobs[key] = Job(spec, key, teacher_key, store.state(key), epochs)

@@ -158,10 +158,15 @@ def profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def protocol(profile_name: str, dataset: str, overrides: Overrides = ()) -> Protocol:
-    """Every number a run of this profile on this source goes by."""
+def protocol(
+    profile_name: str, dataset: str, overrides: Overrides = (), own: Mapping[str, Scalar] | None = None
+) -> Protocol:
+    """Every number a run of this profile on this source goes by.
+
+    own: what the run's method says of it, before any override.
+    """
     base = profile(profile_name).protocol
-    given = _OF_SOURCE.get((profile_name, dataset), {}) | dict(overrides)
+    given = _OF_SOURCE.get((profile_name, dataset), {}) | dict(own or {}) | dict(overrides)
     if "epochs" in given:
         base = base.scaled(int(Protocol.parse("epochs", given["epochs"])))
     return base.with_overrides(tuple(given.items()))

@@ -55,6 +55,7 @@ def _facts(name: str) -> list[tuple[str, str]]:
         choices = about.get("choices", {}).get(key)
         allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
         lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
+    lines += [(key, f"{value!r}, of the protocol") for key, value in about.get("protocol", {}).items()]
     return [*lines, *(("", paragraph + "\n") for paragraph in ["", *about["doc"].split("\n\n")])]
 
 

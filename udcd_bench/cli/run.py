@@ -208,7 +208,7 @@ def _carry_out(
     specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
-    from udcd_bench import planner, profiles
+    from udcd_bench import planner
     from udcd_bench.cli.progress import Board, span
     from udcd_bench.engines import local
     from udcd_bench.engines.execute import Place, made_of
@@ -216,9 +216,7 @@ def _carry_out(
     place = Place(asked["data"], asked["device"])
     jobs = planner.plan(specs, store, functools.cache(lambda spec: made_of(spec, place)))
     todo = [job for job in jobs if not job.done]
-    threads = max(
-        (profiles.protocol(j.spec.profile, j.spec.dataset, j.spec.protocol).threads for j in todo), default=1
-    )
+    threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
     slots = asked["jobs"] or local.default_slots(place.device, threads)
     seconds, unknown = planner.estimate(todo, store)
     guess = f"about {span(seconds / min(slots, len(todo) or 1))}" if seconds else ""

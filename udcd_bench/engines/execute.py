@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import __version__, metrics, plugins, profiles
+from udcd_bench import __version__, metrics, planner, plugins
 from udcd_bench.data import sources, splits
 from udcd_bench.errors import UserError
 
@@ -65,7 +65,7 @@ def load_data(spec: RunSpec, protocol: Protocol, place: Place) -> Dataset:
 
 def made_of(spec: RunSpec, place: Place) -> dict[str, Any]:
     """Everything but the spec that decides a run's figures, for its key."""
-    protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    protocol = planner.protocol_of(spec)
     dataset = load_data(spec, protocol, place)
     return {
         "method": plugins.source_hash("methods", spec.method),
@@ -189,7 +189,7 @@ def _execute(
     from udcd_bench.network import EMBEDDING
     from udcd_bench.trainer import Trainer
 
-    protocol = profiles.protocol(spec.profile, spec.dataset, spec.protocol)
+    protocol = planner.protocol_of(spec)
     dataset = load_data(spec, protocol, place)
     split = splits.split(
         dataset,
