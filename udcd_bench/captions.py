@@ -21,7 +21,7 @@ def warning(drawn: Sequence[str]) -> str:
     """Says that images were drawn, where they were; empty elsewhere."""
     if not drawn:
         return ""
-    images = " and ".join(drawn)
+    images = " and ".join(dict.fromkeys(drawn))
     return (
         f"{STAND_IN.capitalize()}: the images of {images} are drawn by a program, not taken from patients; "
         "no published figure has anything to do with them."
