@@ -35,4 +35,6 @@ def test_a_stand_in_has_no_published_figure(tmp_path):
     ask = Ask("demo")
     got = one.render(ask, {spec: make.record(spec) for spec in one.runs(ask)}, {}, tmp_path)
     assert got.frame["published"].isna().all() and set(got.frame["dataset"]) == {"synthetic-lesions"}
-    assert "images of synthetic-lesions are drawn" in " ".join(got.text.split()) and "HAM10000" not in got.text
+    assert (
+        "images of synthetic-lesions are drawn" in " ".join(got.text.split()) and "HAM10000" not in got.text
+    )
