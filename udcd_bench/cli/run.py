@@ -211,10 +211,12 @@ def _carry_out(
     from udcd_bench import planner
     from udcd_bench.cli.progress import Board, span
     from udcd_bench.engines import local
-    from udcd_bench.engines.execute import Place, made_of
+    from udcd_bench.engines.execute import Place, load_data, made_of
 
     place = Place(asked["data"], asked["device"])
-    jobs = planner.plan(specs, store, functools.cache(lambda spec: made_of(spec, place)))
+    # many runs share a data set: it is looked at once for them all
+    load = functools.cache(load_data)
+    jobs = planner.plan(specs, store, lambda spec: made_of(spec, place, load))
     todo = [job for job in jobs if not job.done]
     threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
     slots = asked["jobs"] or local.default_slots(place.device, threads)

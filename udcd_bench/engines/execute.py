@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
+    Load = Callable[[str, Protocol, "Place"], Dataset]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -54,19 +56,22 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
-def load_data(spec: RunSpec, protocol: Protocol, place: Place) -> Dataset:
-    """The data set of a run, at its protocol's size."""
+def load_data(name: str, protocol: Protocol, place: Place) -> Dataset:
+    """The data set of that name, at the protocol's size."""
     # a slot's process has no processes of its own; what it loads was made before it was started
     jobs = 1 if multiprocessing.parent_process() else os.cpu_count() or 1
     return sources.load(
-        spec.dataset, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=jobs
+        name, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=jobs
     )
 
 
-def made_of(spec: RunSpec, place: Place) -> dict[str, Any]:
-    """Everything but the spec that decides a run's figures, for its key."""
+def made_of(spec: RunSpec, place: Place, load: Load | None = None) -> dict[str, Any]:
+    """Everything but the spec that decides a run's figures, for its key. load: in place of ``load_data``."""
     protocol = planner.protocol_of(spec)
-    dataset = load_data(spec, protocol, place)
+    return _parts(spec, protocol, (load or load_data)(spec.dataset, protocol, place))
+
+
+def _parts(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
     return {
         "method": plugins.source_hash("methods", spec.method),
         "protocol": asdict(protocol),
@@ -190,7 +195,9 @@ def _execute(
     from udcd_bench.trainer import Trainer
 
     protocol = planner.protocol_of(spec)
-    dataset = load_data(spec, protocol, place)
+    dataset = load_data(spec.dataset, protocol, place)
+    # before training: what is edited meanwhile is not what this run is made of
+    parts = _parts(spec, protocol, dataset)
     split = splits.split(
         dataset,
         kind=spec.split,
@@ -272,7 +279,7 @@ def _execute(
         "reporting": _reporting(len(outcome.epochs)),
         "figures": metrics.summaries(outcome.scores, labels, ordered=dataset.ordered),
         "environment": environment(device, torch.get_num_threads(), "bf16" if autocast else "fp32"),
-        "made_of": made_of(spec, place),
+        "made_of": parts,
     }
     history = pd.DataFrame(outcome.history)
     for epoch, scores in zip(outcome.epochs, outcome.scores):
