@@ -26,6 +26,7 @@ from udcd_bench.latex import escape, latex
 from udcd_bench.picture import png
 from udcd_bench.render import DASH, Sheet, csv, lay_out
 from udcd_bench.spec import RunSpec
+from udcd_bench.store import Store
 
 GOLDENS = Path(__file__).parent / "goldens" / "table2"
 WRITE = os.environ.get("UDCD_BENCH_GOLDEN") == "write"
@@ -77,7 +78,7 @@ def rendered(table, ask, out, changes=None, missing=(), failed=()):
         if spec.method in missing or spec.method in failed:
             del found[spec]
             states[spec] = "failed: FloatingPointError: ce is\nnan" if spec.method in failed else "absent"
-    return table.render(ask, found, states, out)
+    return table.render(ask, found, states, Store(out))
 
 
 # --- goldens ---------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
         spec: "done" if spec in found else "failed: OutOfMemoryError" if spec.method == "mine" else "absent"
         for spec in table.runs(ask)
     }
-    got = table.render(ask, found, states, tmp_path)
+    got = table.render(ask, found, states, Store(tmp_path))
     texts = {path.suffix: path.read_bytes() for path in got.files if path.suffix != ".png"}
     for suffix, data in {**texts, ".txt": got.text.encode()}.items():
         golden = GOLDENS / f"{case}{suffix}"
@@ -173,7 +174,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(table):
 def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(table, tmp_path):
     ask = Ask("demo", methods=("rkd",))
     assert table.runs(ask) == []
-    got = table.render(ask, {}, {}, tmp_path)
+    got = table.render(ask, {}, {}, Store(tmp_path))
     assert set(got.frame["verdict"]) == {"not in the suite yet"}
     assert "RKD [a]" in got.text and "not in the suite yet" in got.text
 
@@ -264,7 +265,7 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
     specs = table.runs(ask)
     lost = [s for s in specs if s.method == "udcd" and s.dataset == "aptos" and s.fold]
     found = {s: make.record(s) for s in specs if s not in lost}
-    got = table.render(ask, found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"}, tmp_path)
+    got = table.render(ask, found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"}, Store(tmp_path))
     notes = set(got.frame.loc[(got.frame["method"] == "udcd") & (got.frame["dataset"] == "aptos"), "note"])
     assert notes == {"n = 1 of 3 runs. 1 of 3 runs failed: KeyError"}
     assert "n = 1–3" in " ".join(got.text.split()) and "[a] n = 1 of 3 runs." in got.text
@@ -273,10 +274,10 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
 def test_rows_tested_on_other_images_are_told(table, tmp_path):
     ask = Ask("demo")
     found = {spec: make.record(spec) for spec in table.runs(ask)}
-    assert "split hashes differ" not in table.render(ask, found, {}, tmp_path).text
+    assert "split hashes differ" not in table.render(ask, found, {}, Store(tmp_path)).text
     last = list(found)[-1]
     found[last] = make.record(last, split_hash="ffff")
-    assert "split hashes differ" in table.render(ask, found, {}, tmp_path).text
+    assert "split hashes differ" in table.render(ask, found, {}, Store(tmp_path)).text
 
 
 def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):

@@ -40,6 +40,7 @@ LAYERS = [
         "render",
         "latex",
         "picture",
+        "grid",
         "artefact",
     },
     {"cli", "__main__"},

@@ -6,6 +6,7 @@ import records as make
 
 from udcd_bench import plugins, published
 from udcd_bench.artefact import Ask
+from udcd_bench.store import Store
 
 
 def tables():
@@ -24,7 +25,7 @@ def test_every_published_figure_has_a_place(tmp_path):
     one, _ = tables()
     ask = Ask("paper")
     found = {spec: make.record(spec) for spec in one.runs(ask)}
-    got = one.render(ask, found, {}, tmp_path)
+    got = one.render(ask, found, {}, Store(tmp_path))
     assert int(got.frame["published"].count()) == len(published.load("table1")) == 80
     kd = got.frame[(got.frame["method"] == "kd") & (got.frame["metric"] == "acc")]
     assert dict(zip(kd["rho"], kd["published"])) == {144: 86.56, 58: 85.05, 17: 76.07, 9: 75.21}
@@ -33,7 +34,7 @@ def test_every_published_figure_has_a_place(tmp_path):
 def test_a_stand_in_has_no_published_figure(tmp_path):
     one, _ = tables()
     ask = Ask("demo")
-    got = one.render(ask, {spec: make.record(spec) for spec in one.runs(ask)}, {}, tmp_path)
+    got = one.render(ask, {spec: make.record(spec) for spec in one.runs(ask)}, {}, Store(tmp_path))
     assert got.frame["published"].isna().all() and set(got.frame["dataset"]) == {"synthetic-lesions"}
     assert (
         "images of synthetic-lesions are drawn" in " ".join(got.text.split()) and "HAM10000" not in got.text

@@ -45,7 +45,8 @@ class Group:
     """A group of columns: a source of images, at an imbalance (None: its own).
 
     printed: the data set and ρ under which the paper prints figures for just this; None where it has none, as
-    for every stand-in. shown_rho: what the heading and the frame say.
+    for every stand-in. shown_rho: what the heading and the frame say. fraction: of the training fold.
+    backbone: a timm name; empty: the ask's or the profile's.
     """
 
     source: str
@@ -54,16 +55,40 @@ class Group:
     rho: float | None = None
     shown_rho: float | None = None
     printed: tuple[str, float | None] | None = None
+    fraction: float = 1.0
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row: a method, whether the paper has it, and whether the suite has."""
+    """A row such as ``kd`` or ``udcd:lambda_cra=0``, and whether the artefact lists it and the suite has its method."""
 
-    method: str
+    row: str
     title: str
-    in_paper: bool
+    listed: bool
     in_suite: bool
+
+    @property
+    def method(self) -> str:
+        """Name of the method's file."""
+        return method_of(self.row)
+
+    @property
+    def hparams(self) -> Overrides:
+        """What the row sets of its method's hyper-parameters."""
+        return settings_of(self.row)
+
+
+def method_of(row: str) -> str:
+    """The method of a row such as ``udcd:lambda_cra=0``."""
+    return row.partition(":")[0]
+
+
+def settings_of(row: str) -> Overrides:
+    """The overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
+    _, _, settings = row.partition(":")
+    pairs = (setting.partition("=") for setting in settings.split(",") if setting)
+    return tuple((key.strip(), value.strip()) for key, _, value in pairs)
 
 
 def heading(group: Group) -> str:
@@ -71,7 +96,9 @@ def heading(group: Group) -> str:
     title = group.title
     if group.synthetic and STAND_IN not in title.lower():
         title = f"{title} ({STAND_IN})"
-    return title if group.shown_rho is None else f"{title}, ρ = {group.shown_rho:g}"
+    parts = [title, *([f"ρ = {group.shown_rho:g}"] if group.shown_rho is not None else [])]
+    parts += [f"{group.fraction:.0%} of the training images"] if group.fraction != 1 else []
+    return ", ".join([*parts, *([group.backbone] if group.backbone else [])])
 
 
 def summarise(values: Mapping[tuple[int, int], float]) -> tuple[float, float, int]:

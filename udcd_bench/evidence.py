@@ -20,8 +20,8 @@ from udcd_bench.resampling import Floats
 from udcd_bench.spec import RunSpec, derive_seed
 
 if TYPE_CHECKING:
-    from udcd_bench.artefact import Table
-    from udcd_bench.cells import Ask
+    from udcd_bench.cells import Ask, Group
+    from udcd_bench.grid import Grid
     from udcd_bench.store import Store
     from udcd_bench.verdicts import Rules
 
@@ -67,28 +67,42 @@ def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Se
     )
 
 
-def drawn(table: Table, ask: Ask, evidence: Evidence, store: Store, rules: Rules) -> Drawn:
-    """Each cell's figure under chance. Methods tested on the same images share their draws, so they compare."""
-    metrics = [metric for metric in table.metrics if metric in statistics.METRICS]
-    made: Drawn = {}
-    for group in table.groups(ask):
-        runs = {
-            line.method: [spec for spec in table.cell(ask, line, group) if spec in evidence.records]
-            for line in table.lines(ask)
+def drawn(grid: Grid, ask: Ask, evidence: Evidence, store: Store, rules: Rules) -> Drawn:
+    """Each cell's figure under chance, of a grid with neither fractions nor backbones, whose cells have a place."""
+    return {
+        (group.source, group.shown_rho, row, metric): values
+        for group in grid.groups(ask)
+        for (row, metric), values in of_group(grid, ask, group, evidence, store, rules).items()
+    }
+
+
+def of_group(
+    grid: Grid, ask: Ask, group: Group, evidence: Evidence, store: Store, rules: Rules
+) -> dict[tuple[str, str], Floats]:
+    """(row, metric) → the cell's figure in each draw, percent, of every row in a group of columns with a finished run.
+
+    Methods tested on the same images share their draws, so they compare.
+    """
+    metrics = [metric for metric in grid.metrics if metric in statistics.METRICS]
+    made = {}
+    runs = {
+        line.row: [spec for spec in grid.cell(ask, line, group) if spec in evidence.records]
+        for line in grid.lines(ask)
+    }
+    of_run = _of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
+    for (row, specs), metric in itertools.product(runs.items(), metrics):
+        if not specs:
+            continue
+        values = [of_run[spec][metric] for spec in specs]
+        figures = {
+            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][ask.rule][metric]
+            for spec in specs
         }
-        where = (group.source, group.shown_rho)
-        of_run = _of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
-        for (method, specs), metric in itertools.product(runs.items(), metrics):
-            if not specs:
-                continue
-            values = [of_run[spec][metric] for spec in specs]
-            figures = {
-                (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][ask.rule][metric]
-                for spec in specs
-            }
-            noise = np.random.default_rng(derive_seed("training", *where, method, metric))
-            training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
-            made[(*where, method, metric)] = 100 * np.mean(values, axis=0) + training
+        where = [group.source, group.shown_rho, row, metric]
+        where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+        noise = np.random.default_rng(derive_seed("training", *where))
+        training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
+        made[row, metric] = 100 * np.mean(values, axis=0) + training
     return made
 
 

@@ -108,10 +108,15 @@ class Profile:
     protocol: Protocol
     backbone: str
     datasets: tuple[tuple[str, str], ...]
+    backbones: tuple[tuple[str, str], ...] = ()
 
     def dataset(self, paper_name: str) -> str:
         """The source this profile trains on where the paper has ``paper_name``."""
         return dict(self.datasets).get(paper_name, paper_name)
+
+    def backbone_for(self, paper_name: str) -> str:
+        """The backbone this profile trains where the paper has ``paper_name``."""
+        return dict(self.backbones).get(paper_name, paper_name)
 
 
 _PAPER = Protocol()

@@ -40,14 +40,19 @@ class Published:
         return self.dataset, self.rho, self.method, self.metric
 
 
-def path(table: str) -> Path:
-    """The file of a table's published figures, beside the table. Raises UserError when there is none."""
+def find(table: str) -> Path | None:
+    """The file of a table's published figures, beside the table; None for a table of which none were printed."""
     folder = plugins.root() / "tables"
     # a table from a folder of the user's own brings its own
-    for found in (plugins.files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv"):
-        if found.is_file():
-            return found
-    known = [file.stem for file in folder.glob("*.csv")]
+    places = (plugins.files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv")
+    return next((place for place in places if place.is_file()), None)
+
+
+def path(table: str) -> Path:
+    """As ``find``. Raises UserError when there is none."""
+    if (found := find(table)) is not None:
+        return found
+    known = [file.stem for file in (plugins.root() / "tables").glob("*.csv")]
     raise UserError(f"There are no published figures for {table!r}{nearest(table, known)}")
 
 

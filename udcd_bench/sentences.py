@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import planner, plugins, printed, profiles
+from udcd_bench.cells import method_of, settings_of
 from udcd_bench.errors import UserError, nearest
 from udcd_bench.metrics import METRICS
 from udcd_bench.spec import RunSpec
@@ -142,9 +143,6 @@ def _specs(rows: Iterable[str], like: RunSpec) -> dict[str, RunSpec]:
     """The runs behind rows such as ``crckd`` or ``udcd:lambda_kl=0``; those of the suite's methods."""
     found = {}
     for row in rows:
-        method, _, settings = row.partition(":")
-        pairs = (setting.partition("=") for setting in settings.split(",") if setting)
-        if method in plugins.names("methods"):
-            spec = replace(like, method=method, hparams=tuple((key, value) for key, _, value in pairs))
-            found[row] = planner.check(spec)
+        if (method := method_of(row)) in plugins.names("methods"):
+            found[row] = planner.check(replace(like, method=method, hparams=settings_of(row)))
     return found

@@ -9,7 +9,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import option
-from udcd_bench.cli.run import _divide, _folds, _settings, _words
+from udcd_bench.cli.run import _folds, _settings, _words, ask_of
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,17 +84,12 @@ def check(table: str, **asked: Any) -> int:
     not run, underpowered or impossible fail nothing.
     """
     from udcd_bench import evidence, plugins, published, verdicts
-    from udcd_bench.artefact import Ask
     from udcd_bench.cli import check_formats
     from udcd_bench.store import Store
 
     rules = verdicts.rules(asked["tolerance"])
     made = plugins.load_class("tables", table)()
-    protocol, hparams = _divide(asked["settings"])
-    ask = Ask(
-        asked["profile"], asked["methods"], asked["datasets"], split=asked["split"], backbone=asked["backbone"],
-        teacher_backbone=asked["teacher_backbone"], hparams=hparams, protocol=protocol,
-    )  # fmt: skip
+    ask = ask_of(asked, (0,), (0,))
     made.groups(ask)  # says what is wrong with the ask before the folder is read
     store = Store(asked["out"])
     there = evidence.gather(store)

@@ -1,4 +1,4 @@
-"""``udcd-bench run``, ``train`` and ``status``: plan, carry out what is missing, render."""
+"""``udcd-bench run``, ``plot``, ``train`` and ``status``: plan, carry out what is missing, render."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from udcd_bench.cells import Ask
     from udcd_bench.planner import Job
     from udcd_bench.spec import Overrides, RunSpec
     from udcd_bench.store import Store
@@ -78,9 +79,9 @@ COMMON = [
 ]  # fmt: skip
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that ``run`` and ``train`` share."""
-    return functools.reduce(lambda made, add: add(made), reversed(COMMON), command)
+def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command with these options, shown in this order."""
+    return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
 
 
 def _divide(settings: Overrides) -> tuple[Overrides, Overrides]:
@@ -91,48 +92,65 @@ def _divide(settings: Overrides) -> tuple[Overrides, Overrides]:
     return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
 
 
+GRID = [
+    option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
+    option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH."),
+    option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all."),
+    option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many, from seed 0."),
+]
+
+
 @click.command()
-@click.argument("artefact", metavar="TABLE|all")
-@option("--methods", callback=_words, help="Only these rows, such as scratch,udcd.")
-@option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH.")
-@option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all.")
-@option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many, from seed 0.")
-@common
-def run(artefact: str, **asked: Any) -> int:
+@click.argument("table", metavar="TABLE|all")
+@adding(GRID)
+@adding(COMMON)
+def run(table: str, **asked: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
+    return _make("tables", table, asked)
+
+
+@click.command()
+@click.argument("figure", metavar="FIGURE|all")
+@adding(GRID)
+@adding(COMMON)
+def plot(figure: str, **asked: Any) -> int:
+    """Make a figure: plan its runs, carry out those that are missing, draw it."""
+    return _make("figures", figure, asked)
+
+
+def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
+    """Make one artefact of a kind, or all of them, from runs that they share."""
     from udcd_bench import plugins
-    from udcd_bench.artefact import Ask
     from udcd_bench.store import Store
 
-    names = plugins.names("tables") if artefact == "all" else (artefact,)
-    tables = [plugins.load_class("tables", name)() for name in names]
-    protocol, hparams = _divide(asked["settings"])
-    ask = Ask(
-        profile=asked["profile"],
-        methods=asked["methods"],
-        datasets=asked["datasets"],
-        folds=asked["folds"],
-        seeds=tuple(range(asked["seeds"])),
-        split=asked["split"],
-        backbone=asked["backbone"],
-        teacher_backbone=asked["teacher_backbone"],
-        hparams=hparams,
-        protocol=protocol,
-    )
+    names = plugins.names(kind) if name == "all" else (name,)
+    artefacts = [plugins.load_class(kind, name)() for name in names]
+    ask = ask_of(asked, asked["folds"], tuple(range(asked["seeds"])))
     store = Store(asked["out"])
-    jobs, failed = _carry_out([spec for table in tables for spec in table.runs(ask)], store, asked)
+    jobs, failed = _carry_out([spec for made in artefacts for spec in made.runs(ask)], store, asked)
     if asked["dry_run"]:
         return 0
     found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
-    for table in tables:
-        rendered = table.render(ask, found, states, asked["out"])
+    for artefact in artefacts:
+        rendered = artefact.render(ask, found, states, store)
         click.echo(rendered.text)
         for path in rendered.files:
             click.echo(path)
     return 1 if failed else 0
+
+
+def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> Ask:
+    """What the command line asks of an artefact."""
+    from udcd_bench.artefact import Ask
+
+    protocol, hparams = _divide(asked["settings"])
+    return Ask(
+        asked["profile"], asked["methods"], asked["datasets"], folds, seeds, asked["split"], asked["backbone"],
+        asked["teacher_backbone"], hparams, protocol,
+    )  # fmt: skip
 
 
 @click.command()
@@ -148,7 +166,7 @@ def run(artefact: str, **asked: Any) -> int:
     help="Of the training fold.",
 )
 @option("--rho", type=float, callback=_rho, help="Resample to this imbalance.  [default: the data's own]")
-@common
+@adding(COMMON)
 def train(method: str, dataset: str, **asked: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench import profiles
