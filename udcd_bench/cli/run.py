@@ -84,14 +84,6 @@ def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], 
     return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
 
 
-def _divide(settings: Overrides) -> tuple[Overrides, Overrides]:
-    """Overrides of the protocol, and the rest, which are hyper-parameters."""
-    from udcd_bench.profiles import Protocol
-
-    names = Protocol.names()
-    return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
-
-
 GRID = [
     option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
     option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH."),
@@ -144,9 +136,10 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
 
 def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> Ask:
     """What the command line asks of an artefact."""
+    from udcd_bench import profiles
     from udcd_bench.artefact import Ask
 
-    protocol, hparams = _divide(asked["settings"])
+    protocol, hparams = profiles.divide(asked["settings"])
     return Ask(
         asked["profile"], asked["methods"], asked["datasets"], folds, seeds, asked["split"], asked["backbone"],
         asked["teacher_backbone"], hparams, protocol,
@@ -174,7 +167,7 @@ def train(method: str, dataset: str, **asked: Any) -> int:
     from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
-    protocol, hparams = _divide(asked["settings"])
+    protocol, hparams = profiles.divide(asked["settings"])
     spec = RunSpec(
         method,
         dataset,
