@@ -85,10 +85,10 @@ class Table(artefact.Table):
                 moved = column["moved"].dropna()
                 part = f"{METRICS[metric].title} under {best} of {n} readings"
                 if len(moved):
-                    part += f" (moved by {moved.min():+.2f} to {moved.max():+.2f} points)"
+                    part += f" (moved by {moved.min():+.2f} to {moved.max():+.2f} points)".replace("-", "−")
                 parts.append(part)
             if parts:
-                told.append(f"{title}: UDCD is the best of the rows below the rule in {', in '.join(parts)}.")
+                told.append(f"{title}: no row below the rule surpasses UDCD in {', in '.join(parts)}.")
         return tuple(told)
 
 

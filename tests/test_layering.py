@@ -42,6 +42,7 @@ LAYERS = [
         "picture",
         "grid",
         "artefact",
+        "leak",
     },
     {"cli", "__main__"},
 ]

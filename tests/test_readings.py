@@ -77,4 +77,4 @@ def test_without_rivals_there_is_no_place_and_without_udcd_nothing_to_move_from(
     ask = Ask("paper", methods=("udcd-released",))
     got = table.render(ask, made(table, ask, {}), {}, Store(tmp_path))
     assert got.frame["place"].isna().all() and got.frame["moved"].isna().all()
-    assert "best of the rows" not in got.text
+    assert "surpasses UDCD" not in got.text
