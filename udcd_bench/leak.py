@@ -80,16 +80,14 @@ def _sheet(table: Table, ask: Ask, frame: pd.DataFrame, found: Records) -> Sheet
     rows = frame.to_dict("records")
     per_group, per_line = len(lines) * len(table.metrics), len(table.metrics)
     bands = []
-    for start in range(0, len(groups), table.groups_per_band):
-        chosen = range(start, min(start + table.groups_per_band, len(groups)))
+    for place, group in enumerate(groups):
         made = []
         for number, line in enumerate(lines):
-            first = [place * per_group + number * per_line for place in chosen]
-            blocks = tuple(tuple(map(_cell, rows[at : at + per_line])) for at in first)
+            first = place * per_group + number * per_line
             ruled = number > 0 and lines[number - 1].listed and not line.listed
-            made.append(Row(line.title, "", blocks, ruled))
-        headings = tuple(heading(groups[place]) for place in chosen)
-        bands.append(Band(headings, tuple(METRICS[metric].title for metric in table.metrics), tuple(made)))
+            made.append(Row(line.title, "", (tuple(map(_cell, rows[first : first + per_line])),), ruled))
+        # intervals are wide: one group of columns a band
+        bands.append(Band((heading(group),), tuple(METRICS[m].title for m in table.metrics), tuple(made)))
     caption = (
         "Points by which a row's figure on the paper's split, by image, exceeds its figure on the grouped split, where "
         "no lesion and no duplicate is on both sides; in parentheses the 95 % interval of the difference, of test "
