@@ -24,6 +24,8 @@ LAYERS = [
     {"trainer"},
     {"metrics"},
     {"resampling", "statistics"},
+    {"atomic"},
+    {"claiming"},
     {"store"},
     {"planner"},
     {"engines"},
