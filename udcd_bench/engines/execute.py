@@ -226,7 +226,6 @@ def _execute(
     from udcd_bench.data.augment import Warp
     from udcd_bench.data.resident import Resident
     from udcd_bench.method import Info
-    from udcd_bench.network import EMBEDDING
     from udcd_bench.trainer import Trainer
 
     protocol = planner.protocol_of(spec)
@@ -278,17 +277,7 @@ def _execute(
         backbone = spec.teacher_backbone or spec.backbone
         teacher = _network(backbone, dataset, protocol, autocast=autocast, weights="none")
         teacher.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(teacher_key).items()})
-    counts = torch.bincount(train.labels, minlength=len(dataset.classes))
-    info = Info(
-        n_train=len(train),
-        classes=len(dataset.classes),
-        labels=train.labels,
-        class_weights=len(train) / counts.float(),
-        student_width=student.width,
-        teacher_width=(teacher or student).width,
-        embedding_width=EMBEDDING,
-        ce_normalise=protocol.ce_normalise,
-    )
+    info = Info.of(train.labels, len(dataset.classes), student, teacher, ce_normalise=protocol.ce_normalise)
     torch.manual_seed(spec.seed_for("heads"))
     generator = torch.Generator(device=device).manual_seed(spec.seed_for("method"))
     method = cls(info, student, teacher, spec.hparams, generator).to(device)
