@@ -150,7 +150,8 @@ class Trainer:
             # the teacher's BatchNorm statistics are its own, so its passes are training passes (R, O:CRCKD)
             averaged.train()
 
-    def _begin(self, stage: Stage) -> None:
+    def begin(self, stage: Stage) -> None:
+        """Make ready for the first step of a stage: modes, optimiser, schedule, averages."""
         self._set_modes(stage)
         if self.first_draws:
             # so that students of all methods see the same batches, whatever stages came before
@@ -167,7 +168,7 @@ class Trainer:
     def _run_stage(self, number: int, stage: Stage, first: int, more: bool) -> None:
         epochs = self.epochs_of(stage)
         if first == 0:
-            self._begin(stage)
+            self.begin(stage)
         for epoch in range(first, epochs):
             began = time.perf_counter()
             frozen_bn = self.protocol.freeze_bn_after_first_eval and epoch > 0
@@ -204,6 +205,7 @@ class Trainer:
             names, values = self.take_step(stage, batch, progress)
             ledger.append(values)
             images += len(batch.index)
+            self.alive()
         return self._read(torch.stack(ledger), names, stage, epoch), images
 
     def take_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
@@ -272,7 +274,7 @@ class Trainer:
             return 0, 0
         arrays, meta = found
         part = _parts(arrays)
-        self._begin(stages[meta["stage"]])
+        self.begin(stages[meta["stage"]])
         self.method.load_state_dict(part["method"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part.get("optimiser", {}).items():
