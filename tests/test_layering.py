@@ -29,6 +29,7 @@ LAYERS = [
     {"store"},
     {"planner"},
     {"engines"},
+    {"cost", "bench", "direct"},
     {
         "cells",
         "captions",
