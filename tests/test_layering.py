@@ -26,6 +26,7 @@ LAYERS = [
     {"resampling", "statistics"},
     {"atomic"},
     {"claiming"},
+    {"records"},
     {"store"},
     {"planner"},
     {"engines"},

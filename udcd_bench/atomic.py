@@ -7,6 +7,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -133,6 +134,23 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, default=str, allow_nan=False) + "\n").encode()
 
 
+def from_json(data: bytes) -> Any:
+    """What JSON says. Raises ValueError, also for what is nested thousands deep and for infinite numbers."""
+    try:
+        return json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
 def seal(value: Mapping[str, Any]) -> bytes:
     """JSON that carries, as its field ``sha256``, the checksum of its own text without it."""
     head, mark, rest = to_json({**value, "sha256": ""}).partition(_SEAL)
@@ -144,7 +162,7 @@ def unseal(data: bytes, *, needed: bool) -> dict[str, Any]:
     head, mark, rest = data.partition(_SEAL)
     if mark and hashlib.sha256(head + mark + rest[64:]).hexdigest().encode() != rest[:64]:
         raise ValueError("its checksum differs")
-    value = json.loads(data)
+    value = from_json(data)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     if needed and not mark:

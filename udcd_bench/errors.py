@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A name from a file or an archive made safe to print and to store: controls and what is no text, escaped.
+
+    Else a name could end its line, or tell the terminal what to do.
+    """
+    bad = ("Cc", "Cs", "Zl", "Zp")
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in bad and c not in keep else c
+        for c in text.encode("utf-8", "backslashreplace").decode()
+    )
 
 
 class UserError(Exception):
@@ -15,6 +30,9 @@ class UserError(Exception):
     Its message is one sentence (or one list) that names the thing and the mend; the command line prints it
     without a traceback and exits with status 2.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, keep="\n"))
 
 
 class RunError(Exception):

@@ -54,9 +54,9 @@ class Protocol:
                 raise UserError(f"{name}={getattr(self, name)!r} will not do: {says}.")
 
         for name in ("image_size", "batch_size", "epochs", "report_epochs", "n_images"):
-            check(name, getattr(self, name) >= 1, "it is a count of at least 1")
-        for name in ("start_epoch", "ramp_epochs", "threads"):
-            check(name, getattr(self, name) >= 0, "it is a count of at least 0")
+            check(name, 1 <= getattr(self, name) <= 10**6, "it is a count, 1 to a million")
+        for name, most in (("start_epoch", 10**6), ("ramp_epochs", 10**6), ("threads", 1024)):
+            check(name, 0 <= getattr(self, name) <= most, f"it is a count, 0 to {most}")
         check("batch_size", self.batch_size > 1, "batch statistics need two images or more")
         check("learning_rate", self.learning_rate > 0, "it is a positive step size")
         check("weight_decay", self.weight_decay >= 0, "it is at least 0")
@@ -194,7 +194,7 @@ def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
     elif kind is str:
         return text
     else:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             number = kind(text)
             if math.isfinite(float(number)):
                 return number

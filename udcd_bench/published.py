@@ -8,15 +8,17 @@ taken from, so ``best`` is absent). Any CSV of this form can be read, such as an
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 COLUMNS = ("dataset", "rho", "method", "metric", "percent", "marks")
@@ -61,32 +63,46 @@ def load(table: str) -> tuple[Published, ...]:
     return read(path(table))
 
 
-def read(file: Path) -> tuple[Published, ...]:
-    """The published figures in a CSV. Raises UserError naming file, line and column of what does not fit."""
+def read(file: Path, optional: Sequence[str] = ()) -> tuple[Published, ...]:
+    """The published figures in a CSV. Raises UserError naming file, line and column of what does not fit.
+
+    optional: columns that may be left out, and are then empty.
+    """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as a CSV of published figures: {error}") from error
-    lines = csv.reader(text.splitlines())
-    header = tuple(name.strip() for name in next(lines, []))
-    if missing := [name for name in COLUMNS if name not in header]:
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = _rows(lines, file)
+    header = tuple(next(rows, []))
+    if missing := [name for name in COLUMNS if name not in header and name not in optional]:
         raise UserError(
             f"{file}, line 1: column {missing[0]!r} is missing; the columns are {', '.join(COLUMNS)}."
         )
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise UserError(f"{file}, line 1: column {twice[0]!r} stands there twice.")
     figures: dict[tuple[str, float | None, str, str], Published] = {}
-    for values in lines:
+    for values in rows:
         where = f"{file}, line {lines.line_num}"
         if not any(values):
             continue
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values, and the header names {len(header)} columns.")
-        figure = _parse(dict(zip(header, (value.strip() for value in values))), where)
+        figure = _parse(dict.fromkeys(optional, "") | dict(zip(header, values)), where)
         if figure.place in figures:
             raise UserError(f"{where}, column metric: {figure.method} {figure.metric} stands there twice.")
         figures[figure.place] = figure
     if not figures:
         raise UserError(f"{file} holds no figure.")
     return tuple(figures.values())
+
+
+def _rows(lines: Any, file: Path) -> Iterator[list[str]]:
+    try:
+        for values in lines:
+            yield [value.strip() for value in values]
+    except csv.Error as error:
+        raise UserError(f"{file}, line {lines.line_num}: {error}.") from error
 
 
 def lookup(figures: Iterable[Published]) -> dict[tuple[str, float | None, str, str], Published]:
@@ -110,10 +126,8 @@ def _parse(row: dict[str, str], where: str) -> Published:
 
 
 def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    # plain decimals: Python's own reader takes 1_0 and other scripts' digits too
+    value = float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) else math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where}: {text!r} is not a number.")
+        raise UserError(f"{where}: {text[:100]!r} is not a number.")
     return value

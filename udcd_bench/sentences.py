@@ -74,7 +74,7 @@ def read(file: Path) -> tuple[Claim, ...]:
         if not isinstance(subject, str) or not all(isinstance(entry, dict) for entry in entries):
             raise TypeError("they are something else")
         return tuple(_claim(f"{file}, claim {i}", subject, entry) for i, entry in enumerate(entries, 1))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of TOML, or of a number with thousands of digits
         raise UserError(f"{file} cannot be read as claims: {error}") from error
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: it wants a subject and a list of claims, [[claim]] ({error}).") from error

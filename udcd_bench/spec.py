@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, cast
 
 REVISION = 1
 """Raised by every change of the engine that can move a number, so that older runs are not taken for new ones."""
@@ -18,6 +17,35 @@ TEACHER_METHOD = "scratch"
 
 Scalar = bool | int | float | str
 Overrides = tuple[tuple[str, Scalar], ...]
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast(float, value))
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and 0 <= cast(int, value) < 2**63
+
+
+def _text(value: object) -> bool:
+    return type(value) is str
+
+
+def _pairs(value: object) -> bool:
+    return isinstance(value, Sequence) and all(
+        isinstance(pair, Sequence) and len(pair) == 2 and _text(pair[0]) and isinstance(pair[1], Scalar)
+        for pair in value
+    )
+
+
+_FITS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("method", "dataset", "profile", "backbone", "teacher_backbone", "split"), _text),
+    **dict.fromkeys(("fold", "seed"), _count),
+    "fraction": _number,
+    "rho": lambda value: value is None or _number(value),
+    **dict.fromkeys(("hparams", "protocol"), _pairs),
+}
+"""What each field of a spec that is read from a file must be."""
 
 
 def derive_seed(*coordinates: object) -> int:
@@ -63,6 +91,9 @@ class RunSpec:
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
             raise ValueError(f"a run spec has no {', '.join(sorted(unknown))}")
+        for name, value in values.items():
+            if not _FITS[name](value):
+                raise ValueError(f"{name} of a run spec is not {value!r}")
         return cls(**values)
 
     def key(self, made_of: Mapping[str, Any]) -> str:

@@ -18,14 +18,14 @@ import os
 import shlex
 import shutil
 import time
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.atomic import full_disk, owner, seal, sweep, sync_folder, to_json, unseal, write_atomically
+from udcd_bench.atomic import full_disk, from_json, owner, seal, sweep, sync_folder, to_json, unseal, write_atomically
 from udcd_bench.claiming import Claims
 from udcd_bench.errors import UserError
+from udcd_bench.records import check
 from udcd_bench.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Store:
             raise UserError(f"{there} is a file; results go into a folder, so give another --out.")
         if mark.exists():
             try:
-                version = int(json.loads(mark.read_bytes())["version"])
+                version = int(from_json(mark.read_bytes())["version"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{mark} is damaged; restore it, or give another --out.") from error
             if version > VERSION:
@@ -156,7 +156,7 @@ class Store:
     def under_way(self, key: str) -> RunSpec | None:
         """Which run the folder of this key is of, where that can be read."""
         try:
-            return RunSpec.from_dict(json.loads((self.work / key / "spec.json").read_bytes()))
+            return RunSpec.from_dict(from_json((self.work / key / "spec.json").read_bytes()))
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -183,7 +183,7 @@ class Store:
             # one from before there were checksums has none
             if says.get("sha256", "") not in ("", _digest(arrays, says["meta"])):
                 raise ValueError("its checksum differs")
-            return arrays, json.loads(says["meta"])
+            return arrays, from_json(says["meta"].encode())
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError):
             path.replace(path.with_suffix(".damaged"))
             return None
@@ -273,7 +273,7 @@ class Store:
     def failure(self, key: str) -> dict[str, Any] | None:
         """The last failure of a run, if it has not succeeded since."""
         try:
-            found: dict[str, Any] = json.loads((self.failures / f"{key}.json").read_bytes())
+            found: dict[str, Any] = from_json((self.failures / f"{key}.json").read_bytes())
             RunSpec.from_dict(found["spec"])
             return {**found, "message": str(found["message"])}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -287,8 +287,10 @@ class Store:
             schema = int(record["schema"])
             if schema == SCHEMA and "sha256" not in record:
                 raise ValueError("it has no checksum")
-            if schema <= SCHEMA and (record["key"] != key or not isinstance(record["files"], dict)):
+            if schema <= SCHEMA and record["key"] != key:
                 raise ValueError("it is another run's")
+            if schema <= SCHEMA:
+                check(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(key, path, str(error) or "it cannot be read") from error
         if schema > SCHEMA:
@@ -312,16 +314,21 @@ class Store:
         """
         path = self.file(key, "scores.npz")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        except (ValueError, zipfile.BadZipFile) as error:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return {name: np.asarray(file[name]) for name in file.files}
+        except Exception as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
             raise DamagedError(key, path, str(error)) from error
 
     def weights(self, key: str) -> Arrays:
         """Stored parameters and buffers of a run's student."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        arrays: Arrays = load_file(self.file(key, "student.safetensors"))
+        path = self.file(key, "student.safetensors")
+        try:
+            arrays: Arrays = load_file(path)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(key, path, str(error)) from error
         return arrays
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -371,7 +378,7 @@ def flat(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
     """A record as one flat row."""
     spec = record["spec"]
     row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}
-    row |= {k: " ".join(f"{a}={b}" for a, b in spec[k]) for k in ("hparams", "protocol")}
+    row |= {k: " ".join(f"{a}={b}" for a, b in spec.get(k, ())) for k in ("hparams", "protocol")}
     row |= {
         k: record[k]
         for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")

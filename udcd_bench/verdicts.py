@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,10 +62,25 @@ def rules(tolerance: float | None = None) -> Rules:
     path = plugins.root() / "tables" / "tolerances.toml"
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
-        points = read["points"] if tolerance is None else {"other": tolerance}
-        return Rules(points, read["training"], **read["interval"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = Rules(read["points"], read["training"], **read["interval"])
+        _check(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as tolerances: {error!r}") from error
+    return found if tolerance is None else replace(found, points={"other": tolerance})
+
+
+def _check(found: Rules) -> None:
+    """Raises ValueError where a number is none, or cannot be meant."""
+    for name, least, table in (("points", 1e-6, found.points), ("training", 0.0, found.training)):
+        table["other"]
+        for metric, value in table.items():
+            if type(value) not in (int, float) or not least <= value <= 100:
+                raise ValueError(f"{name}: {metric} = {value!r} is no number of points, {least:g} to 100")
+    for name, value, low, high in (("level", found.level, 0.5, 0.9999), ("widest", found.widest, 1e-6, 1e6)):
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise ValueError(f"{name} = {value!r} is no number from {low:g} to {high:g}")
+    if type(found.draws) is not int or not 10 <= found.draws <= 10**6:
+        raise ValueError(f"draws = {found.draws!r} is no count from 10 to {10**6}")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _repeated(context: click.Context, parameter: click.Parameter, value: str | N
 @option("--methods", callback=_words, help="Only these rows, such as scratch,udcd.")
 @option("--datasets", callback=_words, help="Instead of the profile's, such as ham10000.")
 @option("--folds", callback=_repeated, help="Such as 0,1,2, or all.  [default: those there are]")
-@option("--seeds", type=click.IntRange(1), help="How many, from seed 0.  [default: those there are]")
+@option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: those there are]")
 @option("--backbone", help="A timm name.  [default: the profile's]")
 @option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]")
 @option(
@@ -140,13 +140,17 @@ def _nothing(table: Table, ask: Ask, asked: dict[str, Any], has_cells: bool) -> 
 
 def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
     """An earlier result's figures. Raises UserError for a file that is none, and where the test images differ."""
+    import numpy as np
     import pandas as pd
 
     from udcd_bench.verdicts import place_of
 
     try:
-        read = pd.read_csv(file, dtype={"split_hash": str, "dataset": str, "method": str, "metric": str})
-    except (OSError, ValueError) as error:
+        # opened here: pandas would unpack archives, and fetch what looks like an address
+        with file.open(encoding="utf-8", newline="") as opened:
+            names = {"split_hash": str, "dataset": str, "method": str, "metric": str}
+            read = pd.read_csv(opened, dtype=names, index_col=False, low_memory=False)
+    except (OSError, ValueError, OverflowError, Warning) as error:
         told = str(error).partition("\n")[0]
         raise UserError(f"--against {file}: it cannot be read as an earlier result ({told}).") from error
     if missing := [name for name in NEEDED if name not in read]:
@@ -157,6 +161,8 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
         read = read.astype({"rho": float, "ours": float})
     except ValueError as error:
         raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
+    if np.isinf(read[["rho", "ours"]]).any(axis=None):
+        raise UserError(f"--against {file}: a figure in it is infinite.")
     hashes = {place_of(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
     figures: dict[Place, float] = {}
     for row in read[read["ours"].notna()].to_dict("records"):

@@ -88,7 +88,7 @@ GRID = [
     option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
     option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH."),
     option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all."),
-    option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many, from seed 0."),
+    option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
 ]  # fmt: skip
 
 

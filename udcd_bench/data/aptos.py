@@ -61,7 +61,7 @@ def _tables(files: Files) -> list[Where]:
             f"no grades; get APTOS 2019 from {WHERE_TO_GET}."
         )
     # The competition's own test.csv has ids only; it must not stand in for the labelled one.
-    return [t for t in tables if t.name.lower() != "test.csv" or "diagnosis" in read_table(t).columns]
+    return [t for t in tables if t.name.lower() != "test.csv" or "diagnosis" in read_table(t)]
 
 
 def _grades(table: Where) -> Iterator[tuple[str, int | None, str, str]]:

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -206,7 +206,7 @@ def manifest(target: Path) -> dict[str, Any] | None:
         if target.is_dir():
             raise _damaged(target, f"{MANIFEST} is missing") from None
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(target, f"{MANIFEST} cannot be read ({error})") from error
     schema = found.get("schema") if isinstance(found, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
@@ -214,9 +214,33 @@ def manifest(target: Path) -> dict[str, Any] | None:
             f"{target} was prepared by a newer udcd-bench (schema {schema}); update, or use another --data."
         )
     wanted = {"schema", "n", "size", "bytes", "sha256", *Rows.__dataclass_fields__}
-    if schema != SCHEMA or not wanted <= found.keys():
+    if schema != SCHEMA or not wanted <= found.keys() or not all(fits(found) for fits in _FITS):
         raise _damaged(target, f"{MANIFEST} is not one of this programme's")
     return dict(found)
+
+
+def _are(kind: type, *names: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda found: all(type(found[name]) is kind for name in names)
+
+
+def _hold(kind: type, *names: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda found: all(
+        isinstance(found[name], list) and {type(part) for part in found[name]} <= {kind} for name in names
+    )
+
+
+_FITS = (
+    _are(int, "schema", "n", "size", "bytes"),
+    _are(str, "name", "title", "source_sha256", "incomplete", "source"),
+    _are(bool, "ordered", "synthetic"),
+    _are(dict, "sha256"),
+    _hold(str, "classes", "ids", "report"),
+    _hold(int, "labels", "groups"),
+    lambda found: found["own_split"] is None or _hold(str, "own_split")(found),
+    lambda found: all(0 <= value < 2**31 for name in ("labels", "groups") for value in found[name]),
+    lambda found: found["own_split"] is None or len(found["own_split"]) == len(found["ids"]),
+)
+"""What must hold of a manifest before anything is made of it; its checksum is looked at later."""
 
 
 def load(target: Path, *, whole: bool = False) -> Dataset:
@@ -237,11 +261,14 @@ def load(target: Path, *, whole: bool = False) -> Dataset:
     if held != HEADER + n * size * size * 3 or held != info["bytes"]:
         raise _damaged(target, f"{ARRAY} has {held} bytes instead of {info['bytes']}")
     try:
-        images: Images = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            begins = file.read(HEADER)
+        # nothing is made of a header but that it is the one there must be
+        if n < 1 or size < 1 or begins != header(n, size):
+            raise ValueError("its header is another's")
+        images: Images = np.memmap(path, np.uint8, "r", HEADER, (n, size, size, 3))
     except (ValueError, OSError) as error:
         raise _damaged(target, f"{ARRAY} cannot be read ({error})") from error
-    if images.shape != (n, size, size, 3) or images.dtype != np.uint8:
-        raise _damaged(target, f"{ARRAY} holds {images.shape} {images.dtype}, not {(n, size, size, 3)} uint8")
     # one from before manifests had a checksum of their own has none
     if set(info["sha256"]) != {"images", "rows", "source"} and info["sha256"].get("manifest") != _digest(
         info

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, printable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 TABLE_SUFFIXES = frozenset({".csv", ".tab", ".tsv", ""})
 MAX_FILE = 512 * 2**20  # one image or table; a zip member claiming more is a bomb, not a photograph
+MAX_RATIO = 100  # of a zip within a zip, which is read through to its end; images hardly shrink
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # of the others Python unpacks more than it is asked for
+BROKEN = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
+"""What a damaged, encrypted or odd zip can raise."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +71,39 @@ class Archives:
         self._open: dict[tuple[str, ...], tuple[zipfile.ZipFile, IO[bytes] | None]] = {}
 
     def read(self, where: Where) -> bytes:
-        """All bytes of a file; OSError or BadZipFile when it cannot be had."""
+        """All bytes of a file; OSError when it cannot be had."""
         if where.size > MAX_FILE:
             raise OSError(f"larger than {MAX_FILE >> 20} MB")
         if not where.inside:
             return Path(where.path).read_bytes()
         try:
-            with self.zip(where.path, where.inside[:-1]).open(where.inside[-1]) as member:
+            with self._member(where.path, where.inside) as member:
                 return member.read()
-        except (RuntimeError, NotImplementedError, KeyError, EOFError) as error:  # encrypted, odd method
-            raise OSError(str(error)) from error
+        except BROKEN as error:
+            raise OSError(str(error) or type(error).__name__) from error
 
     def zip(self, path: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
-        """The archive at `path`, or the one within it that `inside` leads to."""
+        """The archive at `path`, or the one within it that `inside` leads to; OSError when it cannot be read."""
         key = (path, *inside)
         if key not in self._open:
-            handle = self.zip(path, inside[:-1]).open(inside[-1]) if inside else None
-            self._open[key] = (zipfile.ZipFile(handle or path), handle)
+            handle = None
+            try:
+                handle = self._member(path, inside) if inside else None
+                self._open[key] = (zipfile.ZipFile(handle or path), handle)
+            except BROKEN as error:
+                if handle is not None:
+                    handle.close()
+                raise OSError(str(error) or type(error).__name__) from error
         return self._open[key][0]
+
+    def _member(self, path: str, inside: tuple[str, ...]) -> IO[bytes]:
+        archive = self.zip(path, inside[:-1])
+        info = archive.getinfo(inside[-1])
+        if info.compress_type not in METHODS:
+            raise OSError("neither stored nor deflated; zip it again")
+        if len(inside) == 1 and info.file_size > MAX_RATIO * max(info.compress_size, 2**20) and _is_zip(info.filename):
+            raise OSError(f"says that it unpacks to more than {MAX_RATIO} times its size")
+        return archive.open(info)
 
     def close(self) -> None:
         """Close them all, inner ones first."""
@@ -106,14 +131,13 @@ class Files:
         return None
 
 
-def printable(text: str) -> str:
-    """A file name that is no valid text, made safe to print and to store."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
 
 
 def scan(root: Path) -> Files:
     """List every image, table and zip below `root` (a folder or one zip), hidden files left out."""
-    if not root.exists():
+    if not os.path.exists(root):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
     files = Files(root)
     with closing(Archives()) as archives:
@@ -122,7 +146,7 @@ def scan(root: Path) -> Files:
                 raise UserError(f"{root} is neither a folder nor a zip archive.")
             _scan_zip(files, archives, str(root), (), root.name)
         for path, shown in _walk(root) if root.is_dir() else ():
-            if path.name.lower().endswith(".zip"):
+            if _is_zip(path.name):
                 _scan_zip(files, archives, str(path), (), shown)
             else:
                 stat = path.stat()
@@ -154,7 +178,7 @@ def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ..
     try:
         # By name: of two members with one name only the last can be read.
         members = {info.filename: info for info in archives.zip(path, inside).infolist()}
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except BROKEN as error:
         files.broken.append((shown, str(error) or "cannot be opened"))
         return
     for info in members.values():
@@ -163,7 +187,7 @@ def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ..
             continue
         name = f"{shown}/{printable(info.filename)}"
         # One level of nesting: what a Dataverse download of the whole set looks like.
-        if parts[-1].lower().endswith(".zip") and not inside:
+        if _is_zip(parts[-1]) and not inside:
             _scan_zip(files, archives, path, (info.filename,), name)
         else:
             inner = (*inside, info.filename)

@@ -8,11 +8,13 @@ class, has a split of its own, which is honoured. A CSV needs the columns ``path
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import unicodedata
 from pathlib import Path
 
 from udcd_bench.data.files import IMAGE_SUFFIXES, Where, printable, scan
-from udcd_bench.data.listing import Item, Listing, Report, read_table
+from udcd_bench.data.listing import Item, Listing, Report, nfc, read_table
 from udcd_bench.errors import UserError
 
 PREFIX = "folder:"
@@ -37,7 +39,7 @@ def slug(path: Path) -> str:
 def read(path: Path) -> Listing:
     """List the images of a folder or of a CSV."""
     path = path.expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder or CSV {printable(str(path))}.")
     table = path.is_file() and not path.name.lower().endswith(".zip")
     listing = _from_csv(path) if table else _from_folders(path)
@@ -61,14 +63,14 @@ def _from_folders(root: Path) -> Listing:
     # Three "classes" called train, val and test would be a silent disaster.
     own = len(tops) > 1 and tops <= SPLITS.keys() and "train" in {SPLITS[top] for top in tops}
     level = 1 if own else 0
-    items, classes = [], _in_order({names[level] for names in parts.values() if len(names) > level + 1})
+    items, classes = [], _in_order({nfc(names[level]) for names in parts.values() if len(names) > level + 1})
     for where in sorted(found, key=lambda where: where.shown):
         names = parts[where]
         if len(names) <= level + 1:
             report.add("unlisted", where.shown)
             continue
         split = SPLITS[names[0].lower()] if own else ""
-        items.append(Item(where.shown, classes.index(names[level]), where, split=split))
+        items.append(Item(where.shown, classes.index(nfc(names[level])), where, split=split))
     return _listing(root, classes, items, report)
 
 
@@ -76,14 +78,15 @@ def _from_csv(path: Path) -> Listing:
     report = Report()
     stat = path.stat()
     cells = read_table(Where(str(path), (), path.name, stat.st_size, stat.st_mtime_ns), "path", "label")
-    classes = _in_order(set(cells["label"]) - {""})
-    blank = [""] * len(cells)
+    labels = list(map(nfc, cells["label"]))
+    classes = _in_order(set(labels) - {""})
+    blank = [""] * len(labels)
     groups = list(cells["group"]) if "group" in cells else blank
     splits = list(cells["split"]) if "split" in cells else blank
     seen: dict[str, str] = {}
     disputed: set[str] = set()
     items = []
-    for name, label, group, split in zip(cells["path"], cells["label"], groups, splits, strict=True):
+    for name, label, group, split in zip(cells["path"], labels, groups, splits, strict=True):
         if name in seen:
             same = seen[name] == label
             report.add(
@@ -97,8 +100,8 @@ def _from_csv(path: Path) -> Listing:
             continue
         if split and split.lower() not in SPLITS:
             raise UserError(f"{path} has split {split!r} for {name}; it may be train, val or test.")
-        file = path.parent / name
-        if not file.is_file() or file.suffix.lower() not in IMAGE_SUFFIXES:
+        file = _file(path.parent, name)
+        if file is None or file.suffix.lower() not in IMAGE_SUFFIXES:
             report.add("missing", name)
             continue
         stat = file.stat()
@@ -110,6 +113,12 @@ def _from_csv(path: Path) -> Listing:
     return _listing(path, classes, items, report)
 
 
+def _file(folder: Path, name: str) -> Path | None:
+    """The file of that name, its accents written either way; None where there is none, or no name like it can be."""
+    places = (folder / form for form in (name, nfc(name), unicodedata.normalize("NFD", name)))
+    return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
+
+
 def _listing(path: Path, classes: list[str], items: list[Item], report: Report) -> Listing:
     name = f"{PREFIX}{printable(str(path))}"
     title = printable(path.absolute().name)
@@ -118,6 +127,6 @@ def _listing(path: Path, classes: list[str], items: list[Item], report: Report) 
 
 def _in_order(classes: set[str]) -> list[str]:
     """Class names sorted, numbers as numbers."""
-    if all(name.isdecimal() for name in classes):
+    if all(name.isdecimal() and len(name) < 20 for name in classes):
         return sorted(classes, key=int)
     return sorted(classes)

@@ -78,7 +78,7 @@ def _one_hot(table: Where, files: Files) -> Iterator[Row]:
     if groupings := files.table(GROUPINGS):
         pairs = read_table(groupings, "image", "lesion_id")
         lesions = dict(zip(pairs["image"], pairs["lesion_id"], strict=True))
-    for image, *marks in cells[["image", *names]].itertuples(index=False):
+    for image, *marks in zip(cells["image"], *(cells[name] for name in names), strict=True):
         hot = [i for i, mark in enumerate(marks) if mark in ("1", "1.0")]
         clean = len(hot) == 1 and all(mark in ("0", "0.0", "1", "1.0") for mark in marks)
         said = "+".join(names[i] for i in hot) or "no class"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import re
-import zipfile
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from udcd_bench.data.files import IMAGE_SUFFIXES, Archives, Files, Where
-from udcd_bench.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from udcd_bench.errors import UserError, printable
 
 # What can be wrong with a set of images: the words, and whether it keeps the set from being prepared.
 KINDS: dict[str, tuple[str, bool]] = {
@@ -45,7 +43,8 @@ class Report:
         """Count one more finding of `kind`."""
         self.count[kind] += 1
         if len(self.examples[kind]) < 3:
-            self.examples[kind].append(example)
+            short = example if len(example) <= 300 else f"{example[:299]}…"
+            self.examples[kind].append(printable(short))
 
     def blocking(self) -> list[str]:
         """The kinds found that keep the set from being called complete."""
@@ -122,31 +121,43 @@ class Listing:
         return digest.hexdigest()
 
 
-def read_table(where: Where, *columns: str) -> pd.DataFrame:
-    """A CSV or tab-separated table as text, its names and cells stripped; `columns` must be there."""
-    import pandas as pd
+def read_table(where: Where, *columns: str) -> dict[str, list[str]]:
+    """Column → cells of a CSV or tab-separated table, all of them text, stripped; `columns` must be there.
 
+    Lines without any text are passed over.
+    """
     with closing(Archives()) as archives:
         try:
-            data = archives.read(where)
-        except (OSError, zipfile.BadZipFile) as error:
+            text = archives.read(where).decode("utf-8-sig")
+        except (OSError, ValueError) as error:
             raise UserError(f"{where.shown} cannot be read: {error}.") from error
-    separator = "\t" if b"\t" in data.split(b"\n", 1)[0] else ","
+    separator = "\t" if "\t" in re.split(r"[\r\n]", text, maxsplit=1)[0] else ","
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows: list[list[str]] = []
     try:
-        # Text throughout: an id such as "007" or "NA" must survive.
-        table = pd.read_csv(
-            BytesIO(data), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{where.shown} is not a table: {str(error).strip().splitlines()[0]}.") from error
-    table.columns = table.columns.str.strip()
+        for cells in lines:
+            if rows and any(cells) and len(cells) != len(rows[0]):
+                says = f"{len(cells)} cells, and the header names {len(rows[0])} columns"
+                raise UserError(f"{where.shown} is not a table: line {lines.line_num} has {says}.")
+            if any(cells):
+                rows.append([cell.strip() for cell in cells])
+    except csv.Error as error:
+        raise UserError(f"{where.shown} is not a table: line {lines.line_num}: {error}.") from error
+    if not rows:
+        raise UserError(f"{where.shown} is not a table: it is empty.")
+    header = rows.pop(0)
     for column in columns:
-        if column not in table.columns:
-            found = ", ".join(table.columns)
-            raise UserError(f"{where.shown} has no column {column!r}; it has: {found}.")
-    for column in table.columns:
-        table[column] = table[column].str.strip()
-    return table
+        if column not in header:
+            found = ", ".join(header[:50])
+            raise UserError(f"{where.shown} has no column {column!r}; it has: {found[:1000]}.")
+    if twice := [name for name, n in Counter(header).items() if name and n > 1]:
+        raise UserError(f"{where.shown} has two columns {twice[0]!r}.")
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def nfc(text: str) -> str:
+    """Composed: a letter with an accent is one character on some systems and two on others."""
+    return unicodedata.normalize("NFC", text)
 
 
 def match(
@@ -162,9 +173,13 @@ def match(
     `rows` are (id, label or None when out of range, what the table said, group). Files below a folder that
     matches the pattern `ignore` need not be in the table; `prefer` decides between several files of one id.
     """
+    images: dict[str, list[Where]] = {}
+    for stem, same in files.images.items():
+        images.setdefault(nfc(stem), []).extend(same)
     labels: dict[str, tuple[int | None, str, str]] = {}
     disputed: set[str] = set()
     for id_, label, said, group in rows:
+        id_ = nfc(id_)
         id_ = id_[: -len(suffix)] if (suffix := PurePosixPath(id_).suffix).lower() in IMAGE_SUFFIXES else id_
         if id_ in labels:
             if labels[id_][0] == label:
@@ -179,7 +194,7 @@ def match(
     items = []
     for id_ in sorted(labels):
         label, _, group = labels[id_]
-        found = files.images.get(id_, [])
+        found = images.get(id_, [])
         best = [where for where in found if prefer(where)] or found
         if not best:
             report.add("missing", id_)
@@ -191,8 +206,8 @@ def match(
             items.append(Item(id_, label, where, group))
     for shown, why in files.broken:
         report.add("unreadable", f"{shown} ({why})")
-    for stem in sorted(files.images.keys() - labels.keys()):
-        for where in files.images[stem]:
+    for stem in sorted(images.keys() - labels.keys()):
+        for where in images[stem]:
             if not any(re.search(ignore, folder) for folder in where.folders):
                 report.add("unlisted", where.shown)
     return items

@@ -6,16 +6,21 @@ Keys ``{train,val,test}_{images,labels}``; images (n, h, w) grey or (n, h, w, 3)
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench.data.files import MAX_RATIO, METHODS
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from udcd_bench.data.arrays import Arrays
 
 PREFIX = "medmnist:"
@@ -50,7 +55,8 @@ def read(file: Path, name: str) -> Arrays:
 
     images, labels = {}, {}
     try:
-        with np.load(file, allow_pickle=False) as held:
+        _bounded(file)
+        with file.open("rb") as opened, _quiet(), np.load(opened, allow_pickle=False) as held:
             wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
             if missing := [key for key in wanted if key not in held.files]:
                 raise UserError(
@@ -59,15 +65,15 @@ def read(file: Path, name: str) -> Arrays:
                 )
             for split in SPLITS:
                 images[split], labels[split] = held[f"{split}_images"], held[f"{split}_labels"]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         raise UserError(f"{file} is damaged or no npz file: {error}.") from error
-    except (TypeError, AttributeError) as error:  # np.load gave an array, which is no context
-        raise UserError(f"{file} is a single array, not an npz file.") from error
     for split in SPLITS:
         _check(file, split, images[split], labels[split])
     joined = np.concatenate([labels[split].reshape(-1) for split in SPLITS]).astype(np.int64)
-    if not len(joined) or joined.min() < 0:
-        raise UserError(f"{file} holds no images, or labels below 0.")
+    if not len(joined) or joined.min() < 0 or joined.max() >= len(joined):
+        raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
     splits = [split for split in SPLITS for _ in labels[split]]
     numbers = [i for split in SPLITS for i in range(len(labels[split]))]
     return Arrays(
@@ -83,8 +89,31 @@ def read(file: Path, name: str) -> Arrays:
     )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without numpy's warnings of odd headers and shapes: what comes of them is looked at."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _bounded(file: Path) -> None:
+    """See that a file is an npz, and unpacks to no more than pictures can. Raises UserError."""
+    with file.open("rb") as opened:
+        if opened.read(6) == b"\x93NUMPY":
+            raise UserError(f"{file} is a single array, not an npz file.")
+    with zipfile.ZipFile(file) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        if size > MAX_RATIO * max(file.stat().st_size, 2**20):
+            raise UserError(f"{file} says that it unpacks to more than {MAX_RATIO} times its size; it is no set.")
+        if {info.compress_type for info in archive.infolist()} - METHODS:
+            raise UserError(f"{file} has members that are neither stored nor deflated; save it again.")
+
+
 def _check(file: Path, split: str, images: Any, labels: Any) -> None:
-    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise UserError(f"{file} is damaged: what it holds for {split} is no array.")
+    if images.dtype != np.uint8 or 0 in images.shape[1:] or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise UserError(
             f"{file} holds {split}_images of shape {images.shape} and type {images.dtype}; only flat uint8 "
             "images (n, h, w) or (n, h, w, 3) can be used, not volumes."
@@ -94,7 +123,7 @@ def _check(file: Path, split: str, images: Any, labels: Any) -> None:
             f"{file} is a multi-label set ({labels.shape[1]} labels an image), and every method here "
             "chooses one class."
         )
-    if labels.dtype.kind not in "iu" or labels.size != len(images):
+    if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise UserError(
             f"{file} holds {len(images)} {split}_images but {split}_labels of shape {labels.shape}."
         )
