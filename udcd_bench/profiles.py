@@ -54,9 +54,9 @@ class Protocol:
                 raise UserError(f"{name}={getattr(self, name)!r} will not do: {says}.")
 
         for name in ("image_size", "batch_size", "epochs", "report_epochs", "n_images"):
-            check(name, 1 <= getattr(self, name) <= 10**6, "it is a count, 1 to a million")
+            check(name, 1 <= getattr(self, name) <= 10**6, "it is a count of at least 1, and at most 1000000")
         for name, most in (("start_epoch", 10**6), ("ramp_epochs", 10**6), ("threads", 1024)):
-            check(name, 0 <= getattr(self, name) <= most, f"it is a count, 0 to {most}")
+            check(name, 0 <= getattr(self, name) <= most, f"it is a count of at least 0, and at most {most}")
         check("batch_size", self.batch_size > 1, "batch statistics need two images or more")
         check("learning_rate", self.learning_rate > 0, "it is a positive step size")
         check("weight_decay", self.weight_decay >= 0, "it is at least 0")
