@@ -79,7 +79,9 @@ def attempt(target, read, *arguments):
     except UserError as error:
         told = str(error)
         assert told.strip() and "Traceback" not in told
-        assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in told.replace("\n", "")), "it can be printed"
+        assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in told.replace("\n", "")), (
+            "it can be printed"
+        )
         seen["refused"] += 1
         return None
     seen["read"] += 1
@@ -145,7 +147,9 @@ BYTES = (_flip, _cut, _drop, _again, _put, _number)
 
 
 def _encoded(draw, data):
-    coding = draw(st.sampled_from(("utf-16", "utf-16-le", "latin-1", "cp1252", "utf-7", "utf-8-sig", "utf-32")))
+    coding = draw(
+        st.sampled_from(("utf-16", "utf-16-le", "latin-1", "cp1252", "utf-7", "utf-8-sig", "utf-32"))
+    )
     return data.decode("utf-8", "replace").encode(coding, "replace")
 
 
@@ -178,7 +182,9 @@ def tables(draw, valid, separator=","):
     for _ in range(draw(st.integers(0, 4))):
         row = draw(st.integers(0, len(rows) - 1))
         column = draw(st.integers(0, max(0, len(rows[row]) - 1)))
-        change = draw(st.sampled_from(("cell", "cell", "cell", "head", "less", "more", "twice", "wide", "row", "gone")))
+        change = draw(
+            st.sampled_from(("cell", "cell", "cell", "head", "less", "more", "twice", "wide", "row", "gone"))
+        )
         if change == "cell" and rows[row]:
             rows[row][column] = draw(words)
         elif change == "head" and rows[0]:
@@ -259,8 +265,8 @@ def json_files(draw, value):
 
 TOML = (
     "nan", "inf", "-inf", "-1", "0", "1", "2.5", "1e300", "9" * 5000, "true", '""', '"x"', "[]", "[1, 'a']", "[[]]",
-    "{}", "{x = 1}", "1979-05-27", "[" * 5000 + "]" * 5000, '["nan"]', "['acc']", "[0.5, 2.0]", "'table2'", "['table9']",
-    "1_0", "10_000_000_000_000",
+    "{}", "{x = 1}", "1979-05-27", "[" * 5000 + "]" * 5000, '["nan"]', "['acc']", "[0.5, 2.0]", "'table2'",
+    "['table9']", "1_0", "10_000_000_000_000",
 )  # fmt: skip
 
 
@@ -278,7 +284,9 @@ def toml_files(draw, text):
         if how == 0:
             lines[place] = ""
         elif how == 1:
-            lines[place] = f"{draw(st.sampled_from(('x', 'low', 'points', 'dataset', 'tables', 'other')))} = {value}"
+            lines[place] = (
+                f"{draw(st.sampled_from(('x', 'low', 'points', 'dataset', 'tables', 'other')))} = {value}"
+            )
         else:
             lines[place] = f"{key} = {draw(st.sampled_from(TOML))}"
     return "\n".join(lines).encode()

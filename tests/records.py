@@ -25,6 +25,7 @@ def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
     made = {
         "key": f"{derive_seed(spec.label()):016x}"[:16],
         "schema": 1,
+        "files": {},
         "spec": spec.to_dict(),
         "dataset_title": sources.title(spec.dataset),
         "synthetic": sources.is_synthetic(spec.dataset),

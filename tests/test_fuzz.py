@@ -32,7 +32,6 @@ from udcd_bench.metrics import METRICS
 from udcd_bench.spec import RunSpec
 from udcd_bench.store import Store
 
-
 # the packages' names are the commands'
 running, checking = (importlib.import_module(f"udcd_bench.cli.{name}") for name in ("run", "check"))
 
@@ -116,8 +115,11 @@ def test_aptos_tables(place):
 def test_a_csv_of_ones_own(place):
     root = layouts.class_folders(place / "own", ("a b", "é"))
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    rows = [f'"{name}",{"xyz"[i % 3]},p{i // 2},{("train", "val", "test")[i % 3]}' for i, name in enumerate(names)]
-    valid = ["\n".join(["path,label,group,split", *rows]), "\n".join(["path,label", *(r.rsplit(",", 2)[0] for r in rows)])]
+    rows = [
+        f'"{name}",{"xyz"[i % 3]},p{i // 2},{("train", "val", "test")[i % 3]}' for i, name in enumerate(names)
+    ]
+    valid = ["\n".join(["path,label,group,split", *rows])]
+    valid += ["\n".join(["path,label", *(row.rsplit(",", 2)[0] for row in rows)])]
 
     @campaign()
     @given(fuzz.tables(valid))
@@ -205,8 +207,16 @@ def finished(place):
         "scores": np.eye(3, dtype=np.float32)[None, [0, 1, 2, 0]], "epochs": [1], "labels": [0, 1, 2, 1],
         "ids": ["a", "b", "ç", "d"], "groups": [0, 1, 2, 3], "embeddings": np.ones((4, 2), np.float32),
     }  # fmt: skip
-    record = {**records.record(SPEC), "teacher_key": None, "method_title": "UDCD", "protocol": {}, "made_of": {}}
-    store.finish("k1", record, pd.DataFrame({"epoch": [0]}), arrays, {"neck.weight": np.ones((2, 2), np.float32)})
+    record = {
+        **records.record(SPEC),
+        "teacher_key": None,
+        "method_title": "UDCD",
+        "protocol": {},
+        "made_of": {},
+    }
+    store.finish(
+        "k1", record, pd.DataFrame({"epoch": [0]}), arrays, {"neck.weight": np.ones((2, 2), np.float32)}
+    )
     store.begin("k2", SPEC)
     store.save_checkpoint("k2", {"a": np.arange(6.0).reshape(2, 3)}, {"epoch": 1})
     store.fail("k3", SPEC, "it failed", "Traceback …")
@@ -460,7 +470,9 @@ def test_images():
     picture = layouts.picture(1, 20, 15)
     valid = [layouts.encode(picture, kind) for kind in ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")]
     valid += [layouts.encode(picture.convert(mode), "TIFF") for mode in ("CMYK", "L", "P", "LAB", "I;16")[:4]]
-    valid += [layouts.encode(picture, "TIFF", compression=how) for how in ("tiff_lzw", "jpeg", "tiff_deflate")]
+    valid += [
+        layouts.encode(picture, "TIFF", compression=how) for how in ("tiff_lzw", "jpeg", "tiff_deflate")
+    ]
     valid += [layouts.encode(picture, "JPEG", progressive=True)]
 
     def read(data):
@@ -485,9 +497,19 @@ def test_images():
 
 
 def test_arguments():
-    keys = ["temperature", "lambda_kl", "epochs", "batch_size", "learning_rate", "image_size", "flip", "threads", "weights"]
-    keys += ["n_images", "imbalance", "report_epochs", "x", "", " "]
-    settings = st.tuples(st.one_of(st.sampled_from(keys), fuzz.words), st.sampled_from(("=", "=", "=", "==", "")), fuzz.words)
+    keys = [
+        "temperature",
+        "lambda_kl",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "image_size",
+        "flip",
+        "threads",
+    ]
+    keys += ["weights", "n_images", "imbalance", "report_epochs", "x", "", " "]
+    names = st.one_of(st.sampled_from(keys), fuzz.words)
+    settings = st.tuples(names, st.sampled_from(("=", "=", "=", "==", "")), fuzz.words)
 
     def read(pairs, folds, rho, seeds, names):
         asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
@@ -500,7 +522,9 @@ def test_arguments():
             raise UserError(error.format_message()) from error
         assert chosen == tuple(sorted(set(chosen))) and set(chosen) <= set(range(5))
         ask = running.ask_of(asked, chosen, seeds)
-        spec = planner.check(RunSpec("udcd", "aptos", "demo", "x", hparams=ask.hparams, protocol=ask.protocol))
+        spec = planner.check(
+            RunSpec("udcd", "aptos", "demo", "x", hparams=ask.hparams, protocol=ask.protocol)
+        )
         assert json.loads(json.dumps(spec.to_dict(), allow_nan=False))
         planner.protocol_of(spec)
         spec.label()
@@ -529,7 +553,9 @@ def test_an_earlier_result(place):
 
     def read():
         found = checking._earlier(file, frame)
-        judged = verdicts.regressions(frame, found, verdicts.Rules({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100))
+        judged = verdicts.regressions(
+            frame, found, verdicts.Rules({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
+        )
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
     @campaign()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import records
 import torch
+from faults import in_threads
 
 from udcd_bench import planner, plugins
 from udcd_bench.atomic import seal
@@ -233,19 +233,6 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
 
 
-def in_threads(monkeypatch):
-    """Slots that are threads: for what is said between a slot and its parent, not for what its process does."""
-    monkeypatch.setattr(local.workers, "start", lambda: None)
-
-    def start(store, place):
-        ours, theirs = multiprocessing.Pipe()
-        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
-        serving.start()
-        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
-
-    monkeypatch.setattr(local, "_start", start)
-
-
 def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):
     in_threads(monkeypatch)
     with pytest.raises(UserError, match=r"--device cuda:99: torch sees \d+ CUDA devices; try --device cpu"):
@@ -268,7 +255,8 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     slots.start()
     time.sleep(0.2)
     assert store.state(job.key) == "running" and events == []
-    store.put(job.key, {"record.json": seal({"schema": 2, "key": job.key, "files": {}})})
+    about = {"schema": 2, "key": job.key, "files": {}}
+    store.put(job.key, {"record.json": seal(records.record(spec) | about)})
     store.release(job.key)
     slots.join(NEVER)
     assert events == [{"kind": "done", "key": job.key}] and claims(store) == []

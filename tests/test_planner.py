@@ -157,7 +157,8 @@ def test_states_are_the_stores(store):
     store.fail(kd.key, kd.spec, "no", "")
     assert [job.state for job in plan(store, KD)] == ["absent", "failed"]
     assert set(planner.WHY) == {"absent", "interrupted", "failed", "running", "damaged"}
-    store.put(scratch.key, {"record.json": seal({"schema": SCHEMA, "key": scratch.key, "files": {}})})
+    about = {"schema": SCHEMA, "key": scratch.key, "files": {}}
+    store.put(scratch.key, {"record.json": seal(records.record(scratch.spec) | about)})
     assert [job.done for job in plan(store, KD)] == [True, False]
 
 

@@ -127,7 +127,9 @@ def _parse(row: dict[str, str], where: str) -> Published:
 
 def _number(text: str, where: str) -> float:
     # plain decimals: Python's own reader takes 1_0 and other scripts' digits too
-    value = float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) else math.nan
+    value = (
+        float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) else math.nan
+    )
     if not math.isfinite(value):
         raise UserError(f"{where}: {text[:100]!r} is not a number.")
     return value

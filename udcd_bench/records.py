@@ -20,7 +20,13 @@ def check(record: Mapping[str, Any]) -> None:
     try:
         RunSpec.from_dict(record["spec"])
         kinds = [(name, str) for name in _TEXTS] + [(name, int) for name in _COUNTS]
-        kinds += [("synthetic", bool), ("ordered", bool), ("environment", dict), ("files", dict), ("figures", dict)]
+        kinds += [
+            ("synthetic", bool),
+            ("ordered", bool),
+            ("environment", dict),
+            ("files", dict),
+            ("figures", dict),
+        ]
         for name, kind in kinds:
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is {record[name]!r:.100}")
@@ -31,7 +37,10 @@ def check(record: Mapping[str, Any]) -> None:
         if {"acc", "rec"} - record["figures"]["mean"].keys() or not _number(record["seconds"]):
             raise ValueError("it has no accuracy, recall or seconds")
         sizes = record.get("bytes", {})
-        if any(type(value) is not str for value in record["files"].values()) or sizes.keys() - record["files"].keys():
+        if (
+            any(type(value) is not str for value in record["files"].values())
+            or sizes.keys() - record["files"].keys()
+        ):
             raise ValueError("its list of files is another's")
         if any(type(value) not in (str, int) for value in record["environment"].values()):
             raise ValueError("its environment is no list of names and versions")

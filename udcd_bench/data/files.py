@@ -101,7 +101,11 @@ class Archives:
         info = archive.getinfo(inside[-1])
         if info.compress_type not in METHODS:
             raise OSError("neither stored nor deflated; zip it again")
-        if len(inside) == 1 and info.file_size > MAX_RATIO * max(info.compress_size, 2**20) and _is_zip(info.filename):
+        if (
+            len(inside) == 1
+            and info.file_size > MAX_RATIO * max(info.compress_size, 2**20)
+            and _is_zip(info.filename)
+        ):
             raise OSError(f"says that it unpacks to more than {MAX_RATIO} times its size")
         return archive.open(info)
 

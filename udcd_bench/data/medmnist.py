@@ -105,7 +105,9 @@ def _bounded(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         size = sum(info.file_size for info in archive.infolist())
         if size > MAX_RATIO * max(file.stat().st_size, 2**20):
-            raise UserError(f"{file} says that it unpacks to more than {MAX_RATIO} times its size; it is no set.")
+            raise UserError(
+                f"{file} says that it unpacks to more than {MAX_RATIO} times its size; it is no set."
+            )
         if {info.compress_type for info in archive.infolist()} - METHODS:
             raise UserError(f"{file} has members that are neither stored nor deflated; save it again.")
 
@@ -113,7 +115,8 @@ def _bounded(file: Path) -> None:
 def _check(file: Path, split: str, images: Any, labels: Any) -> None:
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
         raise UserError(f"{file} is damaged: what it holds for {split} is no array.")
-    if images.dtype != np.uint8 or 0 in images.shape[1:] or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+    flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if images.dtype != np.uint8 or 0 in images.shape[1:] or not flat:
         raise UserError(
             f"{file} holds {split}_images of shape {images.shape} and type {images.dtype}; only flat uint8 "
             "images (n, h, w) or (n, h, w, 3) can be used, not volumes."
