@@ -11,23 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RULES = ("mean", "last", "best")
-_TEXTS = ("dataset_title", "incomplete", "split_hash", "reporting")
-_COUNTS = ("n_train", "n_test", "epochs")
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("dataset_title", "incomplete", "split_hash", "reporting"), str),
+    **dict.fromkeys(("n_train", "n_test", "epochs"), int),
+    **dict.fromkeys(("synthetic", "ordered"), bool),
+    **dict.fromkeys(("environment", "files", "figures"), dict),
+}
 
 
 def check(record: Mapping[str, Any]) -> None:
     """Raises ValueError naming what is missing or of another kind than a finished run's, by whatever hand."""
     try:
         RunSpec.from_dict(record["spec"])
-        kinds = [(name, str) for name in _TEXTS] + [(name, int) for name in _COUNTS]
-        kinds += [
-            ("synthetic", bool),
-            ("ordered", bool),
-            ("environment", dict),
-            ("files", dict),
-            ("figures", dict),
-        ]
-        for name, kind in kinds:
+        for name, kind in _KINDS.items():
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is {record[name]!r:.100}")
         for rule in RULES:

@@ -24,7 +24,7 @@ def _number(value: object) -> bool:
 
 
 def _count(value: object) -> bool:
-    return type(value) is int and 0 <= cast(int, value) < 2**63
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _text(value: object) -> bool:

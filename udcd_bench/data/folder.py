@@ -13,9 +13,9 @@ import re
 import unicodedata
 from pathlib import Path
 
-from udcd_bench.data.files import IMAGE_SUFFIXES, Where, printable, scan
+from udcd_bench.data.files import IMAGE_SUFFIXES, Where, scan
 from udcd_bench.data.listing import Item, Listing, Report, nfc, read_table
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, printable
 
 PREFIX = "folder:"
 SPLITS = {

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.data import aptos, folder, ham10000, medmnist
-from udcd_bench.data.files import printable
-from udcd_bench.errors import UserError, nearest
+from udcd_bench.errors import UserError, nearest, printable
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset
