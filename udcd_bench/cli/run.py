@@ -72,6 +72,10 @@ COMMON = [
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
     option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
+    option(
+        "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
+        help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
+    ),
 ]  # fmt: skip
 
 
@@ -235,6 +239,8 @@ def _carry_out(
     from udcd_bench.engines import local
     from udcd_bench.engines.execute import Place, load_data, made_of
 
+    if asked["form"] != "text" and not asked["dry_run"]:
+        raise UserError(f"--format {asked['form']} says what would run; give --dry-run with it.")
     place = Place(asked["data"], asked["device"])
     # many runs share a data set: it is looked at once for them all
     load = functools.cache(load_data)
@@ -245,7 +251,10 @@ def _carry_out(
     seconds, unknown = planner.estimate(todo, store)
     guess = f"about {span(seconds / min(slots, len(todo) or 1))}" if seconds else ""
     guess += f"{' and ' if guess else ''}{unknown} runs nobody has timed here yet" if unknown else ""
-    if asked["dry_run"]:
+    if asked["dry_run"] and asked["form"] == "commands":
+        lines = planner.commands(jobs, data=place.data, out=asked["out"], device=place.device)
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+    elif asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")
     else:
