@@ -39,6 +39,7 @@ LAYERS = [
         "verdicts",
         "render",
         "latex",
+        "markdown",
         "picture",
         "grid",
         "artefact",
