@@ -326,7 +326,7 @@ def test_spreads_between_folds_and_between_seeds_stay_apart():
             (0, 1),
             (0, 1),
             r" ±\d+\.\d\d/\d+\.\d\d[*+\s]",
-            "of the seeds' means / between seeds of one fold.",
+            "a between folds (of the seeds' means), b between seeds of one fold.",
         ),
     ],
 )
