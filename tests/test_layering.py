@@ -42,6 +42,7 @@ LAYERS = [
         "verdicts",
         "render",
         "latex",
+        "markdown",
         "picture",
         "grid",
         "artefact",

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench import statistics
 from udcd_bench.cells import STAND_IN
 from udcd_bench.metrics import METRICS
+from udcd_bench.render import both_spreads
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.cells import Ask
     from udcd_bench.spec import RunSpec
+    from udcd_bench.verdicts import Rules
 
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
 
@@ -34,10 +37,14 @@ def sentences(
     records: Mapping[RunSpec, Mapping[str, Any]],
     planned: int,
     frame: pd.DataFrame,
+    rules: Rules,
 ) -> tuple[str, ...]:
-    """Everything a caption says but the title and the warning. records: of finished runs."""
+    """Everything a caption says but the title and the warning.
+
+    records: of finished runs. rules: by which the frame's intervals were made, where it has any.
+    """
     found = list(records.values())
-    abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
+    abouts = [f"{METRICS[metric].title}: {_about(metric)}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
@@ -52,8 +59,30 @@ def sentences(
         parts += _data(source, records)
     if _mixed(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
+    if frame["low"].notna().any():
+        parts.append(_intervals(metrics, rules))
     parts.append(f"Trained on {_listed(_hardware(record['environment']) for record in found)}.")
     return tuple(parts)
+
+
+def _about(metric: str) -> str:
+    return METRICS[metric].about + (", lower is better" if METRICS[metric].better == "lower" else "")
+
+
+def _intervals(metrics: Sequence[str], rules: Rules) -> str:
+    """What is in the intervals, and what is not."""
+    without = [METRICS[metric].title for metric in metrics if metric not in statistics.METRICS]
+    noise: dict[float, list[str]] = {}
+    for metric in metrics:
+        if metric in statistics.METRICS:
+            noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
+    assumed = ", ".join(f"{points:g} for {' and '.join(titles)}" for points, titles in noise.items())
+    return (
+        f"low and high in the CSV: a {rules.level:.0%} interval of the mean, from {rules.draws} bootstrap draws of "
+        "groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed standard "
+        f"deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
+        + (f" No interval for {', '.join(without)}." if without else "")
+    )
 
 
 def _repeats(ask: Ask, frame: pd.DataFrame, planned: int, done: int) -> str:
@@ -65,10 +94,16 @@ def _repeats(ask: Ask, frame: pd.DataFrame, planned: int, done: int) -> str:
     if n[-1] == 1:
         text += ", so there is no spread"
     else:
-        over = "folds and seeds together" if min(len(ask.folds), len(ask.seeds)) > 1 else "seeds"
-        over = "folds" if len(ask.seeds) == 1 else over
-        text += f"; ± is the sample standard deviation over {over}"
+        text += f"; {_spread(frame)}"
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+
+
+def _spread(frame: pd.DataFrame) -> str:
+    seeds = "between seeds of one fold"
+    if both_spreads(frame):
+        return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"
+    between = "between folds" if frame["spread_folds"].notna().any() else seeds
+    return f"± is the sample standard deviation {between}"
 
 
 def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:

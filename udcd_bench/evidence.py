@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench import metrics as figures_of
 from udcd_bench import statistics
 from udcd_bench.resampling import Floats
 from udcd_bench.spec import RunSpec, derive_seed
@@ -48,13 +49,35 @@ def gather(store: Store) -> Evidence:
     ages = {}
     for key in store.keys():  # noqa: SIM118
         ages[key] = (store.runs / key / "record.json").stat().st_mtime_ns
-    found = [store.record(key) for key in sorted(ages, key=lambda key: (ages[key], key))]
+    found = [completed(store.record(key), store) for key in sorted(ages, key=lambda key: (ages[key], key))]
     records = {RunSpec.from_dict(record["spec"]): record for record in found}
     states = dict.fromkeys(records, "done")
     for path in sorted(store.failures.glob("[!.]*.json")):
         if (report := store.failure(path.stem)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Evidence(records, states)
+
+
+def completed(record: Record, store: Store) -> Record:
+    """The record with every figure that is defined today, so that a new metric or rule needs no training.
+
+    What is missing is computed from the run's stored scores; what was stored stays. Where the scores are gone too,
+    it stays missing.
+    """
+    there = record["figures"]
+    rules = ("mean", "last", "best")
+    if all(there.get(rule, {}).keys() >= figures_of.METRICS.keys() for rule in rules):
+        return record
+    if not has_scores(record, store):
+        return record
+    stored = store.scores(record["key"])
+    made = figures_of.summaries(stored["scores"], stored["labels"], ordered=record["ordered"])
+    return {**record, "figures": {rule: made[rule] | there.get(rule, {}) for rule in made}}
+
+
+def has_scores(record: Record, store: Store) -> bool:
+    """Whether the run's per-image scores are in the folder still."""
+    return (store.runs / record["key"] / "scores.npz").exists()
 
 
 def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> Ask:
@@ -81,7 +104,8 @@ def of_group(
 ) -> dict[tuple[str, str], Floats]:
     """(row, metric) → the cell's figure in each draw, percent, of every row in a group of columns with a finished run.
 
-    Methods tested on the same images share their draws, so they compare.
+    Methods tested on the same images share their draws, so they compare. A cell of which a run has lost its scores
+    has no draws.
     """
     metrics = [metric for metric in grid.metrics if metric in statistics.METRICS]
     made = {}
@@ -89,9 +113,9 @@ def of_group(
         line.row: [spec for spec in grid.cell(ask, line, group) if spec in evidence.records]
         for line in grid.lines(ask)
     }
-    of_run = _of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
+    of_run = of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
     for (row, specs), metric in itertools.product(runs.items(), metrics):
-        if not specs:
+        if not specs or not all(spec in of_run for spec in specs):
             continue
         values = [of_run[spec][metric] for spec in specs]
         figures = {
@@ -115,7 +139,7 @@ def training_error(figures: Mapping[tuple[int, int], float], assumed: float) -> 
     return math.sqrt(variance / len(figures))
 
 
-def _of_runs(
+def of_runs(
     specs: Sequence[RunSpec],
     metrics: Sequence[str],
     rule: str,
@@ -123,9 +147,11 @@ def _of_runs(
     store: Store,
     rules: Rules,
 ) -> dict[RunSpec, dict[str, Floats]]:
-    """Draws of each run, as fractions; runs of one fold on the same images are drawn together."""
+    """Draws of each run that has its scores, as fractions; runs of one fold on the same images are drawn together."""
     tests: dict[tuple[int, str], list[RunSpec]] = {}
     for spec in specs:
+        if not has_scores(evidence.records[spec], store):
+            continue
         tests.setdefault((spec.fold, evidence.records[spec]["split_hash"]), []).append(spec)
     made = {}
     for test, members in tests.items():
