@@ -77,7 +77,7 @@ def completed(record: Record, store: Store) -> Record:
 
 def has_scores(record: Record, store: Store) -> bool:
     """Whether the run's per-image scores are in the folder still."""
-    return (store.runs / record["key"] / "scores.npz").exists()
+    return bool((store.runs / record["key"] / "scores.npz").exists())
 
 
 def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> Ask:
@@ -107,25 +107,37 @@ def of_group(
     Methods tested on the same images share their draws, so they compare. A cell of which a run has lost its scores
     has no draws.
     """
-    metrics = [metric for metric in grid.metrics if metric in statistics.METRICS]
-    made = {}
-    runs = {
+    rows = {
         line.row: [spec for spec in grid.cell(ask, line, group) if spec in evidence.records]
         for line in grid.lines(ask)
     }
-    of_run = of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
-    for (row, specs), metric in itertools.product(runs.items(), metrics):
+    where = [group.source, group.shown_rho]
+    where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+    where += [ask.split] if ask.split != "paper" else []
+    return of_rows(rows, grid.metrics, ask.rule, where, evidence, store, rules)
+
+
+def of_rows(
+    rows: Mapping[str, Sequence[RunSpec]],
+    metrics: Sequence[str],
+    rule: str,
+    where: Sequence[object],
+    evidence: Evidence,
+    store: Store,
+    rules: Rules,
+) -> dict[tuple[str, str], Floats]:
+    """As ``of_group``, of rows with the finished runs behind them. where: names the column, for its own draws."""
+    known = [metric for metric in metrics if metric in statistics.METRICS]
+    of_run = of_runs(list(itertools.chain(*rows.values())), known, rule, evidence, store, rules)
+    made = {}
+    for (row, specs), metric in itertools.product(rows.items(), known):
         if not specs or not all(spec in of_run for spec in specs):
             continue
         values = [of_run[spec][metric] for spec in specs]
         figures = {
-            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][ask.rule][metric]
-            for spec in specs
+            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][rule][metric] for spec in specs
         }
-        where = [group.source, group.shown_rho, row, metric]
-        where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
-        where += [ask.split] if ask.split != "paper" else []
-        noise = np.random.default_rng(derive_seed("training", *where))
+        noise = np.random.default_rng(derive_seed("training", *where, row, metric))
         training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
         made[row, metric] = 100 * np.mean(values, axis=0) + training
     return made
