@@ -38,6 +38,8 @@ LAYERS = [
         "evidence",
         "verdicts",
         "render",
+        "baseline",
+        "comparisons",
         "latex",
         "markdown",
         "picture",

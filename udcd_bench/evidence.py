@@ -77,7 +77,7 @@ def completed(record: Record, store: Store) -> Record:
 
 def has_scores(record: Record, store: Store) -> bool:
     """Whether the run's per-image scores are in the folder still."""
-    return (store.runs / record["key"] / "scores.npz").exists()
+    return bool((store.runs / record["key"] / "scores.npz").exists())
 
 
 def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> Ask:
