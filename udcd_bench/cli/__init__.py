@@ -10,6 +10,7 @@ import click
 from udcd_bench import __version__
 from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.check import check
+from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.run import plot, run, status, train
@@ -36,7 +37,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, plot, train, status, methods, data, audit, claims, check):
+for command in (run, plot, train, status, methods, data, audit, claims, check, compare):
     cli.add_command(command)
 
 
