@@ -120,7 +120,7 @@ def plot(figure: str, **asked: Any) -> int:
 
 def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
-    from udcd_bench import plugins
+    from udcd_bench import evidence, plugins
     from udcd_bench.store import Store
 
     names = plugins.names(kind) if name == "all" else (name,)
@@ -130,7 +130,8 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     jobs, failed = _carry_out([spec for made in artefacts for spec in made.runs(ask)], store, asked)
     if asked["dry_run"]:
         return 0
-    found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
+    done = [job for job in jobs if store.state_is_done(job.key)]
+    found = {job.spec: evidence.completed(store.record(job.key), store) for job in done}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
