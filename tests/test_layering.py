@@ -24,9 +24,12 @@ LAYERS = [
     {"trainer"},
     {"metrics"},
     {"resampling", "statistics"},
+    {"atomic"},
+    {"claiming"},
     {"store"},
     {"planner"},
     {"engines"},
+    {"cost", "bench", "direct"},
     {
         "cells",
         "captions",
@@ -45,6 +48,7 @@ LAYERS = [
         "picture",
         "grid",
         "artefact",
+        "leak",
     },
     {"cli", "__main__"},
 ]

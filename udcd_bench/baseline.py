@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench import statistics
 from udcd_bench.cells import ABSENT, heading
 from udcd_bench.errors import UserError
+from udcd_bench.store import write_atomically
 from udcd_bench.verdicts import Judged, judge, place_of
 
 if TYPE_CHECKING:
@@ -139,8 +140,6 @@ def save(file: Path, about: Mapping[str, Any], made: Mapping[str, Seeds]) -> Non
 
     Raises UserError where the file is something else, or was made with other settings.
     """
-    from udcd_bench.store import write_atomically
-
     there = load(file, about) if file.exists() else {}
     devices = {device: seeds.to_dict() for device, seeds in {**there, **made}.items()}
     whole = {"kind": KIND, "version": VERSION, "settings": dict(about), "devices": devices}
