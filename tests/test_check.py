@@ -240,7 +240,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
         and read.loc["udcd", "acc"]["verdict"] == "reproduced"
     )
     assert "not judged" not in set(read["verdict"])
-    assert "a 95% interval of the mean, from 1000 bootstrap draws" in " ".join(got.text.split())
+    assert "a 95 % interval of the mean, from 1000 bootstrap draws" in " ".join(got.text.split())
 
 
 def test_a_stand_in_has_an_interval_and_no_verdict(tmp_path):

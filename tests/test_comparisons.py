@@ -71,7 +71,11 @@ def test_a_single_pair_is_the_paired_bootstraps(tmp_path):
         )
         row = got["mtg", metric]
         assert row.difference == pytest.approx(100 * wanted.difference)
-        assert (row.low, row.high) == pytest.approx((100 * wanted.low, 100 * wanted.high), abs=0.15)
+        # the standard error of a simulated end, 1.96 deviations out, of both
+        deviation = 100 * (wanted.high - wanted.low) / 2 / 1.96
+        chance = 0.025 * 0.975 * (1 / comparisons.DRAWS + 1 / 20_000)
+        error = deviation * math.sqrt(chance) / (math.exp(-(1.96**2) / 2) / math.sqrt(2 * math.pi))
+        assert (row.low, row.high) == pytest.approx((100 * wanted.low, 100 * wanted.high), abs=4 * error)
         assert row.ours - row.theirs == pytest.approx(row.difference)
         assert row.n == row.n_folds == row.n_seeds == 1 and math.isnan(row.p_t)
 
@@ -192,7 +196,9 @@ def test_formats_tell_the_same_and_the_file_is_written(typed, tmp_path):
         "APTOS 2019 ACC" in out
         and "Holm over 2 rows; best: UDCD, truly the best with probability 1.00" in out
     )
-    assert "t=" in out and "interval: 95%: test images (paired bootstrap" in out and "training's noise" in out
+    assert (
+        "t=" in out and "interval: 95 %: test images (paired bootstrap" in out and "training's noise" in out
+    )
     assert "synthetic" not in out
     whole = json.loads(typed("--format=json")[1])
     rows = {(row["method"], row["metric"]): row for row in whole["rows"]}

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from udcd_bench.store import Store
     from udcd_bench.verdicts import Rules
 
-DRAWS = 10_000
+DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""
 Runs = dict[tuple[int, int], RunSpec]
 """A row's finished runs by (fold, seed)."""
@@ -284,7 +284,7 @@ def contents(rules: Rules, other: str) -> dict[str, Any]:
     return {
         "difference": f"the row minus {other}, in points, the mean over the folds and seeds that both have",
         "interval": (
-            f"{rules.level:.0%}: test images (paired bootstrap over groups within classes, {DRAWS} draws) and "
+            f"{100 * rules.level:g} %: test images (paired bootstrap over groups within classes, {DRAWS} draws) and "
             "training's noise (assumed, and what seeds show); not that folds share training images"
         ),
         "p": "of no difference, by the draws of the interval, two-sided",

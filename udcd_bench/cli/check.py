@@ -149,7 +149,9 @@ def _record(table: Table, ask: Ask, there: Evidence, asked: dict[str, Any]) -> i
     baseline.save(asked["record"], baseline.settings(table, ask), made)
     for device, seeds in made.items():
         fewest = seeds.fewest()
-        click.echo(f"{asked['record']}: {len(seeds.rows)} rows, {fewest} seeds a fold or more, of {device}.")
+        click.echo(
+            f"{asked['record']}: {len(seeds.rows)} rows, {fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}."
+        )
         if fewest < baseline.SEEDS:
             click.echo(f"Fewer than {baseline.SEEDS} seeds: a check against them is underpowered.", err=True)
     return 0
