@@ -1,7 +1,9 @@
 """Every metric of the suite for Table 2's rows and data sets, both definitions of F1 side by side.
 
-The paper prints ACC, AP, REC and F1 alone, and its F1 is one definition here and the other there (``udcd-bench
-audit``). All are computed from the runs that Table 2 needs; none is trained for this.
+All are computed from the runs that Table 2 needs; none is trained for this.
+
+Differs from the paper: it has no such table. It prints ACC, AP, REC and F1 alone, and its F1 is one definition here
+and the other there (``udcd-bench audit``).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
     hit = own.random((2, n)) < (RIGHT[spec.method] if right is None else right)
     scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
     record = make.record(spec, **changes)
-    record["figures"] = metrics.summaries(scores, labels)
+    record["figures"] = metrics.summaries(scores, labels, ordered=record["ordered"])
     store.create()
     arrays = {"scores": scores, "labels": labels, "groups": np.arange(n), "ids": np.arange(n)}
     store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})

@@ -41,6 +41,8 @@ LAYERS = [
         "evidence",
         "verdicts",
         "render",
+        "baseline",
+        "comparisons",
         "latex",
         "markdown",
         "picture",

@@ -76,9 +76,9 @@ def _intervals(metrics: Sequence[str], rules: Rules) -> str:
     for metric in metrics:
         if metric in statistics.METRICS:
             noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
-    assumed = ", ".join(f"{points:g} for {' and '.join(titles)}" for points, titles in noise.items())
+    assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
-        f"low and high in the CSV: a {rules.level:.0%} interval of the mean, from {rules.draws} bootstrap draws of "
+        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap draws of "
         "groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed standard "
         f"deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
         + (f" No interval for {', '.join(without)}." if without else "")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from udcd_bench.render import MARKS, Band, Cell, Sheet
+from udcd_bench.render import Band, Cell, Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def markdown(sheet: Sheet) -> str:
             lines += [f"**{escape(group)}**", "", *map(_row, _rows(band, place)), ""]
     for letter, text in sheet.notes:
         lines += [f"<sup>{letter}</sup> {escape(text)}", ""]
-    return "\n".join([*lines, " ".join(map(escape, (MARKS, *sheet.caption)))]) + "\n"
+    return "\n".join([*lines, " ".join(map(escape, filter(None, (sheet.marks, *sheet.caption))))]) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:

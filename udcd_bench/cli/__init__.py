@@ -11,6 +11,7 @@ from udcd_bench import __version__
 from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.bench import bench
 from udcd_bench.cli.check import check
+from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.results import results
@@ -38,7 +39,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, plot, train, status, methods, data, audit, claims, check, bench, results):
+for command in (run, plot, train, status, methods, data, audit, claims, check, compare, bench, results):
     cli.add_command(command)
 
 

@@ -105,7 +105,7 @@ def claims(profile: str, out: Path, form: str) -> None:
 
 def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
     """Figures by the file's short name, or its path where two share one."""
-    from udcd_bench import printed
+    from udcd_bench import published
 
     stems = [file.stem for file in files]
     found: dict[str, tuple[Published, ...]] = {}
@@ -113,7 +113,7 @@ def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
         name = file.stem if stems.count(file.stem) == 1 else str(file)
         if name in found:
             raise UserError(f"{file} is given twice.")
-        found[name] = printed.read(file)
+        found[name] = published.read(file)
     return found
 
 

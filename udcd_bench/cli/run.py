@@ -118,7 +118,7 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
     from dataclasses import replace
 
-    from udcd_bench import leak, plugins
+    from udcd_bench import evidence, leak, plugins
     from udcd_bench.artefact import Table
     from udcd_bench.store import Store
 
@@ -131,7 +131,8 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     jobs, failed = _carry_out(needed, store, asked)
     if asked["dry_run"]:
         return 0
-    found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
+    done = [job for job in jobs if store.state_is_done(job.key)]
+    found = {job.spec: evidence.completed(store.record(job.key), store) for job in done}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
