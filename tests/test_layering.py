@@ -42,6 +42,9 @@ LAYERS = [
         "picture",
         "grid",
         "artefact",
+        "report",
+        "report_parts",
+        "report_runs",
     },
     {"cli", "__main__"},
 ]
@@ -59,6 +62,7 @@ NO_TORCH = [
     "metrics",
     "published",
     "render",
+    "report",
     "data.splits",
     "data.sources",
     "engines.local",

@@ -12,6 +12,7 @@ from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.check import check
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
+from udcd_bench.cli.report import report
 from udcd_bench.cli.run import plot, run, status, train
 from udcd_bench.errors import UserError
 
@@ -36,7 +37,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, plot, train, status, methods, data, audit, claims, check):
+for command in (run, plot, train, status, methods, data, audit, claims, check, report):
     cli.add_command(command)
 
 
