@@ -47,7 +47,7 @@ def page(store: Store, profile: str, split: str = "paper") -> bytes:
     runs = of_runs.runs(ask, there)
     if not runs:
         raise UserError(_nothing(store, profile, split, others))
-    stand_ins = [run.record["dataset_title"] for run in runs if run.record and run.record["synthetic"]]
+    stand_ins = [run.spec.dataset for run in runs if run.record and run.record["synthetic"]]
     template = _templates().get_template("report.html.jinja")
     style, script = (_source(name) for name in ("report.css", "report.js"))
     html = template.render(

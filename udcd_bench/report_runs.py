@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench import profiles
 from udcd_bench.cells import Group, heading
 
 if TYPE_CHECKING:
@@ -108,7 +109,13 @@ def runs(ask: Ask, there: Evidence) -> list[Run]:
             record = there.records.get(spec)
             reason = "" if record else state.partition(": ")[2]
             found.append(Run(spec, setting_of(spec, record), command(spec), record, reason))
-    return sorted(found, key=lambda run: (run.setting, run.title, run.spec.fold, run.spec.seed, run.command))
+    return sorted(found, key=_order)
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    s = run.spec
+    setting = (s.dataset, -(s.rho or 0), -s.fraction, s.backbone, s.teacher_backbone)
+    return *setting, run.title.casefold(), s.fold, s.seed, run.command
 
 
 def settings(found: Iterable[Run], store: Store) -> list[Setting]:
@@ -132,7 +139,10 @@ def settings(found: Iterable[Run], store: Store) -> list[Setting]:
 def setting_of(spec: RunSpec, record: Record | None) -> str:
     """What a run was trained and tested on, for people."""
     title, synthetic = (record["dataset_title"], record["synthetic"]) if record else (spec.dataset, False)
-    backbones = " from ".join(filter(None, (spec.backbone, spec.teacher_backbone)))
+    usual = profiles.profile(spec.profile).backbone
+    backbones = "" if spec.backbone == usual else spec.backbone
+    if spec.teacher_backbone:
+        backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
     return heading(Group(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones))
 
 
