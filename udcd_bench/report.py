@@ -136,9 +136,13 @@ def _facts(runs: Iterable[Run]) -> list[tuple[str, list[str]]]:
         if record["incomplete"]:
             tell("Incomplete", f"{record['dataset_title']}: {record['incomplete']}")
         tell("Reported", record["reporting"])
-        tell("Hardware", f"{environment['device']}, {environment['threads']} threads, {environment['precision']}")
+        threads = f"{environment['threads']} CPU thread{'s' * (environment['threads'] != 1)}"
+        tell("Hardware", f"{environment['device']}, {threads}, {environment['precision']}")
         tell("Versions", ", ".join(f"{name} {environment[name]}" for name in ("python", "torch", "timm")))
-        tell("Commit", f"udcd-bench {environment['udcd_bench']}, {environment['commit'] or 'not from a checkout'}")
+        tell(
+            "Commit",
+            f"udcd-bench {environment['udcd_bench']}, {environment['commit'] or 'not from a checkout'}",
+        )
     return [(name, sorted(values)) for name, values in found.items()]
 
 

@@ -1,4 +1,4 @@
-"""What the report shows of tables and figures: laid out as everywhere, a verdict and the paper's figure in each cell."""
+"""What the report shows of tables and figures: the laid-out table, with a verdict and the paper's figure in each cell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SYMBOLS = {
     "reproduced": "=", "higher": "▲", "lower": "▼", "underpowered": "~", "impossible": "!", "failed": "✕",
-    "not run": "○", ABSENT: "○", "no counterpart": "·", "not judged": "·",
+    "not run": "○", ABSENT: "○",
     "holds": "✓", "fails": "✕", "cannot tell": "?",
     "done": "✓", "running": "…", "interrupted": "‖", "damaged": "✕",
 }  # fmt: skip
@@ -48,12 +48,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a band. below: the paper has no such row, and a rule stands above the first that it has not."""
+    """A row of a band. ruled: a rule stands above it. below: what stands below its title."""
 
     title: str
     note: str
     ruled: bool
-    printed: bool
+    below: str
     cells: tuple[Shown, ...]
 
 
@@ -115,7 +115,8 @@ def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[Ta
         if not told:
             yield TablePart(name, made.title, done, len(specs), (command,))
             continue
-        frame, sheet = (build(ask, there.records, there.states) for build in (made.build, made.sheet))
+        frame = made.build(ask, there.records, there.states)
+        sheet = made.sheet(ask, there.records, there.states)
         judged: list[Judged] = []
         columns: list[Column] = []
         commands = [command]
@@ -154,7 +155,9 @@ def _bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[Place, str]) -> It
     """The sheet's bands, each cell with its line of the long frame: groups, methods and metrics are in its order."""
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
-    metrics = tuple((METRICS[name].title, METRICS[name].better == "higher") for name in frame["metric"].unique())
+    metrics = tuple(
+        (METRICS[name].title, METRICS[name].better == "higher") for name in frame["metric"].unique()
+    )
     start = 0
     for band in sheet.bands:
         lines = []
@@ -163,20 +166,20 @@ def _bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[Place, str]) -> It
             for block, here in zip(row.blocks, by_method[start : start + len(band.groups)], strict=True):
                 rows = here[method].to_dict("records")
                 # what stands once across a group of columns stands in each, where they can be sorted
-                spread = block if len(block) == len(rows) else block[:1] * len(rows)
+                wide = block if len(block) == len(rows) else block[:1] * len(rows)
                 cells += [
-                    Shown(cell, row["ours"], judged.get(verdicts.place_of(row), _unjudged(row["verdict"], judged)))
-                    for cell, row in zip(spread, rows, strict=True)
+                    Shown(cell, row["ours"], judged.get(verdicts.place_of(row)) or _unjudged(row["verdict"]))
+                    for cell, row in zip(wide, rows, strict=True)
                 ]
-            lines.append(Line(row.title, row.note, row.ruled, row.published, tuple(cells)))
+            below = "published" if row.published else "no counterpart" if judged else ""
+            lines.append(Line(row.title, row.note, row.ruled, below, tuple(cells)))
         yield Band(band.groups, metrics, tuple(lines))
         start += len(band.groups)
 
 
-def _unjudged(verdict: str, judged: Mapping[Place, str]) -> str:
-    """What is said of a cell that is not compared: nothing where nothing is, and of a stand-in its caption speaks."""
-    silent = verdict == STAND_IN or (not judged and verdict in ("no counterpart", "not judged"))
-    return "" if silent else verdict
+def _unjudged(verdict: str) -> str:
+    """What is said of a cell that is not compared: nothing where it has a figure, for that is said above or beside."""
+    return "" if verdict in (STAND_IN, "no counterpart", "not judged") else verdict
 
 
 # --- figures ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import profiles
+from udcd_bench import plugins, profiles
 from udcd_bench.cells import Group, heading
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ class Run:
     def title(self) -> str:
         """The method as tables call it, and what was set."""
         given = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
-        return ", ".join([str(self.record["method_title"]) if self.record else self.spec.method, *given])
+        method = self.spec.method
+        if self.record:
+            method = self.record["method_title"]
+        elif method in plugins.names("methods"):
+            method = plugins.declared("methods", method).get("title", method)
+        return ", ".join([method, *given])
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ def settings(found: Iterable[Run], store: Store) -> list[Setting]:
             by_setting.setdefault(run.setting, {}).setdefault(row, []).append(run)
     made = []
     for title, rows in by_setting.items():
-        synthetic = any(run.record and run.record["synthetic"] for members in rows.values() for run in members)
+        synthetic = any(
+            run.record and run.record["synthetic"] for members in rows.values() for run in members
+        )
         parts = [
             RowRuns(members[0].title, len(members), confusion(members, store), curve(members, store))
             for members in rows.values()
@@ -195,7 +202,9 @@ def confusion(members: Sequence[Run], store: Store) -> Confusion:
         images.setdefault(run.spec.fold, np.bincount(labels, minlength=n).astype(np.float64))
     totals = counts.sum(1, keepdims=True)
     shares = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
-    return Confusion(classes, shares, tuple(int(total) for total in sum(images.values(), np.zeros(len(classes)))))
+    return Confusion(
+        classes, shares, tuple(int(total) for total in sum(images.values(), np.zeros(len(classes))))
+    )
 
 
 # --- learning curves ----------------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ from udcd_bench.cli.options import option
     help="By image, or by lesion.",
 )  # fmt: skip
 @options.out
-@option("--to", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: OUT/PROFILE/report.html]")
+@option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file.  [default: OUT/PROFILE/report.html]",
+)
 def report(profile: str, split: str, out: Path, to: Path | None) -> None:
     """Write one HTML page of all that a results folder holds of a profile; trains nothing, needs no data.
 
