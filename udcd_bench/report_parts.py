@@ -1,4 +1,4 @@
-"""What the report shows of tables and figures: the laid-out table, with a verdict and the paper's figure in each cell."""
+"""What the report shows of tables and figures: the sheet, with a verdict and the published figure in each cell."""
 
 from __future__ import annotations
 
