@@ -232,12 +232,16 @@ def test_a_disk_too_small_for_the_images(refused, monkeypatch):
     assert "is full" in said and "choose another folder with --data" in said
 
 
-def test_a_damaged_run(refused, typed, tmp_path):
+def test_a_damaged_run_is_named_moved_aside_and_made_again(typed, tmp_path):
     assert typed(*TABLE, "--methods=scratch")[0] == 0
     (record,) = (tmp_path / "results" / "runs").glob("*/record.json")
     record.write_text("{")
-    assert "is damaged; remove" in refused(*TABLE, "--methods=scratch")
-    assert "is damaged; remove" in refused("status")
+    key = record.parent.name
+    status, out, _ = typed("status")
+    assert status == 0 and f"damaged      {key}" in out and "1 damaged" in out
+    assert "what is stored is damaged" in typed(*TABLE, "--methods=scratch", "--dry-run")[1]
+    assert typed(*TABLE, "--methods=scratch")[0] == 0 and "1 done" in typed("status")[1]
+    assert (tmp_path / "results" / "runs" / ".damaged" / f"{key}.1" / "record.json").read_text() == "{"
 
 
 def test_a_broken_suite_names_its_file(refused, tmp_path):

@@ -24,9 +24,12 @@ LAYERS = [
     {"trainer"},
     {"metrics"},
     {"resampling", "statistics"},
+    {"atomic"},
+    {"claiming"},
     {"store"},
     {"planner"},
     {"engines"},
+    {"cost", "bench", "direct"},
     {
         "cells",
         "captions",

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from udcd_bench import planner, plugins
+from udcd_bench.atomic import seal
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
@@ -92,7 +93,7 @@ def same(one, other):
 
 
 def claims(store):
-    return list(store.work.rglob("claim*"))
+    return list(store.claims.folder.glob("*"))
 
 
 @contextlib.contextmanager
@@ -226,9 +227,9 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     jobs = planner.plan(specs, store, lambda spec: {})
     teacher, student = jobs
     slot = local._Slot(None, None)
-    failed, waiting = {teacher.key: "no"}, {student.key: student}
-    local._give_out([slot], waiting, failed, told.append)
-    assert waiting == {} and slot.job is None
+    work = local._Work({}, {student.key: student}, failed={teacher.key: "no"})
+    local._give_out([slot], work, told.append)
+    assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
 
 
@@ -267,8 +268,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     slots.start()
     time.sleep(0.2)
     assert store.state(job.key) == "running" and events == []
-    (store.runs / job.key).mkdir()
-    (store.runs / job.key / "record.json").write_text("{}")
+    store.put(job.key, {"record.json": seal({"schema": 2, "key": job.key, "files": {}})})
     store.release(job.key)
     slots.join(NEVER)
     assert events == [{"kind": "done", "key": job.key}] and claims(store) == []
@@ -336,7 +336,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
     slot = local._Slot(Nothing(), Nothing())
     monkeypatch.setattr(local, "_start", lambda *_: slot)
 
-    def interrupt(pool, waiting, *_):
+    def interrupt(*_):
         slot.job = job
         raise KeyboardInterrupt
 

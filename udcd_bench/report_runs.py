@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import plugins, profiles
+from udcd_bench import planner, plugins, profiles
 from udcd_bench.cells import Group, heading
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ def runs(ask: Ask, there: Evidence) -> list[Run]:
     for spec, state in there.states.items():
         if (spec.profile, spec.split) == (ask.profile, ask.split):
             record = there.records.get(spec)
+            command = planner.command(spec, data=Path("data"), out=Path("results"))
             reason = "" if record else state.partition(": ")[2]
-            found.append(Run(spec, setting_of(spec, record), command(spec), record, reason))
+            found.append(Run(spec, setting_of(spec, record), command, record, reason))
     return sorted(found, key=_order)
 
 
@@ -151,19 +152,6 @@ def setting_of(spec: RunSpec, record: Record | None) -> str:
     if spec.teacher_backbone:
         backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
     return heading(Group(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones))
-
-
-def command(spec: RunSpec) -> str:
-    """The shell line that makes this run, and its teacher's where that is not done."""
-    words = ["udcd-bench", "train", spec.method, "--dataset", spec.dataset, "--profile", spec.profile]
-    words += ["--backbone", spec.backbone, "--split", spec.split]
-    words += ["--fold", str(spec.fold), "--seed", str(spec.seed)]
-    words += ["--teacher-backbone", spec.teacher_backbone] if spec.teacher_backbone else []
-    words += ["--fraction", repr(spec.fraction)] if spec.fraction != 1 else []
-    words += ["--rho", repr(spec.rho)] if spec.rho is not None else []
-    for name, value in (*spec.hparams, *spec.protocol):
-        words += ["--set", f"{name}={value}"]
-    return shlex.join(words)
 
 
 def splits(found: Iterable[Run]) -> list[tuple[str, int, int, int, str]]:

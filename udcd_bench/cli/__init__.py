@@ -9,6 +9,7 @@ import click
 
 from udcd_bench import __version__
 from udcd_bench.cli.audit import audit, claims
+from udcd_bench.cli.bench import bench
 from udcd_bench.cli.check import check
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
@@ -37,7 +38,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, plot, train, status, methods, data, audit, claims, check, report):
+for command in (run, plot, train, status, methods, data, audit, claims, check, report, bench):
     cli.add_command(command)
 
 

@@ -29,7 +29,8 @@ def report(profile: str, split: str, out: Path, to: Path | None) -> None:
     reproduce it. The file needs no network and no other file.
     """
     from udcd_bench import report as made
-    from udcd_bench.store import Store, write_atomically
+    from udcd_bench.atomic import write_atomically
+    from udcd_bench.store import Store
 
     name = "report.html" if split == "paper" else f"report-{split}.html"
     file = to or out / profile / name

@@ -244,6 +244,8 @@ def _carry_out(
     if asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")
+    else:
+        store.create()
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
@@ -252,6 +254,5 @@ def _carry_out(
     )
     if asked["dry_run"]:
         return jobs, {}
-    store.create()
     with Board(jobs, slots) as board:
         return jobs, local.run(jobs, store, place, slots, board.notify)
