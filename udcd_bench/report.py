@@ -116,10 +116,10 @@ def _nothing(store: Store, profile: str, split: str, others: Iterable[tuple[str,
 
 
 def _newest(store: Store, runs: Iterable[Run]) -> str:
-    """The day of the newest run, in UTC; of the files, so that a page is the same whenever it is written."""
+    """The day of the newest finished run, in UTC; its file's, so that a page is the same whenever it is written."""
     files = [store.runs / run.record["key"] / "record.json" for run in runs if run.record]
     newest = max((file.stat().st_mtime for file in files), default=None)
-    return datetime.fromtimestamp(newest, UTC).strftime("%-d %B %Y") if newest is not None else "none is done"
+    return datetime.fromtimestamp(newest, UTC).strftime("%-d %B %Y") if newest is not None else ""
 
 
 def _facts(runs: Iterable[Run]) -> list[tuple[str, list[str]]]:
