@@ -10,6 +10,7 @@ import hashlib
 import shlex
 from collections import Counter
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from udcd_bench import audit, captions, claims, evidence, printed, profiles, sentences, verdicts
@@ -86,6 +87,7 @@ def _source(name: str) -> str:
     return loader.get_source(_templates(), name)[0]
 
 
+@cache
 def _templates() -> jinja2.Environment:
     import jinja2
 

@@ -120,7 +120,7 @@ def runs(ask: Ask, there: Evidence) -> list[Run]:
 
 def _order(run: Run) -> tuple[object, ...]:
     s = run.spec
-    setting = (s.dataset, -(s.rho or 0), -s.fraction, s.backbone, s.teacher_backbone)
+    setting = (s.dataset, -(s.rho or math.inf), -s.fraction, s.backbone, s.teacher_backbone)
     return *setting, run.title.casefold(), s.fold, s.seed, run.command
 
 
