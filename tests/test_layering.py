@@ -48,6 +48,7 @@ LAYERS = [
         "report",
         "report_parts",
         "report_runs",
+        "leak",
     },
     {"cli", "__main__"},
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from udcd_bench.render import MARKS, Band, Cell, Row, Sheet
+from udcd_bench.render import Band, Cell, Row, Sheet
 
 if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import RendererAgg
@@ -215,7 +215,7 @@ def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
             pen.write(left + 8, y, [line])
             y += LINE * 0.8
     y += 4 if sheet.notes else 0
-    for line in _wrap(" ".join([MARKS, *sheet.caption]), inner, small):
+    for line in _wrap(" ".join([sheet.marks, *sheet.caption]), inner, small):
         pen.write(left, y, [line])
         y += LINE * 0.8
     return y - LINE * 0.8 + MARGIN

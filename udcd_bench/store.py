@@ -153,7 +153,8 @@ class Store:
         wrong = self.damage(key) if self.state_is_done(key) else ""
         return f"{wrong} Moved to {self.set_aside(key)}." if wrong else ""
 
-    def _under_way(self, key: str) -> RunSpec | None:
+    def under_way(self, key: str) -> RunSpec | None:
+        """Which run the folder of this key is of, where that can be read."""
         try:
             return RunSpec.from_dict(json.loads((self.work / key / "spec.json").read_bytes()))
         except (OSError, ValueError, TypeError, AttributeError):
@@ -349,7 +350,7 @@ class Store:
                 continue
             if report := self.failure(key):
                 rows.append((state, RunSpec.from_dict(report["spec"]).label(), report["message"]))
-            elif (spec := self._under_way(key)) is not None:
+            elif (spec := self.under_way(key)) is not None:
                 rows.append((state, spec.label(), ""))
             else:
                 rows.append((state, key, "which run it is, cannot be read"))
