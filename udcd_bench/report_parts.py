@@ -6,10 +6,10 @@ import base64
 import io
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from udcd_bench import evidence, plugins, profiles, published, verdicts
+from udcd_bench import evidence, leak, plugins, profiles, published, verdicts
 from udcd_bench.cells import ABSENT, STAND_IN
 from udcd_bench.data import sources
 from udcd_bench.metrics import METRICS
@@ -105,8 +105,8 @@ class FigurePart:
 
 
 def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[TablePart]:
-    """Every table of the suite."""
-    for name in plugins.names("tables"):
+    """Every table of the suite, those of the paper first; and what the leak is worth where both splits were run."""
+    for name in sorted(plugins.names("tables"), key=lambda name: published.find(name) is None):
         made: Table = plugins.load_class("tables", name)()
         specs = made.runs(ask)
         done = sum(spec in there.records for spec in specs)
@@ -128,6 +128,19 @@ def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[Ta
         yield TablePart(
             name, made.title, done, len(specs), tuple(commands), sheet, bands, tuple(judged), tuple(columns)
         )
+        yield from _leak(made, ask, there, store)
+
+
+def _leak(made: Table, ask: Ask, there: Evidence, store: Store) -> Iterator[TablePart]:
+    specs = [spec for split in leak.SPLITS for spec in made.runs(replace(ask, split=split))]
+    done = [spec for spec in specs if spec in there.records]
+    if len({spec.split for spec in done}) < len(leak.SPLITS):
+        return
+    frame = leak.build(made, ask, there.records, there.states, store)
+    sheet = leak.sheet(made, ask, frame, there.records)
+    command = artefact_command("run", made.name, replace(ask, split="both"))
+    bands = tuple(_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {}))
+    yield TablePart(sheet.name, sheet.title, len(done), len(specs), (command,), sheet, bands)
 
 
 def _judge(
