@@ -271,6 +271,7 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
         except (BrokenPipeError, EOFError):
             return
         except Exception as error:
+            store.claims.release(key)  # where it went wrong before there was a run to give it back
             told = isinstance(error, UserError | RunError)
             message = str(error) if told else f"{type(error).__name__}: {error}"
             event = {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}
