@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from udcd_bench.spec import RunSpec
 
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
+MOST_HASHES = 6
+"""Split hashes of one source that a caption lists."""
 
 
 def warning(drawn: Sequence[str]) -> str:
@@ -36,18 +38,33 @@ def sentences(
     frame: pd.DataFrame,
 ) -> tuple[str, ...]:
     """Everything a caption says but the title and the warning. records: of finished runs."""
-    found = list(records.values())
     abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
+    return (*parts, *provenance(ask, records, planned, [int(n) for n in frame["n"]]))
+
+
+def provenance(
+    ask: Ask,
+    records: Mapping[RunSpec, Mapping[str, Any]],
+    planned: int,
+    n: Iterable[int],
+    *,
+    spread: bool = True,
+) -> tuple[str, ...]:
+    """What finished runs are of: profile, rule, split, folds, seeds, images, hardware.
+
+    n: runs behind each figure. spread: whether figures stand with ±.
+    """
+    found = list(records.values())
     if not found:
-        return (*parts, f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.")
+        return (f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.",)
     rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
-    parts.append(
+    parts = [
         f"Profile {ask.profile}: {_listed(spec.backbone for spec in records)}"
-        f"{_overrides(ask)}; {rule}; {_repeats(ask, frame, planned, len(found))}."
-    )
+        f"{_overrides(ask)}; {rule}; {_repeats(ask, n, planned, len(found), spread)}."
+    ]
     for source in dict.fromkeys(spec.dataset for spec in records):
         parts += _data(source, records)
     if _mixed(records):
@@ -56,15 +73,15 @@ def sentences(
     return tuple(parts)
 
 
-def _repeats(ask: Ask, frame: pd.DataFrame, planned: int, done: int) -> str:
+def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: bool) -> str:
     """Folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(ask.folds) > 1)} {', '.join(map(str, ask.folds))}"
     seeds = f"seed{'s' * (len(ask.seeds) > 1)} {', '.join(map(str, ask.seeds))}"
-    n = sorted({int(value) for value in frame["n"] if value})
+    n = sorted({value for value in of_each if value})
     text = f"split {ask.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
     if n[-1] == 1:
         text += ", so there is no spread"
-    else:
+    elif spread:
         over = "folds and seeds together" if min(len(ask.folds), len(ask.seeds)) > 1 else "seeds"
         over = "folds" if len(ask.seeds) == 1 else over
         text += f"; ± is the sample standard deviation over {over}"
@@ -79,6 +96,8 @@ def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
+    if len(hashes) > MOST_HASHES:
+        split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
         f"{title}: {train} training and {test} test images, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
@@ -89,7 +108,8 @@ def _mixed(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
     """Whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
-        hashes.setdefault((spec.dataset, spec.rho, spec.fold, spec.seed), set()).add(record["split_hash"])
+        of = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
+        hashes.setdefault(of, set()).add(record["split_hash"])
     return any(len(values) > 1 for values in hashes.values())
 
 

@@ -48,7 +48,12 @@ def _resnet() -> nn.Module:
     resnet = timm.models.resnet
     # three narrow convolutions before the pooling: the plain stem alone costs as much as all the rest
     return resnet.ResNet(
-        resnet.Bottleneck, (1, 1, 1, 1), num_classes=0, channels=(8, 16, 24, 32), stem_type="deep", stem_width=8
+        resnet.Bottleneck,
+        (1, 1, 1, 1),
+        num_classes=0,
+        channels=(8, 16, 24, 32),
+        stem_type="deep",
+        stem_width=8,
     )
 
 
