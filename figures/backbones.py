@@ -36,7 +36,7 @@ class Figure(figure.Figure):
 
     def paint(self, look, frames, **about):
         sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, line.title, line=False) for place, line in enumerate(look.lines)]
+        legend = [plots.marked(place, look.label(line), line=False) for place, line in enumerate(look.lines)]
         page = plots.Page(plots.WIDE, 2.1 * len(sets), legend=legend, **about)
         names = list(dict.fromkeys(group.backbone for group in look.groups))
         step = 0.66 / len(look.lines)

@@ -17,13 +17,15 @@ from udcd_bench import figure, metrics, plots
 
 MOST_CLASSES = 9
 """With whose number a cell has room for its figure."""
+LONGEST = 72
+"""Points of a class's name; what is longer is cut, and stands whole in the CSV."""
 
 
 class Figure(figure.Figure):
     """A matrix a row of the table; rows of panels a data set."""
 
     name = "confusion"
-    title = "What is taken for what"
+    title = "Confusion matrices"
     measured = (
         "Rows: the true class; columns: the predicted one; each row in percent of its images, so that the diagonal "
         "is the class's recall. Counts are means over the reported epochs and seeds and sums over folds."
@@ -61,8 +63,9 @@ class Figure(figure.Figure):
     def paint(self, look, frames, **about):
         rows, columns = look.shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
-        side = min((width - 0.5) / columns, 3.0)
-        page = plots.Page(width, rows * (side + 0.55), **about)
+        long = max(map(label_width, frames[".csv"]["true"].unique()))
+        side = min((width - 0.45 - long / 72) / columns - 0.1, 3.0)
+        page = plots.Page(width, rows * (side + 0.5 + long / 72), **about)
         panels = page.panels(rows, columns)
         for axes in panels.flat:
             axes.set_axis_off()
@@ -80,19 +83,25 @@ class Figure(figure.Figure):
             common, names = plots.without_common_words(full)
             matrix = here["percent"].to_numpy(dtype=float).reshape(len(names), -1)
             axes.imshow(matrix, cmap="Greys", vmin=0, vmax=100, aspect="auto")
-            small = [plots.fit(name, 60, plots.SMALLEST) for name in names]
+            small = [plots.fit(name, LONGEST, plots.SMALLEST) for name in names]
             flat = max(map(plots.text_width, small)) < 72 * side / len(names) - 4
             axes.set_xticks(range(len(names)), small, rotation=0 if flat else 90)
             axes.set_yticks(range(len(names)), small if column == 0 else [])
             axes.tick_params(length=0)
             if len(names) <= MOST_CLASSES:
                 for (y, x), value in np.ndenumerate(matrix):
-                    colour = "white" if value > 55 else "black"
+                    colour = "white" if value > 55 else "black" if value >= 0.5 else "#b0b0b0"
                     axes.text(x, y, f"{value:.0f}", ha="center", va="center", color=colour, size=plots.SMALLEST)
             axes.set_xlabel("predicted")
             if column == 0:
-                axes.set_ylabel(plots.fit(f"{group.title}\ntrue{f' ({common} …)' if common else ''}", 300))
+                true = f"true ({common} …)" if common else "true"
+                axes.set_ylabel("\n".join(plots.fit(text, 72 * side) for text in (group.title, true)))
         return page
+
+
+def label_width(name):
+    """Points that a class takes at the side."""
+    return min(LONGEST, plots.text_width(name, plots.SMALLEST))
 
 
 def mean_counts(kept):

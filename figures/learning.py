@@ -40,23 +40,26 @@ class Figure(figure.Figure):
                     last.append(about)
                     continue
                 kept = pd.concat([look.history(record) for record in runs.values()])
+                reported = 0
                 for epoch, of_epoch in kept.groupby("epochs"):
                     here = {"epoch": epoch, "stage": of_epoch["stage"].iloc[0]}
                     for column, scale in (("loss", 1), ("acc", 100)):
                         here[column] = scale * of_epoch[column].mean()
                         here[f"{column}_spread"] = scale * of_epoch[column].std(ddof=1)
+                    reported += bool(of_epoch["acc"].notna().any())
+                    here["reported"] = reported or None
                     rows.append(about | here)
                 last.append(rows[-1])
-        empty = pd.DataFrame(columns=["dataset", "method", "epoch", "loss", "acc", "synthetic"])
+        empty = pd.DataFrame(columns=["dataset", "method", "epoch", "reported", "loss", "acc", "synthetic"])
         return {".csv": pd.DataFrame(rows) if rows else empty, "-last.csv": pd.DataFrame(last)}
 
     def paint(self, look, frames, **about):
         sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, line.title) for place, line in enumerate(look.lines)]
+        legend = [plots.marked(place, look.label(line)) for place, line in enumerate(look.lines)]
         page = plots.Page(plots.WIDE, 2.1 * len(sets), legend=legend, **about)
         panels = page.panels(len(sets), 2, gridspec_kw={"width_ratios": [1.6, 1]})
         for row, (title, of_set) in zip(panels, sets):
-            for axes, column in zip(row, ("loss", "acc")):
+            for axes, column, of in zip(row, ("loss", "acc"), ("epoch", "reported")):
                 plots.plain(axes)
                 for place, line in enumerate(look.lines):
                     here = of_set[of_set["method"] == line.row].dropna(subset=[column])
@@ -64,11 +67,11 @@ class Figure(figure.Figure):
                         continue
                     style, spread = plots.style(place), here[f"{column}_spread"].fillna(0)
                     axes.fill_between(
-                        here["epoch"], here[column] - spread, here[column] + spread, color=style.colour, alpha=0.15,
+                        here[of], here[column] - spread, here[column] + spread, color=style.colour, alpha=0.15,
                         linewidth=0,
                     )  # fmt: skip
                     axes.plot(
-                        here["epoch"], here[column], color=style.colour, linestyle=style.dash, marker=style.marker,
+                        here[of], here[column], color=style.colour, linestyle=style.dash, marker=style.marker,
                         markevery=max(1, len(here) // 8), markeredgecolor="black", markeredgewidth=0.3,
                     )  # fmt: skip
                 axes.xaxis.get_major_locator().set_params(integer=True)
@@ -77,8 +80,10 @@ class Figure(figure.Figure):
                 else:
                     plots.gap(axes, "No run is done.")
             if len(of_set):
-                row[0].set_yscale("log")
+                row[0].set_yscale("log", subs=[2, 5])
+                for formats in (row[0].yaxis.set_major_formatter, row[0].yaxis.set_minor_formatter):
+                    formats("{x:g}")
             row[0].set_title(title, loc="left")
-        for axes in panels[-1]:
-            axes.set_xlabel("epoch")
+        for axes, name in zip(panels[-1], ("epoch", "reported epoch")):
+            axes.set_xlabel(name)
         return page

@@ -24,7 +24,7 @@ class Figure(figure.Figure):
     """A panel a row of the table; rows of panels a data set."""
 
     name = "reliability"
-    title = "Confidence and accuracy"
+    title = "Reliability diagrams"
     measured = (
         "Dots: accuracy of the predictions whose highest probability lies in one of 15 bins of equal width, at their mean "
         "confidence, hollow for fewer than 10; a perfectly calibrated network's lie on the diagonal, an overconfident "
@@ -53,8 +53,8 @@ class Figure(figure.Figure):
     def paint(self, look, frames, **about):
         rows, columns = look.shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
-        side = min((width - 0.4) / columns, 3.0)
-        page = plots.Page(width, rows * (side + 0.25), **about)
+        side = min((width - 0.4) / columns - 0.1, 3.0)
+        page = plots.Page(width, rows * (side + 0.55), **about)
         panels = page.panels(rows, columns)
         for axes in panels.flat:
             axes.set_axis_off()
@@ -78,13 +78,15 @@ class Figure(figure.Figure):
             axes.plot([0, 1], [0, 1], color=plots.GREY, linestyle=(0, (4, 2)), linewidth=0.8)
             there = here.dropna(subset=["accuracy"])
             many = there["predictions"] >= FEW
-            axes.plot(there["confidence"], there["accuracy"], color=plots.COLOURS[0], linewidth=0.8)
+            axes.plot(there["confidence"][many], there["accuracy"][many], color=plots.COLOURS[0], linewidth=0.8)
             for chosen, face in ((many, plots.COLOURS[0]), (~many, "white")):
                 axes.plot(
-                    there["confidence"][chosen], there["accuracy"][chosen], "o", markersize=3.5, clip_on=False,
+                    there["confidence"][chosen], there["accuracy"][chosen], "o", markersize=3.5,
                     markerfacecolor=face, markeredgecolor=plots.COLOURS[0], markeredgewidth=0.8,
                 )  # fmt: skip
-            axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlabel="confidence")
+            axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+            axes.set_xlabel("confidence")
+            axes.tick_params(labelleft=column == 0)
             if column == 0:
                 axes.set_ylabel(f"{plots.fit(group.title, 140)}\naccuracy, share")
         return page

@@ -17,6 +17,9 @@ from typing import ClassVar
 from udcd_bench import figure, plots
 from udcd_bench.metrics import METRICS
 
+MOST_BANDS = 4
+"""That can be told apart where they overlap."""
+
 
 class Figure(figure.Figure):
     """A line a method, a panel a metric, a row of panels a data set."""
@@ -34,11 +37,11 @@ class Figure(figure.Figure):
         return {".csv": look.figures()}
 
     def says(self, look, frames):
-        return [f"Bands are {look.interval()}"]
+        return [f"{'Upright lines' if len(look.lines) > MOST_BANDS else 'Bands'} are {look.interval()}"]
 
     def paint(self, look, frames, **about):
         sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, line.title) for place, line in enumerate(look.lines)]
+        legend = [plots.marked(place, look.label(line)) for place, line in enumerate(look.lines)]
         page = plots.Page(plots.WIDE, 2.3 * len(sets), legend=legend, **about)
         panels = page.panels(len(sets), len(self.metrics), sharex=True)
         for row, (title, of_set) in zip(panels, sets):
@@ -48,7 +51,10 @@ class Figure(figure.Figure):
                     chosen = (of_set["method"] == line.row) & (of_set["metric"] == metric)
                     here = of_set[chosen].sort_values("fraction")
                     x, look_of = 100 * here["fraction"], plots.style(place)
-                    axes.fill_between(x, here["low"], here["high"], color=look_of.colour, alpha=0.15, linewidth=0)
+                    if len(look.lines) > MOST_BANDS:
+                        axes.vlines(x, here["low"], here["high"], color=look_of.colour, linewidth=0.6)
+                    else:
+                        axes.fill_between(x, here["low"], here["high"], color=look_of.colour, alpha=0.15, linewidth=0)
                     axes.plot(
                         x, here["figure"], color=look_of.colour, marker=look_of.marker, linestyle=look_of.dash,
                         markeredgecolor="black", markeredgewidth=0.3,

@@ -92,8 +92,8 @@ class Figure(figure.Figure):
         ]
         rows, columns = look.shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
-        side = min(width / columns, 3.0)
-        page = plots.Page(width, rows * (side + 0.25), legend=legend, **about)
+        side = min(width / columns - 0.1, 3.0)
+        page = plots.Page(width, rows * (side + 0.45), legend=legend, **about)
         panels = page.panels(rows, columns)
         for axes in panels.flat:
             axes.set_axis_off()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from udcd_bench import captions, cells, evidence, plots, statistics, verdicts
 from udcd_bench.artefact import Artefact, Rendered
-from udcd_bench.cells import ABSENT, Ask, Group, Line, heading
+from udcd_bench.cells import Ask, Group, Line, heading
 from udcd_bench.grid import Grid
 from udcd_bench.metrics import METRICS
 from udcd_bench.render import paragraph
@@ -104,6 +104,12 @@ class Look:
             "state": self.state(line, group),
         }
 
+    def label(self, line: Line) -> str:
+        """Of a row in a legend: its title, and why it is nowhere drawn."""
+        states = dict.fromkeys(self.state(line, group) for group in self.groups)
+        nowhere = not any(self.runs(line, group) for group in self.groups)
+        return f"{line.title} ({', '.join(states)})" if nowhere else line.title
+
     def gaps(self) -> list[str]:
         """Sentences on the cells whose runs are not all done."""
         told: dict[str, list[str]] = {}
@@ -112,10 +118,12 @@ class Look:
                 specs = self.grid.cell(self.ask, line, group)
                 here = {spec: self.found[spec] for spec in specs if spec in self.found}
                 note = cells.note(line, specs, here, self.states)
-                reason = f" ({note.rstrip('.')})" if note and state != ABSENT else ""
-                told.setdefault(f"{line.title}: {state}{reason}", []).append(heading(group))
-        several = len(self.groups) > 1
-        return [f"{what}{', on ' + ' and on '.join(where) if several else ''}." for what, where in told.items()]
+                told.setdefault(f"{line.title}: {note.rstrip('.') or state}", []).append(heading(group))
+        everywhere = len(self.groups)
+        return [
+            what + (f" ({'; '.join(where)})" if len(where) < everywhere else "") + "."
+            for what, where in told.items()
+        ]
 
     def caption(self, sentences: Sequence[str], *, spread: bool = False) -> tuple[str, ...]:
         """The sentences, then what is missing, then what all runs are of."""

@@ -128,8 +128,8 @@ class Page:
         head = [*wrap(f"{title}.", inner, _HEAD), *wrap(warning, inner, _WARN)]
         foot = [*wrap(" ".join(caption), inner, _FOOT)]
         columns, deep = _columns([entry.label for entry in legend], inner)
-        keys = deep * _ENTRY * 1.6 + 6 if legend else 0.0
-        above, below = _tall(head) + keys + _MARGIN, _tall(foot) + _MARGIN + 3
+        keys = deep * _ENTRY * 1.5 + 6 if legend else 0.0
+        above, below = _tall(head) + keys + _MARGIN + 3, _tall(foot) + _MARGIN + 3
         total = 72 * height + above + below
         size = (width, total / 72)
         self.figure = Figure(size, dpi=DPI)
@@ -138,7 +138,7 @@ class Page:
         self._write(head, total - _MARGIN, width, total)
         self._write(foot, below - 3, width, total)
         if legend:
-            top = 1 - (_MARGIN + _tall(head) + 2) / total
+            top = 1 - (_MARGIN + _tall(head) + 4) / total
             self.figure.legend(
                 [entry.handle for entry in legend], [fit(entry.label, inner - 40) for entry in legend],
                 loc="upper center", bbox_to_anchor=(0.5, top), ncols=columns, frameon=False, borderaxespad=0,
