@@ -63,7 +63,8 @@ class Figure(figure.Figure):
     def paint(self, look, frames, **about):
         rows, columns = look.shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
-        long = max(map(label_width, frames[".csv"]["true"].unique()))
+        of_sets = frames[".csv"].groupby("dataset")["true"].unique()
+        long = max(label_width(name) for of_set in of_sets for name in plots.without_common_words(of_set)[1])
         side = min((width - 0.45 - long / 72) / columns - 0.1, 3.0)
         page = plots.Page(width, rows * (side + 0.5 + long / 72), **about)
         panels = page.panels(rows, columns)
@@ -95,7 +96,7 @@ class Figure(figure.Figure):
             axes.set_xlabel("predicted")
             if column == 0:
                 true = f"true ({common} …)" if common else "true"
-                axes.set_ylabel("\n".join(plots.fit(text, 72 * side) for text in (group.title, true)))
+                axes.set_ylabel("\n".join(plots.fit(text, 72 * side + 12) for text in (group.title, true)))
         return page
 
 
