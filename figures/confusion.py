@@ -57,7 +57,9 @@ class Figure(figure.Figure):
                     of_class |= {"recall": 100 * shares[place, place], "predicted": taken[place]}
                     of_class |= {"precision": 100 * hits[place] / taken[place] if taken[place] else np.nan}
                     classes.append(about | of_class)
-        empty = pd.DataFrame(columns=["dataset", "method", "true", "predicted", "count", "percent", "synthetic"])
+        empty = pd.DataFrame(
+            columns=["dataset", "method", "true", "predicted", "count", "percent", "synthetic"]
+        )
         return {".csv": pd.DataFrame(cells) if cells else empty, "-classes.csv": pd.DataFrame(classes)}
 
     def paint(self, look, frames, **about):
@@ -92,7 +94,9 @@ class Figure(figure.Figure):
             if len(names) <= MOST_CLASSES:
                 for (y, x), value in np.ndenumerate(matrix):
                     colour = "white" if value > 55 else "black" if value >= 0.5 else "#b0b0b0"
-                    axes.text(x, y, f"{value:.0f}", ha="center", va="center", color=colour, size=plots.SMALLEST)
+                    axes.text(
+                        x, y, f"{value:.0f}", ha="center", va="center", color=colour, size=plots.SMALLEST
+                    )
             axes.set_xlabel("predicted")
             if column == 0:
                 true = f"true ({common} …)" if common else "true"

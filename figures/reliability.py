@@ -47,7 +47,9 @@ class Figure(figure.Figure):
                 if runs:
                     kept = [look.scores(record) for record in runs.values()]
                     bins += [about | of_bin for of_bin in binned(kept)]
-        empty = pd.DataFrame(columns=["dataset", "method", "predictions", "confidence", "accuracy", "synthetic"])
+        empty = pd.DataFrame(
+            columns=["dataset", "method", "predictions", "confidence", "accuracy", "synthetic"]
+        )
         return {".csv": pd.DataFrame(bins) if bins else empty, "-ece.csv": pd.DataFrame(errors)}
 
     def paint(self, look, frames, **about):
@@ -73,12 +75,20 @@ class Figure(figure.Figure):
             plots.plain(axes, grid="both")
             widths = here["high"] - here["low"]
             axes.bar(
-                here["low"], here["share"], widths, align="edge", color="#c8c8c8", edgecolor="white", linewidth=0.4
+                here["low"],
+                here["share"],
+                widths,
+                align="edge",
+                color="#c8c8c8",
+                edgecolor="white",
+                linewidth=0.4,
             )
             axes.plot([0, 1], [0, 1], color=plots.GREY, linestyle=(0, (4, 2)), linewidth=0.8)
             there = here.dropna(subset=["accuracy"])
             many = there["predictions"] >= FEW
-            axes.plot(there["confidence"][many], there["accuracy"][many], color=plots.COLOURS[0], linewidth=0.8)
+            axes.plot(
+                there["confidence"][many], there["accuracy"][many], color=plots.COLOURS[0], linewidth=0.8
+            )
             for chosen, face in ((many, plots.COLOURS[0]), (~many, "white")):
                 axes.plot(
                     there["confidence"][chosen], there["accuracy"][chosen], "o", markersize=3.5,

@@ -26,7 +26,9 @@ class Figure(figure.Figure):
 
     name = "scarcity"
     title = "Fewer training images, laid out as the paper's Fig. 3a"
-    measured = "In percent: accuracy (ACC) and macro F1, the mean of the per-class F1, on the whole test fold."
+    measured = (
+        "In percent: accuracy (ACC) and macro F1, the mean of the per-class F1, on the whole test fold."
+    )
     datasets = ("ham10000",)
     metrics = ("acc", "f1")
     fractions = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -54,7 +56,9 @@ class Figure(figure.Figure):
                     if len(look.lines) > MOST_BANDS:
                         axes.vlines(x, here["low"], here["high"], color=look_of.colour, linewidth=0.6)
                     else:
-                        axes.fill_between(x, here["low"], here["high"], color=look_of.colour, alpha=0.15, linewidth=0)
+                        axes.fill_between(
+                            x, here["low"], here["high"], color=look_of.colour, alpha=0.15, linewidth=0
+                        )
                     axes.plot(
                         x, here["figure"], color=look_of.colour, marker=look_of.marker, linestyle=look_of.dash,
                         markeredgecolor="black", markeredgewidth=0.3,

@@ -59,14 +59,19 @@ class Figure(figure.Figure):
                         continue
                     ids = kept["ids"] if ids is None else ids
                     if not np.array_equal(ids, kept["ids"]):
-                        raise UserError(f"{line.title} was tested on other images than the rows above it; run it again.")
+                        raise UserError(
+                            f"{line.title} was tested on other images than the rows above it; run it again."
+                        )
                     points.append(pd.DataFrame(here | points_of(kept, record["classes"])))
         columns = ["fold", "seed", "silhouette", "purity", "chance", "images"]
         separation = pd.DataFrame(numbers)
         for column in columns:
             separation[column] = separation.get(column, pd.Series(dtype=float))
         empty = pd.DataFrame(columns=[*separation.columns.drop(columns[2:]), "id", "class", "x", "y"])
-        return {".csv": pd.concat(points, ignore_index=True) if points else empty, "-separation.csv": separation}
+        return {
+            ".csv": pd.concat(points, ignore_index=True) if points else empty,
+            "-separation.csv": separation,
+        }
 
     def says(self, look, frames):
         points = frames[".csv"]

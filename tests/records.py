@@ -83,7 +83,10 @@ def finish(
     own = np.random.default_rng(derive_seed(str(spec.to_dict())))
     hit = own.random((epochs, n)) < right
     said = np.where(hit, labels, (labels + 1 + own.integers(0, len(classes) - 1, n)) % len(classes))
-    scores = own.normal(0, 0.3, (epochs, n, len(classes))) + own.uniform(0.5, 4, n)[:, None] * np.eye(len(classes))[said]
+    scores = (
+        own.normal(0, 0.3, (epochs, n, len(classes)))
+        + own.uniform(0.5, 4, n)[:, None] * np.eye(len(classes))[said]
+    )
     centres = own.normal(0, 1, (len(classes), 128))
     arrays = {
         "scores": scores.astype(np.float32),
@@ -93,7 +96,9 @@ def finish(
         "groups": np.arange(n) // 2,
         "embeddings": (right * centres[labels] + own.normal(0, 1, (n, 128))).astype(np.float32),
     }
-    made = record(spec, key=f"{derive_seed(str(spec.to_dict())):016x}"[:16], classes=list(classes), n_test=n, **changes)
+    made = record(
+        spec, key=f"{derive_seed(str(spec.to_dict())):016x}"[:16], classes=list(classes), n_test=n, **changes
+    )
     made["figures"] = metrics.summaries(scores, labels)
     history = pd.DataFrame({"stage": "train", "epoch": range(4), "loss": [2.0, 1.5, 1.2, 1 + own.random()]})
     history["acc"] = [np.nan] * (4 - epochs) + [float(row.mean()) for row in hit]

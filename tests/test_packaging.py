@@ -15,8 +15,9 @@ from udcd_bench import plugins
 
 ROOT = Path(__file__).parents[1]
 SAY = (
-    "from udcd_bench import plugins; print(plugins.root()); print(*plugins.names('methods'), *plugins.names('tables'), *plugins.names('figures'));"
-    "from udcd_bench import published; print(len(published.load('table2')))"
+    "from udcd_bench import plugins, published; print(plugins.root());"
+    "print(*(name for kind in plugins.CLASS for name in plugins.names(kind)));"
+    "print(len(published.load('table2')))"
 )
 
 
@@ -49,11 +50,11 @@ def say(folder: Path) -> tuple[Path, str, str]:
 
 
 def here() -> str:
-    tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", *plugins.CLASS], capture_output=True, text=True
-    )
+    tracked = subprocess.run(["git", "-C", ROOT, "ls-files", *plugins.CLASS], capture_output=True, text=True)
     paths = [Path(line) for line in tracked.stdout.splitlines() if line.endswith(".py")]
-    return " ".join(name for kind in plugins.CLASS for name in sorted(p.stem for p in paths if p.parts[0] == kind))
+    return " ".join(
+        name for kind in plugins.CLASS for name in sorted(p.stem for p in paths if p.parts[0] == kind)
+    )
 
 
 def test_wheel(built, tmp_path):

@@ -183,7 +183,9 @@ class Look:
 
     def datasets(self, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         """(title, its lines) of each data set."""
-        titles = {group.source: heading(Group(group.source, group.title, group.synthetic)) for group in self.groups}
+        titles = {
+            group.source: heading(Group(group.source, group.title, group.synthetic)) for group in self.groups
+        }
         return [(title, frame[frame["dataset"] == source]) for source, title in titles.items()]
 
 
@@ -226,7 +228,9 @@ class Figure(Grid, Artefact):
         # a figure a line, where lines of points stand in the main file
         text += _table(frame[[c for c in self.shown if c in frame]]) if len(frame) else []
         text += ["", *itertools.chain(*(paragraph(sentence, 100) for sentence in caption))]
-        return Rendered(frames[".csv"], "\n".join(line.rstrip() for line in text) + "\n", self.write(ask, there, files))
+        return Rendered(
+            frames[".csv"], "\n".join(line.rstrip() for line in text) + "\n", self.write(ask, there, files)
+        )
 
 
 def _empty(about: Mapping[str, Any]) -> Page:

@@ -71,9 +71,7 @@ class Style(NamedTuple):
 
 def style(index: int) -> Style:
     """The style of what stands at this place of its list."""
-    return Style(
-        COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
-    )
+    return Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
 
 
 @contextmanager
@@ -166,9 +164,7 @@ class Page:
         self.figure.savefig(
             png, format="png", dpi=DPI, metadata=about | {"Description": self.about, "Software": None}
         )
-        self.figure.savefig(
-            pdf, format="pdf", metadata=about | {"Subject": self.about, "CreationDate": None}
-        )
+        self.figure.savefig(pdf, format="pdf", metadata=about | {"Subject": self.about, "CreationDate": None})
         return {".png": png.getvalue(), ".pdf": pdf.getvalue()}
 
 

@@ -78,7 +78,11 @@ def font(piece: Piece) -> FontProperties:
     """As matplotlib wants it."""
     from matplotlib.font_manager import FontProperties
 
-    font = FontProperties(family=FONTS[::-1] if piece.sans else FONTS, size=piece.size, weight="bold" if piece.bold else "normal")
+    font = FontProperties(
+        family=FONTS[::-1] if piece.sans else FONTS,
+        size=piece.size,
+        weight="bold" if piece.bold else "normal",
+    )
     font.set_style("italic" if piece.italic else "normal")
     return font
 
