@@ -169,7 +169,7 @@ def of_runs(
     for test, members in tests.items():
         stored = [store.scores(evidence.records[spec]["key"]) for spec in members]
         labels, groups = stored[0]["labels"], stored[0]["groups"]
-        scores = [_reported(arrays["scores"], rule, labels) for arrays in stored]
+        scores = [reported(arrays["scores"], rule, labels) for arrays in stored]
         generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
         found = statistics.joint(scores, labels, groups, metrics, rules.draws, generator)
         for place, spec in enumerate(members):
@@ -177,7 +177,7 @@ def of_runs(
     return made
 
 
-def _reported(scores: Floats, rule: str, labels: Any) -> Floats:
+def reported(scores: Floats, rule: str, labels: Any) -> Floats:
     """The epochs (E, n, C) that the reporting rule takes its figures from."""
     if rule == "mean":
         return scores

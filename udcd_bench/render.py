@@ -212,7 +212,7 @@ def console(sheet: Sheet, width: int = 100) -> str:
     """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
-        lines += _wrap(f"!! {sheet.warning}", width)
+        lines += paragraph(f"!! {sheet.warning}", width)
     for band in sheet.bands:
         cells = [
             [_spell(cell) for cell in block] for row in band.rows for block in row.blocks if not block[0].span
@@ -227,9 +227,9 @@ def console(sheet: Sheet, width: int = 100) -> str:
             lines += ["", *_text_band(band, names, slice(start, start + fit), first, wide, block_width)]
     lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
-        lines += _wrap(f"[{letter}] {text}", width)
+        lines += paragraph(f"[{letter}] {text}", width)
     for sentence in sheet.caption:
-        lines += _wrap(sentence, width)
+        lines += paragraph(sentence, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -270,7 +270,8 @@ def _spell(cell: Cell) -> str:
     return cell.text + (f" ±{cell.spread}" if cell.spread else "") + _TEXT_MARK[cell.mark] + note
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def paragraph(text: str, width: int) -> list[str]:
+    """The text in lines of at most ``width`` characters, all but the first indented."""
     import textwrap
 
     return textwrap.wrap(text, width, break_long_words=False, subsequent_indent="  ")

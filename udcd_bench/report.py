@@ -152,7 +152,7 @@ def _claims(profile: str, store: Store) -> Iterator[tuple[Claim, Outcome, Outcom
     """Each sentence of the paper, judged on its figures and on ours."""
     if not sentences.path().is_file():
         return
-    runs = claims.runs_of(store)
+    runs = claims.Ours(store)
     for claim in sentences.read(sentences.path()):
         yield claim, claims.on_published(claim), claims.on_runs(claim, profile, runs)
 
