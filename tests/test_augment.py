@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ from torch.testing import assert_close
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from udcd_bench.data.augment import MEAN, STD, Warp, affine_matrices, normalise, random_affine
+from udcd_bench.data.augment import MEAN, STD, Warp, affine_grid, affine_matrices, imagenet, random_affine
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def normalise(images):
+    """Images (B, 3, H, W) in [0, 1] by ImageNet's figures, channel by channel."""
+    return torch.stack([(images[:, c] - MEAN[c]) / STD[c] for c in range(3)], dim=1)
 
 
 def draws(n, seed=0):
@@ -101,8 +107,15 @@ def test_a_warp_of_nothing_changes_nothing_and_its_bounds_hold():
 
 def test_normalisation_is_imagenets():
     images = torch.rand(2, 3, 4, 4, generator=generator())
-    wanted = torch.stack([(images[:, c] - MEAN[c]) / STD[c] for c in range(3)], dim=1)
-    assert_close(normalise(images), wanted)
+    mean, std = imagenet(torch.device("cpu"))
+    assert_close((255 * images - mean) / std, normalise(images))
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (5, 9), (1, 2)])
+def test_the_grid_is_the_frameworks(height, width):
+    theta = affine_matrices(6, generator(), Warp(180, 0.4, 0.5))
+    wanted = torch.nn.functional.affine_grid(theta, [6, 3, height, width], align_corners=False)
+    assert_close(affine_grid(theta, height, width), wanted, atol=1e-6, rtol=0)
 
 
 # --- batches --------------------------------------------------------------------------------------------------
@@ -183,3 +196,46 @@ def test_tests_see_the_images_as_they_are():
     assert [len(part) for part in parts] == [2, 2, 1]
     wanted = (data.images[rows] / 255 - np.array(MEAN)) / np.array(STD)
     assert_close(torch.cat(parts).permute(0, 2, 3, 1), torch.from_numpy(wanted).float(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_path, mapped):
+    data = small.dataset()
+    rows = np.random.default_rng(1).permutation(40)[:33]
+    held = small.resident(data, rows)
+    monkeypatch.setattr("udcd_bench.data.resident.room", lambda device: 33 * 32 * 32 * 3 - 1)
+    if mapped:
+        np.save(tmp_path / "images.npy", data.images)
+        data = small.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    streamed = small.resident(data, rows)
+    assert held.held is not None and streamed.held is None
+    for views in (1, 2):
+        for a, b in zip(epoch(held, 8, views), epoch(streamed, 8, views), strict=True):
+            assert torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels)
+            assert all(torch.equal(x, y) and x.stride() == y.stride() for x, y in zip(a.views, b.views))
+    for x, y in zip(held.plain(7), streamed.plain(7), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypatch):
+    monkeypatch.setattr("udcd_bench.data.resident.room", lambda device: 0)
+    streamed = small.resident(small.dataset())
+    read, seen = streamed._read, []
+
+    def reading(index):
+        seen.append(len(index))
+        if len(seen) == 3:
+            raise OSError("the disk is gone")
+        return read(index)
+
+    streamed._read = reading
+    batches = streamed.epoch(8, 1)
+    next(batches)
+    for _ in range(200):
+        if len(seen) == 2:
+            break
+        time.sleep(0.01)
+    assert len(seen) == 2, "one ahead, and no more"
+    next(batches)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -291,6 +292,37 @@ def test_damage_is_seen_on_loading(kind, ham, tmp_path):
     if kind != "newer":
         assert prepare(ham, tmp_path).fresh  # and made anew on request
         cache.verify(target)
+
+
+def test_whatever_is_flipped_in_a_manifest_is_seen(ham, tmp_path):
+    target = prepare(ham, tmp_path).path
+    path = target / cache.MANIFEST
+    whole = path.read_bytes()
+    for place in range(0, len(whole) - 1, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 7]) + whole[place + 1 :])
+        with contextlib.suppress(ValueError):
+            if json.loads(path.read_bytes()) == json.loads(whole):
+                continue  # white space has become other white space
+        with pytest.raises(UserError):
+            cache.load(target)
+    path.write_bytes(whole)
+    cache.load(target)
+
+
+def test_a_manifest_from_before_it_had_a_checksum_is_read(ham, tmp_path):
+    target = prepare(ham, tmp_path).path
+    sums = json.loads((target / cache.MANIFEST).read_text())["sha256"]
+    edit(target, sha256={name: value for name, value in sums.items() if name != "manifest"})
+    cache.load(target, whole=True)
+
+
+def test_a_start_sees_a_single_bit(ham, tmp_path):
+    target = prepare(ham, tmp_path).path
+    flip_a_bit(target)
+    with pytest.raises(cache.DamagedError, match="checksum differs"):
+        sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
+    assert prepare(ham, tmp_path).fresh, "and preparing makes it anew"
+    sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
 
 
 def test_verify_sees_a_single_bit(ham, tmp_path):

@@ -178,15 +178,16 @@ def test_imagenet_weights_without_a_network(refused, monkeypatch):
     assert "--set weights=FILE" in said and "--set weights=none" in said
 
 
-def test_a_damaged_cache(refused, drawn, tmp_path):
+def test_a_damaged_cache_is_moved_aside_and_made_again(typed, drawn, tmp_path, caplog):
     data = shutil.copytree(drawn, tmp_path / "data")
-    (array,) = data.glob("*-n150-*/32/images.npy")
-    array.write_bytes(array.read_bytes()[:-1])
-    said = refused(*TRAIN, f"--data={data}")
-    assert "is damaged" in said and "delete that folder and run `udcd-bench data prepare` again" in said
-    (manifest,) = data.glob("*-n150-*/32/manifest.json")
-    manifest.write_text("{")
-    assert "manifest.json cannot be read" in refused(*TRAIN, f"--data={data}")
+    for n, name in enumerate(("images.npy", "images.npy", "manifest.json"), 1):
+        (path,) = data.glob(f"*-n150-*/32/{name}")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] if n == 1 else whole[:-1] + bytes([whole[-1] ^ 1]) if n == 2 else b"{")
+        assert typed(*TRAIN, f"--data={data}", "--dry-run")[0] == 0
+        (aside,) = data.glob(f"*-n150-*/.damaged-32.{n}")
+        assert f"is damaged: {'' if n > 1 else name}" in caplog.text and f"moved to {aside}" in caplog.text
+        assert path.read_bytes() == whole
 
 
 def test_results_of_a_newer_version(refused, tmp_path):
@@ -232,12 +233,16 @@ def test_a_disk_too_small_for_the_images(refused, monkeypatch):
     assert "is full" in said and "choose another folder with --data" in said
 
 
-def test_a_damaged_run(refused, typed, tmp_path):
+def test_a_damaged_run_is_named_moved_aside_and_made_again(typed, tmp_path):
     assert typed(*TABLE, "--methods=scratch")[0] == 0
     (record,) = (tmp_path / "results" / "runs").glob("*/record.json")
     record.write_text("{")
-    assert "is damaged; remove" in refused(*TABLE, "--methods=scratch")
-    assert "is damaged; remove" in refused("status")
+    key = record.parent.name
+    status, out, _ = typed("status")
+    assert status == 0 and f"damaged      {key}" in out and "1 damaged" in out
+    assert "what is stored is damaged" in typed(*TABLE, "--methods=scratch", "--dry-run")[1]
+    assert typed(*TABLE, "--methods=scratch")[0] == 0 and "1 done" in typed("status")[1]
+    assert (tmp_path / "results" / "runs" / ".damaged" / f"{key}.1" / "record.json").read_text() == "{"
 
 
 def test_a_broken_suite_names_its_file(refused, tmp_path):

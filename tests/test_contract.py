@@ -13,7 +13,7 @@ import torch
 
 from udcd_bench import planner, plugins, published
 from udcd_bench.artefact import Table
-from udcd_bench.cells import Ask
+from udcd_bench.cells import Ask, method_of
 from udcd_bench.errors import UserError
 from udcd_bench.figure import Figure
 from udcd_bench.method import Method, Progress
@@ -151,8 +151,9 @@ def _names(node):
 def test_a_table_is_named_as_its_file_and_its_rows_are_printed(name):
     cls = plugins.load_class("tables", name)
     assert cls.name == name
-    printed = published.load(name)
+    printed = published.load(name) if published.find(name) else ()
     assert {figure.method for figure in printed} <= set(cls.rows)
+    assert {method_of(row) for row in cls.rows} <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -24,9 +24,12 @@ LAYERS = [
     {"trainer"},
     {"metrics"},
     {"resampling", "statistics"},
+    {"atomic", "packing"},
+    {"claiming"},
     {"store"},
     {"planner"},
     {"engines"},
+    {"cost", "subject", "bench", "direct"},
     {
         "cells",
         "captions",
@@ -46,6 +49,7 @@ LAYERS = [
         "figure",
         "grid",
         "artefact",
+        "leak",
     },
     {"cli", "__main__"},
 ]

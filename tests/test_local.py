@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from faults import in_threads
 
 from udcd_bench import planner, plugins
+from udcd_bench.atomic import seal
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
@@ -92,7 +92,7 @@ def same(one, other):
 
 
 def claims(store):
-    return list(store.work.rglob("claim*"))
+    return list(store.claims.folder.glob("*"))
 
 
 @contextlib.contextmanager
@@ -226,23 +226,10 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     jobs = planner.plan(specs, store, lambda spec: {})
     teacher, student = jobs
     slot = local._Slot(None, None)
-    failed, waiting = {teacher.key: "no"}, {student.key: student}
-    local._give_out([slot], waiting, failed, told.append)
-    assert waiting == {} and slot.job is None
+    work = local._Work({}, {student.key: student}, failed={teacher.key: "no"})
+    local._give_out([slot], work, told.append)
+    assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
-
-
-def in_threads(monkeypatch):
-    """Slots that are threads: for what is said between a slot and its parent, not for what its process does."""
-    monkeypatch.setattr(local.workers, "start", lambda: None)
-
-    def start(store, place):
-        ours, theirs = multiprocessing.Pipe()
-        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
-        serving.start()
-        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
-
-    monkeypatch.setattr(local, "_start", start)
 
 
 def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):
@@ -267,8 +254,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     slots.start()
     time.sleep(0.2)
     assert store.state(job.key) == "running" and events == []
-    (store.runs / job.key).mkdir()
-    (store.runs / job.key / "record.json").write_text("{}")
+    store.put(job.key, {"record.json": seal({"schema": 2, "key": job.key, "files": {}})})
     store.release(job.key)
     slots.join(NEVER)
     assert events == [{"kind": "done", "key": job.key}] and claims(store) == []
@@ -336,7 +322,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
     slot = local._Slot(Nothing(), Nothing())
     monkeypatch.setattr(local, "_start", lambda *_: slot)
 
-    def interrupt(pool, waiting, *_):
+    def interrupt(*_):
         slot.job = job
         raise KeyboardInterrupt
 

@@ -176,7 +176,7 @@ def test_start_and_ramp_scale_with_a_stage():
     for stage in stages:
         epochs = trainer.epochs_of(stage)
         with pytest.raises(RuntimeError):  # nothing to stack
-            trainer._begin(stage)
+            trainer.begin(stage)
             trainer._epoch(stage, 0, epochs)
     assert found["teacher"] == Progress(0, 4, 1, 2)
     assert found["classifier"] == Progress(0, 1, 0, 0)

@@ -9,10 +9,11 @@ import pytest
 import records
 
 from udcd_bench import planner, plugins
+from udcd_bench.atomic import seal
 from udcd_bench.engines import execute
 from udcd_bench.errors import UserError
 from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.store import SCHEMA, Store
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
 
@@ -155,9 +156,8 @@ def test_states_are_the_stores(store):
     store.create()
     store.fail(kd.key, kd.spec, "no", "")
     assert [job.state for job in plan(store, KD)] == ["absent", "failed"]
-    assert set(planner.WHY) == {"absent", "interrupted", "failed", "running"}
-    (store.runs / scratch.key).mkdir(parents=True)
-    (store.runs / scratch.key / "record.json").write_text("{}")
+    assert set(planner.WHY) == {"absent", "interrupted", "failed", "running", "damaged"}
+    store.put(scratch.key, {"record.json": seal({"schema": SCHEMA, "key": scratch.key, "files": {}})})
     assert [job.done for job in plan(store, KD)] == [True, False]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,12 +19,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import records
+from faults import Full
 from numpy.testing import assert_array_equal
 
-from udcd_bench import store as module
+from udcd_bench import claiming
+from udcd_bench.atomic import full_disk, owner, process_mark
+from udcd_bench.claiming import SILENT
 from udcd_bench.errors import UserError
 from udcd_bench.spec import RunSpec
-from udcd_bench.store import SCHEMA, SILENT, VERSION, Store
+from udcd_bench.store import SCHEMA, VERSION, DamagedError, Store
 
 SPEC = RunSpec("kd", "aptos", "paper", "densenet121", hparams=(("temperature", 2.0),))
 OTHER = RunSpec("mtg", "ham10000", "paper", "densenet121", rho=9.0)
@@ -135,19 +140,6 @@ def test_the_overview_tells_done_running_interrupted_and_failed(store):
 # --- a disk that is full, at any moment -----------------------------------------------------------------------
 
 
-class Full:
-    """The n-th call fails as on a full disk, and every one after it."""
-
-    def __init__(self, n, call):
-        self.n, self.call, self.count = n, call, 0
-
-    def __call__(self, *arguments, **named):
-        self.count += 1
-        if self.count > self.n:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.call(*arguments, **named)
-
-
 @pytest.mark.parametrize("where", ["fsync", "rename", "open"])
 def test_a_full_disk_leaves_what_was_there(store, monkeypatch, where):
     finish(store)
@@ -204,12 +196,18 @@ def test_a_folder_one_may_not_write_names_out(tmp_path, monkeypatch):
 # --- claims ---------------------------------------------------------------------------------------------------
 
 
-def claim_of(store, key, **owner):
+def claim_of(store, key, name):
     """A claim as another process left it."""
-    path = store.work / key / "claim.json"
+    path = store.claims.folder / f"{key}.{name}.0123abcd"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "mark": "1", **owner}))
+    path.touch()
     return path
+
+
+DEAD = re.sub("[0-9]+$", "12345", owner())
+"""Once had this process's number, on this machine."""
+ELSEWHERE = "00000000-1-99"
+"""A process of another machine."""
 
 
 def test_a_claim_is_held_by_one(store):
@@ -219,6 +217,7 @@ def test_a_claim_is_held_by_one(store):
     assert store.state("k1") == "absent" and store.claim("k1")
     store.release("k1")
     store.release("k1")
+    assert left(store) == []
 
 
 def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(store):
@@ -232,6 +231,8 @@ def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(stor
     with other:
         assert other.stdout.readline() == "True\n"
         assert store.state("k1") == "running" and not store.claim("k1")
+        store.release("k1")
+        assert store.state("k1") == "running", "only its owner gives it back"
         other.kill()
     assert store.state("k1") == "absent"
     assert store.claim("k1") and store.state("k1") == "running"
@@ -240,35 +241,99 @@ def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(stor
 
 
 def test_a_process_that_has_a_dead_ones_number_is_another(store):
-    claim_of(store, "k1", mark="12345")
+    claim_of(store, "k1", DEAD)
     assert store.state("k1") == "absent" and store.claim("k1")
 
 
 def test_another_machines_claim_expires_when_it_is_silent(store):
-    path = claim_of(store, "k1", host="elsewhere", pid=1)
+    path = claim_of(store, "k1", ELSEWHERE)
     assert store.state("k1") == "running" and not store.claim("k1")
+    store.release("k1")
+    assert path.exists()
     silent = path.stat().st_mtime - SILENT - 10
     os.utime(path, (silent, silent))
     assert store.state("k1") == "absent"
-    store.beat("k1")
-    assert store.state("k1") == "running", "a beat is a sign of life"
-    os.utime(path, (silent, silent))
-    assert store.claim("k1")
+    assert store.claim("k1") and not path.exists()
 
 
-def test_a_damaged_claim_does_not_block_for_ever(store):
-    path = claim_of(store, "k1")
-    path.write_text("{")
-    assert store.state("k1") == "running", "it may be being written"
-    os.utime(path, (path.stat().st_mtime - 60,) * 2)
+def test_signs_of_life_come_while_the_process_is_busy(store, monkeypatch):
+    monkeypatch.setattr(claiming, "BEAT", 0.01)
     assert store.claim("k1")
+    (path,) = store.claims.folder.iterdir()
+    os.utime(path, (0, 0))
+    with store.claims.beating("k1"):
+        end = time.monotonic() + 10
+        while path.stat().st_mtime == 0:
+            assert time.monotonic() < end
+    assert store.state("k1") == "running"
+    os.utime(path, (0, 0))
+    time.sleep(0.05)
+    assert path.stat().st_mtime == 0, "and cease with the run"
+
+
+def test_a_clock_that_goes_wrong_takes_nothing_over(store, monkeypatch):
+    """Silence is measured by the file system's clock: this machine's may be an hour ahead."""
+    path = claim_of(store, "k1", ELSEWHERE)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    assert not store.claim("k1") and path.exists()
+
+
+RACE = """
+import fcntl, sys, time
+from pathlib import Path
+from udcd_bench.store import Store
+
+fcntl.flock = fcntl.lockf = lambda *_: None  # as on a network file system that only says it locks
+store, me = Store(Path(sys.argv[1])), sys.argv[2]
+left = [f"k{n}" for n in range(int(sys.argv[3]))]
+print("ready", flush=True)
+sys.stdin.read(1)
+while left:
+    for key in list(left):
+        if store.claim(key):
+            if not (store.runs / key).exists():
+                with (store.root / "log").open("a") as log:
+                    log.write(f"{key}\\n")
+                time.sleep(0.002)
+                (store.runs / key).mkdir()
+            store.release(key)
+        if (store.runs / key).exists():
+            left.remove(key)
+"""
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["free", "dead claims"])
+@pytest.mark.parametrize("processes", [2, 10])
+def test_processes_without_locks_take_each_run_once(store, processes, dead):
+    keys = 40
+    for n in range(keys):
+        if dead:
+            claim_of(store, f"k{n}", DEAD)
+            os.utime(claim_of(store, f"k{n}", ELSEWHERE), (0, 0))
+    code = [sys.executable, "-c", RACE, str(store.root)]
+    with contextlib.ExitStack() as stack:
+        racers = [
+            stack.enter_context(
+                subprocess.Popen([*code, str(n), str(keys)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            for n in range(processes)
+        ]
+        for racer in racers:
+            assert racer.stdout.readline() == b"ready\n"
+        for racer in racers:
+            racer.stdin.write(b"!")
+            racer.stdin.flush()
+    assert [racer.returncode for racer in racers] == [0] * processes
+    assert sorted((store.root / "log").read_text().split()) == sorted(f"k{n}" for n in range(keys))
+    assert left(store) == []
 
 
 @pytest.mark.parametrize("dead", [False, True])
-def test_of_many_that_claim_at_once_one_has_it(store, dead):
+def test_of_many_that_claim_at_once_at_most_one_has_it(store, dead):
     for n in range(10):
         if dead:
-            claim_of(store, f"k{n}", mark="12345")
+            claim_of(store, f"k{n}", DEAD)
         gate = threading.Barrier(8)
 
         def claim(_, n=n, gate=gate):
@@ -276,30 +341,67 @@ def test_of_many_that_claim_at_once_one_has_it(store, dead):
             return store.claim(f"k{n}")
 
         with ThreadPoolExecutor(8) as pool:
-            assert sum(pool.map(claim, range(8))) == 1
+            assert sum(pool.map(claim, range(8))) <= 1
 
 
 def test_a_claim_taken_over_meanwhile_is_not_taken_over_again(store, monkeypatch):
     """Two see the same dead claim; the slower one must not take away what the quicker one has by then."""
-    claim_of(store, "k1", mark="12345")
+    claim_of(store, "k1", DEAD)
     slow, quick = Store(store.root), Store(store.root)
-    seen = Store._owner_lives
+    seen = slow.claims._all
     taken = []
 
-    def meanwhile(claim):
-        lives = seen(claim)
-        if not taken and not lives:
-            taken.append(None)
-            thread = threading.Thread(target=lambda: taken.append(quick.claim("k1")))
-            thread.start()
-            thread.join(0.5)
-            taken.append(thread)
-        return lives
+    def meanwhile(key):
+        found = seen(key)
+        if not taken:
+            taken.append(quick.claim("k1"))
+        return found
 
-    monkeypatch.setattr(slow, "_owner_lives", meanwhile)
-    mine = slow.claim("k1")
-    taken[-1].join() if isinstance(taken[-1], threading.Thread) else taken[1].join()
-    assert [mine, *(x for x in taken if isinstance(x, bool))].count(True) == 1
+    monkeypatch.setattr(slow.claims, "_all", meanwhile)
+    assert [slow.claim("k1"), *taken] == [False, True]
+    assert store.state("k1") == "running"
+
+
+# --- what killed processes leave --------------------------------------------------------------------------------
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(store):
+    finish(store)
+    store.begin("k2", OTHER)
+    store.save_checkpoint("k2", {"a": np.ones(3)}, {"epoch": 1})
+    (store.root / "demo").mkdir()
+    store.failures.mkdir()
+    kept = tree(store.root)
+    for folder in (store.root, store.root / "demo", store.failures, store.work / "k2"):
+        (folder / f".x.{DEAD}.tmp").touch()
+        claim_of(store, "k2", DEAD)
+        old = folder / ".record.json.4711.tmp"
+        old.touch()
+        os.utime(old, (0, 0))  # as versions before this one named theirs
+    for name in (f"k2.{DEAD}.whole", f"k3.{DEAD}.whole"):
+        (store.work / name).mkdir()
+        (store.work / name / "spec.json").touch()
+    # killed between the last rename and the end
+    (store.work / "k1").mkdir()
+    (store.work / "k1" / "checkpoint.safetensors").touch()
+    (store.failures / "k1.json").touch()
+    store.create()
+    assert tree(store.root) == kept and not (store.work / "k1").exists()
+
+
+def test_what_living_processes_write_is_left_to_them(store):
+    claim_of(store, "k2", owner())
+    claim_of(store, "k2", ELSEWHERE)
+    store.begin("k2", OTHER)
+    for name in (owner(), ELSEWHERE):
+        (store.work / "k2" / f".checkpoint.{name}.tmp").touch()
+        (store.work / f"k2.{name}.whole").mkdir()
+    before = tree(store.root)
+    store.create()
+    assert tree(store.root) == before
+    os.utime(store.work / "k2" / f".checkpoint.{ELSEWHERE}.tmp", (0, 0))
+    store.create()
+    assert len(tree(store.root)) == len(before) - 1
 
 
 # --- versions and damage --------------------------------------------------------------------------------------
@@ -332,29 +434,109 @@ def test_a_newer_record_is_refused(store):
         store.record("k1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "x"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "x"}', '{"schema": 2}'])
 def test_a_damaged_record_is_named_with_the_way_out(store, text):
     finish(store)
+    finish(store, "k2", OTHER)
     (store.runs / "k1" / "record.json").write_text(text)
-    with pytest.raises(UserError, match=r"is damaged; remove .*k1 and the run is made again"):
+    with pytest.raises(
+        DamagedError, match=r"k1/record.json is damaged \(.*results verify --out .*results` moves"
+    ):
         store.record("k1")
     with pytest.raises(UserError, match="k1"):
-        list(store.records())
+        store.frame()
+    assert store.state("k1") == "damaged"
+    assert [(state, label) for state, label, _ in store.overview()] == [
+        ("damaged", "k1"),
+        ("done", OTHER.label()),
+    ]
 
 
-@pytest.mark.parametrize("name", ["scores.npz", "student.safetensors", "history.csv"])
-@pytest.mark.parametrize("how", ["cut", "changed", "gone"])
-def test_a_damaged_file_is_named_with_the_way_out(store, name, how):
+FILES = ["record.json", "scores.npz", "student.safetensors", "history.csv", "spec.json"]
+
+
+def damaged(data):
+    """The bytes cut at several places, and with one bit flipped at several."""
+    for part in (0, 1, len(data) // 2, len(data) - 1):
+        yield data[:part]
+    yield data + b" "
+    for place in np.linspace(0, len(data) - 1, 40, dtype=int):
+        yield data[:place] + bytes([data[place] ^ 1 << int(place) % 8]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_is_cut_or_flipped_in_a_finished_run_is_found(store, name):
     finish(store)
     path = store.runs / "k1" / name
-    data = path.read_bytes()
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(data[: len(data) // 2] if how == "cut" else data[:-1] + b"!")
-    read = {"scores.npz": store.scores, "student.safetensors": store.weights}
-    with pytest.raises(UserError, match=f"{name} is damaged; remove .*k1 and the run is made again"):
-        read.get(name, lambda key: store.file(key, name))("k1")
+    whole = path.read_bytes()
+    read = {"scores.npz": store.scores, "student.safetensors": store.weights, "record.json": store.record}
+    for data in damaged(whole):
+        path.write_bytes(data)
+        assert name in store.damage("k1", thorough=True)
+        with pytest.raises(DamagedError, match=f"{name} is damaged"):
+            read.get(name, lambda key: store.file(key, name))("k1")
+        if len(data) != len(whole):
+            assert store.state("k1") == "damaged", "that is seen at once, without reading it all"
+    path.unlink()
+    assert name == "record.json" or store.state("k1") == "damaged"
+    path.write_bytes(whole)
+    assert store.damage("k1", thorough=True) == "" and store.state("k1") == "done"
+
+
+def test_what_is_damaged_is_moved_aside_and_can_be_made_again(store):
+    for n in (1, 2, 3):
+        finish(store)
+        (store.runs / "k1" / "scores.npz").write_bytes(b"")
+        assert store.set_aside("k1") == store.damaged / f"k1.{n}"
+        assert store.state("k1") == "absent" and store.keys() == []
+    finish(store)
+    assert store.damage("k1", thorough=True) == ""
+
+
+def test_a_run_under_anothers_name_is_found(store):
+    finish(store)
+    (store.runs / "k1").rename(store.runs / "k2")
+    assert "another run's" in store.damage("k2")
+
+
+def test_a_run_of_the_first_schema_is_still_read(store):
+    finish(store)
+    path = store.runs / "k1" / "record.json"
+    record = {k: v for k, v in store.record("k1").items() if k not in ("sha256", "bytes")}
+    path.write_text(json.dumps({**record, "schema": 1}))
+    assert store.state("k1") == "done" and store.record("k1")["figures"] == record["figures"]
+    assert store.damage("k1", thorough=True) == "" and "scores" in store.scores("k1")
+    (store.runs / "k1" / "scores.npz").unlink()
+    assert "scores.npz" in store.damage("k1")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"spec": {}, "message": 1}', '{"spec": [], "message": ""}']
+)
+def test_a_damaged_report_of_a_failure_hides_nothing(store, text):
+    store.fail("k1", SPEC, "no", "")
+    (store.failures / "k1.json").write_text(text)
+    assert store.failure("k1") is None and store.state("k1") == "failed"
+    assert store.overview() == [("failed", "k1", "which run it is, cannot be read")]
+    store.begin("k1", SPEC)
+    assert store.overview() == [("failed", SPEC.label(), "")]
+    (store.work / "k1" / "spec.json").write_text(text)
+    assert store.overview()[0][:2] == ("failed", "k1")
+
+
+def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):
+    arrays, meta = {"a": np.arange(100.0), "b": np.ones((3, 2), np.float16)}, {"epoch": 1, "rate": 0.1}
+    store.save_checkpoint("k1", arrays, meta)
+    path = store.work / "k1" / "checkpoint.safetensors"
+    whole, found = path.read_bytes(), 0
+    for data in damaged(whole):
+        path.write_bytes(data)
+        if (read := store.load_checkpoint("k1")) is None:
+            found += 1
+        else:  # a flip in the name of the checksum's own field: what it is of is right
+            assert read[1] == meta and all(np.array_equal(read[0][k], v) for k, v in arrays.items())
+            assert read[0].keys() == arrays.keys()
+    assert found >= 40
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "noise"])
@@ -396,15 +578,15 @@ def test_numbers_that_json_has_no_word_for_do_not_enter_a_record(store):
 
 def test_only_room_and_rights_are_the_users_to_mend():
     other = OSError(errno.EIO, "Input/output error")
-    assert module.full_disk(other, Path("x")) is other
-    assert isinstance(module.full_disk(OSError(errno.EDQUOT, ""), Path("x")), UserError)
+    assert full_disk(other, Path("x")) is other
+    assert isinstance(full_disk(OSError(errno.EDQUOT, ""), Path("x")), UserError)
 
 
 def test_a_killed_process_that_nobody_reaps_is_dead(store):
     """Process 1 of a container often reaps none; a start must not wait for a run whose process is a zombie."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        mark = module._process_mark(other.pid)
-        claim_of(store, "k1", pid=other.pid, mark=mark)
+        mark = process_mark(other.pid)
+        claim_of(store, "k1", re.sub("[0-9]+-[0-9]+$", f"{other.pid}-{mark}", owner()))
         assert mark and store.state("k1") == "running"
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)

@@ -20,7 +20,7 @@ from udcd_bench.engines import execute
 from udcd_bench.method import Method, Progress
 from udcd_bench.spec import RunSpec
 from udcd_bench.store import Store
-from udcd_bench.trainer import NotFiniteError, Trainer, average, ema_decay
+from udcd_bench.trainer import Average, NotFiniteError, Trainer, ema_decay
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,15 +85,16 @@ def test_the_average_is_a_loops_and_leaves_buffers_alone():
         nn.init.normal_(parameter)
     source.running_mean.fill_(7.0)
     wanted = [p.detach().clone() for p in (*target.parameters(), *other_target.parameters())]
+    averages = Average([(source, target), (other, other_target)])
     for step in range(5):
         alpha = ema_decay(step, 0.6)
-        average([(source, target), (other, other_target)], alpha)
+        averages.move(alpha)
         sources = (*source.parameters(), *other.parameters())
         wanted = [alpha * w + (1 - alpha) * p.detach() for w, p in zip(wanted, sources)]
         for w, p in zip(wanted, (*target.parameters(), *other_target.parameters())):
             assert_close(p.detach(), w)
     assert target.running_mean.eq(0).all()
-    average([], 0.5)
+    Average([]).move(0.5)
 
 
 def test_the_ramp_is_the_formula():

@@ -80,10 +80,17 @@ class Table(Grid, Artefact):
             title=self.title,
             headings=[heading(group) for group in groups],
             warning=captions.warning(drawn),
-            caption=captions.sentences(ask, self.metrics, records, len(self.runs(ask)), frame),
+            caption=(
+                *self.remarks(frame),
+                *captions.sentences(ask, self.metrics, records, len(self.runs(ask)), frame),
+            ),
             further=frozenset(line.row for line in lines if not line.listed),
             groups_per_band=self.groups_per_band,
         )
+
+    def remarks(self, frame: pd.DataFrame) -> tuple[str, ...]:
+        """Sentences on what this table's figures say, for the caption; a table may have its own."""
+        return ()
 
     def render(self, ask: Ask, found: Records, states: States, there: Store) -> Rendered:
         """CSV, LaTeX and PNG."""

@@ -74,8 +74,8 @@ class Line:
         return method_of(self.row)
 
     @property
-    def hparams(self) -> Overrides:
-        """What the row sets of its method's hyper-parameters."""
+    def settings(self) -> Overrides:
+        """What the row overrides of its method's hyper-parameters and of the protocol."""
         return settings_of(self.row)
 
 

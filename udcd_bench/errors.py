@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see, and the hint most of its messages end with."""
+"""The exceptions a user is meant to see, and the hint most of its messages end with."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class UserError(Exception):
     Its message is one sentence (or one list) that names the thing and the mend; the command line prints it
     without a traceback and exits with status 2.
     """
+
+
+class RunError(Exception):
+    """A run failed by itself, for a reason that is known: one sentence. Other runs go on, and it is not tried again."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -100,6 +100,7 @@ def of_group(
         }
         where = [group.source, group.shown_rho, row, metric]
         where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+        where += [ask.split] if ask.split != "paper" else []
         noise = np.random.default_rng(derive_seed("training", *where))
         training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
         made[row, metric] = 100 * np.mean(values, axis=0) + training

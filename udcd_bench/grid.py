@@ -32,7 +32,7 @@ class Grid:
 
     Class attributes
     ----------------
-    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,confidence=none``.
+    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,epochs=3``.
     further: whether the suite's other methods follow below; where they do not, ``--methods`` may still add them.
     datasets: the paper's, each replaced by what the profile has in its place. metrics: keys of ``METRICS``.
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
@@ -98,6 +98,7 @@ class Grid:
         if not line.in_suite:
             return []
         declared = plugins.declared("methods", line.method)
+        protocol, hparams = profiles.divide(line.settings)
         spec = RunSpec(
             line.method,
             group.source,
@@ -108,8 +109,9 @@ class Grid:
             split=ask.split,
             fraction=group.fraction,
             rho=group.rho,
-            hparams=(*_known(ask.hparams, declared), *line.hparams),
-            protocol=ask.protocol,
+            # of two settings of one name the last counts: the row is what it says
+            hparams=tuple(dict([*_known(ask.hparams, declared), *hparams]).items()),
+            protocol=tuple(dict([*ask.protocol, *protocol]).items()),
         )
         spec = planner.check(spec)
         return [replace(spec, fold=fold, seed=seed) for fold in ask.folds for seed in ask.seeds]

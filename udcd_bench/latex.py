@@ -7,7 +7,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
-from udcd_bench.render import MARKS, Sheet
+from udcd_bench.render import Sheet
 
 if TYPE_CHECKING:
     import jinja2
@@ -71,4 +71,4 @@ def latex(sheet: Sheet) -> str:
     columns = max(len(band.groups) * len(band.metrics) for band in sheet.bands)
     before = int(number[0]) - 1 if number else 0
     template = _templates().get_template("table.tex.jinja")
-    return template.render(sheet=sheet, columns=columns, before=before, marks=MARKS)
+    return template.render(sheet=sheet, columns=columns, before=before)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor, nn
 
-from udcd_bench.losses._numeric import TINY, without_autocast
+from udcd_bench.losses._numeric import TINY, double, without_autocast
 
 DIRECT_ABOVE = 64
 """Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
+PARTS = 4
+"""Sums that an inner product is made of."""
 
 
 class ContrastMemory(nn.Module):
@@ -58,14 +61,17 @@ class ContrastMemory(nn.Module):
         dtype = torch.promote_types(torch.promote_types(z.dtype, bank.dtype), torch.float32)
         z, rows = z.to(dtype), bank.to(dtype)
         if self.n_data <= DIRECT_ABOVE * index.shape[1]:
-            inner = (z @ rows.T).gather(1, index)
+            # short sums, added up: a single long one loses twice as many digits
+            parts = zip(z.chunk(PARTS, 1), rows.chunk(PARTS, 1))
+            inner = functools.reduce(torch.add, (a @ b.T for a, b in parts)).gather(1, index)
         else:
             inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
-        scores = (inner / self.temperature).exp()
+        # an exponent of 14 has no more than five digits behind the point in float32
+        scores = (double(inner) / self.temperature).exp()
         fresh = (scores.detach().mean() * self.n_data).to(normaliser.dtype)
         fixed = torch.where(normaliser < 0, fresh, normaliser)
         normaliser.copy_(fixed)
-        return scores / fixed.to(dtype)
+        return (scores / fixed).to(dtype)
 
     @torch.no_grad()
     def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:

@@ -42,6 +42,22 @@ class Info:
     embedding_width: int
     ce_normalise: str = "weights"
 
+    @classmethod
+    def of(
+        cls, labels: Tensor, classes: int, student: Network, teacher: Network | None, **other: Any
+    ) -> Info:
+        """What follows from the training labels (n_train,) and the networks; other: further fields by name."""
+        return cls(
+            n_train=len(labels),
+            classes=classes,
+            labels=labels,
+            class_weights=len(labels) / torch.bincount(labels, minlength=classes).float(),
+            student_width=student.width,
+            teacher_width=(teacher or student).width,
+            embedding_width=student.neck.out_features,
+            **other,
+        )
+
 
 @dataclass(frozen=True)
 class Progress:

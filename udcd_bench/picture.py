@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from udcd_bench.render import MARKS, Band, Cell, Row, Sheet
+from udcd_bench.render import Band, Cell, Row, Sheet
 from udcd_bench.typeset import SIZE, Piece, font, length, quietly, wrap
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
             pen.write(left + 8, y, [line])
             y += LINE * 0.8
     y += 4 if sheet.notes else 0
-    for line in wrap(" ".join([MARKS, *sheet.caption]), inner, small):
+    for line in wrap(" ".join([sheet.marks, *sheet.caption]), inner, small):
         pen.write(left, y, [line])
         y += LINE * 0.8
     return y - LINE * 0.8 + MARGIN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from udcd_bench import plugins, profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
@@ -18,6 +21,7 @@ WHY = {
     "interrupted": "goes on from its checkpoint",
     "failed": "failed last time",
     "running": "another process is at it",
+    "damaged": "what is stored is damaged",
 }
 
 
@@ -87,6 +91,32 @@ def plan(
     for spec in specs:
         add(spec)
     return list(jobs.values())
+
+
+def command(spec: RunSpec, *, data: Path, out: Path, device: str = "auto") -> str:
+    """The shell line that makes this run, and its teacher's where that is not done: every coordinate is in it."""
+    words = ["udcd-bench"]
+    for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
+        words += ["--suite", suite] if suite else []
+    words += ["train", spec.method, "--dataset", spec.dataset, "--profile", spec.profile]
+    words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
+    if spec.teacher_backbone:
+        words += ["--teacher-backbone", spec.teacher_backbone]
+    if spec.split != "paper":
+        words += ["--split", spec.split]
+    if spec.fraction != 1:
+        words += ["--fraction", repr(spec.fraction)]
+    if spec.rho is not None:
+        words += ["--rho", repr(spec.rho)]
+    for name, value in (*spec.hparams, *spec.protocol):
+        words += ["--set", f"{name}={value}"]
+    words += ["--data", str(data), "--out", str(out)]
+    return shlex.join(words + (["--device", device] if device != "auto" else []))
+
+
+def commands(jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto") -> list[str]:
+    """A shell line a run that is not done, teachers before their students; together they make the same runs."""
+    return [command(job.spec, data=data, out=out, device=device) for job in jobs if not job.done]
 
 
 def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:

@@ -148,6 +148,13 @@ def declared(kind: str, name: str) -> dict[str, Any]:
     So that a listing, a plan or a wrong option need not wait for a tensor library.
     """
     path = find(kind, name)
+    stat = path.stat()
+    return dict(_declared(kind, path, stat.st_mtime_ns, stat.st_size))
+
+
+@cache
+def _declared(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
+    """Read once for each state of the file: a plan of a thousand runs asks a thousand times."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:

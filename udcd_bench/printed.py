@@ -89,14 +89,8 @@ def rows(tables: Mapping[str, Sequence[Published]]) -> Tables:
 
 def published_tables() -> dict[str, tuple[Published, ...]]:
     """The figures of every table of the suite that has published ones."""
-    found = {}
-    for name in plugins.names("tables"):
-        try:
-            file = published.path(name)
-        except UserError:
-            continue  # a table of somebody's own, of which no paper prints figures
-        found[name] = published.read(file)
-    return found
+    files = {name: published.find(name) for name in plugins.names("tables")}
+    return {name: published.read(file) for name, file in files.items() if file}
 
 
 def own_rhos() -> dict[str, float]:

@@ -184,6 +184,12 @@ def protocol(
     return base.with_overrides(tuple(given.items()))
 
 
+def divide(settings: Overrides) -> tuple[Overrides, Overrides]:
+    """Overrides of the protocol, and the rest, which are a method's hyper-parameters."""
+    names = Protocol.names()
+    return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
+
+
 def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
     """``value``, often text from the command line, as the type ``default`` has. Raises UserError naming both."""
     kind = type(default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -68,6 +69,12 @@ class Sheet:
     caption: tuple[str, ...]
     notes: tuple[tuple[str, str], ...]
     bands: tuple[Band, ...]
+
+    @property
+    def marks(self) -> str:
+        """What the marks mean, where there are any."""
+        blocks = itertools.chain.from_iterable(row.blocks for band in self.bands for row in band.rows)
+        return MARKS if any(cell.mark for block in blocks for cell in block) else ""
 
 
 @dataclass
@@ -203,7 +210,7 @@ def console(sheet: Sheet, width: int = 100) -> str:
         fit = max(1, (width - first) // (block_width + 1))
         for start in range(0, len(band.groups), fit):
             lines += ["", *_text_band(band, names, slice(start, start + fit), first, wide, block_width)]
-    lines += ["", "percent; * best, + second of these figures"]
+    lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
         lines += paragraph(f"[{letter}] {text}", width)
     for sentence in sheet.caption:

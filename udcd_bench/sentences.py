@@ -144,5 +144,6 @@ def _specs(rows: Iterable[str], like: RunSpec) -> dict[str, RunSpec]:
     found = {}
     for row in rows:
         if (method := method_of(row)) in plugins.names("methods"):
-            found[row] = planner.check(replace(like, method=method, hparams=settings_of(row)))
+            protocol, hparams = profiles.divide(settings_of(row))
+            found[row] = planner.check(replace(like, method=method, hparams=hparams, protocol=protocol))
     return found

@@ -1,106 +1,57 @@
-"""A results folder: runs that are whole or absent, their claims and checkpoints, and one DataFrame of them all.
+"""A results folder: runs that are whole or absent, their checkpoints, and one DataFrame of them all.
 
 <root>/store.json                    the folder's version
 <root>/runs/<key>/                   a finished run; ``record.json`` was written last, then the folder renamed
-<root>/runs/.work/<key>/             a run under way: claim, checkpoint
+<root>/runs/.work/<key>/             a run under way: its spec, its checkpoint
+<root>/runs/.claims/                 who is at which run
 <root>/runs/.failed/<key>.json       the last failure of a run that has not succeeded since
+<root>/runs/.damaged/<key>.<n>/      what was found not to be what had been written
 <root>/<profile>/                    tables and figures
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
-import socket
 import time
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench import packing
+from udcd_bench.atomic import full_disk, owner, seal, sweep, sync_folder, to_json, unseal, write_atomically
+from udcd_bench.claiming import Claims
 from udcd_bench.errors import UserError
+from udcd_bench.packing import Arrays
 from udcd_bench.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
+__all__ = ["DamagedError", "Store", "flat", "full_disk", "write_atomically"]
+
 VERSION = 1
-SCHEMA = 1
-SILENT = 900.0
-"""Seconds without a sign of life after which another machine's claim counts as dead."""
-
-Arrays = dict[str, Any]
+SCHEMA = 2
+"""Of records. 1: without a checksum of their own and without the sizes of the files beside them."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """The whole file or nothing: a temporary sibling, fsynced, renamed. Raises UserError when the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise full_disk(error, path) from error
-    _sync_folder(path.parent)
+class DamagedError(UserError):
+    """A stored run is not what was written. key: the run's."""
 
-
-def full_disk(error: OSError, path: Path) -> Exception:
-    """``error``, or a sentence for the user where it says that there is no room or no right to write."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"The disk is full: {path} could not be written; free some space and start again.")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return UserError(f"{path} may not be written; choose another folder with --out.")
-    return error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise full_disk(error, folder) from error
-    finally:
-        os.close(descriptor)
-
-
-def _to_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, default=str, allow_nan=False) + "\n").encode()
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _in_order(arrays: Arrays) -> Arrays:
-    """As safetensors wants them; a scalar stays one, which ``ascontiguousarray`` would not leave it."""
-    return {name: np.asarray(value, order="C") for name, value in arrays.items()}
-
-
-def _process_mark(pid: int) -> str:
-    """Tells a process from a later one with the same number; empty where it does not run."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # a killed process that nobody has reaped, as in a container without an init, is dead all the same
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
+    def __init__(self, key: str, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({what}); `udcd-bench results verify --out {shlex.quote(str(path.parents[2]))}` moves "
+            "that run aside, and the next start makes it again."
+        )
+        self.key = key
 
 
 class Store:
@@ -114,13 +65,15 @@ class Store:
         self.runs = root / "runs"
         self.work = self.runs / ".work"
         self.failures = self.runs / ".failed"
+        self.damaged = self.runs / ".damaged"
+        self.claims = Claims(self.runs / ".claims")
         mark = root / "store.json"
         there = next(path for path in (root, *root.absolute().parents) if path.exists())
         if not there.is_dir():
             raise UserError(f"{there} is a file; results go into a folder, so give another --out.")
         if mark.exists():
             try:
-                version = int(json.loads(mark.read_text())["version"])
+                version = int(json.loads(mark.read_bytes())["version"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{mark} is damaged; restore it, or give another --out.") from error
             if version > VERSION:
@@ -130,19 +83,29 @@ class Store:
                 )
 
     def create(self) -> None:
-        """Make the folder, if it is not there."""
+        """Make the folder, if it is not there, and clear away what killed processes have left in it."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise full_disk(error, self.root) from error
         if not (self.root / "store.json").exists():
-            write_atomically(self.root / "store.json", _to_json({"version": VERSION}))
+            write_atomically(self.root / "store.json", to_json({"version": VERSION}))
+        for folder in (self.root, *self.root.glob("[!.]*/"), self.failures, *self.work.glob("*/")):
+            sweep(folder.glob(".*.tmp"))
+        sweep(self.work.glob("*.whole"))
+        self.claims.sweep()
+        for folder in self.work.glob("*/"):
+            if self.state_is_done(folder.name) and not self.claims.held(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+        for report in self.failures.glob("[!.]*.json"):
+            if self.state_is_done(report.stem):
+                report.unlink(missing_ok=True)
 
     def state(self, key: str) -> str:
-        """``done``, ``running``, ``failed``, ``interrupted`` (a checkpoint waits) or ``absent``."""
+        """``done``, ``damaged``, ``running``, ``failed``, ``interrupted`` (a checkpoint waits) or ``absent``."""
         if self.state_is_done(key):
-            return "done"
-        if self._owner_lives(self.work / key / "claim.json"):
+            return "damaged" if self.damage(key) else "done"
+        if self.claims.held(key):
             return "running"
         if (self.failures / f"{key}.json").exists():
             return "failed"
@@ -152,88 +115,41 @@ class Store:
         """Whether the run is finished, whoever finished it."""
         return (self.runs / key / "record.json").exists()
 
-    # --- claims ---------------------------------------------------------------------------------------------
-
-    def begin(self, key: str, spec: RunSpec) -> None:
-        """Say of which run the folder of this key is."""
-        write_atomically(self.work / key / "spec.json", _to_json(spec.to_dict()))
-
-    def _under_way(self, key: str) -> RunSpec | None:
-        try:
-            return RunSpec.from_dict(json.loads((self.work / key / "spec.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+    # --- a run under way ------------------------------------------------------------------------------------
 
     def claim(self, key: str) -> bool:
         """Take a run for this process; False while a living process has it."""
-        claim = self.work / key / "claim.json"
-        with self._alone():
-            if self._owner_lives(claim):
-                return False
-            pid = os.getpid()
-            owner = {"host": socket.gethostname(), "pid": pid, "mark": _process_mark(pid)}
-            write_atomically(claim, _to_json(owner))
-        return True
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time: of several that see a dead claim only one may take it; the system frees the lock."""
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            lock = (self.work / ".lock").open("w")
-        except OSError as error:
-            raise full_disk(error, self.work) from error
-        with lock:
-            with contextlib.suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def beat(self, key: str) -> None:
-        """A sign of life from the claim's owner."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.work / key / "claim.json")
+        return self.claims.take(key)
 
     def release(self, key: str) -> None:
         """Give a claim back; what the run has so far stays."""
-        (self.work / key / "claim.json").unlink(missing_ok=True)
+        self.claims.release(key)
 
-    @staticmethod
-    def _owner_lives(claim: Path) -> bool:
+    def begin(self, key: str, spec: RunSpec) -> str:
+        """Say of which run the folder of this key is; what was wrong with the finished one, if it is moved aside."""
+        write_atomically(self.work / key / "spec.json", to_json(spec.to_dict()))
+        wrong = self.damage(key) if self.state_is_done(key) else ""
+        return f"{wrong} Moved to {self.set_aside(key)}." if wrong else ""
+
+    def under_way(self, key: str) -> RunSpec | None:
+        """Which run the folder of this key is of, where that can be read."""
         try:
-            age = time.time() - claim.stat().st_mtime
-            owner = json.loads(claim.read_text())
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            # damaged, or another file system's idea of a rename; a moment later it is whole or dead
-            return age < 10
-        if owner.get("host") == socket.gethostname() and _process_mark(os.getpid()):
-            return bool(owner.get("mark")) and _process_mark(int(owner["pid"])) == owner["mark"]
-        return age < SILENT
-
-    # --- a run under way ------------------------------------------------------------------------------------
+            return RunSpec.from_dict(json.loads((self.work / key / "spec.json").read_bytes()))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
 
     def save_checkpoint(self, key: str, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Replace the run's checkpoint, whole."""
-        from safetensors.numpy import save
-
-        # JSON in a metadata field: no reader of a checkpoint ever unpickles anything
-        data = save(_in_order(arrays), {"meta": json.dumps(meta)})
-        write_atomically(self.work / key / "checkpoint.safetensors", data)
-        self.beat(key)
+        write_atomically(self.work / key / "checkpoint.safetensors", packing.pack(arrays, meta))
 
     def load_checkpoint(self, key: str) -> tuple[Arrays, dict[str, Any]] | None:
         """The run's checkpoint, or None where there is none or it is damaged (then it is moved aside)."""
-        from safetensors import SafetensorError, safe_open
-
         path = self.work / key / "checkpoint.safetensors"
         if not path.exists():
             return None
         try:
-            with safe_open(path, "numpy") as file:
-                meta = json.loads(file.metadata()["meta"])
-                return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+            return packing.unpack(path)
+        except ValueError:
             path.replace(path.with_suffix(".damaged"))
             return None
 
@@ -243,84 +159,126 @@ class Store:
         self, key: str, record: Mapping[str, Any], history: pd.DataFrame, scores: Arrays, weights: Arrays
     ) -> None:
         """Store a finished run: every file, then ``record.json`` with their checksums, then one rename."""
-        from safetensors.numpy import save
-
-        folder = self.work / f"{key}.whole"
-        shutil.rmtree(folder, ignore_errors=True)
         files = {
             "history.csv": history.to_csv(index=False).encode(),
-            "scores.npz": _npz(scores),
-            "student.safetensors": save(_in_order(weights)),
-            "spec.json": _to_json(record["spec"]),
+            "scores.npz": packing.npz(scores),
+            "student.safetensors": packing.pack(weights),
+            "spec.json": to_json(record["spec"]),
         }
-        for name, data in files.items():
-            write_atomically(folder / name, data)
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        write_atomically(
-            folder / "record.json", _to_json({**record, "schema": SCHEMA, "key": key, "files": sums})
-        )
-        try:
-            folder.rename(self.runs / key)
-        except OSError:
-            # the same run, finished by somebody else meanwhile, is the same run
-            if not (self.runs / key / "record.json").exists():
-                raise
-            shutil.rmtree(folder)
-        _sync_folder(self.runs)
+        sizes = {name: len(data) for name, data in files.items()}
+        about = {"schema": SCHEMA, "key": key, "files": sums, "bytes": sizes}
+        self.put(key, {**files, "record.json": seal({**record, **about})})
         (self.failures / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.work / key, ignore_errors=True)
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Make a run's folder of these files, the last of which is its record: whole, or not at all."""
+        folder = self.work / f"{key}.{owner()}.whole"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            for name, data in files.items():
+                write_atomically(folder / name, data)
+            try:
+                folder.rename(self.runs / key)
+            except OSError as error:
+                # the same run, finished by somebody else meanwhile, is the same run
+                if not self.state_is_done(key):
+                    raise full_disk(error, self.runs / key) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        sync_folder(self.runs)
 
     def fail(self, key: str, spec: RunSpec, message: str, trace: str) -> None:
         """Remember that a run failed, with its traceback. The next start tries it again."""
         report = {"spec": spec.to_dict(), "message": message, "traceback": trace, "time": time.time()}
-        write_atomically(self.failures / f"{key}.json", _to_json(report))
+        write_atomically(self.failures / f"{key}.json", to_json(report))
+
+    # --- damage ---------------------------------------------------------------------------------------------
+
+    def damage(self, key: str, *, thorough: bool = False) -> str:
+        """What is wrong with a finished run, naming the file; empty where nothing is.
+
+        The record is read and the other files' sizes are looked at; ``thorough`` reads those too.
+        """
+        try:
+            record = self.record(key)
+            for name, size in record.get("bytes", dict.fromkeys(record["files"], -1)).items():
+                self._check(key, name, size, record["files"][name] if thorough else "")
+        except DamagedError as error:
+            return str(error)
+        return ""
+
+    def set_aside(self, key: str) -> Path:
+        """Move a damaged run out of the way, so that it is made again; returns where to."""
+        self.damaged.mkdir(exist_ok=True)
+        n = 1
+        while (place := self.damaged / f"{key}.{n}").exists():
+            n += 1
+        (self.runs / key).rename(place)
+        return place
+
+    def _check(self, key: str, name: str, size: int, checksum: str) -> Path:
+        path = self.runs / key / name
+        try:
+            held = path.stat().st_size
+            data = path.read_bytes() if checksum else b""
+        except OSError as error:
+            raise DamagedError(key, path, "it cannot be read") from error
+        if size not in (-1, held):
+            raise DamagedError(key, path, f"it has {held} bytes instead of {size}")
+        if checksum and hashlib.sha256(data).hexdigest() != checksum:
+            raise DamagedError(key, path, "its checksum differs")
+        return path
 
     # --- reading --------------------------------------------------------------------------------------------
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """The last failure of a run, if it has not succeeded since."""
         try:
-            found: dict[str, Any] = json.loads((self.failures / f"{key}.json").read_text())
-        except (FileNotFoundError, ValueError):
+            found: dict[str, Any] = json.loads((self.failures / f"{key}.json").read_bytes())
+            RunSpec.from_dict(found["spec"])
+            return {**found, "message": str(found["message"])}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
-        return found
 
     def record(self, key: str) -> dict[str, Any]:
-        """A finished run's record. Raises UserError when it is damaged or from a newer version."""
+        """A finished run's record. Raises DamagedError, or UserError when it is from a newer version."""
         path = self.runs / key / "record.json"
         try:
-            record: dict[str, Any] = json.loads(path.read_text())
+            record = unseal(path.read_bytes(), needed=False)
             schema = int(record["schema"])
+            if schema == SCHEMA and "sha256" not in record:
+                raise ValueError("it has no checksum")
+            if schema <= SCHEMA and (record["key"] != key or not isinstance(record["files"], dict)):
+                raise ValueError("it is another run's")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged; remove {path.parent} and the run is made again.") from error
+            raise DamagedError(key, path, str(error) or "it cannot be read") from error
         if schema > SCHEMA:
             raise UserError(f"{path} was written by a newer udcd-bench; upgrade, or give another --out.")
         return record
 
     def keys(self) -> list[str]:
         """Finished runs."""
-        return sorted(path.parent.name for path in self.runs.glob("[!.]*/record.json"))
+        if not self.runs.exists():
+            return []
+        with os.scandir(self.runs) as folders:
+            return sorted(f.name for f in folders if f.name[0] != "." and self.state_is_done(f.name))
 
     def file(self, key: str, name: str) -> Path:
-        """A finished run's file, its checksum seen to be right. Raises UserError when it is not."""
-        path = self.runs / key / name
-        try:
-            whole = hashlib.sha256(path.read_bytes()).hexdigest() == self.record(key)["files"].get(name)
-        except FileNotFoundError:
-            whole = False
-        if not whole:
-            raise UserError(f"{path} is damaged; remove {path.parent} and the run is made again.")
-        return path
+        """A finished run's file, its checksum seen to be right. Raises DamagedError when it is not."""
+        return self._check(key, name, -1, self.record(key)["files"].get(name, "?"))
 
     def scores(self, key: str) -> Arrays:
         """Stored arrays of a run: ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,),
         ``ids`` (n,), ``groups`` (n,), ``embeddings`` (n, 128) of the last epoch.
         """
+        path = self.file(key, "scores.npz")
         try:
-            with np.load(self.file(key, "scores.npz"), allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         except (ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.runs / key / 'scores.npz'} is damaged ({error}).") from error
+            raise DamagedError(key, path, str(error)) from error
 
     def weights(self, key: str) -> Arrays:
         """Stored parameters and buffers of a run's student."""
@@ -330,14 +288,20 @@ class Store:
         return arrays
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Every finished run's record."""
+        """The record of every finished run but the damaged ones."""
         for key in self.keys():
-            yield self.record(key)
+            with contextlib.suppress(DamagedError):
+                yield self.record(key)
 
     def overview(self) -> list[tuple[str, str, str]]:
         """(state, the run's label, remark) of everything in the folder, finished or not."""
         rows = []
-        for record in self.records():
+        for key in self.keys():
+            try:
+                record = self.record(key)
+            except DamagedError as error:
+                rows.append(("damaged", key, str(error)))
+                continue
             figures = record["figures"]["mean"]
             says = (
                 f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
@@ -345,22 +309,25 @@ class Store:
             rows.append(("done", RunSpec.from_dict(record["spec"]).label(), says))
         failed = {path.stem for path in self.failures.glob("[!.]*.json")}
         for key in sorted(failed | {path.name for path in self.work.glob("*") if "." not in path.name}):
-            if (state := self.state(key)) in ("done", "absent"):
+            if (state := self.state(key)) in ("done", "damaged", "absent"):
                 continue
             if report := self.failure(key):
                 rows.append((state, RunSpec.from_dict(report["spec"]).label(), report["message"]))
-            elif (spec := self._under_way(key)) is not None:
+            elif (spec := self.under_way(key)) is not None:
                 rows.append((state, spec.label(), ""))
+            else:
+                rows.append((state, key, "which run it is, cannot be read"))
         return rows
 
     def frame(self, rule: str = "mean") -> pd.DataFrame:
         """One row a finished run: its spec's coordinates, what it was trained on, and its figures by ``rule``.
 
         rule: ``mean`` over the reported epochs, ``last`` epoch, or ``best`` epoch by accuracy.
+        Raises DamagedError rather than leaving a run out.
         """
         import pandas as pd
 
-        return pd.DataFrame([flat(record, rule) for record in self.records()])
+        return pd.DataFrame([flat(self.record(key), rule) for key in self.keys()])
 
 
 def flat(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from udcd_bench.data.resident import Resident
-    from udcd_bench.method import Method, Stage
+    from udcd_bench.data.resident import Batch, Resident
+    from udcd_bench.method import Method, Progress, Stage
     from udcd_bench.profiles import Protocol as TrainingProtocol
 
 
@@ -57,19 +57,32 @@ def ema_decay(step: int, ceiling: float) -> float:
     return min(1 - 1 / (step + 1), ceiling)
 
 
-@torch.no_grad()
-def average(pairs: Sequence[tuple[nn.Module, nn.Module]], alpha: float) -> None:
-    """Move each running average's parameters to α·average + (1−α)·source; buffers stay its own (R, O:CRCKD)."""
-    averaged: list[Tensor] = [p for _, target in pairs for p in target.parameters()]
-    if averaged:
-        source: list[Tensor] = [p for module, _ in pairs for p in module.parameters()]
-        torch._foreach_lerp_(averaged, source, 1 - alpha)
+class Average:
+    """The running averages of a stage: their parameters are looked up once, for there are hundreds.
+
+    pairs: (source, its average). Buffers stay an average's own (R, O:CRCKD).
+    """
+
+    def __init__(self, pairs: Sequence[tuple[nn.Module, nn.Module]]) -> None:
+        self.source: list[Tensor] = [p for module, _ in pairs for p in module.parameters()]
+        self.averaged: list[Tensor] = [p for _, target in pairs for p in target.parameters()]
+
+    @torch.no_grad()
+    def move(self, alpha: float) -> None:
+        """Take each average to α·average + (1−α)·source."""
+        if self.averaged:
+            torch._foreach_lerp_(self.averaged, self.source, 1 - alpha)
+
+
+def make_optimiser(parameters: Sequence[Tensor], protocol: TrainingProtocol) -> torch.optim.Optimizer:
+    """The optimiser of every stage; its rate is the schedule's."""
+    return torch.optim.Adam(parameters, weight_decay=protocol.weight_decay, fused=True)
 
 
 class Trainer:
     """Trains a method's stages one after the other, testing the last epochs of the last.
 
-    report: called after every epoch with its history row.
+    report: called after every epoch with its history row. alive: after every batch.
     """
 
     def __init__(
@@ -81,6 +94,7 @@ class Trainer:
         *,
         checkpoints: Checkpoints | None = None,
         report: Callable[[dict[str, Any]], None] = lambda row: None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.method = method
         self.protocol = protocol
@@ -88,6 +102,7 @@ class Trainer:
         self.test = test
         self.checkpoints = checkpoints
         self.report = report
+        self.alive = alive
         self.history: list[dict[str, Any]] = []
         self.tested: dict[int, np.ndarray[Any, Any]] = {}
         self.embeddings: np.ndarray[Any, Any] | None = None
@@ -135,24 +150,25 @@ class Trainer:
             # the teacher's BatchNorm statistics are its own, so its passes are training passes (R, O:CRCKD)
             averaged.train()
 
-    def _begin(self, stage: Stage) -> None:
+    def begin(self, stage: Stage) -> None:
+        """Make ready for the first step of a stage: modes, optimiser, schedule, averages."""
         self._set_modes(stage)
         if self.first_draws:
             # so that students of all methods see the same batches, whatever stages came before
             self.data.restore(self.first_draws)
         parameters = [p for module in stage.trains for p in module.parameters() if p.requires_grad]
         total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
-        p = self.protocol
-        self.optimiser = torch.optim.Adam(parameters, weight_decay=p.weight_decay, fused=True)
+        self.optimiser = make_optimiser(parameters, self.protocol)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, p.learning_rate, total_steps=total
+            self.optimiser, self.protocol.learning_rate, total_steps=total
         )
+        self.average = Average(stage.averages)
         self.step = 0
 
     def _run_stage(self, number: int, stage: Stage, first: int, more: bool) -> None:
         epochs = self.epochs_of(stage)
         if first == 0:
-            self._begin(stage)
+            self.begin(stage)
         for epoch in range(first, epochs):
             began = time.perf_counter()
             frozen_bn = self.protocol.freeze_bn_after_first_eval and epoch > 0
@@ -171,36 +187,45 @@ class Trainer:
                 self._save(number, epoch + 1)
             self.report(row)
 
-    def _epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
+    def progress(self, epoch: int, epochs: int) -> Progress:
+        """Where an epoch of a stage of so many epochs stands."""
         from udcd_bench.method import Progress
 
         p = self.protocol
         # a stage with another number of epochs than the protocol has start and ramp at the same shares of its own
         start, ramp = (round(when * epochs / p.epochs) for when in (p.start_epoch, p.ramp_epochs))
-        progress = Progress(epoch, epochs, start, ramp)
+        return Progress(epoch, epochs, start, ramp)
+
+    def _epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
+        progress = self.progress(epoch, epochs)
         ledger: list[Tensor] = []
-        terms: dict[str, Tensor] = {}
+        names: list[str] = []
         images = 0
         for batch in self.data.epoch(self.protocol.batch_size, stage.views):
-            terms = stage.losses(batch, progress)
-            values = torch.stack(list(terms.values()))
-            values.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.schedule.step()
-            self.optimiser.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                self.method.after_step()
-            average(stage.averages, ema_decay(self.step, self.protocol.ema))
-            ledger.append(values.detach())
-            self.step += 1
+            names, values = self.take_step(stage, batch, progress)
+            ledger.append(values)
             images += len(batch.index)
-        return self._read(torch.stack(ledger).double().cpu().numpy(), list(terms), stage, epoch), images
+            self.alive()
+        return self._read(torch.stack(ledger), names, stage, epoch), images
+
+    def take_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
+        """One step of the stage that has begun; the names of its terms and, on the device, their values."""
+        terms = stage.losses(batch, progress)
+        values = torch.stack(list(terms.values()))
+        values.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.method.after_step()
+        self.average.move(ema_decay(self.step, self.protocol.ema))
+        self.step += 1
+        return list(terms), values.detach()
 
     @staticmethod
-    def _read(
-        ledger: np.ndarray[Any, np.dtype[np.float64]], names: list[str], stage: Stage, epoch: int
-    ) -> dict[str, float]:
-        """The epoch's mean of each term, once every one is seen to be finite."""
+    def _read(on_device: Tensor, names: list[str], stage: Stage, epoch: int) -> dict[str, float]:
+        """The epoch's mean of each term (steps, terms), once every one is seen to be finite."""
+        ledger = on_device.double().cpu().numpy()
         bad = ~np.isfinite(ledger)
         if bad.any():
             step = int(bad.any(axis=1).argmax())
@@ -220,6 +245,7 @@ class Trainer:
                 features = self.method.predict(images)
                 logits.append(features.logits)
                 embeddings.append(features.embedding)
+                self.alive()
         self.embeddings = torch.cat(embeddings).float().cpu().numpy()
         return torch.cat(logits).float().cpu().numpy()
 
@@ -248,7 +274,7 @@ class Trainer:
             return 0, 0
         arrays, meta = found
         part = _parts(arrays)
-        self._begin(stages[meta["stage"]])
+        self.begin(stages[meta["stage"]])
         self.method.load_state_dict(part["method"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part.get("optimiser", {}).items():

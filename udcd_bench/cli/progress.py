@@ -64,6 +64,8 @@ class Board:
             self._begin(key, event.get("epochs"))
         elif event["kind"] == "epoch":
             self._epoch(key, event["row"])
+        elif event["kind"] == "note":
+            self._say(f"{self.jobs[key].spec.label()}: {event['message']}")
         else:
             self._end(key, event)
 
@@ -91,6 +93,9 @@ class Board:
         line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.label()}: {how}"
         if self.finished < len(self.jobs) and self.paces:
             line += f", {self._remaining()} left"
+        self._say(line)
+
+    def _say(self, line: str) -> None:
         if self.live:
             self.live.console.print(line, markup=False, highlight=False)
         else:

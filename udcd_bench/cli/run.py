@@ -61,10 +61,6 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 COMMON = [
     option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
-    option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
-        help="By image, or by lesion.",
-    ),
     option("--backbone", help="A timm name.  [default: the profile's]"),
     option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
     option(
@@ -84,20 +80,16 @@ def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], 
     return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
 
 
-def _divide(settings: Overrides) -> tuple[Overrides, Overrides]:
-    """Overrides of the protocol, and the rest, which are hyper-parameters."""
-    from udcd_bench.profiles import Protocol
-
-    names = Protocol.names()
-    return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
-
-
 GRID = [
+    option(
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
+        help="By image, or by lesion; both says what the leak is worth.",
+    ),
     option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
     option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH."),
     option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all."),
     option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many, from seed 0."),
-]
+]  # fmt: skip
 
 
 @click.command()
@@ -120,14 +112,19 @@ def plot(figure: str, **asked: Any) -> int:
 
 def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
-    from udcd_bench import plugins
+    from dataclasses import replace
+
+    from udcd_bench import leak, plugins
+    from udcd_bench.artefact import Table
     from udcd_bench.store import Store
 
     names = plugins.names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
     ask = ask_of(asked, asked["folds"], tuple(range(asked["seeds"])))
     store = Store(asked["out"])
-    jobs, failed = _carry_out([spec for made in artefacts for spec in made.runs(ask)], store, asked)
+    asks = [replace(ask, split=split) for split in (leak.SPLITS if ask.split == "both" else (ask.split,))]
+    needed = [spec for made in artefacts for each in asks for spec in made.runs(each)]
+    jobs, failed = _carry_out(needed, store, asked)
     if asked["dry_run"]:
         return 0
     found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
@@ -135,18 +132,21 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
     for artefact in artefacts:
-        rendered = artefact.render(ask, found, states, store)
-        click.echo(rendered.text)
-        for path in rendered.files:
-            click.echo(path)
+        made = [artefact.render(each, found, states, store) for each in asks]
+        if len(asks) > 1 and isinstance(artefact, Table):
+            made.append(leak.render(artefact, ask, found, states, store))
+        for rendered in made:
+            click.echo(rendered.text)
+            click.echo("\n".join(map(str, rendered.files)))
     return 1 if failed else 0
 
 
 def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> Ask:
     """What the command line asks of an artefact."""
+    from udcd_bench import profiles
     from udcd_bench.artefact import Ask
 
-    protocol, hparams = _divide(asked["settings"])
+    protocol, hparams = profiles.divide(asked["settings"])
     return Ask(
         asked["profile"], asked["methods"], asked["datasets"], folds, seeds, asked["split"], asked["backbone"],
         asked["teacher_backbone"], hparams, protocol,
@@ -165,6 +165,10 @@ def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]
     type=click.FloatRange(0, 1, min_open=True),
     help="Of the training fold.",
 )
+@option(
+    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
+    help="By image, or by lesion.",
+)  # fmt: skip
 @option("--rho", type=float, callback=_rho, help="Resample to this imbalance.  [default: the data's own]")
 @adding(COMMON)
 def train(method: str, dataset: str, **asked: Any) -> int:
@@ -174,7 +178,7 @@ def train(method: str, dataset: str, **asked: Any) -> int:
     from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
-    protocol, hparams = _divide(asked["settings"])
+    protocol, hparams = profiles.divide(asked["settings"])
     spec = RunSpec(
         method,
         dataset,
@@ -244,6 +248,8 @@ def _carry_out(
     if asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")
+    else:
+        store.create()
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
@@ -252,6 +258,5 @@ def _carry_out(
     )
     if asked["dry_run"]:
         return jobs, {}
-    store.create()
     with Board(jobs, slots) as board:
         return jobs, local.run(jobs, store, place, slots, board.notify)

@@ -5,7 +5,7 @@ Pixels that come from outside the image are black.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,15 +46,29 @@ def affine_matrices(n: int, generator: torch.Generator, warp: Warp = PAPER) -> T
 def random_affine(images: Tensor, generator: torch.Generator, warp: Warp = PAPER) -> Tensor:
     """Turn, shift and mirror each of (B, 3, H, W) float images by its own draw, bilinearly."""
     theta = affine_matrices(len(images), generator, warp).to(images.device, images.dtype)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    grid = affine_grid(theta, *images.shape[2:])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Subtract ImageNet's mean and divide by its standard deviation; (B, 3, H, W) in [0, 1]."""
-    mean = torch.tensor(MEAN, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    return (images - mean) / std
+def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel comes from, (n, H, W, 2), by the maps ``theta`` (n, 2, 3); pixels are areas, not points.
+
+    What a row adds and what a column adds meet in one thin product, which costs the writing of its result alone.
+    """
+    like: dict[str, Any] = {"dtype": theta.dtype, "device": theta.device}
+    x, y = ((2 * torch.arange(side, **like) + 1) / side - 1 for side in (width, height))
+    of_row = theta[:, None, :, 1] * y[:, None] + theta[:, None, :, 2]
+    of_column = (theta[:, None, :, 0] * x[:, None]).flatten(1)
+    ones = torch.ones(len(theta), height, 1, **like)
+    taken = torch.eye(2, **like).repeat(1, width).expand(len(theta), 2, 2 * width)
+    grid = torch.cat([ones, of_row], 2) @ torch.cat([of_column[:, None], taken], 1)
+    return grid.view(len(theta), height, width, 2)
+
+
+def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and standard deviation of pixels in [0, 255], (3, 1, 1) float32 each."""
+    mean, std = (255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    return mean, std
 
 
 def four_turns(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -156,6 +157,7 @@ def publish(work: Path, target: Path, rows: Rows, size: int) -> Path:
         "rows": rows.sha256(),
         "source": rows.source_sha256,
     }
+    manifest["sha256"]["manifest"] = _digest(manifest)
     text = json.dumps(manifest, indent=1, ensure_ascii=True)
     (work / MANIFEST).write_text(text + "\n", encoding="ascii")
     _sync(work / MANIFEST)
@@ -182,6 +184,12 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _digest(info: dict[str, Any]) -> str:
+    """Checksum of all that a manifest says, but for itself."""
+    sums = {name: value for name, value in info["sha256"].items() if name != "manifest"}
+    return hashlib.sha256(json.dumps({**info, "sha256": sums}, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -211,8 +219,11 @@ def manifest(target: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def load(target: Path) -> Dataset:
-    """The prepared set in `target`; everything but the array's checksum is checked."""
+def load(target: Path, *, whole: bool = False) -> Dataset:
+    """The prepared set in `target`; everything but the array's checksum is checked, and that too for `whole`.
+
+    Raises DamagedError naming what is wrong. The checksum of an array is computed once a process.
+    """
     info = manifest(target)
     if info is None:
         raise FileNotFoundError(target)
@@ -231,6 +242,13 @@ def load(target: Path) -> Dataset:
         raise _damaged(target, f"{ARRAY} cannot be read ({error})") from error
     if images.shape != (n, size, size, 3) or images.dtype != np.uint8:
         raise _damaged(target, f"{ARRAY} holds {images.shape} {images.dtype}, not {(n, size, size, 3)} uint8")
+    # one from before manifests had a checksum of their own has none
+    if set(info["sha256"]) != {"images", "rows", "source"} and info["sha256"].get("manifest") != _digest(
+        info
+    ):
+        raise _damaged(target, f"{MANIFEST} is not what was written (checksum differs)")
+    if whole and _array_sum(path, *_identity(path)) != info["sha256"]["images"]:
+        raise _damaged(target, f"the pixels in {ARRAY} are not those that were prepared (checksum differs)")
     labels: Ints = np.asarray(rows.labels, np.int64)
     try:
         return Dataset(
@@ -260,18 +278,40 @@ def _rows(target: Path, info: dict[str, Any]) -> Rows:
     return rows
 
 
-def _damaged(target: Path, what: str) -> UserError:
-    return UserError(
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@functools.cache
+def _array_sum(path: Path, *_identity: int) -> str:
+    return _sha256(path)
+
+
+class DamagedError(UserError):
+    """A prepared set is not what was written."""
+
+
+def _damaged(target: Path, what: str) -> DamagedError:
+    return DamagedError(
         f"The prepared data in {target} is damaged: {what}; delete that folder and run "
         "`udcd-bench data prepare` again."
     )
 
 
+def set_aside(target: Path) -> Path:
+    """Move a damaged set out of the way; returns where to."""
+    n = 1
+    while (place := target.parent / f".damaged-{target.name}.{n}").exists():
+        n += 1
+    with suppress(FileNotFoundError):  # another process did
+        target.rename(place)
+    return place
+
+
 def verify(target: Path) -> None:
-    """Check a prepared set down to the last byte; UserError names what is wrong."""
-    info = manifest(target)
-    if info is None:
+    """Check a prepared set down to the last byte; DamagedError names what is wrong."""
+    if manifest(target) is None:
         raise FileNotFoundError(target)
-    load(target)
-    if _sha256(target / ARRAY) != info["sha256"].get("images"):
-        raise _damaged(target, f"the pixels in {ARRAY} are not those that were prepared (checksum differs)")
+    _array_sum.cache_clear()
+    load(target, whole=True)

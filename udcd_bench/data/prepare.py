@@ -98,7 +98,7 @@ def existing(target: Path, source: str, allow_incomplete: bool) -> Prepared | No
         info = cache.manifest(target)
         if info is None or info["source_sha256"] != source or (info["incomplete"] and not allow_incomplete):
             return None
-        cache.load(target)  # a damaged one is made anew
+        cache.load(target, whole=True)  # a damaged one is made anew
     except UserError:
         return None
     return Prepared(target, info["report"], False, info["incomplete"])

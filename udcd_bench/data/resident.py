@@ -1,19 +1,28 @@
-"""The training images on the device, and the batches drawn from them."""
+"""The training images on the device, or streamed to it, and the batches drawn from them."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from udcd_bench.data.augment import PAPER, Warp, normalise, random_affine
+from udcd_bench.data.augment import PAPER, Warp, imagenet, random_affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from udcd_bench.data.dataset import Images, Ints
+
+
+def room(device: torch.device) -> int:
+    """Bytes that a data set may take: half of what a GPU has free, half of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 class Batch(NamedTuple):
@@ -29,9 +38,11 @@ class Batch(NamedTuple):
 
 
 class Resident:
-    """Images held as uint8 on the device, with the generators that order and augment them.
+    """The chosen images, and the generators that order and augment them.
 
-    images: (n, H, W, 3) uint8, possibly a memory map; rows: those to hold, in this order.
+    images: (n, H, W, 3) uint8, possibly a memory map; rows: those to hold, in this order. They are held on the device
+    where there is ``room``; elsewhere each batch is fetched while the one before it is trained on. The batches are
+    the same, bit for bit.
     """
 
     def __init__(
@@ -45,13 +56,16 @@ class Resident:
         augment_seed: int,
         warp: Warp = PAPER,
     ) -> None:
-        # NHWC in memory, NCHW to the network: that is channels_last, without a copy
-        self.images = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device).permute(0, 3, 1, 2)
         self.labels = torch.from_numpy(labels[rows]).to(device)
         self.order = torch.Generator().manual_seed(order_seed)
         self.draws = torch.Generator(device=device).manual_seed(augment_seed)
         self.device = device
         self.warp = warp
+        self.mean, self.std = imagenet(device)
+        self.source, self.rows = images, rows
+        self.held: Tensor | None = None
+        if len(rows) * images[:1].nbytes <= room(device):
+            self.held = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,21 +77,49 @@ class Resident:
 
     def epoch(self, batch_size: int, n_views: int) -> Iterator[Batch]:
         """Every image once, in a new order, each view with its own draw."""
-        order = torch.randperm(len(self), generator=self.order).to(self.device)
-        for step in range(self.steps(batch_size)):
-            index = order[step * batch_size : (step + 1) * batch_size]
-            images = self._floats(index)
-            drawn = random_affine(images.repeat(n_views, 1, 1, 1), self.draws, self.warp)
-            views = normalise(drawn).contiguous(memory_format=torch.channels_last).chunk(n_views)
+        # from pinned memory, so that the device is not waited for
+        order = torch.randperm(len(self), generator=self.order, pin_memory=self.device.type == "cuda")
+        for index, pixels in self._fetch(order, batch_size, self.steps(batch_size)):
+            views = []
+            for _ in range(n_views):
+                drawn = self._normalised(random_affine(pixels, self.draws, self.warp))
+                views.append(drawn.contiguous(memory_format=torch.channels_last))
             yield Batch(tuple(views), self.labels[index], index)
 
     def plain(self, batch_size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: (≤ B, 3, H, W), normalised."""
-        for index in torch.split(torch.arange(len(self), device=self.device), batch_size):
-            yield normalise(self._floats(index))
+        order = torch.arange(len(self))
+        for _, pixels in self._fetch(order, batch_size):
+            yield self._normalised(pixels)
 
-    def _floats(self, index: Tensor) -> Tensor:
-        return self.images.index_select(0, index).float().div_(255)
+    def _fetch(
+        self, order: Tensor, batch_size: int, steps: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parts of an order, each with its images as floats (B, 3, H, W) in [0, 255], on the device."""
+        there = torch.split(order.to(self.device, non_blocking=True), batch_size)[:steps]
+        if self.held is not None:
+            for index in there:
+                yield index, _floats(self.held.index_select(0, index))
+            return
+        with ThreadPoolExecutor(1) as reader:
+            reads = (reader.submit(self._read, part) for part in torch.split(order, batch_size)[:steps])
+            ahead = next(reads, None)
+            for index in there:
+                assert ahead is not None
+                pixels = ahead.result().to(self.device, non_blocking=True)
+                ahead = next(reads, None)
+                yield index, _floats(pixels)
+
+    def _read(self, index: Tensor) -> Tensor:
+        """These images in host memory, pinned for a GPU; the allocator keeps a block until its copy is over."""
+        rows = self.rows[index.numpy()]
+        shape = (len(rows), *self.source.shape[1:])
+        out = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        np.take(self.source, rows, axis=0, out=out.numpy(), mode="clip")  # other modes write twice
+        return out
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return pixels.sub_(self.mean).div_(self.std)
 
     def state(self) -> dict[str, Tensor]:
         """The generators' states."""
@@ -87,3 +129,8 @@ class Resident:
         """Set the generators to what ``state`` returned."""
         self.order.set_state(state["order"])
         self.draws.set_state(state["draws"])
+
+
+def _floats(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 as (B, 3, H, W) float32: channels_last, without a copy."""
+    return images.permute(0, 3, 1, 2).float()

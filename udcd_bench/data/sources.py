@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -101,17 +102,25 @@ def load(
     n_images: int | None = None,
     prepare_missing: bool = True,
     jobs: int = 1,
+    whole: bool = False,
 ) -> Dataset:
     """The data set called `name` at size×size pixels, memory-mapped from the cache in `data`.
 
-    What needs no download is made there on first use (unless `prepare_missing` is False); HAM10000 and APTOS
-    have to be prepared. `n_images` is for the synthetic sets.
+    What needs no download is made there on first use (unless `prepare_missing` is False), and again where it is
+    damaged, which is then moved aside; HAM10000 and APTOS have to be prepared. `n_images` is for the synthetic sets.
+    `whole`: look at every byte.
     """
     from udcd_bench.data import cache
     from udcd_bench.data.prepare import check_size
 
     check_size(size)
     target = data / slug(name, n_images) / str(size)
+    if prepare_missing and _makes_itself(name) and target.is_dir():
+        try:
+            cache.load(target, whole=whole)
+        except cache.DamagedError as error:
+            says, _, _ = str(error).partition("; delete")
+            logging.getLogger(__name__).warning("%s; moved to %s.", says, cache.set_aside(target))
     here = (target / cache.MANIFEST).exists()
     if target.is_dir() and not here:
         cache.manifest(target)  # says what is wrong
@@ -119,7 +128,7 @@ def load(
         prepare(name, size=size, data=data, n_images=n_images, jobs=jobs, accept_incomplete=True)
     elif not here:
         raise _missing(name, size, data)
-    return replace(cache.load(target), name=printable(name))
+    return replace(cache.load(target, whole=whole), name=printable(name))
 
 
 def prepare(
@@ -167,6 +176,11 @@ def _read(name: str, place: Path | None, target: Path, size: int, data: Path) ->
     if place is None:
         raise _missing(name, size, data)
     return reader(place)
+
+
+def _makes_itself(name: str) -> bool:
+    """Whether a source can be prepared from its name alone."""
+    return name.startswith((folder.PREFIX, medmnist.PREFIX)) or _source(name).read is None
 
 
 def _may_have_changed(name: str, data: Path, here: bool) -> bool:

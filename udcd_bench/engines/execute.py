@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import __version__, metrics, planner, plugins
 from udcd_bench.data import sources, splits
-from udcd_bench.errors import UserError
+from udcd_bench.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +60,16 @@ def pick_device(wish: str) -> torch.device:
 def load_data(name: str, protocol: Protocol, place: Place) -> Dataset:
     """The data set of that name, at the protocol's size."""
     # a slot's process has no processes of its own; what it loads was made before it was started
-    jobs = 1 if multiprocessing.parent_process() else os.cpu_count() or 1
+    slot = multiprocessing.parent_process() is not None
+    jobs = 1 if slot else os.cpu_count() or 1
+    # every byte is looked at once a start, when it plans: a second for HAM10000 at 224²
     return sources.load(
-        name, size=protocol.image_size, data=place.data, n_images=protocol.n_images, jobs=jobs
+        name,
+        size=protocol.image_size,
+        data=place.data,
+        n_images=protocol.n_images,
+        jobs=jobs,
+        whole=not slot,
     )
 
 
@@ -157,22 +165,55 @@ def execute(
     store: Store,
     place: Place,
     report: Callable[[dict[str, Any]], None],
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Train a run that this process has claimed and store its record, going on from its checkpoint if it has one.
 
-    teacher_key: of the finished run whose student is the teacher of an offline method.
-    Raises whatever goes wrong, after it has been stored as the run's failure unless it is the user's to mend; a claim
-    is always given back.
+    teacher_key: of the finished run whose student is the teacher of an offline method. report: told every epoch's row
+    of the history. alive: called after every batch.
+    Raises UserError or RunError, after it has been stored as the run's failure unless it is the user's to mend before
+    the run has trained; a claim is always given back.
     """
+    trained = False
+
+    def told(row: dict[str, Any]) -> None:
+        nonlocal trained
+        trained = True
+        report(row)
+
     try:
-        _execute(spec, key, teacher_key, store, place, report)
-    except UserError:
-        raise
+        with store.claims.beating(key):
+            _execute(spec, key, teacher_key, store, place, told, alive)
     except Exception as error:
-        store.fail(key, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
-        raise
+        known = error if isinstance(error, UserError) else _explained(error, spec, store, place)
+        if trained or not isinstance(known, UserError):
+            with contextlib.suppress(UserError):  # where the disk is full, this does not fit either
+                store.fail(key, spec, str(known), traceback.format_exc())
+        if known is error:
+            raise
+        raise known from error
     finally:
         store.release(key)
+
+
+def _explained(error: Exception, spec: RunSpec, store: Store, place: Place) -> RunError:
+    """What went wrong in a run, with the mend or the command that makes it go wrong again where there is one."""
+    import torch
+
+    from udcd_bench.trainer import NotFiniteError
+
+    batch_size = planner.protocol_of(spec).batch_size
+    # on the CPU torch has no exception of its own for this
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        says = str(error).partition("\n")[0] or type(error).__name__
+        return RunError(
+            f"memory ran out at batch_size {batch_size} ({says}); "
+            f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
+        )
+    if isinstance(error, NotFiniteError):
+        again = planner.command(spec, data=place.data, out=store.root, device=place.device)
+        return RunError(f"{error} The last checkpoint is kept; the same again: {again}")
+    return RunError(f"{type(error).__name__}: {error}")
 
 
 def _execute(
@@ -182,6 +223,7 @@ def _execute(
     store: Store,
     place: Place,
     report: Callable[[dict[str, Any]], None],
+    alive: Callable[[], None],
 ) -> None:
     import copy
 
@@ -191,7 +233,6 @@ def _execute(
     from udcd_bench.data.augment import Warp
     from udcd_bench.data.resident import Resident
     from udcd_bench.method import Info
-    from udcd_bench.network import EMBEDDING
     from udcd_bench.trainer import Trainer
 
     protocol = planner.protocol_of(spec)
@@ -243,21 +284,12 @@ def _execute(
         backbone = spec.teacher_backbone or spec.backbone
         teacher = _network(backbone, dataset, protocol, autocast=autocast, weights="none")
         teacher.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(teacher_key).items()})
-    counts = torch.bincount(train.labels, minlength=len(dataset.classes))
-    info = Info(
-        n_train=len(train),
-        classes=len(dataset.classes),
-        labels=train.labels,
-        class_weights=len(train) / counts.float(),
-        student_width=student.width,
-        teacher_width=(teacher or student).width,
-        embedding_width=EMBEDDING,
-        ce_normalise=protocol.ce_normalise,
-    )
+    info = Info.of(train.labels, len(dataset.classes), student, teacher, ce_normalise=protocol.ce_normalise)
     torch.manual_seed(spec.seed_for("heads"))
     generator = torch.Generator(device=device).manual_seed(spec.seed_for("method"))
     method = cls(info, student, teacher, spec.hparams, generator).to(device)
-    trainer = Trainer(method, protocol, train, test, checkpoints=_Kept(store, key), report=report)
+    kept = _Kept(store, key)
+    trainer = Trainer(method, protocol, train, test, checkpoints=kept, report=report, alive=alive)
     outcome = trainer.run()
 
     labels = dataset.labels[split.test]

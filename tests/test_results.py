@@ -1,0 +1,300 @@
+"""Folders of several machines: merged, exported, verified, pruned; refused with the reason where they disagree."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import records
+from click.testing import CliRunner
+
+from udcd_bench import planner
+from udcd_bench.cli import cli
+from udcd_bench.errors import UserError
+from udcd_bench.spec import RunSpec
+from udcd_bench.store import Store
+
+KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
+
+
+def finish(store, spec, key="", **changes):
+    """A finished run of that spec; returns its key."""
+    key = key or f"{abs(hash(spec)):016x}"[:16]
+    store.create()
+    history = pd.DataFrame({"epoch": [0], "loss": [1.0]})
+    scores = {"scores": np.ones((1, 4, 3), np.float32), "epochs": [0], "labels": np.arange(4)}
+    record = {**records.record(spec, **changes), "teacher_key": changes.get("teacher_key")}
+    store.finish(key, record, history, scores, {"w": np.ones(2, np.float32)})
+    return key
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def results(*words, **how):
+    done = CliRunner().invoke(cli, ["results", *map(str, words)], **how)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders with one run in common."""
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    for store, folds in ((one, (0, 1)), (two, (1, 2))):
+        for fold in folds:
+            finish(store, replace(KD, fold=fold), f"k{fold}", seconds=float(fold))
+    return one, two
+
+
+# --- merge ----------------------------------------------------------------------------------------------------
+
+
+def test_folders_are_joined_and_again_changes_nothing(folders, tmp_path):
+    one, two = folders
+    before = tree(one.root), tree(two.root)
+    out = Store(tmp_path / "all")
+    assert "3 runs added, 1 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
+    assert out.keys() == ["k0", "k1", "k2"]
+    assert all(out.damage(key, thorough=True) == "" for key in out.keys())  # noqa: SIM118
+    assert tree(out.runs / "k0") == tree(one.runs / "k0") and tree(out.runs / "k2") == tree(two.runs / "k2")
+    joined = tree(out.root)
+    assert "0 runs added, 4 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
+    assert tree(out.root) == joined and (tree(one.root), tree(two.root)) == before
+    # into one of them
+    assert "1 runs added" in results("merge", two.root, "--out", one.root)
+    assert one.frame().drop(columns="seconds").equals(out.frame().drop(columns="seconds"))
+
+
+def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp_path):
+    one, two = folders
+    finish(two, replace(KD, fold=0), "k0", figures={"acc": 0.123456})
+    for words in (
+        ("merge", one.root, two.root, "--out", tmp_path / "all"),
+        ("merge", one.root, "--out", two.root),
+    ):
+        before = tree(two.root)
+        with pytest.raises(UserError, match="Nothing was merged") as error:
+            results(*words)
+        said = str(error.value)
+        assert "kd synthetic-lesions fold 0" in said and "acc 0.123456 (on cpu)" in said
+        assert str(one.runs / "k0") in said and str(two.runs / "k0") in said
+        assert not (tmp_path / "all").exists() and tree(two.root) == before
+
+
+def test_a_run_that_only_took_longer_is_the_same(folders, tmp_path):
+    one, two = folders
+    finish(two, replace(KD, fold=0), "k0", seconds=99.0)
+    assert "2 runs added, 0 were there" in results("merge", one.root, "--out", tmp_path / "all")
+    assert "1 runs added, 2 were there" in results("merge", two.root, "--out", tmp_path / "all")
+
+
+def test_a_damaged_run_is_not_merged(folders, tmp_path):
+    one, two = folders
+    path = two.runs / "k2" / "student.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match=r"k2/student.safetensors is damaged \(its checksum differs\)"):
+        results("merge", one.root, two.root, "--out", tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_merge_that_is_cut_short_has_whole_runs_and_goes_on(folders, tmp_path, monkeypatch):
+    one, two = folders
+    put, count = Store.put, iter(range(9))
+
+    def stop(*arguments):
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        put(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", stop)
+        results("merge", one.root, two.root, "--out", tmp_path / "all")
+    out = Store(tmp_path / "all")
+    assert out.keys() == ["k0"] and out.damage("k0", thorough=True) == ""
+    assert "2 runs added" in results("merge", one.root, two.root, "--out", out.root)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    for words in (("merge", tmp_path / "no", "--out", tmp_path / "x"), ("verify", "--out", tmp_path / "no")):
+        with pytest.raises(UserError, match="no such results folder"):
+            results(*words)
+
+
+# --- export ---------------------------------------------------------------------------------------------------
+
+
+def test_every_run_and_rule_is_a_row(folders, tmp_path):
+    one, _ = folders
+    said = results("export", tmp_path / "runs.csv", "--out", one.root)
+    assert "2 runs, 2 of them on synthetic images" in said
+    frame = pd.read_csv(tmp_path / "runs.csv")
+    assert sorted(zip(frame["key"], frame["rule"])) == [
+        (k, r) for k in ("k0", "k1") for r in ("best", "last", "mean")
+    ]
+    row = frame[(frame["key"] == "k0") & (frame["rule"] == "last")].iloc[0]
+    assert row["rec"] == one.record("k0")["figures"]["last"]["rec"] and row["synthetic"]
+    assert row["method"] == "kd" and row["dataset"] == "synthetic-lesions"
+
+
+def test_names_with_commas_and_quotes_come_back(tmp_path):
+    store, name = Store(tmp_path / "r"), 'folder:/tmp/a, "b" & ç\n_%'
+    finish(store, replace(KD, dataset=name), "k0", dataset_title=name)
+    results("export", tmp_path / "runs.csv", "--out", store.root)
+    assert set(pd.read_csv(tmp_path / "runs.csv")["dataset"]) == {name}
+
+
+def test_parquet_where_there_is_pyarrow_and_a_sentence_where_not(folders, tmp_path, monkeypatch):
+    one, _ = folders
+    file = tmp_path / "runs.parquet"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        patch.setitem(sys.modules, "fastparquet", None)
+        with pytest.raises(
+            UserError, match=r"parquet needs pyarrow; `pip install pyarrow`, or give .*runs\.csv"
+        ):
+            results("export", file, "--out", one.root)
+        assert not file.exists()
+    pytest.importorskip("pyarrow")
+    results("export", file, "--out", one.root)
+    assert set(pd.read_parquet(file)["key"]) == {"k0", "k1"}
+
+
+def test_another_ending_and_an_empty_folder(folders, tmp_path):
+    with pytest.raises(UserError, match=r"ends in \.csv or \.parquet"):
+        results("export", tmp_path / "runs.txt", "--out", folders[0].root)
+    Store(tmp_path / "none").create()
+    assert "0 runs" in results("export", tmp_path / "runs.csv", "--out", tmp_path / "none")
+
+
+# --- verify ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_damaged_is_moved_aside_and_told(folders):
+    one, _ = folders
+    assert "2 runs are whole." in results("verify", "--out", one.root)
+    path = one.runs / "k1" / "history.csv"
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    said = results("verify", "--out", one.root)
+    assert "history.csv is damaged (its checksum differs)" in said and "moved to" in said
+    assert "1 runs are whole, 1 were not" in said
+    assert one.keys() == ["k0"] and (one.damaged / "k1.1" / "history.csv").exists()
+
+
+# --- prune ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pruned(tmp_path):
+    """A folder with what is needed (kept) and what is not (gone)."""
+    store = Store(tmp_path / "results")
+    scratch = planner.check(replace(KD, method="scratch", fold=3, seed=2))
+    teacher = finish(store, replace(scratch, protocol=(("epochs", 4),)), "teacher")
+    kept = [teacher, finish(store, scratch, "new")]
+    kept += [finish(store, replace(scratch, method="kd"), "kd", teacher_key=teacher)]
+    finish(store, scratch, "old")
+    (store.runs / "old" / "record.json").touch()
+    os.utime(store.runs / "old" / "record.json", (1, 1))
+    finish(store, replace(scratch, dataset="digits"), "other")
+    store.begin("under-way-kept", replace(scratch, fold=1))
+    store.begin("under-way-gone", replace(scratch, backbone="resnet18", dataset="digits"))
+    store.begin("held", replace(scratch, dataset="digits"))
+    assert store.claim("held")
+    store.fail("failed", scratch, "no", "")
+    finish(store, replace(scratch, seed=1), "damaged")
+    store.set_aside("damaged")
+    return store, kept
+
+
+def test_what_nothing_needs_is_listed_asked_about_and_removed(pruned):
+    store, kept = pruned
+    before = tree(store.root)
+    said = results("prune", "--out", store.root, input="n\n")
+    assert "Remove these 5 from" in said and tree(store.root) == before
+    for name in ("old", "other", "under-way-gone", "failed", "damaged.1"):
+        assert name in said
+    for name in (*kept, "under-way-kept", "held"):
+        assert f"runs/{name}" not in said and f"work/{name}" not in said
+    assert "5 removed" in results("prune", "--out", store.root, "--yes")
+    assert store.keys() == sorted(kept)
+    assert {p.name for p in store.work.iterdir()} == {"under-way-kept", "held"}
+    assert "nothing to remove" in results("prune", "--out", store.root)
+
+
+def test_another_profiles_runs_are_not_needed(pruned):
+    store, _ = pruned
+    assert "runs/new" in results("prune", "--profile", "paper", "--out", store.root, input="n\n")
+    with pytest.raises(UserError, match="no profile 'papr'"):
+        results("prune", "--profile", "papr", "--out", store.root)
+
+
+# --- commands -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"fold": 2, "seed": 3, "rho": 9.0, "fraction": 0.1, "split": "grouped"},
+        {"backbone": "resnet18", "teacher_backbone": "densenet-tiny"},
+        {"hparams": (("temperature", 0.1 + 0.2),), "protocol": (("learning_rate", 1e-7), ("epochs", 3))},
+        {"dataset": 'folder:my pictures/it\'s "a" $HOME', "fraction": 1 / 3},
+    ],
+    ids=str,
+)
+def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
+    """What the shell makes of the line, the command line plans to the very same keys, teacher and all."""
+    run = importlib.import_module("udcd_bench.cli.run")  # the package has a command of that name
+    monkeypatch.setattr("udcd_bench.plugins._EXTRA", [])
+    store = Store(tmp_path / "a folder")
+    jobs = planner.plan([replace(KD, **change)], store, lambda spec: {})
+    lines = planner.commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")
+    assert len(lines) == len(jobs) == 2
+    asked = []
+    monkeypatch.setattr(
+        run, "_carry_out", lambda specs, store, how: (asked.append((specs, store, how)), ([], {"x": ""}))[1]
+    )
+    for line in lines:
+        assert shlex.split(line)[0] == "udcd-bench"
+        cli.main(shlex.split(line)[1:], standalone_mode=False)
+    planned = [job.key for specs, _, _ in asked for job in planner.plan(specs, store, lambda spec: {})]
+    assert planned == [jobs[0].key, jobs[0].key, jobs[1].key]
+    for _, there, how in asked:
+        assert there.root == store.root and how["data"] == tmp_path / "da ta" and how["device"] == "cpu"
+
+
+def test_done_runs_have_no_command(tmp_path):
+    store = Store(tmp_path)
+    jobs = planner.plan([KD], store, lambda spec: {})
+    finish(store, jobs[0].spec, jobs[0].key)
+    jobs = planner.plan([KD], store, lambda spec: {})
+    (line,) = planner.commands(jobs, data=tmp_path, out=tmp_path)
+    assert line.split()[:3] == ["udcd-bench", "train", "kd"]
+
+
+# --- many -----------------------------------------------------------------------------------------------------
+
+
+def test_each_record_is_read_once(tmp_path, monkeypatch):
+    """However many there are: a frame, a status and an estimate read every record once, and no other file."""
+    store = Store(tmp_path)
+    for fold in range(5):
+        finish(store, replace(KD, fold=fold), f"k{fold}")
+    jobs = planner.plan([KD], store, lambda spec: {})
+    read, real = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (read.append(self.name), real(self))[1])
+    for look in (store.frame, store.overview, lambda: planner.estimate(jobs, store)):
+        look()
+        assert [name for name in read if name != "store.json"] == ["record.json"] * 5
+        read.clear()
+    assert json.loads((store.runs / "k0" / "record.json").read_text())["key"] == "k0"

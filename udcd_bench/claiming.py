@@ -1,0 +1,115 @@
+"""Who is at a run: claims that need no lock of the file system, and that outlive nobody.
+
+A claim is a file that names the run and its owner. To take a run is to write one, then to look at the folder: whoever
+finds no other living claim of that run there has it. Of two at a time the later writer sees the earlier one's
+file, which stays, so never both have it; and a dead claim's name is never used again, so removing it harms nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from udcd_bench.atomic import full_disk, lives, owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SILENT = 120.0
+"""Seconds without a sign of life after which another machine's claim counts as dead."""
+BEAT = 15.0
+"""Seconds between signs of life."""
+_DECIDED = 0.5
+"""Seconds within which all who claim at once, but for the one who has it, have given way."""
+
+
+class Claims:
+    """The claims in a folder, ``<folder>/<key>.<owner>.<draw>``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def take(self, key: str) -> bool:
+        """Take a run for this process; False while a living process has it, or is just taking it."""
+        before = {path.name for path in self._all(key)}
+        mine = self.folder / f"{key}.{owner()}.{secrets.token_hex(4)}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mine.touch(exist_ok=False)
+        except OSError as error:
+            raise full_disk(error, mine) from error
+        began = time.monotonic()
+        while True:
+            elapsed = time.monotonic() - began
+            # by the clock of the file system, which is the one that the others' claims have been stamped by
+            living, dead = self._look(key, mine.stat().st_mtime + elapsed)
+            others = living - {mine.name}
+            if not others:
+                break
+            if others & before or min(others) < mine.name or elapsed > _DECIDED:
+                mine.unlink(missing_ok=True)
+                return False
+            time.sleep(0.01)  # those of greater name give way, unless one of them has it
+        for name in dead:
+            (self.folder / name).unlink(missing_ok=True)
+        return True
+
+    def release(self, key: str) -> None:
+        """Give back what this process has claimed, and clear away what dead ones have."""
+        for path in self._all(key):
+            if f".{owner()}." in path.name:
+                path.unlink(missing_ok=True)
+        self.sweep(key)
+
+    def sweep(self, key: str = "*") -> None:
+        """Clear away the claims of this machine's processes that have ended."""
+        for path in self._all(key):
+            if not lives(path.name, 0, SILENT):
+                path.unlink(missing_ok=True)
+
+    def held(self, key: str) -> bool:
+        """Whether a living process has the run."""
+        return bool(self._look(key, time.time())[0])
+
+    def beat(self, key: str) -> None:
+        """A sign of life from this process."""
+        for path in self._all(key):
+            if f".{owner()}." in path.name:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
+
+    @contextlib.contextmanager
+    def beating(self, key: str) -> Iterator[None]:
+        """Signs of life for as long as this is entered, whatever else the process is busy with."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT):
+                with contextlib.suppress(OSError):  # a network file system that is away for a moment
+                    self.beat(key)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _all(self, key: str) -> list[Path]:
+        return list(self.folder.glob(f"{key}.*"))
+
+    def _look(self, key: str, now: float) -> tuple[set[str], set[str]]:
+        """Names of the living claims, and of the dead ones."""
+        living: set[str] = set()
+        dead: set[str] = set()
+        for path in self._all(key):
+            with contextlib.suppress(FileNotFoundError):
+                age = now - path.stat().st_mtime
+                (living if lives(path.name, age, SILENT) else dead).add(path.name)
+        return living, dead

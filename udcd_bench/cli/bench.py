@@ -1,0 +1,162 @@
+"""``udcd-bench bench``: what the loop costs beside the networks' own arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from udcd_bench.cli.options import FOLDER, option
+from udcd_bench.cli.run import _words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TITLES = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": "C"}
+
+
+@click.command()
+@option("--methods", callback=_words, help="Only these, such as scratch,udcd.  [default: all]")
+@option("--backbone", default="densenet121", show_default=True, help="A timm name.")
+@option("--image-size", default=64, show_default=True, type=click.IntRange(8))
+@option("--batch", default=64, show_default=True, type=click.IntRange(3))
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@option("--threads", default=0, type=click.IntRange(0), help="Of a CPU.  [default: the framework's]")
+@option("--rounds", default=21, show_default=True, type=click.IntRange(3), help="Pairs a method.")
+@option("--growth", is_flag=True, help="Instead: how each method's own terms grow with B, n_train, K, C.")
+@option("--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones.")
+@option("--json", "file", type=FOLDER, help="Write the figures there too.")
+def bench(
+    growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **asked: Any
+) -> None:
+    """Time each method's step against its floor: the networks and the optimiser alone.
+
+    Medians of paired ratios in one process, on random images, with the allocator's settings of a run.
+    """
+    from udcd_bench import plugins
+
+    names = methods or plugins.names("methods")
+    for name in names:
+        plugins.find("methods", name)
+    if growth:
+        found = _apart(_growth, names)
+        click.echo(_growth_table(found["growth"]))
+    elif forms:
+        found = _apart(_forms, asked["threads"])
+        click.echo(_forms_table(found["forms"]))
+    else:
+        found = _apart(_measure, {"methods": names, **asked})
+        click.echo(_table(found))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        click.echo(file)
+
+
+def _apart(what: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """Call it in a process of its own, started as a run's is: the allocator reads its settings at the start."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from udcd_bench.data import workers
+    from udcd_bench.engines.local import ALLOCATOR
+
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=workers.start) as pool:
+        return pool.submit(what, *given).result()
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _measure(asked: dict[str, Any]) -> dict[str, Any]:
+    from udcd_bench.bench import measure
+    from udcd_bench.subject import Ask
+
+    return measure(Ask(**asked), _say)
+
+
+def _growth(methods: tuple[str, ...]) -> dict[str, Any]:
+    from udcd_bench import bench
+
+    rows = []
+    for row in bench.growth(methods):
+        _say(f"{row['method']} {row['axis']}={row['value']}: {row['ms']:.1f} ms")
+        rows.append(row)
+    return {"growth": rows} | bench.where()
+
+
+def _forms(threads: int) -> dict[str, Any]:
+    from udcd_bench import bench, direct
+
+    return {"forms": direct.compare(threads, _say)} | bench.where()
+
+
+def _where(found: dict[str, Any]) -> str:
+    e = found["environment"]
+    return (
+        f"{e['device']}, {e['threads']} threads, {e['precision']}, torch {e['torch']}, "
+        f"torchvision {e['torchvision']}, timm {e['timm']}, Python {e['python']}, {found['machine']}"
+    )
+
+
+def _table(found: dict[str, Any]) -> str:
+    parts = list(found["methods"][0]["parts"])
+    lines = [
+        f"{'method':15}{'step/floor':>11}{'quartiles':>16}{'step ms':>9}{'images/s':>9}"
+        + "".join(f"{p:>10}" for p in parts)
+    ]
+    for row in found["methods"]:
+        ratio = row["ratio"]
+        lines.append(
+            f"{row['method']:15}{ratio['median']:11.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
+            f"{row['step_ms']:9.1f}{row['images_per_s']:9.0f}"
+            + "".join(f"{row['parts'][p]['share']:10.2%}" for p in parts)
+        )
+    lines.append("The parts are shares of the floor, each timed alone; step and floor are paired.")
+    for views, rate in found["input_images_per_s"].items():
+        lines.append(f"Input path alone, {views} view{'s' * (views > 1)}: {rate:.0f} images/s")
+    peak = found["memory_peak_bytes"]
+    lines.append(f"Memory peak, all methods at once: {peak / 2**20:.0f} MiB")
+    for row in found["methods"]:
+        if row["kernel_launches"] is None:
+            lines.append("Kernel launches and share of the copy bandwidth: not measured on a CPU.")
+            break
+        lines.append(
+            f"{row['method']:15}{row['kernel_launches']:6} kernel launches a step, "
+            f"{row['share_of_copy_bandwidth']:.0%} of the copy bandwidth were every operand moved once, "
+            f"peak {row['memory_peak_bytes'] / 2**20:.0f} MiB"
+        )
+    return "\n".join([*lines, _where(found)])
+
+
+def _growth_table(rows: list[dict[str, Any]]) -> str:
+    shown = [("ms", "ms of one core", 1), ("largest", "largest tensor, MB", 1e6), ("moved", "moved, MB", 1e6)]
+    lines = [f"{'method':15}{'with':24}" + "".join(f"{title:>30}" for _, title, _ in shown)]
+    for name, axis in dict.fromkeys((row["method"], row["axis"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["axis"]) == (name, axis)]
+        at = f"{TITLES[axis]}={','.join(str(row['value']) for row in mine)}"
+        cells = ("".join(f"{row[key] / unit:10.1f}" for row in mine) for key, _, unit in shown)
+        lines.append(f"{name:15}{at:24}{''.join(cells)}")
+    return "\n".join(lines)
+
+
+def _forms_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"{'what':46}{'ours, ms':>10}{'direct, ms':>12}{'faster':>9}{'quartiles':>16}  error, ours and direct"
+    ]
+    for row in rows:
+        ratio = row["ratio"]
+        errors = row.get("errors")
+        lines.append(
+            f"{row['what']:46}{row['ours_ms']:10.2f}{row['direct_ms']:12.1f}{ratio['median']:8.1f}×"
+            f"{ratio['q25']:9.1f}–{ratio['q75']:.1f}"
+            + (f"  {errors[0]:.1e}, {errors[1]:.1e}" if errors else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""``udcd-bench results``: folders joined, exported, checked, and rid of what nothing needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from udcd_bench.cli import options
+from udcd_bench.cli.options import FOLDER, option
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+
+@click.group("results")
+def results() -> None:
+    """Results folders: merge, export, verify, prune."""
+
+
+def _open(folder: Path) -> Store:
+    from udcd_bench.store import Store
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such results folder.")
+    return Store(folder)
+
+
+def _label(store: Store, key: str) -> str:
+    from udcd_bench.spec import RunSpec
+
+    return RunSpec.from_dict(store.record(key)["spec"]).label()
+
+
+@results.command()
+@click.argument("folders", nargs=-1, required=True, type=FOLDER)
+@options.out
+def merge(folders: tuple[Path, ...], out: Path) -> None:
+    """Copy the finished runs of FOLDERS into --out, each whole; nothing when two folders disagree about a run."""
+    from udcd_bench.store import Store
+
+    target = Store(out)
+    new, same, wrong = _compare([_open(folder) for folder in folders], target)
+    if wrong:
+        raise UserError("Nothing was merged:\n" + "\n".join(f"  {line}" for line in wrong))
+    target.create()
+    for key, store in new.items():
+        names = [*store.record(key)["files"], "record.json"]
+        target.put(key, {name: (store.runs / key / name).read_bytes() for name in names})
+    click.echo(f"{out}: {len(new)} runs added, {same} were there, {len(target.keys())} in all.")
+
+
+def _compare(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
+    """Which run to take from where, how many are there already, and what speaks against it."""
+    first = dict.fromkeys(target.keys(), target)
+    new: dict[str, Store] = {}
+    same, wrong = 0, []
+    for store in stores:
+        for key in store.keys():  # noqa: SIM118
+            other = first.setdefault(key, store)
+            if damage := store.damage(key, thorough=True):
+                wrong.append(damage)
+            elif other is store:
+                new[key] = store
+            elif damage := other.damage(key):
+                wrong.append(damage)
+            else:
+                same += 1
+                wrong += _conflict(key, other, store)
+    return new, same, list(dict.fromkeys(wrong))
+
+
+def _conflict(key: str, one: Store, two: Store) -> list[str]:
+    records = one.record(key), two.record(key)
+    figures = [record["figures"]["mean"] for record in records]
+    if records[0]["figures"] == records[1]["figures"]:
+        return []
+    name = next((n for n in figures[0] if figures[0][n] != figures[1].get(n)), "acc")
+    says = [
+        f"{store.runs / key} has {name} {about[name]:.6f} (on {record['environment']['device']})"
+        for store, about, record in zip((one, two), figures, records)
+    ]
+    return [f"{_label(one, key)}: {says[0]}, {says[1]}; remove the one you do not trust."]
+
+
+@results.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@options.out
+def export(file: Path, out: Path) -> None:
+    """Write every finished run of --out to FILE, .csv or .parquet: a row a run and reporting rule."""
+    import io
+
+    import pandas as pd
+
+    from udcd_bench.atomic import write_atomically
+
+    ending = file.suffix.lower()
+    if ending not in (".csv", ".parquet"):
+        raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
+    store = _open(out)
+    frame = pd.concat([store.frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
+    if ending == ".csv":
+        write_atomically(file, frame.to_csv(index=False).encode())
+    else:
+        buffer = io.BytesIO()
+        _parquet(frame, buffer, file)
+        write_atomically(file, buffer.getvalue())
+    runs = frame["key"].nunique() if len(frame) else 0
+    drawn = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
+    click.echo(f"{file}: {runs} runs{f', {drawn} of them on synthetic images' if drawn else ''}.")
+
+
+def _parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
+    try:
+        frame.to_parquet(buffer, index=False)  # type: ignore[call-overload]
+    except ImportError as error:
+        raise UserError(
+            f"{file}: parquet needs pyarrow; `pip install pyarrow`, or give {file.with_suffix('.csv')}."
+        ) from error
+
+
+@results.command()
+@options.out
+def verify(out: Path) -> int:
+    """Read every byte of every finished run; move what is damaged aside, to be made again by the next start."""
+    store = _open(out)
+    keys = store.keys()
+    wrong = 0
+    for key in keys:
+        if damage := store.damage(key, thorough=True):
+            wrong += 1
+            click.echo(f"{damage.partition(';')[0]}; moved to {store.set_aside(key)}")
+    click.echo(f"{out}: {len(keys) - wrong} runs are whole{f', {wrong} were not' if wrong else ''}.")
+    return 1 if wrong else 0
+
+
+@results.command()
+@option(
+    "--profile", "profiles", multiple=True, help="What is needed is needed here.  [default: all profiles]"
+)
+@options.out
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
+    """Remove runs that no table or figure needs, at any fold or seed, and what failures and damage have left."""
+    from udcd_bench.profiles import PROFILES
+
+    store = _open(out)
+    places = list(_unneeded(store, profiles or tuple(PROFILES)))
+    for says, path in places:
+        click.echo(f"{says:60} {path}")
+    if not places:
+        click.echo(f"{out}: nothing to remove.")
+    elif yes or click.confirm(f"Remove these {len(places)} from {out}?"):
+        for _, path in places:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        click.echo(f"{len(places)} removed.")
+
+
+def _unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
+    """What it is, and where, of all that may go."""
+    from udcd_bench.spec import RunSpec
+
+    records = {key: store.record(key) for key in store.keys()}  # noqa: SIM118
+    specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
+    needed = _needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
+    # of several makings of one run, as after a method was changed, the newest counts
+    ages = sorted(specs, key=lambda key: ((store.runs / key / "record.json").stat().st_mtime_ns, key))
+    keep = {key for spec, key in {specs[key]: key for key in ages}.items() if spec in needed}
+    keep |= {str(records[key]["teacher_key"]) for key in keep if records[key].get("teacher_key")}
+    for key, spec in specs.items():
+        if key not in keep:
+            yield spec.label(), store.runs / key
+    for path in sorted(store.work.glob("[!.]*")):
+        spec_there = store.under_way(path.name)
+        if not store.claims.held(path.name) and (spec_there is None or spec_there not in needed):
+            yield f"under way: {spec_there.label() if spec_there else path.name}", path
+    for path in sorted(store.failures.glob("[!.]*.json")):
+        yield "report of a failure", path
+    for path in sorted(store.damaged.glob("*")):
+        yield "damaged", path
+
+
+def _needed(profiles: Sequence[str], seeds: int) -> set[RunSpec]:
+    """The runs of every table and figure, at every fold, seed and split."""
+    from udcd_bench import planner, plugins
+    from udcd_bench.cells import Ask
+
+    found: set[RunSpec] = set()
+    for kind in ("tables", "figures"):
+        for name in plugins.names(kind):
+            artefact = plugins.load_class(kind, name)()
+            for profile in profiles:
+                for split in ("paper", "grouped"):
+                    ask = Ask(profile, folds=tuple(range(5)), seeds=tuple(range(seeds)), split=split)
+                    found |= {planner.check(spec) for spec in artefact.runs(ask)}
+    teachers = {
+        spec.teacher()
+        for spec in found
+        if plugins.declared("methods", spec.method).get("teacher") == "trained"
+    }
+    return found | teachers

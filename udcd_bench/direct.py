@@ -1,0 +1,211 @@
+"""The forms of the losses and of the input that this suite does without, to compare its own with.
+
+Each is written as its equation stands, or as image pipelines usually are.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from udcd_bench import losses
+from udcd_bench.bench import quartiles
+from udcd_bench.data.augment import MEAN, PAPER, STD
+from udcd_bench.memory import ContrastMemory
+from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 15
+
+
+def gathered_scores(z: Tensor, bank: Tensor, index: Tensor, normaliser: Tensor, temperature: float) -> Tensor:
+    """Scores (B, P + K) from the sampled rows themselves, (B, P + K, D) of them."""
+    rows = bank.index_select(0, index.flatten()).view(*index.shape, -1)
+    return (torch.bmm(rows, z[:, :, None]).squeeze(2) / temperature).exp() / normaliser
+
+
+def angle(student: Tensor, teacher: Tensor) -> Tensor:
+    """RKD's angle loss from the B² unit differences, (B, B, F) of them, for each of two networks."""
+
+    def cosines(x: Tensor) -> Tensor:
+        e = F.normalize(x[None] - x[:, None], dim=2)
+        return torch.bmm(e, e.transpose(1, 2))
+
+    return F.smooth_l1_loss(cosines(student), cosines(teacher))
+
+
+def gram(student: Tensor, teacher: Tensor) -> Tensor:
+    """The channel Gram term from both Gram matrices, (B, F, F)."""
+    a, t = student.flatten(2), teacher.flatten(2)
+    scale = 1 / (a.shape[1] * a.shape[2])
+    return ((a @ a.mT - t @ t.mT) * scale).square().mean().sqrt()
+
+
+def decoded_views(file: bytes, size: int) -> list[Tensor]:
+    """Two views of a JPEG as a loader with PIL makes them every epoch: decoded once, resized and warped twice."""
+    from PIL import Image
+    from torchvision import transforms
+
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    view = transforms.Compose(
+        [
+            transforms.Resize((size, size)),
+            transforms.RandomAffine(
+                PAPER.rotation,
+                (PAPER.translation, PAPER.translation),
+                interpolation=transforms.InterpolationMode.BILINEAR,
+            ),
+            transforms.RandomHorizontalFlip(PAPER.flip),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return [view(image) for _ in range(2)]
+
+
+def jpeg(width: int, height: int) -> bytes:
+    """A smooth random picture."""
+    from PIL import Image
+
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def compare(threads: int = 0, say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
+    """Each form against the direct one, forward and backward, by paired ratios on the CPU."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    clock = Clock(torch.device("cpu"))
+    rows = []
+    for make in (_memory, _angle, _gram, _cra, _views, _large_views):
+        what, ours, direct, errors = make()
+        before = torch.get_num_threads()
+        if "per core" in what:
+            torch.set_num_threads(1)
+        pairs = [_pair(clock, ours, direct) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+        torch.set_num_threads(before)
+        row: dict[str, Any] = {"what": what, "ratio": quartiles([b / a for a, b in pairs])}
+        row["ours_ms"], row["direct_ms"] = (float(np.median(side)) for side in zip(*pairs))
+        rows.append(row | ({"errors": errors} if errors else {}))
+        say(f"{what}: {row['ratio']['median']:.1f}×")
+    return rows
+
+
+Form = tuple[str, "Callable[[], object]", "Callable[[], object]", tuple[float, float] | None]
+
+
+def _pair(clock: Clock, ours: Callable[[], object], direct: Callable[[], object]) -> tuple[float, float]:
+    both = [(0, ours), (1, direct)]
+    random.shuffle(both)
+    took = {kind: clock(call) for kind, call in both}
+    return took[0], took[1]
+
+
+def _errors(ours: Tensor, direct: Tensor, exact: Tensor) -> tuple[float, float]:
+    """Largest errors, relative to the largest true value."""
+    top = exact.abs().max()
+    ours, direct = (((x.double() - exact).abs().max() / top) for x in (ours, direct))
+    return float(ours), float(direct)
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _memory() -> Form:
+    n, batch, k = 8000, 64, 4096
+    memory = ContrastMemory(n, 128)
+    student, teacher = (F.normalize(torch.randn(batch, 128)).requires_grad_() for _ in range(2))
+    index = torch.randint(n, (batch, k + 1))
+    memory(student, teacher, index)
+
+    def gathered() -> tuple[Tensor, Tensor]:
+        t = memory.temperature
+        return (
+            gathered_scores(student, memory.teacher, index, memory.z_student, t),
+            gathered_scores(teacher, memory.student, index, memory.z_teacher, t),
+        )
+
+    def learn(scores: tuple[Tensor, Tensor]) -> None:
+        one, other = (losses.nce(x, n_positives=1, n_data=n) for x in scores)
+        _backward(one + other)
+
+    with torch.no_grad():
+        bank, normaliser = memory.teacher.double(), memory.z_student.double()
+        exact = gathered_scores(student.double(), bank, index, normaliser, memory.temperature)
+        errors = _errors(memory(student, teacher, index)[0], gathered()[0], exact)
+    return (
+        "contrast memory, K=4096, D=128, B=64, 8000 images",
+        lambda: learn(memory(student, teacher, index)),
+        lambda: learn(gathered()),
+        errors,
+    )
+
+
+def _angle() -> Form:
+    student, teacher = (torch.randn(128, 1024).relu() for _ in range(2))
+    exact = angle(student.double(), teacher.double())
+    errors = _errors(losses.rkd_angle(student, teacher), angle(student, teacher), exact)
+    student.requires_grad_()
+    return (
+        "rkd_angle, B=128, F=1024",
+        lambda: _backward(losses.rkd_angle(student, teacher)),
+        lambda: _backward(angle(student, teacher)),
+        errors,
+    )
+
+
+def _gram() -> Form:
+    student, teacher = (torch.randn(16, 2048, 7, 7).relu() for _ in range(2))
+    exact = gram(student[:4].double(), teacher[:4].double())
+    pair = student[:4], teacher[:4]
+    errors = _errors(losses.channel_gram(*pair), gram(*pair), exact)
+    student.requires_grad_()
+    return (
+        "channel_gram, 2048 channels, 7×7, B=16",
+        lambda: _backward(losses.channel_gram(student, teacher)),
+        lambda: _backward(gram(student, teacher)),
+        errors,
+    )
+
+
+def _cra() -> Form:
+    student, teacher = (torch.randn(64, 7).softmax(1) for _ in range(2))
+    student.requires_grad_()
+    subject = Subject(Ask(("scratch",), n_train=64), "scratch")
+    return (
+        "cra, B=64, C=7, against a DenseNet-121 step at 64²",
+        lambda: _backward(losses.cra(student, teacher)),
+        subject.floor,
+        None,
+    )
+
+
+def _views(width: int = 600, height: int = 450, size: int = 224) -> Form:
+    file, batch = jpeg(width, height), 16
+    data = data_for(Ask((), image_size=size, batch=batch, n_train=4 * batch), torch.device("cpu"))
+
+    def ours() -> None:
+        for _ in data.epoch(batch, 2):
+            pass
+
+    def direct() -> None:
+        for _ in range(len(data)):
+            decoded_views(file, size)
+
+    return f"two views of 64 images, {size}², JPEG {width}×{height}, per core", ours, direct, None
+
+
+def _large_views() -> Form:
+    return _views(2048, 1536)

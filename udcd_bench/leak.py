@@ -1,0 +1,115 @@
+"""What a leaky split is worth: each row's figure on the paper's split less the same row's on the leak-free one.
+
+The paper's split, by image, puts photographs of one lesion and duplicates on both sides; the grouped split does not.
+The two test on other images, so the 95 % interval is that of a difference of independent figures, each under chance
+as ``evidence`` has it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import captions, statistics, verdicts
+from udcd_bench.artefact import Rendered
+from udcd_bench.cells import heading
+from udcd_bench.evidence import Evidence, of_group
+from udcd_bench.metrics import METRICS
+from udcd_bench.render import DASH, Band, Cell, Row, Sheet, console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from udcd_bench.artefact import Table
+    from udcd_bench.cells import Ask, Records, States
+    from udcd_bench.store import Store
+
+SPLITS = ("paper", "grouped")
+
+
+def build(table: Table, ask: Ask, found: Records, states: States, store: Store) -> pd.DataFrame:
+    """A line for each group of columns, row and metric: ``paper``, ``grouped``, ``leak`` = paper − grouped, the ends
+    of its 95 % interval ``low`` and ``high``, all in percent or points; NaN where either split has no run.
+    """
+    asks = {split: replace(ask, split=split) for split in SPLITS}
+    place = ["dataset", "rho", "method", "metric"]
+    about = ["method_title", "dataset_title", "fraction", "backbone"]
+    frames = {split: table.build(asks[split], found, states) for split in SPLITS}
+    # both frames have the same lines in the same order
+    frame = frames["paper"][place + about].copy()
+    for split, of_split in frames.items():
+        frame[split], frame[f"n_{split}"] = of_split["ours"], of_split["n"]
+        frame[f"split_hash_{split}"] = of_split["split_hash"]
+    frame["leak"] = frame["paper"] - frame["grouped"]
+    ends = []
+    rules = verdicts.rules()
+    for group in table.groups(ask):
+        drawn = [of_group(table, asks[s], group, Evidence(found, states), store, rules) for s in SPLITS]
+        for line in table.lines(ask):
+            for metric in table.metrics:
+                values = [of_split.get((line.row, metric)) for of_split in drawn]
+                if values[0] is None or values[1] is None:
+                    ends.append((math.nan, math.nan))
+                else:
+                    ends.append(statistics.ends(values[0] - values[1], rules.level))
+    frame["low"], frame["high"] = zip(*ends)
+    return frame
+
+
+def render(table: Table, ask: Ask, found: Records, states: States, store: Store) -> Rendered:
+    """Write ``NAME-leak`` as CSV, LaTeX and PNG."""
+    from udcd_bench.latex import latex
+    from udcd_bench.picture import png
+
+    frame = build(table, ask, found, states, store)
+    sheet = _sheet(table, ask, frame, found)
+    numbers = ["paper", "grouped", "leak", "low", "high"]
+    files = {
+        "-leak.csv": frame.round(dict.fromkeys(numbers, 2)).to_csv(index=False, lineterminator="\n").encode(),
+        "-leak.tex": latex(sheet).encode(),
+        "-leak.png": png(sheet),
+    }
+    return Rendered(frame, console(sheet), table.write(replace(ask, split="paper"), store, files))
+
+
+def _sheet(table: Table, ask: Ask, frame: pd.DataFrame, found: Records) -> Sheet:
+    groups, lines = table.groups(ask), table.lines(ask)
+    rows = frame.to_dict("records")
+    per_group, per_line = len(lines) * len(table.metrics), len(table.metrics)
+    bands = []
+    for place, group in enumerate(groups):
+        made = []
+        for number, line in enumerate(lines):
+            first = place * per_group + number * per_line
+            ruled = number > 0 and lines[number - 1].listed and not line.listed
+            made.append(Row(line.title, "", (tuple(map(_cell, rows[first : first + per_line])),), ruled))
+        # intervals are wide: one group of columns a band
+        bands.append(Band((heading(group),), tuple(METRICS[m].title for m in table.metrics), tuple(made)))
+    caption = (
+        "Points by which a row's figure on the paper's split, by image, exceeds its figure on the grouped split, where "
+        "no lesion and no duplicate is on both sides; in parentheses the 95 % interval of the difference, of test "
+        "images drawn by groups and of training.",
+        *(_told(ask, split, found) for split in SPLITS),
+    )
+    warning = captions.warning([group.source for group in groups if group.synthetic])
+    title = f"{table.title}: what the leak is worth"
+    return Sheet(f"{table.name}-leak", title, warning, caption, (), tuple(bands))
+
+
+def _told(ask: Ask, split: str, found: Records) -> str:
+    of_split = {spec: record for spec, record in found.items() if spec.split == split}
+    hashes = list(dict.fromkeys(record["split_hash"] for record in of_split.values()))
+    repeats = f"folds {', '.join(map(str, ask.folds))}, seeds {', '.join(map(str, ask.seeds))}"
+    if not hashes:
+        return f"Split {split}: no run is done."
+    return f"Split {split}, profile {ask.profile}: {repeats}; split hashes {', '.join(hashes)}."
+
+
+def _cell(row: Mapping[Any, Any]) -> Cell:
+    if math.isnan(row["leak"]):
+        return Cell(DASH)
+    ends = "" if math.isnan(row["low"]) else f" ({row['low']:+.1f}, {row['high']:+.1f})"
+    return Cell(f"{row['leak']:+.2f}{ends}".replace("-", "−"))
