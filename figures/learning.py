@@ -1,8 +1,8 @@
 """Learning curves of rows of Table 2: the training loss after each epoch, and the test accuracy of the reported ones.
 
 Differs from the paper: it shows none.
-A method's loss is the sum of its own terms, so losses of different methods do not compare, only their course does. Epochs
-of a method of several stages follow one another. The test set is looked at in the reported epochs alone.
+A method's loss is the sum of its own terms, so losses of different methods do not compare, only their course does.
+Epochs of a method of several stages follow one another. The test set is looked at in the reported epochs alone.
 The runs are Table 2's.
 """
 

@@ -26,10 +26,10 @@ class Figure(figure.Figure):
     name = "reliability"
     title = "Reliability diagrams"
     measured = (
-        "Dots: accuracy of the predictions whose highest probability lies in one of 15 bins of equal width, at their mean "
-        "confidence, hollow for fewer than 10; a perfectly calibrated network's lie on the diagonal, an overconfident "
-        "one's below. Bars: share of the predictions in the bin. ECE: expected calibration error, in percent. "
-        "Predictions of all reported epochs, folds and seeds together; the ECE is the mean of theirs."
+        "Dots: accuracy of the predictions whose highest probability lies in one of 15 bins of equal width, at their "
+        "mean confidence, hollow for fewer than 10; a perfectly calibrated network's lie on the diagonal, an "
+        "overconfident one's below. Bars: share of the predictions in the bin. ECE: expected calibration error, in "
+        "percent. Predictions of all reported epochs, folds and seeds together; the ECE is the mean of theirs."
     )
     datasets = ("aptos", "ham10000")
     metrics = ("ece",)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from udcd_bench.cells import Records, States
     from udcd_bench.plots import Page
     from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Arrays, Store
+    from udcd_bench.store import Store
 
 Frames = Mapping[str, "pd.DataFrame"]
 """Ending of a file's name → what stands in it; ``.csv`` comes first."""
@@ -60,9 +60,9 @@ class Look:
         specs = self.grid.cell(self.ask, line, group)
         return {(spec.fold, spec.seed): self.found[spec] for spec in specs if spec in self.found}
 
-    def scores(self, record: Mapping[str, Any]) -> Arrays:
+    def scores(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """A run's stored arrays; ``scores`` of the epochs that are reported."""
-        arrays = self.store.scores(record["key"])
+        arrays: dict[str, Any] = self.store.scores(record["key"])
         return arrays | {"scores": evidence.reported(arrays["scores"], self.ask.rule, arrays["labels"])}
 
     def history(self, record: Mapping[str, Any]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def _resnet() -> nn.Module:
     resnet = timm.models.resnet
     # three narrow convolutions before the pooling: the plain stem alone costs as much as all the rest
     return resnet.ResNet(
-        resnet.Bottleneck,
+        resnet.Bottleneck,  # type: ignore[arg-type]  # a class, as timm's own calls give
         (1, 1, 1, 1),
         num_classes=0,
         channels=(8, 16, 24, 32),
@@ -59,9 +59,10 @@ def _resnet() -> nn.Module:
 
 def _inverted(blocks: str, activation: type[nn.Module]) -> nn.Module:
     """Inverted residuals, a stage a block, halving the image from the second on."""
-    efficientnet = timm.models.efficientnet
-    stages = efficientnet.decode_arch_def([[block] for block in blocks.split()])
-    return efficientnet.EfficientNet(
+    from timm.models._efficientnet_builder import decode_arch_def
+
+    stages = decode_arch_def([[block] for block in blocks.split()])  # type: ignore[no-untyped-call]
+    return timm.models.efficientnet.EfficientNet(
         stages, num_classes=0, num_features=64, stem_size=8, act_layer=activation
     )
 

@@ -79,7 +79,7 @@ def styled() -> Iterator[None]:
     """Draw in the suite's style, whatever the user's own settings are."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", _PARAMETERS]), quietly():  # type: ignore[list-item]
+    with matplotlib.style.context(["default", _PARAMETERS]), quietly():
         yield
 
 
