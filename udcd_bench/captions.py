@@ -78,9 +78,9 @@ def _intervals(metrics: Sequence[str], rules: Rules) -> str:
             noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
     assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
-        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap draws of "
-        "groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed standard "
-        f"deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
+        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap "
+        "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
+        f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
         + (f" No interval for {', '.join(without)}." if without else "")
     )
 
