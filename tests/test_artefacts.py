@@ -491,7 +491,7 @@ After.
 
 
 def test_the_latex_compiles_alone_and_inside_another_document(table, tmp_path):
-    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1))}
+    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1), seeds=(0, 1))}
     for name, ask in asks.items():
         got = rendered(table, ask, tmp_path / name, failed=("mtg",), missing=("kd",))
         text = got.files[1].read_text(encoding="utf-8")

@@ -149,9 +149,8 @@ def _record(table: Table, ask: Ask, there: Evidence, asked: dict[str, Any]) -> i
     baseline.save(asked["record"], baseline.settings(table, ask), made)
     for device, seeds in made.items():
         fewest = seeds.fewest()
-        click.echo(
-            f"{asked['record']}: {len(seeds.rows)} rows, {fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}."
-        )
+        told = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
+        click.echo(f"{asked['record']}: {len(seeds.rows)} rows, {told}.")
         if fewest < baseline.SEEDS:
             click.echo(f"Fewer than {baseline.SEEDS} seeds: a check against them is underpowered.", err=True)
     return 0
