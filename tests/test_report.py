@@ -181,7 +181,7 @@ def test_the_reader_sees_what_is_wrong():
 
 def cell_texts(tree, name):
     """(method, column) → the cell of a table's first band."""
-    table = tree.one(id=name).all("table", cls="figures")[0]
+    table = tree.one(id=f"table-{name}").all("table", cls="figures")[0]
     return {
         (body.all("th")[0]["data-value"], column): cell
         for body in table.all("tbody")
@@ -226,8 +226,8 @@ def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, t
         assert float(cell["data-value"]) == pytest.approx(worth)
         assert cell.text.startswith(f"{worth:+.2f} (".replace("-", "−"))
     assert cell_texts(tree, "table2-leak")["MTG", 0].text == "–"
-    assert "--split both" in tree.one(id="table2-leak").one("code").text
-    assert not trees["demo"].all(id="table2-leak")
+    assert "--split both" in tree.one(id="table-table2-leak").one("code").text
+    assert not trees["demo"].all(id="table-table2-leak")
 
 
 def test_best_and_second_are_marked_and_said(trees):
@@ -241,7 +241,7 @@ def test_best_and_second_are_marked_and_said(trees):
 def test_verdicts_are_those_of_check(paper, trees):
     said = invoke("check", "table2", "--profile", "paper", "--out", paper.root, "--format", "json")
     expected = [cell["verdict"] for cell in json.loads(said.stdout)["cells"]]
-    section = trees["paper"].one(id="table2")
+    section = trees["paper"].one(id="table-table2")
     told = {p.text for p in section.one("p", cls="counts").all("span") if p.text[:1].isdigit()}
     assert {(int(t.split()[0]), t.split(" ", 2)[2]) for t in told} == {
         (expected.count(word), word) for word in set(expected)
@@ -268,7 +268,7 @@ def test_every_verdict_has_a_symbol_of_its_own_beside_its_word(trees):
 def test_what_failed_or_is_missing_stays_in_its_place(trees):
     shown = cell_texts(trees["demo"], "table2")
     assert "failed" in shown["KD", 0].text and "not run" in shown["CRD", 0].text
-    notes = trees["demo"].one(id="table2").one("ul", cls="notes").text
+    notes = trees["demo"].one(id="table-table2").one("ul", cls="notes").text
     assert "2 of 2 runs failed: FloatingPointError" in notes and "n = 1 of 2 runs" in notes
 
 
@@ -278,7 +278,7 @@ def test_synthetic_data_is_said_first_and_everywhere(trees):
         tree.one("body").all()[1]["class"] == "banner" and "synthetic" in tree.one(cls="banner").text.lower()
     )
     settings = len({h.text for h in tree.one(id="curves").all("h3")})
-    for part, n in (("table2", 1), ("confusion", settings), ("curves", settings), ("runs", 1)):
+    for part, n in (("table-table2", 1), ("confusion", settings), ("curves", settings), ("runs", 1)):
         assert len(tree.one(id=part).all(cls="stand-in")) == n, part
     assert not trees["paper"].all(cls="banner") and not trees["paper"].all(cls="stand-in")
     assert "synthetic" not in re.sub("synthetic stand-ins? ", "", trees["paper"].one("header").text)
@@ -492,8 +492,8 @@ def test_a_folder_of_nothing_but_failures_has_a_page(tmp_path):
     tree = pages.read(report.page(store, "demo").decode())
     assert "Runs1 failed" in tree.one("header").text and "newest" not in tree.one("header").text
     assert "MemoryError" in tree.one(id="runs").text and "No run is done" in tree.one(id="curves").text
-    assert "failed" in tree.one(id="table2").text
-    table1 = tree.one(id="table1").text
+    assert "failed" in tree.one(id="table-table2").text
+    table1 = tree.one(id="table-table1").text
     assert re.search(
         r"None of its \d+ runs, .*, is in this folder. It is made by udcd-bench run table1", table1
     )
@@ -516,7 +516,7 @@ browser = pytest.mark.skipif(
 )
 
 SORTING = """
-const table = document.querySelector("#table2 table.figures");
+const table = document.querySelector("#table-table2 table.figures");
 const column = () => [...table.tBodies].map((body) => Number(body.rows[0].cells[1].dataset.value ?? NaN));
 const names = () => [...table.tBodies].map((body) => body.rows[0].cells[0].dataset.value);
 const head = table.querySelector('th[data-column="1"]');

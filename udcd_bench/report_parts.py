@@ -105,7 +105,7 @@ class FigurePart:
 
 
 def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[TablePart]:
-    """Every table of the suite, those of the paper first; and what the leak is worth where both splits were run."""
+    """Every table of the suite; those of the paper first, with what the leak is worth where both splits were run."""
     for name in sorted(plugins.names("tables"), key=lambda name: published.find(name) is None):
         made: Table = plugins.load_class("tables", name)()
         specs = made.runs(ask)
@@ -128,7 +128,8 @@ def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[Ta
         yield TablePart(
             name, made.title, done, len(specs), tuple(commands), sheet, bands, tuple(judged), tuple(columns)
         )
-        yield from _leak(made, ask, there, store)
+        if published.find(name):
+            yield from _leak(made, ask, there, store)
 
 
 def _leak(made: Table, ask: Ask, there: Evidence, store: Store) -> Iterator[TablePart]:
@@ -139,8 +140,14 @@ def _leak(made: Table, ask: Ask, there: Evidence, store: Store) -> Iterator[Tabl
     frame = leak.build(made, ask, there.records, there.states, store)
     sheet = leak.sheet(made, ask, frame, there.records)
     command = artefact_command("run", made.name, replace(ask, split="both"))
-    bands = tuple(_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {}))
-    yield TablePart(sheet.name, sheet.title, len(done), len(specs), (command,), sheet, bands)
+    bands = _bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
+    there_are = tuple(band for band in bands if any(map(_has_figure, band.lines)))
+    if there_are:
+        yield TablePart(sheet.name, sheet.title, len(done), len(specs), (command,), sheet, there_are)
+
+
+def _has_figure(line: Line) -> bool:
+    return any(not math.isnan(shown.value) for shown in line.cells)
 
 
 def _judge(
