@@ -49,7 +49,9 @@ def sentences(
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
-    *of_runs, hardware = provenance(ask, records, planned, [int(n) for n in frame["n"]], spread=_spread(frame))
+    *of_runs, hardware = provenance(
+        ask, records, planned, [int(n) for n in frame["n"]], spread=_spread(frame)
+    )
     of_intervals = [_intervals(metrics, rules)] if frame["low"].notna().any() else []
     return (*parts, *of_runs, *of_intervals, hardware)
 
