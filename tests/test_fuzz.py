@@ -24,7 +24,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from udcd_bench import audit, claims, evidence, planner, plugins, printed, published, sentences, verdicts
+from udcd_bench import (
+    audit,
+    baseline,
+    claims,
+    evidence,
+    planner,
+    plugins,
+    printed,
+    published,
+    sentences,
+    verdicts,
+)
 from udcd_bench.atomic import seal
 from udcd_bench.data import aptos, cache, decode, files, folder, ham10000, medmnist, sources
 from udcd_bench.errors import UserError
@@ -130,22 +141,21 @@ def test_a_csv_of_ones_own(place):
     run()
 
 
-@pytest.mark.parametrize("read", [published.read, printed.read], ids=["published", "printed"])
-def test_published_tables(read, place):
+def test_published_tables(place):
     texts = [published.path(name).read_text() for name in ("table1", "table2")]
     texts = ["\n".join(text.splitlines()[:30]) for text in texts]
     texts.append("dataset,method,metric,percent\nmine,a,acc,81.5\nmine,a,f1,70\n\nmine,b,acc,9e-3\n")
     file = place / "published.csv"
 
     def whole():
-        figures = read(file)
+        figures = published.read(file)
         assert figures and len(published.lookup(figures)) == len(figures)
         assert all(0 <= f.percent <= 100 and f.marks in published.MARKS for f in figures)
         found = audit.audit({"it": figures}, {"mine": 58.0})
         json.dumps([finding.to_dict() for finding in found], allow_nan=False)
         assert all(cell.text() for row in printed.rows({"it": figures})["it"] for cell in row.values())
 
-    @campaign()
+    @campaign(2)
     @given(fuzz.tables(texts))
     def run(data):
         file.write_bytes(data)
@@ -157,10 +167,11 @@ def test_published_tables(read, place):
 def test_claims(place):
     text = sentences.path().read_text()
     file = place / "claims.toml"
+    ours = claims.Ours(Store(place / "none"))
 
     def whole():
         for claim in sentences.read(file):
-            for outcome in (claims.on_published(claim), claims.on_runs(claim, "paper", {})):
+            for outcome in (claims.on_published(claim), claims.on_runs(claim, "paper", ours)):
                 assert outcome.outcome in ("holds", "fails", "cannot tell")
                 json.dumps(outcome.to_dict(), allow_nan=False)
 
@@ -233,7 +244,7 @@ def whole_store(root):
     with contextlib.suppress(UserError):
         evidence.gather(store)
     with contextlib.suppress(UserError):
-        claims.runs_of(store)
+        claims.Ours(store)
     for rule in ("mean", "best"):
         store.frame(rule).to_csv()
 
@@ -563,5 +574,31 @@ def test_an_earlier_result(place):
     def run(data):
         file.write_bytes(data)
         attempt("--against FILE", read)
+
+    run()
+
+
+def test_figures_by_seed(place):
+    table = plugins.load_class("tables", "table2")()
+    ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",), seeds=(0, 1, 2))
+    there = evidence.Evidence(records.records(table.runs(ask)), {})
+    frame = table.build(ask, there.records, {})
+    file, about = place / "seeds.json", baseline.settings(table, ask)
+    file.unlink(missing_ok=True)
+    made = baseline.by_device(table, ask, there)
+    baseline.save(file, about, made)
+    rules = verdicts.rules()
+
+    def read():
+        if not baseline.is_seeds(file):
+            raise UserError("It is taken for an earlier result.")
+        judged = baseline.judged(frame, made, file, baseline.load(file, about), rules)
+        assert all(np.isfinite(cell.theirs) for cell in judged)
+
+    @campaign()
+    @given(fuzz.json_files(json.loads(file.read_bytes())))
+    def run(data):
+        file.write_bytes(data)
+        attempt("figures by seed", read)
 
     run()

@@ -11,16 +11,15 @@ if TYPE_CHECKING:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """A name from a file or an archive made safe to print and to store: controls and what is no text, escaped.
+    """A name from a file or an archive made safe to print and to store: controls and what is no text by number.
 
     Else a name could end its line, or tell the terminal what to do.
     """
-    bad = ("Cc", "Cs", "Zl", "Zp")
     if text.isprintable():
         return text
+    bad = ("Cc", "Cs", "Zl", "Zp")
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in bad and c not in keep else c
-        for c in text.encode("utf-8", "backslashreplace").decode()
+        f"[U+{ord(c):04X}]" if unicodedata.category(c) in bad and c not in keep else c for c in text
     )
 
 

@@ -13,12 +13,8 @@ from udcd_bench.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from udcd_bench.published import Published
-
-OPTIONAL = ("rho", "marks")
-"""Columns a CSV of somebody's own may leave out."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,3 @@ def place(cell: Cell) -> str:
     """Table, data set, imbalance and method of a figure, for people."""
     rho = "" if cell.rho is None else f" ρ={cell.rho:g}"
     return f"{cell.table} {cell.dataset}{rho} {cell.method}"
-
-
-def read(file: Path) -> tuple[Published, ...]:
-    """``published.read`` of a CSV whose columns rho and marks may be left out."""
-    return published.read(file, OPTIONAL)

@@ -2,7 +2,8 @@
 
 Columns: dataset, rho (empty: the data's own imbalance), method, metric, percent, marks (``best``, ``second``
 or empty, as the paper marks them, right or wrong; its bold marks did not survive in the text the figures were
-taken from, so ``best`` is absent). Any CSV of this form can be read, such as another paper's.
+taken from, so ``best`` is absent). Any CSV of this form can be read, such as another paper's, without rho and
+marks where it has none.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from udcd_bench import plugins
 from udcd_bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 COLUMNS = ("dataset", "rho", "method", "metric", "percent", "marks")
+OPTIONAL = ("rho", "marks")
 MARKS = ("", "best", "second")
 
 
@@ -63,11 +65,8 @@ def load(table: str) -> tuple[Published, ...]:
     return read(path(table))
 
 
-def read(file: Path, optional: Sequence[str] = ()) -> tuple[Published, ...]:
-    """The published figures in a CSV. Raises UserError naming file, line and column of what does not fit.
-
-    optional: columns that may be left out, and are then empty.
-    """
+def read(file: Path) -> tuple[Published, ...]:
+    """The published figures in a CSV. Raises UserError naming file, line and column of what does not fit."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +74,7 @@ def read(file: Path, optional: Sequence[str] = ()) -> tuple[Published, ...]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = _rows(lines, file)
     header = tuple(next(rows, []))
-    if missing := [name for name in COLUMNS if name not in header and name not in optional]:
+    if missing := [name for name in COLUMNS if name not in (*header, *OPTIONAL)]:
         raise UserError(
             f"{file}, line 1: column {missing[0]!r} is missing; the columns are {', '.join(COLUMNS)}."
         )
@@ -88,7 +87,7 @@ def read(file: Path, optional: Sequence[str] = ()) -> tuple[Published, ...]:
             continue
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values, and the header names {len(header)} columns.")
-        figure = _parse(dict.fromkeys(optional, "") | dict(zip(header, values)), where)
+        figure = _parse(dict.fromkeys(OPTIONAL, "") | dict(zip(header, values)), where)
         if figure.place in figures:
             raise UserError(f"{where}, column metric: {figure.method} {figure.metric} stands there twice.")
         figures[figure.place] = figure

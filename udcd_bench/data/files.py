@@ -45,8 +45,8 @@ class Where:
 
     @property
     def name(self) -> str:
-        """Name without any folder, whatever separators or ``..`` an archive put into it."""
-        return self.shown[max(self.shown.rfind("/"), self.shown.rfind("\\")) + 1 :]
+        """Name without any folder, whatever ``..`` an archive put into it."""
+        return self.shown[self.shown.rfind("/") + 1 :]
 
     @property
     def stem(self) -> str:
@@ -61,7 +61,7 @@ class Where:
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders and archives above the file, lower case."""
-        return tuple(part.lower() for part in re.split(r"[/\\]", self.shown)[:-1])
+        return tuple(self.shown.lower().split("/")[:-1])
 
 
 class Archives:
@@ -78,7 +78,8 @@ class Archives:
             return Path(where.path).read_bytes()
         try:
             with self._member(where.path, where.inside) as member:
-                return member.read()
+                # without a size the whole member would be unpacked before it is cut to what it says it has
+                return member.read(where.size)
         except BROKEN as error:
             raise OSError(str(error) or type(error).__name__) from error
 
@@ -189,7 +190,7 @@ def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ..
         parts = re.split(r"[/\\]", info.filename)
         if info.is_dir() or any(_hidden(part) for part in parts if part not in (".", "..")):
             continue
-        name = f"{shown}/{printable(info.filename)}"
+        name = f"{shown}/{printable('/'.join(parts))}"
         # One level of nesting: what a Dataverse download of the whole set looks like.
         if _is_zip(parts[-1]) and not inside:
             _scan_zip(files, archives, path, (info.filename,), name)

@@ -58,7 +58,7 @@ def _from_folders(root: Path) -> Listing:
     found = [where for same in files.images.values() for where in same]
     for shown, why in files.broken:
         report.add("unreadable", f"{shown} ({why})")
-    parts = {where: tuple(re.split(r"[/\\]", where.shown)) for where in found}
+    parts = {where: tuple(where.shown.split("/")) for where in found}
     tops = {names[0].lower() for names in parts.values() if len(names) > 1}
     # Three "classes" called train, val and test would be a silent disaster.
     own = len(tops) > 1 and tops <= SPLITS.keys() and "train" in {SPLITS[top] for top in tops}
