@@ -520,7 +520,10 @@ def test_arguments():
     ]
     keys += ["weights", "n_images", "imbalance", "report_epochs", "x", "", " "]
     names = st.one_of(st.sampled_from(keys), fuzz.words)
-    settings = st.tuples(names, st.sampled_from(("=", "=", "=", "==", "")), fuzz.words)
+    valid = st.sampled_from(
+        ("epochs=3", "lambda_kl=0.5", "flip=0", "threads=2", "imbalance=truncate", "n_images=9")
+    )
+    spoilt = st.tuples(names, st.sampled_from(("=", "=", "=", "==", "")), fuzz.words).map("".join)
 
     def read(pairs, folds, rho, seeds, names):
         asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
@@ -542,11 +545,11 @@ def test_arguments():
 
     @campaign()
     @given(
-        st.lists(settings.map("".join), max_size=3).map(tuple),
-        st.one_of(st.sampled_from(("all", "0", "0,1", "4")), fuzz.words, st.lists(fuzz.words).map(",".join)),
-        st.one_of(st.none(), st.floats()),
+        st.lists(st.one_of(valid, valid, spoilt), max_size=3).map(tuple),
+        st.one_of(*[st.sampled_from(("all", "0", "0,1", "4"))] * 3, st.lists(fuzz.words).map(",".join)),
+        st.one_of(st.none(), st.floats(1, 1000), st.floats()),
         st.just((0,)),
-        st.one_of(st.none(), st.just("udcd,kd"), fuzz.words),
+        st.one_of(st.none(), st.just("udcd,kd"), st.just(" a , b"), fuzz.words),
     )
     def run(pairs, folds, rho, seeds, names):
         attempt("arguments", read, pairs, folds, rho, seeds, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.spec import RunSpec
+from udcd_bench.spec import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _KINDS: dict[str, type] = {
 def check(record: Mapping[str, Any]) -> None:
     """Raises ValueError naming what is missing or of another kind than a finished run's, by whatever hand."""
     try:
-        RunSpec.from_dict(record["spec"])
+        verify(record["spec"])
         for name, kind in _KINDS.items():
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is {record[name]!r:.100}")

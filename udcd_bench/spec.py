@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 REVISION = 2
@@ -48,6 +48,17 @@ _FITS: dict[str, Callable[[object], bool]] = {
 """What each field of a spec that is read from a file must be."""
 
 
+def verify(values: Mapping[str, Any]) -> None:
+    """Raises ValueError where these are not a spec's values."""
+    if unknown := values.keys() - _FITS.keys():
+        raise ValueError(f"a run spec has no {', '.join(sorted(map(str, unknown)))}")
+    for name, value in values.items():
+        if not _FITS[name](value):
+            raise ValueError(f"{name} of a run spec is not {value!r:.100}")
+    if missing := [name for name in ("method", "dataset", "profile", "backbone") if name not in values]:
+        raise ValueError(f"a run spec has a {missing[0]}")
+
+
 def derive_seed(*coordinates: object) -> int:
     """A 63-bit seed from the names and values it depends on, the same on every machine and in every process."""
     text = json.dumps([str(c) for c in coordinates])
@@ -87,13 +98,8 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        """Read what ``to_dict`` wrote."""
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise ValueError(f"a run spec has no {', '.join(sorted(unknown))}")
-        for name, value in values.items():
-            if not _FITS[name](value):
-                raise ValueError(f"{name} of a run spec is not {value!r}")
+        """Read what ``to_dict`` wrote. Raises ValueError or TypeError for what it did not."""
+        verify(values)
         return cls(**values)
 
     def key(self, made_of: Mapping[str, Any]) -> str:

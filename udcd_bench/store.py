@@ -83,7 +83,7 @@ class Store:
         if mark.exists():
             try:
                 version = int(from_json(mark.read_bytes())["version"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise UserError(f"{mark} is damaged; restore it, or give another --out.") from error
             if version > VERSION:
                 raise UserError(
@@ -263,7 +263,7 @@ class Store:
                 raise ValueError("it is another run's")
             if schema <= SCHEMA:
                 check(record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise DamagedError(key, path, str(error) or "it cannot be read") from error
         if schema > SCHEMA:
             raise UserError(f"{path} was written by a newer udcd-bench; upgrade, or give another --out.")
@@ -288,9 +288,8 @@ class Store:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return {name: np.asarray(file[name]) for name in file.files}
-        except (
-            Exception
-        ) as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
+        # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
+        except Exception as error:
             raise DamagedError(key, path, str(error)) from error
 
     def weights(self, key: str) -> Arrays:
