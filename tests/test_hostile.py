@@ -160,6 +160,17 @@ def test_a_pickle_is_no_checkpoint(harm, tmp_path):
     assert store.load_checkpoint("k") is None and path.with_suffix(".damaged").exists()
 
 
+def test_a_checkpoint_without_its_checksum_is_none(tmp_path):
+    """Found by the long campaign: two damages, one of them in the name of the checksum's field."""
+    store = Store(tmp_path / "results")
+    store.create()
+    store.save_checkpoint("k", {"a": np.ones(3)}, {"epoch": 1})
+    path = store.work / "k" / "checkpoint.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"sha256", b"sha257")[:-1] + b"\0")
+    assert store.load_checkpoint("k") is None
+
+
 def test_pickled_weights_are_refused(harm, tmp_path):
     import torch
 
@@ -240,6 +251,14 @@ def test_members_stay_where_they_are(tmp_path):
         "",
     )
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "rows.bin"])
+
+
+def test_a_member_without_a_name_is_none(tmp_path):
+    """Found by the long campaign."""
+    path = archive(tmp_path / "in" / "a.zip", [("x.png", PNG), ("b.png", PNG)])
+    path.write_bytes(path.read_bytes().replace(b"x.png", b"\0.png"))
+    found, broken = rows(tmp_path / "in", tmp_path)
+    assert found == {"a.zip/b.png": ""} and not broken
 
 
 def test_bombs_are_not_unpacked(tmp_path):

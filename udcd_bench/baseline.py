@@ -95,8 +95,8 @@ class Seeds:
             titles[place] = str(row["dataset_title"])
             for run in row["runs"]:
                 percent = {str(metric): float(value) for metric, value in run["percent"].items()}
-                if not all(map(math.isfinite, percent.values())):
-                    raise ValueError("a figure is not finite")
+                if not all(abs(value) <= 1e6 for value in percent.values()):
+                    raise ValueError("a figure is no percentage")
                 found = Run(str(run["split_hash"]), percent)
                 rows.setdefault(place, {})[int(run["fold"]), int(run["seed"])] = found
         return cls(rows, titles, dict(read["versions"]))

@@ -44,8 +44,7 @@ def unpack(path: Path) -> tuple[Arrays, dict[str, Any]]:
         with safe_open(path, "numpy") as file:
             says = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # one from before there were checksums has none
-        if says.get("sha256", "") not in ("", _digest(arrays, says["meta"])):
+        if says["sha256"] != _digest(arrays, says["meta"]):
             raise ValueError("its checksum differs")
         return arrays, json.loads(says["meta"])
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:

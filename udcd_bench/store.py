@@ -357,5 +357,5 @@ def flat(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
         for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")
     }
     row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
-    figures: dict[str, Any] = record["figures"][rule]
+    figures: dict[str, Any] = record["figures"].get(rule, {})
     return row | figures

@@ -188,7 +188,7 @@ def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ..
         return
     for info in members.values():
         parts = re.split(r"[/\\]", info.filename)
-        if info.is_dir() or any(_hidden(part) for part in parts if part not in (".", "..")):
+        if not parts[-1] or any(_hidden(part) for part in parts if part not in (".", "..")):
             continue
         name = f"{shown}/{printable('/'.join(parts))}"
         # One level of nesting: what a Dataverse download of the whole set looks like.
