@@ -7,6 +7,7 @@ import json
 import os
 
 import pytest
+import tiny
 import torch
 from click.testing import CliRunner
 from torch.testing import assert_close
@@ -24,10 +25,8 @@ METHODS = plugins.names("methods")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny.one_thread():
+        yield
 
 
 def ask(*methods, **changes):

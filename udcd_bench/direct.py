@@ -23,6 +23,8 @@ from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
 ROUNDS = 15
 
 
@@ -153,31 +155,26 @@ def _memory() -> Form:
     )
 
 
-def _angle() -> Form:
-    student, teacher = (torch.randn(128, 1024).relu() for _ in range(2))
-    exact = angle(student.double(), teacher.double())
-    errors = _errors(losses.rkd_angle(student, teacher), angle(student, teacher), exact)
+def _form(what: str, loss: Loss, direct: Loss, *shape: int) -> Form:
+    """Of two losses of a student's and a teacher's tensors; errors are those of a few of their rows."""
+    student, teacher = (torch.randn(*shape).relu() for _ in range(2))
+    few = student[:8], teacher[:8]
+    errors = _errors(loss(*few), direct(*few), direct(*(x.double() for x in few)))
     student.requires_grad_()
     return (
-        "rkd_angle, B=128, F=1024",
-        lambda: _backward(losses.rkd_angle(student, teacher)),
-        lambda: _backward(angle(student, teacher)),
+        what,
+        lambda: _backward(loss(student, teacher)),
+        lambda: _backward(direct(student, teacher)),
         errors,
     )
+
+
+def _angle() -> Form:
+    return _form("rkd_angle, B=128, F=1024", losses.rkd_angle, angle, 128, 1024)
 
 
 def _gram() -> Form:
-    student, teacher = (torch.randn(16, 2048, 7, 7).relu() for _ in range(2))
-    exact = gram(student[:4].double(), teacher[:4].double())
-    pair = student[:4], teacher[:4]
-    errors = _errors(losses.channel_gram(*pair), gram(*pair), exact)
-    student.requires_grad_()
-    return (
-        "channel_gram, 2048 channels, 7×7, B=16",
-        lambda: _backward(losses.channel_gram(student, teacher)),
-        lambda: _backward(gram(student, teacher)),
-        errors,
-    )
+    return _form("channel_gram, 2048 channels, 7×7, B=16", losses.channel_gram, gram, 16, 2048, 7, 7)
 
 
 def _cra() -> Form:

@@ -253,7 +253,7 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
     while True:
         try:
             spec, key, teacher_key = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             if not store.claims.take(key):
@@ -268,7 +268,7 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
                 teller = _Teller(pipe, key)
                 execute(spec, key, teacher_key, store, place, teller.epoch, teller.alive)
             pipe.send({"kind": "done", "key": key})
-        except (BrokenPipeError, EOFError):
+        except (ConnectionError, EOFError):
             return
         except Exception as error:
             store.claims.release(key)  # where it went wrong before there was a run to give it back
