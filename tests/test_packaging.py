@@ -63,7 +63,8 @@ def test_wheel(built, tmp_path):
     root, names, figures = say(tmp_path)
     assert root == tmp_path / "udcd_bench" / "suite" and names == here() and int(figures) == 72
     assert not (tmp_path / "tables").exists()  # a top-level package of that name would hide others'
-    assert (tmp_path / "udcd_bench" / "templates" / "table.tex.jinja").exists()
+    for name in ("table.tex.jinja", "report.html.jinja", "report.css", "report.js"):
+        assert (tmp_path / "udcd_bench" / "templates" / name).exists(), name
     assert (tmp_path / "udcd_bench" / "py.typed").exists()
 
 

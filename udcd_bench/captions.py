@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench import statistics
 from udcd_bench.cells import STAND_IN
 from udcd_bench.metrics import METRICS
+from udcd_bench.render import both_spreads
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.cells import Ask
     from udcd_bench.spec import RunSpec
+    from udcd_bench.verdicts import Rules
 
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
 MOST_HASHES = 6
@@ -36,13 +39,21 @@ def sentences(
     records: Mapping[RunSpec, Mapping[str, Any]],
     planned: int,
     frame: pd.DataFrame,
+    rules: Rules,
 ) -> tuple[str, ...]:
-    """Everything a caption says but the title and the warning. records: of finished runs."""
-    abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
+    """Everything a caption says but the title and the warning.
+
+    records: of finished runs. rules: by which the frame's intervals were made, where it has any.
+    """
+    abouts = [f"{METRICS[metric].title}: {_about(metric)}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
-    return (*parts, *provenance(ask, records, planned, [int(n) for n in frame["n"]]))
+    *of_runs, hardware = provenance(
+        ask, records, planned, [int(n) for n in frame["n"]], spread=_spread(frame)
+    )
+    of_intervals = [_intervals(metrics, rules)] if frame["low"].notna().any() else []
+    return (*parts, *of_runs, *of_intervals, hardware)
 
 
 def provenance(
@@ -51,11 +62,11 @@ def provenance(
     planned: int,
     n: Iterable[int],
     *,
-    spread: bool = True,
+    spread: str = "",
 ) -> tuple[str, ...]:
     """What finished runs are of: profile, rule, split, folds, seeds, images, hardware.
 
-    n: runs behind each figure. spread: whether figures stand with ±.
+    n: runs behind each figure. spread: what ± is of, where figures stand with it.
     """
     found = list(records.values())
     if not found:
@@ -73,7 +84,27 @@ def provenance(
     return tuple(parts)
 
 
-def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: bool) -> str:
+def _about(metric: str) -> str:
+    return METRICS[metric].about + (", lower is better" if METRICS[metric].better == "lower" else "")
+
+
+def _intervals(metrics: Sequence[str], rules: Rules) -> str:
+    """What is in the intervals, and what is not."""
+    without = [METRICS[metric].title for metric in metrics if metric not in statistics.METRICS]
+    noise: dict[float, list[str]] = {}
+    for metric in metrics:
+        if metric in statistics.METRICS:
+            noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
+    assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
+    return (
+        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap "
+        "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
+        f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
+        + (f" No interval for {', '.join(without)}." if without else "")
+    )
+
+
+def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: str) -> str:
     """Folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(ask.folds) > 1)} {', '.join(map(str, ask.folds))}"
     seeds = f"seed{'s' * (len(ask.seeds) > 1)} {', '.join(map(str, ask.seeds))}"
@@ -82,10 +113,16 @@ def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: 
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
-        over = "folds and seeds together" if min(len(ask.folds), len(ask.seeds)) > 1 else "seeds"
-        over = "folds" if len(ask.seeds) == 1 else over
-        text += f"; ± is the sample standard deviation over {over}"
+        text += f"; {spread}"
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+
+
+def _spread(frame: pd.DataFrame) -> str:
+    seeds = "between seeds of one fold"
+    if both_spreads(frame):
+        return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"
+    between = "between folds" if frame["spread_folds"].notna().any() else seeds
+    return f"± is the sample standard deviation {between}"
 
 
 def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:

@@ -125,7 +125,7 @@ class Look:
             for what, where in told.items()
         ]
 
-    def caption(self, sentences: Sequence[str], *, spread: bool = False) -> tuple[str, ...]:
+    def caption(self, sentences: Sequence[str], *, spread: str = "") -> tuple[str, ...]:
         """The sentences, then what is missing, then what all runs are of."""
         n = [len(self.runs(line, group)) for line, group in itertools.product(self.lines, self.groups)]
         planned = len(self.grid.runs(self.ask))

@@ -89,20 +89,18 @@ class _Widths:
     after: float
     group: float
 
-    @property
-    def cell(self) -> float:
-        return self.main + self.after + GAP
-
 
 def _measure(sheet: Sheet) -> _Widths:
     rows = [row for band in sheet.bands for row in band.rows]
     cells = [cell for row in rows for block in row.blocks for cell in block if not cell.span]
     metrics = [Piece(metric) for band in sheet.bands for metric in band.metrics]
     names = max(length(_name(row)) for row in rows)
-    main = max([length([piece]) for piece in [*map(_main, cells), *metrics, Piece("00.00")]])
-    after = max([length(_after(cell)) for cell in cells], default=0.0)
+    main = max([length([piece]) for piece in [*map(_main, cells), Piece("00.00")]])
+    # a heading stands in the middle above the figures and may reach beyond them on either side
+    beyond = max(0.0, max(length([piece]) for piece in metrics) - main) / 2
+    after = max([beyond, *(length(_after(cell)) for cell in cells)])
     groups = max(length([Piece(group)]) for band in sheet.bands for group in band.groups)
-    group = max(len(sheet.bands[0].metrics) * (main + after + GAP), groups + 2 * GAP)
+    group = max(len(sheet.bands[0].metrics) * (beyond + main + after + GAP), groups + 2 * GAP)
     return _Widths(max(names, 60.0) + GAP, main, after, group)
 
 

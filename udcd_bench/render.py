@@ -18,7 +18,8 @@ MARKS = "Bold: best of these figures; underlined: second."
 class Cell:
     """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
 
-    mark: ``best``, ``second`` or empty. note: letter of a footnote. published: what the paper prints.
+    spread: one figure, or two as ``1.20/0.40``, between folds and between seeds. mark: ``best``, ``second`` or
+    empty. note: letter of a footnote. published: what the paper prints.
     """
 
     text: str
@@ -106,6 +107,7 @@ def lay_out(
     headings: one a group. further: methods the paper has no row of; a rule stands above the first.
     """
     notes = _Notes()
+    frame = frame.assign(spread_text=_spreads(frame))
     metrics = tuple(dict.fromkeys(frame["metric"]))
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     bands = []
@@ -148,7 +150,7 @@ def _block(
     return tuple(
         Cell(
             percent(row["ours"]) or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
-            percent(row["spread"]),
+            row["spread_text"],
             marks.get((row["method"], row["metric"]), ""),
             note,
             printed,
@@ -170,6 +172,19 @@ def _marks(group: pd.DataFrame) -> dict[tuple[str, str], str]:
     return found
 
 
+def both_spreads(frame: pd.DataFrame) -> bool:
+    """Whether cells show two spreads, between folds and between seeds of one fold."""
+    return bool(frame["spread_folds"].notna().any() and frame["spread_seeds"].notna().any())
+
+
+def _spreads(frame: pd.DataFrame) -> list[str]:
+    """Each cell's spread, or both with what is not there as a dash; empty for a single run."""
+    pairs = [(percent(a), percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])]
+    if both_spreads(frame):
+        return [f"{folds or DASH}/{seeds or DASH}" if folds or seeds else "" for folds, seeds in pairs]
+    return [folds or seeds for folds, seeds in pairs]
+
+
 def percent(value: float | None) -> str:
     """A percentage with two decimals; empty for none."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
@@ -181,7 +196,7 @@ def percent(value: float | None) -> str:
 def csv(frame: pd.DataFrame) -> str:
     """The long frame; percentages with two decimals, nothing for what does not exist."""
     text = frame.copy()
-    for column in ("published", "ours", "spread"):
+    for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
         text[column] = [percent(value) for value in frame[column]]
     text["rho"] = ["" if pd.isna(value) else f"{value:g}" for value in frame["rho"]]
     result: str = text.to_csv(index=False, lineterminator="\n")
