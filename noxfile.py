@@ -11,12 +11,19 @@ INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 # runs share the cores: one thread each
 RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
 
+# it fills two cores by itself, and is given a time
+MAIN_JOB = "tests/test_main_job.py"
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, the README's commands among them; further arguments go to pytest."""
     session.install("-e", ".[test]", env=INSTALL)
-    session.run("pytest", *session.posargs, env=RUN)
+    if session.posargs:
+        session.run("pytest", *session.posargs, env=RUN)
+        return
+    session.run("pytest", "-n2", "--dist=loadfile", f"--ignore={MAIN_JOB}", env=RUN)
+    session.run("pytest", MAIN_JOB, env=RUN)
 
 
 @nox.session
