@@ -83,15 +83,16 @@ def context():
 class _Slots:
     """Stands for the engine's own way of starting processes."""
 
-    def __init__(self, fault, log):
-        self.fault, self.log, self.context = fault, log, context()
+    def __init__(self, *told):
+        self.told, self.context = told, context()
         self.Pipe = self.context.Pipe
 
     def Process(self, target, args, daemon):  # noqa: N802
-        return self.context.Process(target=_worker, args=(self.fault, self.log, target, args), daemon=daemon)
+        return self.context.Process(target=_worker, args=(*self.told, target, args), daemon=daemon)
 
 
-def _worker(fault, log, target, args):
+def _worker(environment, fault, log, target, args):
+    os.environ.update(environment)
     from udcd_bench.engines import execute
 
     if log:
@@ -118,7 +119,7 @@ def _command(words, environment, fault, log, said):
 
     # the server that this process is from serves it too
     forkserver._forkserver.ensure_running = lambda: None
-    local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(fault, log))
+    local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(environment, fault, log))
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":
         fault.install()
@@ -143,6 +144,21 @@ def command(said, *words, **how):
         process.join(NEVER)
         assert process.exitcode is not None, Path(said).read_text()
         return process.exitcode
+
+
+def in_threads(monkeypatch):
+    """Slots that are threads: for what is said between a slot and its parent, not for what its process does."""
+    from udcd_bench.engines import local
+
+    monkeypatch.setattr(local.workers, "start", lambda: None)
+
+    def start(store, place):
+        ours, theirs = multiprocessing.Pipe()
+        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
+        serving.start()
+        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
+
+    monkeypatch.setattr(local, "_start", start)
 
 
 class Full:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from faults import in_threads
 
 from udcd_bench import planner, plugins
 from udcd_bench.atomic import seal
@@ -231,19 +230,6 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     local._give_out([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
-
-
-def in_threads(monkeypatch):
-    """Slots that are threads: for what is said between a slot and its parent, not for what its process does."""
-    monkeypatch.setattr(local.workers, "start", lambda: None)
-
-    def start(store, place):
-        ours, theirs = multiprocessing.Pipe()
-        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
-        serving.start()
-        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
-
-    monkeypatch.setattr(local, "_start", start)
 
 
 def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import records
+from faults import Full
 from numpy.testing import assert_array_equal
 
 from udcd_bench import claiming
@@ -137,19 +138,6 @@ def test_the_overview_tells_done_running_interrupted_and_failed(store):
 
 
 # --- a disk that is full, at any moment -----------------------------------------------------------------------
-
-
-class Full:
-    """The n-th call fails as on a full disk, and every one after it."""
-
-    def __init__(self, n, call):
-        self.n, self.call, self.count = n, call, 0
-
-    def __call__(self, *arguments, **named):
-        self.count += 1
-        if self.count > self.n:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.call(*arguments, **named)
 
 
 @pytest.mark.parametrize("where", ["fsync", "rename", "open"])

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench import packing
 from udcd_bench.atomic import full_disk, owner, seal, sweep, sync_folder, to_json, unseal, write_atomically
 from udcd_bench.claiming import Claims
 from udcd_bench.errors import UserError
+from udcd_bench.packing import Arrays
 from udcd_bench.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ VERSION = 1
 SCHEMA = 2
 """Of records. 1: without a checksum of their own and without the sizes of the files beside them."""
 
-Arrays = dict[str, Any]
-
 
 class DamagedError(UserError):
     """A stored run is not what was written. key: the run's."""
@@ -52,28 +52,6 @@ class DamagedError(UserError):
             "that run aside, and the next start makes it again."
         )
         self.key = key
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _in_order(arrays: Arrays) -> Arrays:
-    """As safetensors wants them; a scalar stays one, which ``ascontiguousarray`` would not leave it."""
-    return {name: np.asarray(value, order="C") for name, value in arrays.items()}
-
-
-def _digest(arrays: Arrays, meta: str) -> str:
-    """Checksum of a checkpoint: of its numbers, their names, types and shapes, and what else it says."""
-    sums = hashlib.sha256(meta.encode())
-    for name in sorted(arrays):
-        sums.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        sums.update(arrays[name])
-    return sums.hexdigest()
 
 
 class Store:
@@ -162,41 +140,25 @@ class Store:
 
     def save_checkpoint(self, key: str, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Replace the run's checkpoint, whole."""
-        from safetensors.numpy import save
-
-        # JSON in a metadata field: no reader of a checkpoint ever unpickles anything
-        arrays, text = _in_order(arrays), json.dumps(meta)
-        data = save(arrays, {"meta": text, "sha256": _digest(arrays, text)})
-        write_atomically(self.work / key / "checkpoint.safetensors", data)
+        write_atomically(self.work / key / "checkpoint.safetensors", packing.pack(arrays, meta))
 
     def load_checkpoint(self, key: str) -> tuple[Arrays, dict[str, Any]] | None:
         """The run's checkpoint, or None where there is none or it is damaged (then it is moved aside)."""
-        from safetensors import SafetensorError, safe_open
-
         path = self.work / key / "checkpoint.safetensors"
         if not path.exists():
             return None
         try:
-            with safe_open(path, "numpy") as file:
-                says = file.metadata()
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            # one from before there were checksums has none
-            if says.get("sha256", "") not in ("", _digest(arrays, says["meta"])):
-                raise ValueError("its checksum differs")
-            return arrays, json.loads(says["meta"])
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError):
+            return packing.unpack(path)
+        except ValueError:
             path.replace(path.with_suffix(".damaged"))
             return None
 
     def history(self, key: str) -> list[dict[str, Any]]:
-        """The epochs behind the run's checkpoint, to look at: neither its numbers nor their checksum are read."""
-        from safetensors import SafetensorError, safe_open
-
+        """The epochs behind the run's checkpoint, none where there is none: for showing, as nothing is verified."""
         try:
-            with safe_open(self.work / key / "checkpoint.safetensors", "numpy") as file:
-                rows: list[dict[str, Any]] = json.loads(file.metadata()["meta"])["history"]
-                return rows
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+            rows: list[dict[str, Any]] = packing.meta(self.work / key / "checkpoint.safetensors")["history"]
+            return rows
+        except (ValueError, KeyError):
             return []
 
     # --- ends of a run --------------------------------------------------------------------------------------
@@ -205,12 +167,10 @@ class Store:
         self, key: str, record: Mapping[str, Any], history: pd.DataFrame, scores: Arrays, weights: Arrays
     ) -> None:
         """Store a finished run: every file, then ``record.json`` with their checksums, then one rename."""
-        from safetensors.numpy import save
-
         files = {
             "history.csv": history.to_csv(index=False).encode(),
-            "scores.npz": _npz(scores),
-            "student.safetensors": save(_in_order(weights)),
+            "scores.npz": packing.npz(scores),
+            "student.safetensors": packing.pack(weights),
             "spec.json": to_json(record["spec"]),
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

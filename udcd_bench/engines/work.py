@@ -133,6 +133,7 @@ def carry_out(
             execute(spec, key, teacher_key, store, place, epoch, alive)
         return {"kind": "done", "key": key}
     except Exception as error:
+        store.claims.release(key)  # where it went wrong before there was a run to give it back
         told = isinstance(error, UserError | RunError)
         message = str(error) if told else f"{type(error).__name__}: {error}"
         event = {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}

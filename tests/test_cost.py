@@ -1,0 +1,147 @@
+"""What a method's own terms cost beside its networks, counted: the same on every machine, so no limit can flake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from udcd_bench import cost, direct, losses, plugins
+from udcd_bench.cost import Count, Size
+from udcd_bench.memory import ContrastMemory
+
+METHODS = plugins.names("methods")
+SHARE_OF_OPERATIONS = 0.04
+SHARE_OF_BYTES = 0.08
+MORE_BYTES = {"ssd-kd": 0.28}
+"""The B³ angles of four turns of 64 images, in float64."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """DenseNet-121 at 64², per image."""
+    whole = cost.backbone_step("densenet121", 64, 64)
+    return whole.moved / 64, whole.flops / 64
+
+
+def counted(name, **changes) -> Count:
+    call = cost.own_terms(name, replace(Size(), **changes))
+    call()  # what the first step alone does
+    return cost.count(call)
+
+
+def images_a_step(name, size=64):
+    """Images that the student is given."""
+    seen = []
+    forward = cost.Recalled.forward
+
+    class Watching(cost.Recalled):
+        def forward(self, images):
+            if torch.is_grad_enabled():
+                seen.append(len(images))
+            return forward(self, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "Recalled", Watching)
+        cost.own_terms(name, Size())()
+    return max(seen)
+
+
+def within(name, found, network):
+    """Whether own terms stay within their share of the student's forward and backward pass."""
+    moved, flops = (images_a_step(name) * one for one in network)
+    limit = MORE_BYTES.get(name, SHARE_OF_BYTES)
+    return found.moved <= limit * moved and found.flops <= SHARE_OF_OPERATIONS * flops
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_own_terms_stay_within_their_share_of_the_network(name, network):
+    found = counted(name)
+    assert within(name, found, network), (found, network)
+
+
+def test_the_share_is_of_all_the_images_that_the_student_sees():
+    assert [images_a_step(name) for name in ("scratch", "udcd", "sskd")] == [64, 64, 256]
+
+
+def test_gathering_the_rows_of_the_memory_would_exceed_the_share(monkeypatch, network):
+    def gathered(self, z, bank, index, normaliser):
+        normaliser.copy_(torch.where(normaliser < 0, torch.ones(()), normaliser))
+        return direct.gathered_scores(z, bank, index, normaliser, self.temperature)
+
+    monkeypatch.setattr(ContrastMemory, "_scores", gathered)
+    assert not within("crd", counted("crd"), network)
+
+
+def test_the_angles_of_all_differences_would_exceed_the_share(monkeypatch, network):
+    monkeypatch.setattr(losses, "rkd_angle", direct.angle)
+    assert not within("rkd", counted("rkd"), network)
+
+
+def test_counts_do_not_depend_on_the_day():
+    assert counted("udcd") == counted("udcd")
+
+
+# --- growth -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", ["n_train", "negatives", "classes"])
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_grows_faster_than_the_data_the_negatives_or_the_classes(name, axis):
+    """Twice as many, at most twice the bytes; and nothing that has no such thing grows at all."""
+    small = {"batch": 16, "n_train": 2000, "negatives": 500, "classes": 8, "width": 64}
+    one, two = counted(name, **small), counted(name, **{**small, axis: 2 * small[axis]})
+    assert two.moved <= 2.01 * one.moved and two.flops <= 2.01 * one.flops
+    if axis == "negatives" and axis not in plugins.load_class("methods", name).hparams:
+        assert two == one
+
+
+@pytest.mark.parametrize("name", ["udcd", "rkd"])
+def test_no_tensor_of_all_triples_is_ever_made(name):
+    """The triples of a batch of 256 are 134 MB for each class, in float64 as much again; a chunk has no more than 8."""
+    assert counted(name, batch=256).largest <= 10e6
+
+
+def test_what_cra_keeps_for_the_backward_pass_is_small():
+    kept = []
+    student, teacher = (torch.randn(256, 7).softmax(1) for _ in range(2))
+    student.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+        losses.cra(student, teacher)
+    assert kept and sum(kept) <= 4 * 256 * 256 * 7 * 2
+
+
+# --- the counter ------------------------------------------------------------------------------------------------
+
+
+def test_bytes_and_operations_are_those_of_a_product():
+    a, b = torch.ones(3, 5), torch.ones(5, 7)
+    found = cost.count(lambda: (a.T.T @ b).mul_(2))
+    product = 4 * 3 * 7
+    # what is read and written: the product's three matrices, then its result twice, in place; views cost nothing
+    assert found == Count(moved=4 * (15 + 35) + product + 2 * product, largest=product, flops=2 * 3 * 5 * 7)
+
+
+def test_a_tensor_that_repeats_itself_counts_once():
+    a = torch.ones(1, 4).expand(1000, 4)
+    assert cost.count(lambda: a.sum()).moved == 4 * 4 + 4
+
+
+def test_recalled_features_ask_for_a_gradient_where_a_networks_do():
+    stand_in = cost.Recalled(Size(width=6, side=3))
+    images = torch.zeros(4, 3, 8, 8)
+    features = stand_in(images)
+    assert features.feature_map.shape == (4, 6, 3, 3) and features.logits.shape == (4, 7)
+    assert all(x.requires_grad for x in features)
+    with torch.no_grad():
+        assert not any(x.requires_grad for x in stand_in(images))
+    assert all(torch.equal(a, b) for a, b in zip(features, stand_in(images)))
