@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import socket
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -255,9 +255,9 @@ def _task(
         if (now := time.monotonic()) > armed + local.SIGN:
             armed = now
             # ends a process that hangs, in whatever library it does; Ray tries the run anew
-            faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(limit, exit=True, file=2)
 
-    def failed(why: str) -> list[Event]:
+    def wrong(why: str) -> list[Event]:
         message = f"{socket.gethostname()}: {why}"
         return [{"kind": "failed", "key": key, "message": message, "mend": True}]
 
@@ -265,14 +265,14 @@ def _task(
         with contextlib.suppress(OSError):
             os.chdir(folder)  # relative paths of images
         if not (root / "store.json").exists():
-            return failed(
+            return wrong(
                 f"{root} is not there; all machines of the cluster have to share the results folder."
             )
-        parts = dict(made_of(spec, place, lambda *what: load_data(*what, False)))
+        parts = dict(made_of(spec, place, functools.partial(load_data, planning=False)))
         if spec.key(parts | ({"teacher": teacher_key} if teacher_key else {})) != key:
-            return failed("its udcd-bench, method or data is another one; install the same on every machine.")
+            return wrong("its udcd-bench, method or data is another one; install the same on every machine.")
     except UserError as error:
-        return failed(str(error))
+        return wrong(str(error))
     try:
         return [*notes, carry_out(spec, key, teacher_key, Store(root), place, tell)]
     finally:
