@@ -10,6 +10,7 @@ import faulthandler
 import functools
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,8 @@ class Cluster:
                 ray.cancel(ref)
             if flying:
                 ray.wait(list(flying), num_returns=len(flying), timeout=LEAVE)
+            for job in flying.values():
+                store.claims.sweep(job.key)
         return work.failed
 
 
@@ -103,6 +106,7 @@ def joined(address: str, device: str, jobs: int | None, threads: int) -> Iterato
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     cores = 0
     if address:
+        address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
         _look_for(address)
         try:
             ray.init(address=address, **quiet)
@@ -121,7 +125,9 @@ def joined(address: str, device: str, jobs: int | None, threads: int) -> Iterato
             **quiet,
         )
     try:
-        yield _shares(device, jobs, threads, new=not address)
+        # Ray says on stdout, which is for tables, that a process died
+        with contextlib.redirect_stdout(sys.stderr):
+            yield _shares(device, jobs, threads, new=not address)
     finally:
         ray.shutdown()
 
@@ -187,7 +193,8 @@ def _outcome(ref: Any, job: Job, work: Work, store: Store) -> list[Event]:
         reason = next(iter(reversed(str(error).strip().splitlines())), "")
         says = f"Ray could not make it ({type(error).__name__}: {reason})"
         if isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.NodeDiedError):
-            says = f"its process or machine died, and {RETRIES} times again when Ray tried it anew"
+            says = f"its process or machine died, and so in each of Ray's further tries ({RETRIES})"
+            store.claims.sweep(job.key)
         store.fail(job.key, job.spec, says, str(error))
         return [{"kind": "failed", "key": job.key, "message": says}]
     end = time.monotonic() + SHOWN
