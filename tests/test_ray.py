@@ -204,6 +204,7 @@ def raylet(node):
 
 def test_a_process_that_crashes_or_hangs_is_started_anew(cluster, data, tmp_path, monkeypatch):
     monkeypatch.setenv("UDCD_BENCH_HANG", "30")
+    monkeypatch.setattr(engine, "RETRIES", 3)  # on a crowded machine the first step takes long too
     assert on_ray(cluster, *table(data, tmp_path, "crashes,hangs")) == 0
     store = Store(tmp_path)
     assert len(store.keys()) == 2 and litter(tmp_path) == []
