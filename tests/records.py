@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from udcd_bench import metrics
 from udcd_bench.artefact import Ask
 from udcd_bench.data import sources
 from udcd_bench.metrics import METRICS
 from udcd_bench.spec import RunSpec, derive_seed
+from udcd_bench.store import Store
 
 TITLES = {"aptos": "APTOS 2019", "ham10000": "HAM10000"}
 
@@ -59,3 +62,46 @@ def records(specs: list[RunSpec], **changes: Any) -> dict[RunSpec, dict[str, Any
 def ask(profile: str = "demo", **changes: Any) -> Ask:
     """What a user asks for; the four methods the first suite has, unless said otherwise."""
     return Ask(profile, **changes)
+
+
+def finish(
+    store: Store,
+    spec: RunSpec,
+    *,
+    n: int = 60,
+    classes: tuple[str, ...] = ("a", "b", "c"),
+    right: float = 0.7,
+    epochs: int = 2,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Store a whole run, with scores, embeddings and history: of a fold the same n images, of the classes by turns.
+
+    right: share of the predictions that are; also how far the classes lie apart in the embedding.
+    """
+    images = np.random.default_rng([spec.fold, n])
+    labels = images.permutation(np.arange(n) % len(classes))
+    own = np.random.default_rng(derive_seed(str(spec.to_dict())))
+    hit = own.random((epochs, n)) < right
+    said = np.where(hit, labels, (labels + 1 + own.integers(0, len(classes) - 1, n)) % len(classes))
+    scores = (
+        own.normal(0, 0.3, (epochs, n, len(classes)))
+        + own.uniform(0.5, 4, n)[:, None] * np.eye(len(classes))[said]
+    )
+    centres = own.normal(0, 1, (len(classes), 128))
+    arrays = {
+        "scores": scores.astype(np.float32),
+        "epochs": np.arange(epochs),
+        "labels": labels,
+        "ids": np.array([f"image-{spec.fold}-{i}" for i in range(n)]),
+        "groups": np.arange(n) // 2,
+        "embeddings": (right * centres[labels] + own.normal(0, 1, (n, 128))).astype(np.float32),
+    }
+    made = record(
+        spec, key=f"{derive_seed(str(spec.to_dict())):016x}"[:16], classes=list(classes), n_test=n, **changes
+    )
+    made["figures"] = metrics.summaries(scores, labels)
+    history = pd.DataFrame({"stage": "train", "epoch": range(4), "loss": [2.0, 1.5, 1.2, 1 + own.random()]})
+    history["acc"] = [np.nan] * (4 - epochs) + [float(row.mean()) for row in hit]
+    store.create()
+    store.finish(made["key"], made, history, arrays, {"w": np.zeros(1)})
+    return store.record(made["key"])

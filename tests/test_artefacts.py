@@ -18,7 +18,7 @@ import pytest
 import records as make
 from PIL import Image
 
-from udcd_bench import cells, plugins, published
+from udcd_bench import cells, markdown, plugins, published
 from udcd_bench.artefact import COLUMNS, Ask
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError
@@ -193,9 +193,13 @@ def test_the_long_frame(table, tmp_path):
     ]
     specs = [s for s in table.runs(Ask("paper", folds=(0, 1))) if (s.method, s.dataset) == ("mtg", "aptos")]
     a, b = (100 * make.record(spec)["figures"]["mean"]["f1"] for spec in specs)
-    assert (row["published"], row["n"], row["verdict"]) == (69.76, 2, "not judged")
+    assert (row["published"], row["n"], row["n_folds"], row["n_seeds"]) == (69.76, 2, 2, 1)
+    assert row["verdict"] == "impossible", "the paper's F1 of this row contradicts it"
+    rest = frame[frame["published"].notna() & (frame["n"] > 0) & (frame["method"] != "mtg")]
+    assert set(rest["verdict"]) == {"underpowered"}, "without scores there is no interval"
+    assert frame[["low", "high", "spread_seeds"]].isna().all().all()
     assert row["ours"] == pytest.approx((a + b) / 2)
-    assert row["spread"] == pytest.approx(abs(a - b) / math.sqrt(2))
+    assert row["spread"] == row["spread_folds"] == pytest.approx(abs(a - b) / math.sqrt(2))
     assert set(frame.loc[frame["method"] == "kd", "verdict"]) == {"no counterpart"}
     assert frame.loc[frame["method"].isin(["kd", "mine"]), "published"].isna().all()
     absent = frame[frame["method"] == "rkd"]
@@ -299,18 +303,65 @@ def test_a_table_is_drawn_without_a_tensor_library():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
-def test_the_spread_is_the_sample_standard_deviation():
-    assert cells.summarise({(0, 0): 1.0, (1, 0): 3.0}) == pytest.approx((2.0, math.sqrt(2), 2))
-    mean, spread, n = cells.summarise({(0, 0): 1.5})
-    assert (mean, n) == (1.5, 1) and math.isnan(spread)
-    assert cells.summarise({})[2] == 0
+def test_spreads_between_folds_and_between_seeds_stay_apart():
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert cells.summarise({}) == (nan, nan, nan, 0, 0, 0)
+    assert cells.summarise({(0, 0): 1.5}) == (1.5, nan, nan, 1, 1, 1)
+    folds = cells.summarise({(0, 0): 1.0, (1, 0): 3.0})
+    assert folds == (2.0, pytest.approx(math.sqrt(2)), nan, 2, 2, 1) and folds.spread == folds.folds
+    seeds = cells.summarise({(0, 0): 1.0, (0, 1): 3.0})
+    assert seeds == (2.0, nan, pytest.approx(math.sqrt(2)), 2, 1, 2) and seeds.spread == seeds.seeds
+    # folds 10 apart, seeds 2 apart within each
+    both = cells.summarise({(0, 0): 10.0, (0, 1): 12.0, (1, 0): 20.0, (1, 1): 22.0})
+    assert both == (16.0, pytest.approx(10 / math.sqrt(2)), pytest.approx(math.sqrt(2)), 4, 2, 2)
+    assert both.spread == both.folds
+
+
+@pytest.mark.parametrize(
+    ("folds", "seeds", "shown", "says"),
+    [
+        ((0, 1), (0,), r" ±\d+\.\d\d[*+\s]", "deviation between folds."),
+        ((0,), (0, 1), r" ±\d+\.\d\d[*+\s]", "deviation between seeds of one fold."),
+        (
+            (0, 1),
+            (0, 1),
+            r" ±\d+\.\d\d/\d+\.\d\d[*+\s]",
+            "a between folds (of the seeds' means), b between seeds of one fold.",
+        ),
+    ],
+)
+def test_the_caption_says_which_spread_is_which(table, tmp_path, folds, seeds, shown, says):
+    got = rendered(table, Ask("paper", folds=folds, seeds=seeds), tmp_path)
+    assert len(re.findall(shown, got.text)) == 2 * 5 * 4 and "±" in got.text
+    assert says in " ".join(got.text.split())
+    latex_, markdown_ = (got.files[place].read_text(encoding="utf-8") for place in (1, 3))
+    both = "/" in shown
+    assert (
+        bool(re.search(r"\$\\pm\$\\,\d+\.\d\d/", latex_))
+        == both
+        == bool(re.search(r"±\d+\.\d\d/", markdown_))
+    )
+
+
+def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
+    ask = Ask("paper", folds=(0, 1), seeds=(0, 1), datasets=("aptos",))
+    found = {s: make.record(s) for s in table.runs(ask) if s.method != "kd" or s.fold == 0}
+    found = {s: r for s, r in found.items() if s.method != "scratch" or s.seed == 0}
+    got = table.render(ask, found, {}, Store(tmp_path))
+    kd, scratch = (re.search(rf"^{title} .*", got.text, re.M)[0] for title in ("KD", "Scratch"))
+    assert kd.count("±–/") == scratch.count("/–") == 4
+    assert (
+        "±\\textendash" not in (text := got.files[1].read_text(encoding="utf-8"))
+        and r"\textendash{}/" in text
+    )
 
 
 # --- how it is set ---------------------------------------------------------------------------------------
 
 
 def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.DataFrame:
-    about = {"published": math.nan, "spread": math.nan, "rho": math.nan, "verdict": "", "note": ""}
+    none = ("published", "rho", "spread", "spread_folds", "spread_seeds", "low", "high")
+    about = {**dict.fromkeys(none, math.nan), "verdict": "", "note": ""}
     return pd.DataFrame(
         [
             {
@@ -391,6 +442,26 @@ def test_the_picture_is_large_enough_to_print(table, tmp_path):
     assert (160, 32, 0) in colours
 
 
+def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
+    got = rendered(table, Ask("paper"), tmp_path, failed=("udcd",))
+    text = got.files[3].read_text(encoding="utf-8")
+    assert got.files[3].name == "table2.md"
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert rows.count("| :-- | --: | --: | --: | --: |") == 2
+    assert len(re.findall(r"\*\*\d", text)) == len(re.findall(r"<u>\d", text)) == 8
+    assert "| *published* | *83.13* | *70.34* |" in text
+    assert re.search(r"^\| UDCD<sup>\w</sup> \| failed", text, re.M)
+    assert text.rstrip().splitlines()[-1].startswith("Bold: best of these figures; underlined: second.")
+    assert r"50% &amp; \{\_mine\_\} \#1 x^2" in text.replace("\\$", "")
+
+
+def test_markdown_and_html_are_escaped():
+    assert markdown.escape("a|b <u>_x_</u> *y* `z` & \\\n q") == (
+        r"a\|b &lt;u&gt;\_x\_&lt;/u&gt; \*y\* \`z\` &amp; \\ q"
+    )
+
+
 def balanced(text: str) -> bool:
     """Whether braces and environments of LaTeX close in order."""
     body = re.sub(r"(?<!\\)%.*", "", text)
@@ -420,7 +491,7 @@ After.
 
 
 def test_the_latex_compiles_alone_and_inside_another_document(table, tmp_path):
-    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1))}
+    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1), seeds=(0, 1))}
     for name, ask in asks.items():
         got = rendered(table, ask, tmp_path / name, failed=("mtg",), missing=("kd",))
         text = got.files[1].read_text(encoding="utf-8")

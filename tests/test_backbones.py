@@ -15,6 +15,7 @@ from udcd_bench.profiles import PROFILES
 from udcd_bench.trainer import Trainer
 
 BACKBONES = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
+SMALL = [PROFILES["demo"].backbone_for(name) for name in BACKBONES]
 N, CLASSES = 8, 3
 
 
@@ -45,7 +46,7 @@ def steps(name: str, student: str, teacher: str, size: int) -> dict[str, float]:
     return outcome.history[-1]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [*BACKBONES, *SMALL[1:]])
 @pytest.mark.parametrize("name", plugins.names("methods"))
 def test_small_images(name, backbone):
     assert math.isfinite(steps(name, backbone, backbone, 32)["loss"])
@@ -65,3 +66,12 @@ def test_large_images(name, backbone):
 )
 def test_a_teacher_of_another_architecture(name):
     assert math.isfinite(steps(name, "mobilenetv2_100", "resnet50", 64)["loss"])
+
+
+def test_the_demo_has_a_small_one_of_each_family():
+    for name, small in zip(BACKBONES, SMALL):
+        assert small in network.OWN and small.partition("-")[0] == name[: len(small.partition("-")[0])]
+        made = network.build(small, CLASSES, weights="none", image_size=48)
+        assert sum(p.numel() for p in made.parameters()) < 150_000
+        with pytest.raises(network.UserError, match="weights=none"):
+            network.make_backbone(small, "imagenet")

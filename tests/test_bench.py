@@ -7,6 +7,7 @@ import json
 import os
 
 import pytest
+import tiny
 import torch
 from click.testing import CliRunner
 from torch.testing import assert_close
@@ -15,6 +16,7 @@ from udcd_bench import bench, direct, losses, plugins
 from udcd_bench.cli import cli
 from udcd_bench.engines.local import ALLOCATOR
 from udcd_bench.profiles import TINY
+from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
 
 command = importlib.import_module("udcd_bench.cli.bench")  # its package holds the command by that name
 CPU = torch.device("cpu")
@@ -23,20 +25,18 @@ METHODS = plugins.names("methods")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny.one_thread():
+        yield
 
 
 def ask(*methods, **changes):
     small = {"backbone": TINY, "image_size": 32, "batch": 8, "device": "cpu", "rounds": 3, "n_train": 64}
-    return bench.Ask(methods, **{**small, **changes})
+    return Ask(methods, **{**small, **changes})
 
 
 @pytest.fixture(scope="module")
 def data():
-    return bench.data_for(ask(), CPU)
+    return data_for(ask(), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def found():
     ("name", "images"), [("scratch", [8]), ("udcd", [8, 8]), ("kd", [8, 8]), ("sskd", [32, 32])]
 )
 def test_the_floor_has_the_images_that_the_networks_are_given(data, name, images):
-    subject = bench.Subject(ask(), name, data)
+    subject = Subject(ask(), name, data)
     assert [len(x) for x in subject.images] == images
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in subject.images)
 
@@ -77,20 +77,20 @@ def calls_of(subject, call):
 @pytest.mark.parametrize("name", METHODS)
 def test_step_and_floor_make_the_same_passes(data, name):
     """A method that ran its network twice a step would show as a ratio of two, not hide in its floor."""
-    subject = bench.Subject(ask(), name, data)
+    subject = Subject(ask(), name, data)
     step, floor = calls_of(subject, subject.step), calls_of(subject, subject.floor)
     assert step == floor and step[0] == ("student", True, True)
 
 
 def test_the_steady_state_is_measured(data):
-    subject = bench.Subject(ask(), "udcd", data)
+    subject = Subject(ask(), "udcd", data)
     assert subject.progress.started and subject.progress.ramp == 1
     assert set(subject.step()[0]) == {"ce", "kl", "scl", "cra"}
-    assert subject.stage.name == "train" and bench.Subject(ask(), "scl-ikd", data).stage.name == "student"
+    assert subject.stage.name == "train" and Subject(ask(), "scl-ikd", data).stage.name == "student"
 
 
 def test_the_floor_trains_the_student_and_nothing_else(data):
-    subject = bench.Subject(ask(), "udcd", data)
+    subject = Subject(ask(), "udcd", data)
     before = {k: v.clone() for k, v in subject.method.named_parameters()}
     subject.floor()
     moved = {k for k, v in subject.method.named_parameters() if not torch.equal(v, before[k])}
@@ -102,8 +102,8 @@ def test_the_floor_trains_the_student_and_nothing_else(data):
 
 
 def test_measuring_the_parts_leaves_the_method_as_it_was(data):
-    subject = bench.Subject(ask(), "crckd", data)
-    parts = subject.parts(bench.Clock(CPU), 1)
+    subject = Subject(ask(), "crckd", data)
+    parts = subject.parts(Clock(CPU), 1)
     assert list(parts) == ["views", "losses", "sampling", "memory", "EMA", "logging"]
     assert min(parts[k] for k in parts if k != "losses") > 0
     assert subject.method.student.backbone is not None and "loss" not in subject.step()[0]
@@ -123,7 +123,7 @@ def test_every_method_has_its_ratio_and_parts(found):
         assert row["parts"]["views"]["share"] == row["parts"]["views"]["ms"] / row["floor_ms"]
     assert result["environment"]["torch"] == torch.__version__ and result["environment"]["threads"] == 1
     assert result["memory_peak_bytes"] > 50e6 and set(result["input_images_per_s"]) == {1, 2}
-    assert lines[-1] == f"round {bench.WARM_UP + 3} of {bench.WARM_UP + 3}"
+    assert lines[-1] == f"round {WARM_UP + 3} of {WARM_UP + 3}"
     json.dumps(result)
 
 
@@ -140,7 +140,7 @@ def test_the_table_says_what_was_measured_where(found):
 
 def test_quartiles_and_bandwidth_are_figures():
     assert bench.quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
-    assert bench.copy_bandwidth(bench.Clock(CPU)) > 1e4
+    assert bench.copy_bandwidth(Clock(CPU)) > 1e4
     assert bench.launches(lambda: None, CPU) is None
 
 

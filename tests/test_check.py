@@ -11,50 +11,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import records as make
+from stored import ROWS, fill, keep, paper, table2
 
-from udcd_bench import cli, evidence, metrics, plugins, published, verdicts
+from udcd_bench import cli, evidence, plugins, published, verdicts
 from udcd_bench.artefact import Ask
 from udcd_bench.published import Published
 from udcd_bench.render import csv
 from udcd_bench.store import Store
-
-ROWS = ("scratch", "mtg", "udcd")
-RIGHT = {"scratch": 0.75, "mtg": 0.8, "udcd": 0.9}
-N = 4000
-
-
-def table2():
-    return plugins.load_class("tables", "table2")()
-
-
-def keep(store, spec, *, n=N, right=None, shift=0, **changes):
-    """A finished run as the engine leaves it: a method's share of right answers, the images its fold's."""
-    images = np.random.default_rng([spec.fold, shift])
-    labels = images.integers(0, 5, n)
-    own = np.random.default_rng([spec.fold, spec.seed, ROWS.index(spec.method)])
-    hit = own.random((2, n)) < (RIGHT[spec.method] if right is None else right)
-    scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
-    record = make.record(spec, **changes)
-    record["figures"] = metrics.summaries(scores, labels)
-    store.create()
-    arrays = {"scores": scores, "labels": labels, "groups": np.arange(n), "ids": np.arange(n)}
-    store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})
-    return record
-
-
-def fill(out, ask, methods=ROWS, **changes):
-    """Runs of these methods on APTOS; returns the table's frame."""
-    store = Store(out)
-    for spec in table2().runs(ask):
-        if spec.method in methods:
-            keep(store, spec, **changes)
-    there = evidence.gather(store)
-    return table2().build(ask, there.records, there.states)
-
-
-def paper(**changes):
-    return Ask("paper", methods=ROWS, datasets=("aptos",), **changes)
 
 
 @pytest.fixture
@@ -222,6 +185,72 @@ def test_of_two_runs_of_a_spec_the_newest_counts(tmp_path):
     for age, key in enumerate(("a" * 16, "b" * 16)):
         os.utime(store.runs / key / "record.json", (1e9 + age, 1e9 + age))
     assert evidence.gather(store).records[spec]["key"] == "b" * 16
+
+
+def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
+    """As when a metric or a reporting rule is newer than the run; what was stored stays."""
+    store, spec = Store(tmp_path), table2().runs(paper())[0]
+    whole = keep(store, spec, n=200)
+    file = store.runs / whole["key"] / "record.json"
+    stored = json.loads(file.read_text())
+    for rule in ("mean", "last"):
+        del stored["figures"][rule]["kappa"], stored["figures"][rule]["f1"]
+    del stored["figures"]["best"]
+    stored["figures"]["mean"]["acc"] = 0.125
+    file.write_text(json.dumps(stored))
+    got = evidence.gather(store).records[spec]["figures"]
+    assert got["mean"] == pytest.approx({**whole["figures"]["mean"], "acc": 0.125})
+    assert got["last"] == pytest.approx(whole["figures"]["last"])
+    assert got["best"] == pytest.approx(whole["figures"]["best"])
+    frame = table2().build(paper(), evidence.gather(store).records, {})
+    f1 = frame[(frame["method"] == spec.method) & (frame["metric"] == "f1")].iloc[0]
+    assert f1["n"] == 1 and f1["ours"] == pytest.approx(100 * whole["figures"]["mean"]["f1"])
+
+    (store.runs / whole["key"] / "scores.npz").unlink()
+    there = evidence.gather(store)
+    assert "f1" not in there.records[spec]["figures"]["mean"]
+    frame = table2().build(paper(), there.records, there.states)
+    f1, acc = (
+        frame[(frame["method"] == spec.method) & (frame["metric"] == m)].iloc[0] for m in ("f1", "acc")
+    )
+    assert (f1["n"], acc["n"]) == (0, 1) and math.isnan(f1["ours"])
+
+
+def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tmp_path, monkeypatch):
+    ask = paper(folds=(0, 1))
+    printed(
+        fill(tmp_path / "kept", ask, ("scratch", "udcd")), {("scratch", "acc"): 9.0, ("udcd", "acc"): 0.2}
+    )
+    store = Store(tmp_path / "kept")
+    there = evidence.gather(store)
+    got = table2().render(ask, there.records, there.states, store)
+    read = pd.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
+    checked = cells(typed("--format=json")[1])
+    for place, cell in checked.items():
+        row = read.loc[place]
+        if cell["n"]:
+            assert row["verdict"] == cell["verdict"]
+            assert (float(row["low"]), float(row["high"])) == pytest.approx(
+                (cell["low"], cell["high"]), abs=0.006
+            )
+        else:
+            assert (row["verdict"], row["low"]) == ("not run", "")
+    assert (
+        read.loc["scratch", "acc"]["verdict"] == "lower"
+        and read.loc["udcd", "acc"]["verdict"] == "reproduced"
+    )
+    assert "not judged" not in set(read["verdict"])
+    assert "a 95 % interval of the mean, from 1000 bootstrap draws" in " ".join(got.text.split())
+
+
+def test_a_stand_in_has_an_interval_and_no_verdict(tmp_path):
+    ask = Ask("demo", methods=ROWS)
+    fill(tmp_path, ask, n=100)
+    store = Store(tmp_path)
+    there = evidence.gather(store)
+    frame = table2().render(ask, there.records, there.states, store).frame
+    assert set(frame["verdict"]) == {"synthetic stand-in"}
+    assert (frame["low"] < frame["ours"]).all() and (frame["ours"] < frame["high"]).all()
 
 
 def test_what_the_interval_is_made_of_is_the_same_each_time(typed, printed, tmp_path):

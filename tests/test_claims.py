@@ -7,7 +7,9 @@ import math
 import os
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import records
@@ -88,6 +90,23 @@ def test_there_need_be_no_claims(monkeypatch, tmp_path):
 # --- on runs ------------------------------------------------------------------------------------------------
 
 
+class Made:
+    """Runs made up, in place of a store's: each of them is a draw, and the interval has them all."""
+
+    rules = SimpleNamespace(level=1.0)
+
+    def __init__(self, found):
+        self.found = found
+
+    def figures(self, spec, metric):
+        return self.found.get(spec, {}).get(metric, {})
+
+    def gain(self, claim, column, others, shared):
+        values = {row: self.figures(column.specs[row], column.metric) for row in (claim.subject, *others)}
+        choose = max if claim.over == "any" else min
+        return np.array([choose(values[claim.subject][r] - values[o][r] for o in others) for r in shared])
+
+
 def runs(claim, value, profile="paper", places=((0, 0),), drop=()):
     """Runs of ours for a claim: value(row, column, run) in percent."""
     made = {}
@@ -96,22 +115,23 @@ def runs(claim, value, profile="paper", places=((0, 0),), drop=()):
             if row not in drop:
                 of_metric = made.setdefault(spec, {}).setdefault(column.metric, {})
                 of_metric.update({run: value(row, column, run) for run in places})
-    return made
+    return Made(made)
 
 
 def test_no_runs_and_stand_ins_are_no_evidence(paper):
     for claim in paper.values():
-        assert claims.on_runs(claim, "paper", {}).outcome == "cannot tell"
+        assert claims.on_runs(claim, "paper", Made({})).outcome == "cannot tell"
         made = runs(claim, lambda row, *_: 90.0 if row == "udcd" else 80.0, "demo")
         found = claims.on_runs(claim, "demo", made)
         assert found.outcome == "cannot tell" and "no runs on real data" in found.reason
 
 
-def test_one_run_a_cell_has_no_interval(paper):
-    for name, outcome in (("best-accuracy", "holds"), ("across-metrics", "fails")):
-        made = runs(paper[name], lambda row, *_: 81.0 if row == "udcd" else 80.0)
-        found = claims.on_runs(paper[name], "paper", made)
-        assert found.outcome == outcome and found.reason.endswith("; n=1, no interval")
+def test_a_gain_whose_interval_is_not_known_settles_nothing(paper):
+    made = runs(paper["best-accuracy"], lambda row, *_: 81.0 if row == "udcd" else 80.0)
+    assert claims.on_runs(paper["best-accuracy"], "paper", made).outcome == "holds"
+    made.gain = lambda *_: np.empty(0)
+    found = claims.on_runs(paper["best-accuracy"], "paper", made)
+    assert found.outcome == "cannot tell" and "ACC +1.00 over" in found.reason
 
 
 def test_runs_that_disagree_cannot_tell(paper):
@@ -139,7 +159,7 @@ def test_a_row_or_a_column_that_was_not_run_settles_nothing_good(paper):
     assert claims.on_runs(claim, "paper", runs(claim, good)).outcome == "holds"
     found = claims.on_runs(claim, "paper", runs(claim, good, drop=("kd",)))
     assert found.outcome == "cannot tell" and "(1 of the other rows without runs)" in found.reason
-    some = {spec: metrics for spec, metrics in runs(claim, good).items() if spec.rho != 9}
+    some = Made({spec: metrics for spec, metrics in runs(claim, good).found.items() if spec.rho != 9})
     found = claims.on_runs(claim, "paper", some)
     assert found.outcome == "cannot tell" and "1 of 4 figures are missing" in found.reason
     # a missing row can only lower the gain
@@ -167,12 +187,42 @@ def test_runs_come_from_the_store_and_the_newest_counts(tmp_path):
         ("c" * 16, replace(spec, dataset="synthetic-fundus"), 0.9),
     ):
         store.finish(key, records.record(of, figures={"acc": acc}), history, {}, {})
-    found = claims.runs_of(store)
-    assert list(found) == [spec]
-    assert found[spec]["acc"] == {(0, 0): 50.0, (1, 0): 70.0}
+    found = claims.Ours(store)
+    assert list(found.repeats) == [spec]
+    assert found.figures(spec, "acc") == {(0, 0): 50.0, (1, 0): 70.0}
     store.finish("0" * 16, records.record(spec, figures={"acc": 0.6}), history, {}, {})
     os.utime(store.runs / ("0" * 16) / "record.json", (2e9, 2e9))
-    assert claims.runs_of(store)[spec]["acc"] == {(0, 0): 60.0, (1, 0): 70.0}
+    assert claims.Ours(store).figures(spec, "acc") == {(0, 0): 60.0, (1, 0): 70.0}
+
+
+@pytest.mark.parametrize(
+    ("shares", "outcome"), [((0.9, 0.7), "holds"), ((0.80, 0.79), "cannot tell"), ((0.6, 0.8), "fails")]
+)
+def test_the_interval_of_a_gain_is_that_of_the_test_images_and_training(tmp_path, paper, shares, outcome):
+    claim, store = paper["every-backbone-improves-f1"], Store(tmp_path)
+    claim = replace(claim, backbones=("resnet50",), others=("crckd",), metrics=("acc",))
+    (column,) = sentences.columns(claim, "paper")
+    draws, n = np.random.default_rng(0), 400
+    labels = np.arange(n) % 3
+    for row, share in zip(("udcd", "crckd"), shares):
+        right = draws.permutation(n) < round(share * n)
+        scores = np.eye(3)[np.where(right, labels, (labels + 1) % 3)][None]
+        arrays = {
+            "scores": scores,
+            "labels": labels,
+            "groups": np.arange(n),
+            "ids": labels,
+            "epochs": labels[:1],
+        }
+        record = records.record(column.specs[row], figures={"acc": right.mean()})
+        store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})
+    found = claims.on_runs(claim, "paper", claims.Ours(store))
+    assert found.outcome == outcome
+    (gain,) = found.gains
+    # independent errors, and half a point of training on either side
+    half = 1.96 * 100 * math.sqrt(sum(s * (1 - s) / n for s in shares) + 2 * 0.005**2)
+    assert gain.gain == pytest.approx(100 * (shares[0] - shares[1]), abs=0.3)
+    assert (gain.high - gain.low) / 2 == pytest.approx(half, rel=0.15)
 
 
 # --- the judgement ------------------------------------------------------------------------------------------

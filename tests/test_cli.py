@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections import namedtuple
@@ -361,3 +362,14 @@ def test_version_and_help(typed):
     assert typed("--version")[1].startswith("udcd-bench, version ")
     status, out, _ = typed("--help")
     assert status == 0 and "udcd-bench run table2" in out
+
+
+def test_the_lines_of_a_dry_run_make_the_runs_it_plans(typed, refused, tmp_path):
+    words = [*TABLE, "--methods=kd,mtg", "--seeds=2"]
+    lines = typed(*words, "--dry-run", "--format=commands")[1].splitlines()
+    assert [shlex.split(line)[2] for line in lines] == ["mtg", "mtg", "scratch", "kd", "scratch", "kd"]
+    for line in lines:
+        assert typed(*shlex.split(line)[1:])[0] == 0
+    assert typed(*words, "--dry-run", "--format=commands")[1] == ""
+    assert "6 of 6" not in typed(*words)[2] and len(list(Store(tmp_path / "results").records())) == 6
+    assert "--dry-run" in refused(*words, "--format=commands")

@@ -1,4 +1,4 @@
-"""The contract of the content: every file of methods/ and tables/, as found, keeps it. There is no list to maintain."""
+"""The contract of the content: every file of methods/, tables/ and figures/ keeps it. There is no list to maintain."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import torch
 
 from udcd_bench import planner, plugins, published
 from udcd_bench.artefact import Table
-from udcd_bench.cells import method_of
+from udcd_bench.cells import Ask, method_of
 from udcd_bench.errors import UserError
+from udcd_bench.figure import Figure
 from udcd_bench.method import Method, Progress
-from udcd_bench.profiles import Protocol
+from udcd_bench.profiles import PROFILES, Protocol
 from udcd_bench.spec import RunSpec
 from udcd_bench.trainer import Trainer
 
 METHODS = plugins.names("methods")
 TABLES = plugins.names("tables")
-CONTENT = [("methods", name) for name in METHODS] + [("tables", name) for name in TABLES]
+FIGURES = plugins.names("figures")
+CONTENT = [(kind, name) for kind in plugins.CLASS for name in plugins.names(kind)]
+BASES = {"methods": Method, "tables": Table, "figures": Figure}
 LONGEST = 130
 """Lines of a method file, blank ones left out; one that needs more hides mathematics that belongs to losses."""
 
@@ -48,12 +51,13 @@ def data():
 
 def test_there_is_content():
     assert {"scratch", "mtg", "kd", "udcd"} <= set(METHODS) and "table2" in TABLES
+    assert {"tsne", "scarcity", "ablation", "backbones"} <= set(FIGURES)
 
 
 @every_file
 def test_attributes_are_literals_and_what_is_executed_agrees_with_them(kind, name):
     cls, declared = plugins.load_class(kind, name), plugins.declared(kind, name)
-    assert issubclass(cls, Method if kind == "methods" else Table)
+    assert issubclass(cls, BASES[kind])
     for key, value in declared.items():
         if key != "doc":
             assert getattr(cls, key) == value
@@ -150,6 +154,18 @@ def test_a_table_is_named_as_its_file_and_its_rows_are_printed(name):
     printed = published.load(name) if published.find(name) else ()
     assert {figure.method for figure in printed} <= set(cls.rows)
     assert {method_of(row) for row in cls.rows} <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_named_as_its_file_and_its_runs_exist_in_every_profile(name):
+    figure = plugins.load_class("figures", name)()
+    assert figure.name == name and figure.measured.endswith(".") and figure.shown
+    for profile in PROFILES:
+        specs = figure.runs(Ask(profile))
+        assert specs and len({spec.label() + spec.backbone for spec in specs}) == len(specs)
+        assert all(planner.check(spec) == spec for spec in specs)
+    with pytest.raises(UserError, match="no method 'udcb'; did you mean 'udcd'"):
+        figure.runs(Ask(methods=("udcb",)))
 
 
 # --- what it computes -----------------------------------------------------------------------------------------

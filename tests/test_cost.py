@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 
 from udcd_bench import cost, direct, losses, plugins
@@ -20,10 +21,8 @@ MORE_BYTES = {"ssd-kd": 0.28}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from udcd_bench import bench, metrics, plugins
 from udcd_bench.data import resident, sources
 from udcd_bench.profiles import TINY
+from udcd_bench.subject import Ask, Subject
 from udcd_bench.trainer import Trainer
 
 pytestmark = [
@@ -20,7 +21,7 @@ pytestmark = [
 
 def subject(name, **changes):
     small_ones = {"backbone": TINY, "image_size": 32, "batch": 8, "device": "cuda", "n_train": 72}
-    return bench.Subject(bench.Ask((name,), **{**small_ones, **changes}), name)
+    return Subject(Ask((name,), **{**small_ones, **changes}), name)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -82,7 +83,7 @@ def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
 
 
 def test_launches_bandwidth_and_memory_are_measured():
-    ask = bench.Ask(("mtg",), backbone=TINY, image_size=32, batch=8, device="cuda", rounds=3, n_train=72)
+    ask = Ask(("mtg",), backbone=TINY, image_size=32, batch=8, device="cuda", rounds=3, n_train=72)
     (row,) = bench.measure(ask)["methods"]
     assert row["kernel_launches"] > 100 and 0 < row["share_of_copy_bandwidth"] < 1
     assert row["memory_peak_bytes"] > 0

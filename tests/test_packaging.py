@@ -15,8 +15,9 @@ from udcd_bench import plugins
 
 ROOT = Path(__file__).parents[1]
 SAY = (
-    "from udcd_bench import plugins; print(plugins.root()); print(*plugins.names('methods'), *plugins.names('tables'));"
-    "from udcd_bench import published; print(len(published.load('table2')))"
+    "from udcd_bench import plugins, published; print(plugins.root());"
+    "print(*(name for kind in plugins.CLASS for name in plugins.names(kind)));"
+    "print(len(published.load('table2')))"
 )
 
 
@@ -49,13 +50,10 @@ def say(folder: Path) -> tuple[Path, str, str]:
 
 
 def here() -> str:
-    tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "methods", "tables"], capture_output=True, text=True
-    )
+    tracked = subprocess.run(["git", "-C", ROOT, "ls-files", *plugins.CLASS], capture_output=True, text=True)
     paths = [Path(line) for line in tracked.stdout.splitlines() if line.endswith(".py")]
     return " ".join(
-        sorted(p.stem for p in paths if p.parts[0] == "methods")
-        + sorted(p.stem for p in paths if p.parts[0] == "tables")
+        name for kind in plugins.CLASS for name in sorted(p.stem for p in paths if p.parts[0] == kind)
     )
 
 
@@ -65,7 +63,8 @@ def test_wheel(built, tmp_path):
     root, names, figures = say(tmp_path)
     assert root == tmp_path / "udcd_bench" / "suite" and names == here() and int(figures) == 72
     assert not (tmp_path / "tables").exists()  # a top-level package of that name would hide others'
-    assert (tmp_path / "udcd_bench" / "templates" / "table.tex.jinja").exists()
+    for name in ("table.tex.jinja", "report.html.jinja", "report.css", "report.js"):
+        assert (tmp_path / "udcd_bench" / "templates" / name).exists(), name
     assert (tmp_path / "udcd_bench" / "py.typed").exists()
 
 

@@ -29,7 +29,7 @@ OTHER = {
     "hparams": (),
     "protocol": (),
 }
-KEY = "31d9ed08ca9144e0"
+KEY = "ad028405d6bcd686"
 """Of ``SPEC``: a change of it makes every stored run unknown."""
 
 

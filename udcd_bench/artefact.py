@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from udcd_bench import captions, store
+from udcd_bench import captions, evidence, published, store, verdicts
 from udcd_bench.cells import Ask, heading
 from udcd_bench.grid import COLUMNS, Grid
 from udcd_bench.render import Sheet, console, csv, lay_out
@@ -68,10 +68,20 @@ class Table(Grid, Artefact):
     further: ClassVar[bool] = True
     groups_per_band: ClassVar[int] = 2
 
+    def judged(self, ask: Ask, found: Records, states: States, there: Store) -> pd.DataFrame:
+        """``build`` with intervals from the runs' stored scores, and verdicts on the published figures."""
+        frame, rules = self.build(ask, found, states), verdicts.rules()
+        drawn = evidence.drawn(self, ask, evidence.Evidence(found, states), there, rules)
+        printed = frame["published"].notna().any()
+        contradicted = verdicts.impossible(self.name, published.load(self.name)) if printed else {}
+        return verdicts.into(frame, drawn, rules, contradicted)
+
     def sheet(self, ask: Ask, found: Records, states: States) -> Sheet:
         """The table laid out, with its caption."""
+        return self._set(ask, found, self.build(ask, found, states))
+
+    def _set(self, ask: Ask, found: Records, frame: pd.DataFrame) -> Sheet:
         lines, groups = self.lines(ask), self.groups(ask)
-        frame = self.build(ask, found, states)
         records = {spec: found[spec] for spec in self.runs(ask) if spec in found}
         drawn = [group.source for group in groups if group.synthetic]
         return lay_out(
@@ -82,7 +92,7 @@ class Table(Grid, Artefact):
             warning=captions.warning(drawn),
             caption=(
                 *self.remarks(frame),
-                *captions.sentences(ask, self.metrics, records, len(self.runs(ask)), frame),
+                *captions.sentences(ask, self.metrics, records, len(self.runs(ask)), frame, verdicts.rules()),
             ),
             further=frozenset(line.row for line in lines if not line.listed),
             groups_per_band=self.groups_per_band,
@@ -93,10 +103,13 @@ class Table(Grid, Artefact):
         return ()
 
     def render(self, ask: Ask, found: Records, states: States, there: Store) -> Rendered:
-        """CSV, LaTeX and PNG."""
+        """CSV, LaTeX, PNG and Markdown."""
         from udcd_bench.latex import latex
+        from udcd_bench.markdown import markdown
         from udcd_bench.picture import png
 
-        frame, sheet = self.build(ask, found, states), self.sheet(ask, found, states)
+        frame = self.judged(ask, found, states, there)
+        sheet = self._set(ask, found, frame)
         files = {".csv": csv(frame).encode(), ".tex": latex(sheet).encode(), ".png": png(sheet)}
+        files[".md"] = markdown(sheet).encode()
         return Rendered(frame, console(sheet), self.write(ask, there, files))

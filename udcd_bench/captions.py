@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench import statistics
 from udcd_bench.cells import STAND_IN
 from udcd_bench.metrics import METRICS
+from udcd_bench.render import both_spreads
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.cells import Ask
     from udcd_bench.spec import RunSpec
+    from udcd_bench.verdicts import Rules
 
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
+MOST_HASHES = 6
+"""Split hashes of one source that a caption lists."""
 
 
 def warning(drawn: Sequence[str]) -> str:
@@ -34,20 +39,43 @@ def sentences(
     records: Mapping[RunSpec, Mapping[str, Any]],
     planned: int,
     frame: pd.DataFrame,
+    rules: Rules,
 ) -> tuple[str, ...]:
-    """Everything a caption says but the title and the warning. records: of finished runs."""
-    found = list(records.values())
-    abouts = [f"{METRICS[metric].title}: {METRICS[metric].about}" for metric in metrics]
+    """Everything a caption says but the title and the warning.
+
+    records: of finished runs. rules: by which the frame's intervals were made, where it has any.
+    """
+    abouts = [f"{METRICS[metric].title}: {_about(metric)}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
-    if not found:
-        return (*parts, f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.")
-    rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
-    parts.append(
-        f"Profile {ask.profile}: {_listed(spec.backbone for spec in records)}"
-        f"{_overrides(ask)}; {rule}; {_repeats(ask, frame, planned, len(found))}."
+    *of_runs, hardware = provenance(
+        ask, records, planned, [int(n) for n in frame["n"]], spread=_spread(frame)
     )
+    of_intervals = [_intervals(metrics, rules)] if frame["low"].notna().any() else []
+    return (*parts, *of_runs, *of_intervals, hardware)
+
+
+def provenance(
+    ask: Ask,
+    records: Mapping[RunSpec, Mapping[str, Any]],
+    planned: int,
+    n: Iterable[int],
+    *,
+    spread: str = "",
+) -> tuple[str, ...]:
+    """What finished runs are of: profile, rule, split, folds, seeds, images, hardware.
+
+    n: runs behind each figure. spread: what ± is of, where figures stand with it.
+    """
+    found = list(records.values())
+    if not found:
+        return (f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.",)
+    rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
+    parts = [
+        f"Profile {ask.profile}: {_listed(spec.backbone for spec in records)}"
+        f"{_overrides(ask)}; {rule}; {_repeats(ask, n, planned, len(found), spread)}."
+    ]
     for source in dict.fromkeys(spec.dataset for spec in records):
         parts += _data(source, records)
     if _mixed(records):
@@ -56,19 +84,45 @@ def sentences(
     return tuple(parts)
 
 
-def _repeats(ask: Ask, frame: pd.DataFrame, planned: int, done: int) -> str:
+def _about(metric: str) -> str:
+    return METRICS[metric].about + (", lower is better" if METRICS[metric].better == "lower" else "")
+
+
+def _intervals(metrics: Sequence[str], rules: Rules) -> str:
+    """What is in the intervals, and what is not."""
+    without = [METRICS[metric].title for metric in metrics if metric not in statistics.METRICS]
+    noise: dict[float, list[str]] = {}
+    for metric in metrics:
+        if metric in statistics.METRICS:
+            noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
+    assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
+    return (
+        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap "
+        "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
+        f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
+        + (f" No interval for {', '.join(without)}." if without else "")
+    )
+
+
+def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: str) -> str:
     """Folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(ask.folds) > 1)} {', '.join(map(str, ask.folds))}"
     seeds = f"seed{'s' * (len(ask.seeds) > 1)} {', '.join(map(str, ask.seeds))}"
-    n = sorted({int(value) for value in frame["n"] if value})
+    n = sorted({value for value in of_each if value})
     text = f"split {ask.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
     if n[-1] == 1:
         text += ", so there is no spread"
-    else:
-        over = "folds and seeds together" if min(len(ask.folds), len(ask.seeds)) > 1 else "seeds"
-        over = "folds" if len(ask.seeds) == 1 else over
-        text += f"; ± is the sample standard deviation over {over}"
+    elif spread:
+        text += f"; {spread}"
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+
+
+def _spread(frame: pd.DataFrame) -> str:
+    seeds = "between seeds of one fold"
+    if both_spreads(frame):
+        return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"
+    between = "between folds" if frame["spread_folds"].notna().any() else seeds
+    return f"± is the sample standard deviation {between}"
 
 
 def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
@@ -79,6 +133,8 @@ def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
+    if len(hashes) > MOST_HASHES:
+        split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
         f"{title}: {train} training and {test} test images, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
@@ -89,7 +145,8 @@ def _mixed(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
     """Whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
-        hashes.setdefault((spec.dataset, spec.rho, spec.fold, spec.seed), set()).add(record["split_hash"])
+        of = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
+        hashes.setdefault(of, set()).add(record["split_hash"])
     return any(len(values) > 1 for values in hashes.values())
 
 

@@ -6,10 +6,9 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from udcd_bench import statistics
 from udcd_bench.spec import Overrides, RunSpec
 
 Records = Mapping[RunSpec, Mapping[str, Any]]
@@ -101,21 +100,38 @@ def heading(group: Group) -> str:
     return ", ".join([*parts, *([group.backbone] if group.backbone else [])])
 
 
-def summarise(values: Mapping[tuple[int, int], float]) -> tuple[float, float, int]:
-    """Mean, spread and n of figures by (fold, seed).
+class Summary(NamedTuple):
+    """The mean of a cell's n runs, and their spreads apart: between folds, and between seeds of one fold."""
 
-    The spread is the sample standard deviation over folds and seeds together, NaN for a single run.
-    """
-    array = np.array(list(values.values()), dtype=np.float64)
-    if not len(array):
-        return math.nan, math.nan, 0
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan, len(array)
+    mean: float
+    folds: float
+    seeds: float
+    n: int
+    n_folds: int
+    n_seeds: int
+
+    @property
+    def spread(self) -> float:
+        """Between folds where there are several, else between seeds; NaN for a single run."""
+        return self.folds if self.n_folds > 1 else self.seeds
+
+
+def summarise(values: Mapping[tuple[int, int], float]) -> Summary:
+    """Figures by (fold, seed) as their mean and what ``statistics.spread`` says of them."""
+    if not values:
+        return Summary(math.nan, math.nan, math.nan, 0, 0, 0)
+    found = statistics.spread(values)
+    mean = math.fsum(values.values()) / len(values)
+    return Summary(mean, found.folds, found.seeds, len(values), found.n_folds, found.n_seeds)
 
 
 def verdict(
     line: Line, specs: Sequence[RunSpec], n: int, states: States, *, synthetic: bool, figure: float
 ) -> str:
-    """What can be said of a cell with n figures of our own, where the paper prints ``figure`` (NaN: none)."""
+    """What can be said of a cell with n figures of our own, where the paper prints ``figure`` (NaN: none).
+
+    A cell with both is ``not judged`` here: that takes the interval, which is in the runs' scores (``verdicts``).
+    """
     if not line.in_suite:
         return ABSENT
     if not n:

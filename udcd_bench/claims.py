@@ -3,8 +3,9 @@
 ``tables/claims.toml`` says what each sentence claims, in fields and never in code. Everything is a claim about
 gains: of the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and
 metric. A gain is known from low to high: printed figures to their rounding; ours, in the runs that all rows have
-(the same fold and seed), from the least to the greatest, which for n = 1 is no interval. A claim holds when it
-does from end to end, fails when it does at neither, and cannot be told otherwise.
+(the same fold and seed), in the 95 % interval of ``evidence`` (test images drawn by groups, and training), where
+each draw has its own nearest row. A claim holds when it does from end to end, fails when it does at neither, and
+cannot be told otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import printed, profiles, published, sentences
+import numpy as np
+
+from udcd_bench import evidence, printed, profiles, published, sentences, statistics, verdicts
 from udcd_bench.audit import Finding
 from udcd_bench.metrics import METRICS
 from udcd_bench.sentences import columns
@@ -22,6 +25,7 @@ from udcd_bench.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from udcd_bench.resampling import Floats
     from udcd_bench.sentences import Claim, Column
     from udcd_bench.store import Store
 
@@ -50,7 +54,8 @@ class Gain:
 
     def text(self) -> str:
         """For people."""
-        ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if self.n > 1 else ""
+        known = self.n and math.isfinite(self.low + self.high)
+        ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if known else ""
         absent = f" ({self.absent} of the other rows without runs)" if self.absent else ""
         return f"{self.where} {printed.title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
 
@@ -96,8 +101,8 @@ def on_published(claim: Claim) -> Outcome:
     return judge(claim, gains, len(columns(claim, "paper")))
 
 
-def on_runs(claim: Claim, profile: str, runs: Mapping[RunSpec, Mapping[str, Runs]]) -> Outcome:
-    """The claim on our runs (``runs_of`` a store). Stand-ins and the demo's network are no evidence."""
+def on_runs(claim: Claim, profile: str, runs: Ours) -> Outcome:
+    """The claim on our runs. Stand-ins and the demo's network are no evidence."""
     asked = columns(claim, profile)
     data = list(dict.fromkeys(column.dataset for column in asked))
     if stand_ins := [name for name in data if profiles.profile(profile).dataset(name) != name]:
@@ -106,35 +111,57 @@ def on_runs(claim: Claim, profile: str, runs: Mapping[RunSpec, Mapping[str, Runs
         return Outcome("cannot tell", reason)
     gains = []
     for column in asked:
-        values = {row: runs.get(spec, {}).get(column.metric, {}) for row, spec in column.specs.items()}
-        if (gain := _gain(claim, column, {row: found for row, found in values.items() if found})) is not None:
-            gains.append(gain)
+        values = {row: runs.figures(spec, column.metric) for row, spec in column.specs.items()}
+        gain = _gain(claim, column, {row: found for row, found in values.items() if found}, runs)
+        gains += [gain] if gain is not None else []
     if not gains:
         return Outcome(
             "cannot tell", f"no runs of profile {profile} on {' and '.join(data)} that it speaks of"
         )
-    outcome = judge(claim, gains, len(asked))
-    alone = "; n=1, no interval" if min(gain.n for gain in gains) == 1 else ""
-    return replace(outcome, reason=outcome.reason + alone)
+    return judge(claim, gains, len(asked))
 
 
-def runs_of(store: Store, rule: str = "mean") -> dict[RunSpec, dict[str, Runs]]:
-    """Spec at fold 0 and seed 0 → metric → percent by fold and seed, of the runs on real data; the newest counts."""
-    files = {key: store.runs / key / "record.json" for key in store.keys()}  # noqa: SIM118
-    found: dict[RunSpec, dict[str, Runs]] = {}
-    for key in sorted(files, key=lambda key: (files[key].stat().st_mtime, key)):
-        record = store.record(key)
-        spec = RunSpec.from_dict(record["spec"])
-        if record["synthetic"]:
-            continue
-        metrics = found.setdefault(replace(spec, fold=0, seed=0), {})
-        for metric, value in record["figures"][rule].items():
-            metrics.setdefault(metric, {})[spec.fold, spec.seed] = 100 * value
-    return found
+class Ours:
+    """Finished runs on real data, and what chance leaves of their figures. rule: which epochs are reported."""
+
+    def __init__(self, store: Store, rule: str = "mean") -> None:
+        self.store, self.rule, self.rules = store, rule, verdicts.rules()
+        self.found = evidence.gather(store)
+        self.repeats: dict[RunSpec, list[RunSpec]] = {}
+        for spec, record in self.found.records.items():
+            if not record["synthetic"]:
+                self.repeats.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
+
+    def figures(self, spec: RunSpec, metric: str) -> Runs:
+        """Percent by fold and seed of all runs that differ from this one in those alone."""
+        return {
+            (each.fold, each.seed): 100 * self.found.records[each]["figures"][self.rule][metric]
+            for each in self.repeats.get(spec, ())
+        }
+
+    def gain(
+        self, claim: Claim, column: Column, others: Sequence[str], shared: Sequence[tuple[int, int]]
+    ) -> Floats:
+        """The subject's gain in each draw; empty where a run's scores are gone or chance of the metric is not known."""
+        rows = {
+            row: [each for each in self.repeats[column.specs[row]] if (each.fold, each.seed) in shared]
+            for row in (claim.subject, *others)
+        }
+        where = (column.where, column.metric)
+        drawn = evidence.of_rows(rows, [column.metric], self.rule, where, self.found, self.store, self.rules)
+        if any((row, column.metric) not in drawn for row in rows):
+            return np.empty(0)
+        sign = 1 if METRICS[column.metric].better == "higher" else -1
+        gains = [sign * (drawn[claim.subject, column.metric] - drawn[row, column.metric]) for row in others]
+        found: Floats = np.max(gains, axis=0) if claim.over == "any" else np.min(gains, axis=0)
+        return found
 
 
-def _gain(claim: Claim, column: Column, values: Mapping[str, Runs]) -> Gain | None:
-    """The subject's gain in a column over the row that counts; None where there is nothing to compare."""
+def _gain(claim: Claim, column: Column, values: Mapping[str, Runs], ours: Ours | None = None) -> Gain | None:
+    """The subject's gain in a column over the row that counts; None where there is nothing to compare.
+
+    ours: of figures that have an interval.
+    """
     others = [row for row in column.rows if row != claim.subject and row in values]
     if claim.subject not in values or not others:
         return None
@@ -145,12 +172,15 @@ def _gain(claim: Claim, column: Column, values: Mapping[str, Runs]) -> Gain | No
     means = {row: sum(found[run] for run in shared) / len(shared) for row, found in values.items()}
     choose = min if claim.over == "any" else max
     other = choose(others, key=lambda row: sign * means[row])
-    gains = [sign * (values[claim.subject][run] - values[other][run]) for run in shared]
+    mean = sign * (means[claim.subject] - means[other])
+    low, high = mean, mean
+    if ours is not None:
+        drawn = ours.gain(claim, column, others, shared)
+        low, high = statistics.ends(drawn, ours.rules.level) if len(drawn) else (-math.inf, math.inf)
     # a row that has not been run may be nearer, or farther
     absent = len(column.rows) - 1 - len(others)
-    low = -math.inf if absent and claim.over == "nearest" else min(gains)
-    high = math.inf if absent and claim.over == "any" else max(gains)
-    mean = sign * (means[claim.subject] - means[other])
+    low = -math.inf if absent and claim.over == "nearest" else low
+    high = math.inf if absent and claim.over == "any" else high
     where, metric = column.where, column.metric
     return Gain(
         where, metric, means[claim.subject], other, means[other], mean, low, high, len(shared), absent

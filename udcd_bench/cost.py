@@ -118,11 +118,11 @@ class Count:
     flops: int
 
 
-class _Tally(TorchDispatchMode):
+class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of what each operation reads and writes; a view does neither."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.moved = self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

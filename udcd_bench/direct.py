@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from udcd_bench import losses
-from udcd_bench.bench import WARM_UP, Ask, Clock, Subject, data_for, quartiles
+from udcd_bench.bench import quartiles
 from udcd_bench.data.augment import MEAN, PAPER, STD
 from udcd_bench.memory import ContrastMemory
+from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Loss = Callable[[Tensor, Tensor], Tensor]
 
 ROUNDS = 15
 
@@ -94,12 +97,10 @@ def compare(threads: int = 0, say: Callable[[str], None] = lambda line: None) ->
             torch.set_num_threads(1)
         pairs = [_pair(clock, ours, direct) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
         torch.set_num_threads(before)
-        medians = (float(np.median(side)) for side in zip(*pairs))
-        row = {"what": what} | dict(zip(("ours_ms", "direct_ms"), medians))
-        rows.append(
-            row | {"ratio": quartiles([b / a for a, b in pairs])} | ({"errors": errors} if errors else {})
-        )
-        say(f"{what}: {rows[-1]['ratio']['median']:.1f}×")
+        row: dict[str, Any] = {"what": what, "ratio": quartiles([b / a for a, b in pairs])}
+        row["ours_ms"], row["direct_ms"] = (float(np.median(side)) for side in zip(*pairs))
+        rows.append(row | ({"errors": errors} if errors else {}))
+        say(f"{what}: {row['ratio']['median']:.1f}×")
     return rows
 
 
@@ -120,61 +121,60 @@ def _errors(ours: Tensor, direct: Tensor, exact: Tensor) -> tuple[float, float]:
     return float(ours), float(direct)
 
 
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 def _memory() -> Form:
     n, batch, k = 8000, 64, 4096
     memory = ContrastMemory(n, 128)
-    z = [F.normalize(torch.randn(batch, 128)).requires_grad_() for _ in range(2)]
+    student, teacher = (F.normalize(torch.randn(batch, 128)).requires_grad_() for _ in range(2))
     index = torch.randint(n, (batch, k + 1))
-    memory(*z, index)
+    memory(student, teacher, index)
 
-    def direct(student: Tensor, teacher: Tensor, bank: ContrastMemory) -> tuple[Tensor, Tensor]:
+    def gathered() -> tuple[Tensor, Tensor]:
         t = memory.temperature
         return (
-            gathered_scores(student, bank.teacher, index, bank.z_student, t),
-            gathered_scores(teacher, bank.student, index, bank.z_teacher, t),
+            gathered_scores(student, memory.teacher, index, memory.z_student, t),
+            gathered_scores(teacher, memory.student, index, memory.z_teacher, t),
         )
 
-    def loss(scores: tuple[Tensor, Tensor]) -> None:
-        sum(losses.nce(x, n_positives=1, n_data=n) for x in scores).backward()  # type: ignore[union-attr]
+    def learn(scores: tuple[Tensor, Tensor]) -> None:
+        one, other = (losses.nce(x, n_positives=1, n_data=n) for x in scores)
+        _backward(one + other)
 
     with torch.no_grad():
-        found = memory(*z, index)[0], direct(*z, memory)[0]
-        exact = gathered_scores(
-            z[0].double(), memory.teacher.double(), index, memory.z_student.double(), 0.07
-        )
+        bank, normaliser = memory.teacher.double(), memory.z_student.double()
+        exact = gathered_scores(student.double(), bank, index, normaliser, memory.temperature)
+        errors = _errors(memory(student, teacher, index)[0], gathered()[0], exact)
     return (
         "contrast memory, K=4096, D=128, B=64, 8000 images",
-        lambda: loss(memory(*z, index)),
-        lambda: loss(direct(*z, memory)),
-        _errors(*found, exact),
+        lambda: learn(memory(student, teacher, index)),
+        lambda: learn(gathered()),
+        errors,
+    )
+
+
+def _form(what: str, loss: Loss, direct: Loss, *shape: int) -> Form:
+    """Of two losses of a student's and a teacher's tensors; errors are those of a few of their rows."""
+    student, teacher = (torch.randn(*shape).relu() for _ in range(2))
+    few = student[:8], teacher[:8]
+    errors = _errors(loss(*few), direct(*few), direct(*(x.double() for x in few)))
+    student.requires_grad_()
+    return (
+        what,
+        lambda: _backward(loss(student, teacher)),
+        lambda: _backward(direct(student, teacher)),
+        errors,
     )
 
 
 def _angle() -> Form:
-    student, teacher = (torch.randn(128, 1024).relu() for _ in range(2))
-    exact = angle(student.double(), teacher.double())
-    errors = _errors(losses.rkd_angle(student, teacher), angle(student, teacher), exact)
-    student.requires_grad_()
-    return (
-        "rkd_angle, B=128, F=1024",
-        lambda: losses.rkd_angle(student, teacher).backward(),
-        lambda: angle(student, teacher).backward(),
-        errors,
-    )
+    return _form("rkd_angle, B=128, F=1024", losses.rkd_angle, angle, 128, 1024)
 
 
 def _gram() -> Form:
-    student, teacher = (torch.randn(16, 2048, 7, 7).relu() for _ in range(2))
-    exact = gram(student[:4].double(), teacher[:4].double())
-    pair = student[:4], teacher[:4]
-    errors = _errors(losses.channel_gram(*pair), gram(*pair), exact)
-    student.requires_grad_()
-    return (
-        "channel_gram, 2048 channels, 7×7, B=16",
-        lambda: losses.channel_gram(student, teacher).backward(),
-        lambda: gram(student, teacher).backward(),
-        errors,
-    )
+    return _form("channel_gram, 2048 channels, 7×7, B=16", losses.channel_gram, gram, 16, 2048, 7, 7)
 
 
 def _cra() -> Form:
@@ -183,7 +183,7 @@ def _cra() -> Form:
     subject = Subject(Ask(("scratch",), n_train=64), "scratch")
     return (
         "cra, B=64, C=7, against a DenseNet-121 step at 64²",
-        lambda: losses.cra(student, teacher).backward(),
+        lambda: _backward(losses.cra(student, teacher)),
         subject.floor,
         None,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench import metrics as figures_of
 from udcd_bench import statistics
 from udcd_bench.resampling import Floats
 from udcd_bench.spec import RunSpec, derive_seed
@@ -48,13 +49,35 @@ def gather(store: Store) -> Evidence:
     ages = {}
     for key in store.keys():  # noqa: SIM118
         ages[key] = (store.runs / key / "record.json").stat().st_mtime_ns
-    found = [store.record(key) for key in sorted(ages, key=lambda key: (ages[key], key))]
+    found = [completed(store.record(key), store) for key in sorted(ages, key=lambda key: (ages[key], key))]
     records = {RunSpec.from_dict(record["spec"]): record for record in found}
     states = dict.fromkeys(records, "done")
     for path in sorted(store.failures.glob("[!.]*.json")):
         if (report := store.failure(path.stem)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Evidence(records, states)
+
+
+def completed(record: Record, store: Store) -> Record:
+    """The record with every figure that is defined today, so that a new metric or rule needs no training.
+
+    What is missing is computed from the run's stored scores; what was stored stays. Where the scores are gone too,
+    it stays missing.
+    """
+    there = record["figures"]
+    rules = ("mean", "last", "best")
+    if all(there.get(rule, {}).keys() >= figures_of.METRICS.keys() for rule in rules):
+        return record
+    if not has_scores(record, store):
+        return record
+    stored = store.scores(record["key"])
+    made = figures_of.summaries(stored["scores"], stored["labels"], ordered=record["ordered"])
+    return {**record, "figures": {rule: made[rule] | there.get(rule, {}) for rule in made}}
+
+
+def has_scores(record: Record, store: Store) -> bool:
+    """Whether the run's per-image scores are in the folder still."""
+    return bool((store.runs / record["key"] / "scores.npz").exists())
 
 
 def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> Ask:
@@ -81,27 +104,40 @@ def of_group(
 ) -> dict[tuple[str, str], Floats]:
     """(row, metric) → the cell's figure in each draw, percent, of every row in a group of columns with a finished run.
 
-    Methods tested on the same images share their draws, so they compare.
+    Methods tested on the same images share their draws, so they compare. A cell of which a run has lost its scores
+    has no draws.
     """
-    metrics = [metric for metric in grid.metrics if metric in statistics.METRICS]
-    made = {}
-    runs = {
+    rows = {
         line.row: [spec for spec in grid.cell(ask, line, group) if spec in evidence.records]
         for line in grid.lines(ask)
     }
-    of_run = _of_runs(list(itertools.chain(*runs.values())), metrics, ask.rule, evidence, store, rules)
-    for (row, specs), metric in itertools.product(runs.items(), metrics):
-        if not specs:
+    where = [group.source, group.shown_rho]
+    where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+    where += [ask.split] if ask.split != "paper" else []
+    return of_rows(rows, grid.metrics, ask.rule, where, evidence, store, rules)
+
+
+def of_rows(
+    rows: Mapping[str, Sequence[RunSpec]],
+    metrics: Sequence[str],
+    rule: str,
+    where: Sequence[object],
+    evidence: Evidence,
+    store: Store,
+    rules: Rules,
+) -> dict[tuple[str, str], Floats]:
+    """As ``of_group``, of rows with the finished runs behind them. where: names the column, for its own draws."""
+    known = [metric for metric in metrics if metric in statistics.METRICS]
+    of_run = of_runs(list(itertools.chain(*rows.values())), known, rule, evidence, store, rules)
+    made = {}
+    for (row, specs), metric in itertools.product(rows.items(), known):
+        if not specs or not all(spec in of_run for spec in specs):
             continue
         values = [of_run[spec][metric] for spec in specs]
         figures = {
-            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][ask.rule][metric]
-            for spec in specs
+            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][rule][metric] for spec in specs
         }
-        where = [group.source, group.shown_rho, row, metric]
-        where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
-        where += [ask.split] if ask.split != "paper" else []
-        noise = np.random.default_rng(derive_seed("training", *where))
+        noise = np.random.default_rng(derive_seed("training", *where, row, metric))
         training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
         made[row, metric] = 100 * np.mean(values, axis=0) + training
     return made
@@ -115,7 +151,7 @@ def training_error(figures: Mapping[tuple[int, int], float], assumed: float) -> 
     return math.sqrt(variance / len(figures))
 
 
-def _of_runs(
+def of_runs(
     specs: Sequence[RunSpec],
     metrics: Sequence[str],
     rule: str,
@@ -123,15 +159,17 @@ def _of_runs(
     store: Store,
     rules: Rules,
 ) -> dict[RunSpec, dict[str, Floats]]:
-    """Draws of each run, as fractions; runs of one fold on the same images are drawn together."""
+    """Draws of each run that has its scores, as fractions; runs of one fold on the same images are drawn together."""
     tests: dict[tuple[int, str], list[RunSpec]] = {}
     for spec in specs:
+        if not has_scores(evidence.records[spec], store):
+            continue
         tests.setdefault((spec.fold, evidence.records[spec]["split_hash"]), []).append(spec)
     made = {}
     for test, members in tests.items():
         stored = [store.scores(evidence.records[spec]["key"]) for spec in members]
         labels, groups = stored[0]["labels"], stored[0]["groups"]
-        scores = [_reported(arrays["scores"], rule, labels) for arrays in stored]
+        scores = [reported(arrays["scores"], rule, labels) for arrays in stored]
         generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
         found = statistics.joint(scores, labels, groups, metrics, rules.draws, generator)
         for place, spec in enumerate(members):
@@ -139,7 +177,7 @@ def _of_runs(
     return made
 
 
-def _reported(scores: Floats, rule: str, labels: Any) -> Floats:
+def reported(scores: Floats, rule: str, labels: Any) -> Floats:
     """The epochs (E, n, C) that the reporting rule takes its figures from."""
     if rule == "mean":
         return scores

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from udcd_bench.spec import Overrides
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
-"""The first of the long frame."""
+"""The first of the long frame. spread: between folds where there are several, else between seeds."""
+CHANCE = ("low", "high", "spread_folds", "spread_seeds", "n_folds", "n_seeds")
+"""Those that follow: ends of the 95 % interval, spreads apart, how many folds and seeds."""
 
 
 class Grid:
@@ -129,8 +131,9 @@ class Grid:
     def build(self, ask: Ask, found: Records, states: States) -> pd.DataFrame:
         """A line for each group of columns, row and metric, in this order; percent.
 
-        Columns: ``COLUMNS``, where ours, spread and n are ``cells.summarise``'s; then method_title,
-        dataset_title, profile, backbone, fraction, split, split_hash, rule, incomplete, note.
+        Columns: ``COLUMNS`` and ``CHANCE``, from ``cells.summarise``, low and high NaN (``verdicts.into`` has
+        them); then method_title, dataset_title, profile, backbone, fraction, split, split_hash, rule, incomplete,
+        note.
         """
         import pandas as pd
 
@@ -160,12 +163,13 @@ class Grid:
                 if group.printed and not synthetic:
                     there = printed.get((*group.printed, line.row, metric))
                 figure = there.percent if there else math.nan
-                mean, spread, n = cells.summarise(
-                    {(s.fold, s.seed): 100 * r["figures"][ask.rule][metric] for s, r in records.items()}
-                )
-                verdict = cells.verdict(line, specs, n, states, synthetic=synthetic, figure=figure)
+                kept = {(s.fold, s.seed): r["figures"][ask.rule].get(metric) for s, r in records.items()}
+                ours = cells.summarise({run: 100 * v for run, v in kept.items() if v is not None})
+                verdict = cells.verdict(line, specs, ours.n, states, synthetic=synthetic, figure=figure)
                 place = (group.source, group.shown_rho, line.row, metric)
-                rows.append({**dict(zip(COLUMNS, (*place, figure, mean, spread, n, verdict))), **about})
+                values = (*place, figure, ours.mean, ours.spread, ours.n, verdict)
+                chance = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
+                rows.append({**dict(zip((*COLUMNS, *CHANCE), (*values, *chance))), **about})
         return pd.DataFrame(rows).astype({"rho": float})
 
 

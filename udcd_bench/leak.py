@@ -65,17 +65,18 @@ def render(table: Table, ask: Ask, found: Records, states: States, store: Store)
     from udcd_bench.picture import png
 
     frame = build(table, ask, found, states, store)
-    sheet = _sheet(table, ask, frame, found)
+    laid_out = sheet(table, ask, frame, found)
     numbers = ["paper", "grouped", "leak", "low", "high"]
     files = {
         "-leak.csv": frame.round(dict.fromkeys(numbers, 2)).to_csv(index=False, lineterminator="\n").encode(),
-        "-leak.tex": latex(sheet).encode(),
-        "-leak.png": png(sheet),
+        "-leak.tex": latex(laid_out).encode(),
+        "-leak.png": png(laid_out),
     }
-    return Rendered(frame, console(sheet), table.write(replace(ask, split="paper"), store, files))
+    return Rendered(frame, console(laid_out), table.write(replace(ask, split="paper"), store, files))
 
 
-def _sheet(table: Table, ask: Ask, frame: pd.DataFrame, found: Records) -> Sheet:
+def sheet(table: Table, ask: Ask, frame: pd.DataFrame, found: Records) -> Sheet:
+    """``build``'s frame laid out, with its caption."""
     groups, lines = table.groups(ask), table.lines(ask)
     rows = frame.to_dict("records")
     per_group, per_line = len(lines) * len(table.metrics), len(table.metrics)

@@ -37,12 +37,52 @@ class Features(NamedTuple):
     logits: Tensor
 
 
-def _tiny() -> nn.Module:
-    # the DenseNet family at a size two CPU cores train in seconds (S)
+# families of the paper's backbones at a size that two CPU cores train in seconds (S)
+
+
+def _densenet() -> nn.Module:
     return timm.models.densenet.DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), bn_size=2, num_classes=0)
 
 
-OWN: dict[str, Callable[[], nn.Module]] = {TINY: _tiny}
+def _resnet() -> nn.Module:
+    resnet = timm.models.resnet
+    # three narrow convolutions before the pooling: the plain stem alone costs as much as all the rest
+    return resnet.ResNet(
+        resnet.Bottleneck,  # type: ignore[arg-type]  # a class, as timm's own calls give
+        (1, 1, 1, 1),
+        num_classes=0,
+        channels=(8, 16, 24, 32),
+        stem_type="deep",
+        stem_width=8,
+    )
+
+
+def _inverted(blocks: str, activation: type[nn.Module]) -> nn.Module:
+    """Inverted residuals, a stage a block, halving the image from the second on."""
+    from timm.models._efficientnet_builder import decode_arch_def
+
+    stages = decode_arch_def([[block] for block in blocks.split()])  # type: ignore[no-untyped-call]
+    return timm.models.efficientnet.EfficientNet(
+        stages, num_classes=0, num_features=64, stem_size=8, act_layer=activation
+    )
+
+
+def _efficientnet() -> nn.Module:
+    blocks = "ds_r1_k3_s1_e1_c8_se0.25 ir_r1_k3_s2_e3_c12_se0.25 ir_r1_k5_s2_e3_c16_se0.25 ir_r1_k3_s2_e3_c24_se0.25"
+    return _inverted(blocks, nn.SiLU)
+
+
+def _mobilenet() -> nn.Module:
+    blocks = "ds_r1_k3_s1_c8 ir_r1_k3_s2_e4_c12 ir_r1_k3_s2_e4_c16 ir_r1_k3_s2_e4_c24 ir_r1_k3_s1_e4_c32"
+    return _inverted(blocks, nn.ReLU6)
+
+
+OWN: dict[str, Callable[[], nn.Module]] = {
+    TINY: _densenet,
+    "resnet-tiny": _resnet,
+    "efficientnet-tiny": _efficientnet,
+    "mobilenet-tiny": _mobilenet,
+}
 """Backbones of this suite that timm does not have."""
 
 

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from udcd_bench.render import Band, Cell, Row, Sheet
+from udcd_bench.typeset import SIZE, Piece, font, length, quietly, wrap
 
 if TYPE_CHECKING:
-    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 
 DPI = 250
-SIZE = 10.0
 LINE = 15.0
 MARGIN = 14.0
 GAP = 10.0
 RULES = {"thick": 1.1, "thin": 0.5}
 GREY = "#606060"
 WARNING = "#a02000"
-# both come with matplotlib, so the picture is the same on every machine
-FONTS = ["STIXGeneral", "DejaVu Sans"]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Some text in one style; ``rise`` in points above the base line."""
-
-    text: str
-    size: float = SIZE
-    bold: bool = False
-    italic: bool = False
-    underlined: bool = False
-    rise: float = 0.0
-    colour: str = "black"
 
 
 class _Pen:
@@ -54,18 +34,18 @@ class _Pen:
             self.width, self.height = size
             self.figure = Figure((self.width / 72, self.height / 72), dpi=DPI, facecolor="white")
 
-    def write(self, x: float, y: float, pieces: Sequence[_Piece], align: str = "left") -> None:
+    def write(self, x: float, y: float, pieces: Sequence[Piece], align: str = "left") -> None:
         """Pieces one after another with their base line at y."""
         if self.figure is None:
             return
-        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * _length(pieces)
+        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * length(pieces)
         for piece in pieces:
-            end = x + _piece_length(piece)
+            end = x + length([piece])
             self.figure.text(
                 x / self.width,
                 1 - (y - piece.rise) / self.height,
                 piece.text,
-                fontproperties=_font(piece),
+                fontproperties=font(piece),
                 color=piece.colour,
                 va="baseline",
                 parse_math=False,
@@ -84,68 +64,20 @@ class _Pen:
             self.figure.add_artist(line)
 
 
-def _length(pieces: Sequence[_Piece]) -> float:
-    """Width in points."""
-    return sum(_piece_length(piece) for piece in pieces)
+def _note(letter: str) -> Piece:
+    return Piece(letter, SIZE * 0.7, rise=SIZE * 0.35)
 
 
-@lru_cache(4096)
-def _piece_length(piece: _Piece) -> float:
-    if not piece.text:
-        return 0.0
-    # a space at either end has no extent of its own
-    long, extra = (_extent(text, _font(piece)) for text in (f"|{piece.text}|", "||"))
-    return (long - extra) * 72 / DPI
+def _after(cell: Cell) -> list[Piece]:
+    return [Piece(f" ± {cell.spread}", SIZE * 0.75)] * bool(cell.spread) + [_note(cell.note)]
 
 
-def _extent(text: str, font: FontProperties) -> float:
-    width, _, _ = _canvas().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
-    return float(width)
+def _main(cell: Cell) -> Piece:
+    return Piece(cell.text, bold=cell.mark == "best", underlined=cell.mark == "second")
 
 
-@cache
-def _canvas() -> RendererAgg:
-    from matplotlib.backends.backend_agg import RendererAgg
-
-    return RendererAgg(8, 8, DPI)  # type: ignore[no-untyped-call]
-
-
-def _wrap(text: str, width: float, style: _Piece) -> Iterator[_Piece]:
-    """The text in lines no wider than ``width``, where its words allow."""
-    space = _piece_length(replace(style, text=" "))
-    line, long = "", 0.0
-    for word in text.replace("'", "’").split():
-        wide = _piece_length(replace(style, text=word))
-        if line and long + space + wide > width:
-            yield replace(style, text=line)
-            line, long = "", 0.0
-        line, long = f"{line} {word}".strip(), long + bool(line) * space + wide
-    if line:
-        yield replace(style, text=line)
-
-
-def _font(piece: _Piece) -> FontProperties:
-    from matplotlib.font_manager import FontProperties
-
-    font = FontProperties(family=FONTS, size=piece.size, weight="bold" if piece.bold else "normal")
-    font.set_style("italic" if piece.italic else "normal")
-    return font
-
-
-def _note(letter: str) -> _Piece:
-    return _Piece(letter, SIZE * 0.7, rise=SIZE * 0.35)
-
-
-def _after(cell: Cell) -> list[_Piece]:
-    return [_Piece(f" ± {cell.spread}", SIZE * 0.75)] * bool(cell.spread) + [_note(cell.note)]
-
-
-def _main(cell: Cell) -> _Piece:
-    return _Piece(cell.text, bold=cell.mark == "best", underlined=cell.mark == "second")
-
-
-def _name(row: Row) -> list[_Piece]:
-    return [_Piece(row.title), _note(row.note)]
+def _name(row: Row) -> list[Piece]:
+    return [Piece(row.title), _note(row.note)]
 
 
 @dataclass(frozen=True)
@@ -157,20 +89,18 @@ class _Widths:
     after: float
     group: float
 
-    @property
-    def cell(self) -> float:
-        return self.main + self.after + GAP
-
 
 def _measure(sheet: Sheet) -> _Widths:
     rows = [row for band in sheet.bands for row in band.rows]
     cells = [cell for row in rows for block in row.blocks for cell in block if not cell.span]
-    metrics = [_Piece(metric) for band in sheet.bands for metric in band.metrics]
-    names = max(_length(_name(row)) for row in rows)
-    main = max([_length([piece]) for piece in [*map(_main, cells), *metrics, _Piece("00.00")]])
-    after = max([_length(_after(cell)) for cell in cells], default=0.0)
-    groups = max(_length([_Piece(group)]) for band in sheet.bands for group in band.groups)
-    group = max(len(sheet.bands[0].metrics) * (main + after + GAP), groups + 2 * GAP)
+    metrics = [Piece(metric) for band in sheet.bands for metric in band.metrics]
+    names = max(length(_name(row)) for row in rows)
+    main = max([length([piece]) for piece in [*map(_main, cells), Piece("00.00")]])
+    # a heading stands in the middle above the figures and may reach beyond them on either side
+    beyond = max(0.0, max(length([piece]) for piece in metrics) - main) / 2
+    after = max([beyond, *(length(_after(cell)) for cell in cells)])
+    groups = max(length([Piece(group)]) for band in sheet.bands for group in band.groups)
+    group = max(len(sheet.bands[0].metrics) * (beyond + main + after + GAP), groups + 2 * GAP)
     return _Widths(max(names, 60.0) + GAP, main, after, group)
 
 
@@ -178,7 +108,7 @@ def png(sheet: Sheet) -> bytes:
     """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with _quietly():
+    with quietly():
         widths = _measure(sheet)
         groups = max(len(band.groups) for band in sheet.bands)
         inner = max(widths.name + groups * widths.group, 330.0)
@@ -196,10 +126,10 @@ def png(sheet: Sheet) -> bytes:
 def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
     """Draw everything; returns the height it takes."""
     left, right, y = MARGIN, MARGIN + inner, MARGIN + SIZE
-    for line in _wrap(f"{sheet.title}.", inner, _Piece("", SIZE * 1.05, bold=True)):
+    for line in wrap(f"{sheet.title}.", inner, Piece("", SIZE * 1.05, bold=True)):
         pen.write(left, y, [line])
         y += LINE
-    for line in _wrap(sheet.warning, inner, _Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
+    for line in wrap(sheet.warning, inner, Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
         pen.write(left, y, [line])
         y += LINE
     y -= LINE - 6
@@ -208,14 +138,14 @@ def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
         y = _draw_band(pen, band, widths, left, right, y)
     pen.rule(left, right, y, "thick")
     y += LINE
-    small = _Piece("", SIZE * 0.85)
+    small = Piece("", SIZE * 0.85)
     for letter, text in sheet.notes:
-        for number, line in enumerate(_wrap(text, inner - 8, small)):
+        for number, line in enumerate(wrap(text, inner - 8, small)):
             pen.write(left, y, [_note("" if number else letter)])
             pen.write(left + 8, y, [line])
             y += LINE * 0.8
     y += 4 if sheet.notes else 0
-    for line in _wrap(" ".join([sheet.marks, *sheet.caption]), inner, small):
+    for line in wrap(" ".join([sheet.marks, *sheet.caption]), inner, small):
         pen.write(left, y, [line])
         y += LINE * 0.8
     return y - LINE * 0.8 + MARGIN
@@ -226,15 +156,15 @@ def _draw_band(pen: _Pen, band: Band, widths: _Widths, left: float, right: float
     # what a wide heading leaves over goes between the columns
     step = widths.group / len(band.metrics)
     y += LINE - 2
-    pen.write(left, y, [_Piece("Method")])
+    pen.write(left, y, [Piece("Method")])
     for start, group in zip(starts, band.groups):
-        pen.write(start + (widths.group + GAP) / 2, y, [_Piece(group)], "centre")
+        pen.write(start + (widths.group + GAP) / 2, y, [Piece(group)], "centre")
         pen.rule(start + GAP, start + widths.group, y + 4.5, "thin")
     y += LINE + 2
     for start in starts:
         for column, metric in enumerate(band.metrics):
             middle = start + (column + 1) * step - widths.after - widths.main / 2
-            pen.write(middle, y, [_Piece(metric)], "centre")
+            pen.write(middle, y, [Piece(metric)], "centre")
     y += 5
     pen.rule(left, right, y, "thin")
     for row in band.rows:
@@ -259,7 +189,7 @@ def _draw_block(
     pen: _Pen, block: Sequence[Cell], start: float, step: float, y: float, widths: _Widths
 ) -> None:
     if block[0].span:
-        pieces = [_Piece(block[0].text, italic=True, colour=GREY), _note(block[0].note)]
+        pieces = [Piece(block[0].text, italic=True, colour=GREY), _note(block[0].note)]
         pen.write(start + (widths.group + GAP) / 2, y, pieces, "centre")
         return
     for column, cell in enumerate(block):
@@ -271,13 +201,5 @@ def _draw_block(
         pen.write(end, y, _after(cell))
 
 
-def _printed(text: str) -> _Piece:
-    return _Piece(text, SIZE * 0.85, italic=True, colour=GREY)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """A name in a script no font here has is drawn as boxes; that is no reason to warn about each letter."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        yield
+def _printed(text: str) -> Piece:
+    return Piece(text, SIZE * 0.85, italic=True, colour=GREY)

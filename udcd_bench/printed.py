@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import tempfile
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins, published
-from udcd_bench.errors import UserError
 from udcd_bench.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from udcd_bench.published import Published
-
-OPTIONAL = ("rho", "marks")
-"""Columns a CSV of somebody's own may leave out."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +105,3 @@ def place(cell: Cell) -> str:
     """Table, data set, imbalance and method of a figure, for people."""
     rho = "" if cell.rho is None else f" ρ={cell.rho:g}"
     return f"{cell.table} {cell.dataset}{rho} {cell.method}"
-
-
-def read(file: Path) -> tuple[Published, ...]:
-    """``published.read`` of a CSV whose columns rho and marks may be left out."""
-    try:
-        lines = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError):
-        return published.read(file)  # which says what is wrong
-    header = [name.strip() for name in lines[0]] if lines else []
-    absent = [name for name in OPTIONAL if name not in header]
-    if not absent or "percent" not in header:
-        return published.read(file)
-    for number, values in enumerate(lines, 1):
-        if any(values) and len(values) != len(header):
-            names = f"the header names {len(header)} columns"
-            raise UserError(f"{file}, line {number}: {len(values)} values, and {names}.")
-    whole = [[*header, *absent], *([*line, *("" for _ in absent)] if any(line) else [] for line in lines[1:])]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "whole.csv")
-        with copy.open("w", encoding="utf-8", newline="") as opened:
-            csv.writer(opened, lineterminator="\n").writerows(whole)
-        try:
-            return published.read(copy)
-        except UserError as error:
-            raise UserError(str(error).replace(str(copy), str(file))) from error

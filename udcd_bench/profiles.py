@@ -122,6 +122,12 @@ class Profile:
 _PAPER = Protocol()
 _REAL = (("aptos", "aptos"), ("ham10000", "ham10000"))
 _STAND_INS = (("aptos", "synthetic-fundus"), ("ham10000", "synthetic-lesions"))
+_SMALL = (
+    ("densenet121", TINY),
+    ("resnet50", "resnet-tiny"),
+    ("efficientnet_b0", "efficientnet-tiny"),
+    ("mobilenetv2_100", "mobilenet-tiny"),
+)
 _DEMO = replace(
     _PAPER.scaled(16),
     image_size=48,
@@ -139,6 +145,7 @@ PROFILES = {
         _DEMO,
         TINY,
         _STAND_INS,
+        _SMALL,
     ),
     "quick": Profile(
         "quick",

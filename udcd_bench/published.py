@@ -2,7 +2,8 @@
 
 Columns: dataset, rho (empty: the data's own imbalance), method, metric, percent, marks (``best``, ``second``
 or empty, as the paper marks them, right or wrong; its bold marks did not survive in the text the figures were
-taken from, so ``best`` is absent). Any CSV of this form can be read, such as another paper's.
+taken from, so ``best`` is absent). Any CSV of this form can be read, such as another paper's, without rho and
+marks where it has none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = ("dataset", "rho", "method", "metric", "percent", "marks")
+OPTIONAL = ("rho", "marks")
 MARKS = ("", "best", "second")
 
 
@@ -69,7 +71,7 @@ def read(file: Path) -> tuple[Published, ...]:
         raise UserError(f"{file} cannot be read as a CSV of published figures: {error}") from error
     lines = csv.reader(text.splitlines())
     header = tuple(name.strip() for name in next(lines, []))
-    if missing := [name for name in COLUMNS if name not in header]:
+    if missing := [name for name in COLUMNS if name not in (*header, *OPTIONAL)]:
         raise UserError(
             f"{file}, line 1: column {missing[0]!r} is missing; the columns are {', '.join(COLUMNS)}."
         )
@@ -80,7 +82,8 @@ def read(file: Path) -> tuple[Published, ...]:
             continue
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values, and the header names {len(header)} columns.")
-        figure = _parse(dict(zip(header, (value.strip() for value in values))), where)
+        given = dict(zip(header, (value.strip() for value in values)))
+        figure = _parse(dict.fromkeys(OPTIONAL, "") | given, where)
         if figure.place in figures:
             raise UserError(f"{where}, column metric: {figure.method} {figure.metric} stands there twice.")
         figures[figure.place] = figure

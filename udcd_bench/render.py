@@ -18,7 +18,8 @@ MARKS = "Bold: best of these figures; underlined: second."
 class Cell:
     """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
 
-    mark: ``best``, ``second`` or empty. note: letter of a footnote. published: what the paper prints.
+    spread: one figure, or two as ``1.20/0.40``, between folds and between seeds. mark: ``best``, ``second`` or
+    empty. note: letter of a footnote. published: what the paper prints.
     """
 
     text: str
@@ -106,6 +107,7 @@ def lay_out(
     headings: one a group. further: methods the paper has no row of; a rule stands above the first.
     """
     notes = _Notes()
+    frame = frame.assign(spread_text=_spreads(frame))
     metrics = tuple(dict.fromkeys(frame["metric"]))
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     bands = []
@@ -148,7 +150,7 @@ def _block(
     return tuple(
         Cell(
             percent(row["ours"]) or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
-            percent(row["spread"]),
+            row["spread_text"],
             marks.get((row["method"], row["metric"]), ""),
             note,
             printed,
@@ -170,6 +172,19 @@ def _marks(group: pd.DataFrame) -> dict[tuple[str, str], str]:
     return found
 
 
+def both_spreads(frame: pd.DataFrame) -> bool:
+    """Whether cells show two spreads, between folds and between seeds of one fold."""
+    return bool(frame["spread_folds"].notna().any() and frame["spread_seeds"].notna().any())
+
+
+def _spreads(frame: pd.DataFrame) -> list[str]:
+    """Each cell's spread, or both with what is not there as a dash; empty for a single run."""
+    pairs = [(percent(a), percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])]
+    if both_spreads(frame):
+        return [f"{folds or DASH}/{seeds or DASH}" if folds or seeds else "" for folds, seeds in pairs]
+    return [folds or seeds for folds, seeds in pairs]
+
+
 def percent(value: float | None) -> str:
     """A percentage with two decimals; empty for none."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
@@ -181,7 +196,7 @@ def percent(value: float | None) -> str:
 def csv(frame: pd.DataFrame) -> str:
     """The long frame; percentages with two decimals, nothing for what does not exist."""
     text = frame.copy()
-    for column in ("published", "ours", "spread"):
+    for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
         text[column] = [percent(value) for value in frame[column]]
     text["rho"] = ["" if pd.isna(value) else f"{value:g}" for value in frame["rho"]]
     result: str = text.to_csv(index=False, lineterminator="\n")
@@ -197,7 +212,7 @@ def console(sheet: Sheet, width: int = 100) -> str:
     """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
-        lines += _wrap(f"!! {sheet.warning}", width)
+        lines += paragraph(f"!! {sheet.warning}", width)
     for band in sheet.bands:
         cells = [
             [_spell(cell) for cell in block] for row in band.rows for block in row.blocks if not block[0].span
@@ -212,9 +227,9 @@ def console(sheet: Sheet, width: int = 100) -> str:
             lines += ["", *_text_band(band, names, slice(start, start + fit), first, wide, block_width)]
     lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
-        lines += _wrap(f"[{letter}] {text}", width)
+        lines += paragraph(f"[{letter}] {text}", width)
     for sentence in sheet.caption:
-        lines += _wrap(sentence, width)
+        lines += paragraph(sentence, width)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -255,7 +270,8 @@ def _spell(cell: Cell) -> str:
     return cell.text + (f" ±{cell.spread}" if cell.spread else "") + _TEXT_MARK[cell.mark] + note
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def paragraph(text: str, width: int) -> list[str]:
+    """The text in lines of at most ``width`` characters, all but the first indented."""
     import textwrap
 
     return textwrap.wrap(text, width, break_long_words=False, subsequent_indent="  ")

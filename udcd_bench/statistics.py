@@ -19,7 +19,7 @@ from udcd_bench.resampling import METRICS, Floats, joint, point, rates
 
 __all__ = [
     "METRICS", "Interval", "Paired", "Spread", "Test", "bootstrap", "corrected_resampled_t", "ends", "holm",
-    "joint", "paired_bootstrap", "point", "probability_of_best", "rates", "share_best", "spread",
+    "joint", "p_of_none", "paired_bootstrap", "point", "probability_of_best", "rates", "share_best", "spread",
 ]  # fmt: skip
 
 DRAWS = 2000
@@ -97,8 +97,15 @@ def paired_bootstrap(
         return Paired(here, math.nan, math.nan, math.nan)
     # sums in another order leave a last digit where there is no difference
     difference[np.abs(difference) < 1e-12] = 0
+    return Paired(here, *ends(difference, level), p_of_none(difference))
+
+
+def p_of_none(difference: Floats) -> float:
+    """The two-sided p of no difference, of drawn differences; NaN when any is."""
+    if np.isnan(difference).any():
+        return math.nan
     beyond = min((difference <= 0).sum(), (difference >= 0).sum())
-    return Paired(here, *ends(difference, level), min(1.0, 2 * (float(beyond) + 1) / (draws + 1)))
+    return min(1.0, 2 * (float(beyond) + 1) / (len(difference) + 1))
 
 
 def probability_of_best(

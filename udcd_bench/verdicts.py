@@ -86,6 +86,11 @@ class Judged:
     note: str = ""
 
     @property
+    def place(self) -> Place:
+        """Where in the table it stands."""
+        return self.dataset, self.rho, self.method, self.metric
+
+    @property
     def fails(self) -> bool:
         """Whether this alone fails the check: worse than it should be, or its runs failed."""
         return self.verdict in ("failed", "lower" if _higher(self.metric) else "higher")
@@ -163,6 +168,24 @@ def cells(
             Judged(*place, theirs[place], row["ours"], low, high, int(row["n"]), tolerance, verdict, note)
         )
     return judged
+
+
+def into(
+    frame: pd.DataFrame, found: Drawn, about: Rules, contradicted: Mapping[Place, str] | None = None
+) -> pd.DataFrame:
+    """A table's long frame with its intervals, and with the verdicts of ``cells`` where there are runs to judge."""
+    printed = frame[frame["published"].notna()]
+    theirs = {place_of(row): row["published"] for row in printed.to_dict("records")}
+    judged = {
+        cell.place: cell.verdict for cell in cells(printed, theirs, found, about, contradicted) if cell.n
+    }
+    ends, said = [], []
+    for row in frame.to_dict("records"):
+        place = place_of(row)
+        ends.append(statistics.ends(found[place], about.level) if place in found else (math.nan, math.nan))
+        said.append(judged.get(place, row["verdict"]))
+    low, high = zip(*ends)
+    return frame.assign(low=low, high=high, verdict=said)
 
 
 def regressions(frame: pd.DataFrame, earlier: Mapping[Place, float], about: Rules) -> list[Judged]:

@@ -11,8 +11,10 @@ from udcd_bench import __version__
 from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.bench import bench
 from udcd_bench.cli.check import check
+from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
+from udcd_bench.cli.report import report
 from udcd_bench.cli.results import results
 from udcd_bench.cli.run import plot, run, status, train
 from udcd_bench.errors import UserError
@@ -38,7 +40,8 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-for command in (run, plot, train, status, methods, data, audit, claims, check, bench, results):
+COMMANDS = (run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results)
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -76,14 +76,14 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
 def claims(profile: str, out: Path, form: str) -> None:
     """The paper's sentences, each judged on the figures it prints and on our runs: holds, fails, cannot tell.
 
-    Our runs are those of the profile in --out, on real data; several folds or seeds give each gain's least and
-    greatest. This is a report: it ends with status 0 whatever it finds.
+    Our runs are those of the profile in --out, on real data; each gain has its 95 % interval, of test images drawn by
+    groups and of training. This is a report: it ends with status 0 whatever it finds.
     """
     from udcd_bench import claims as judged
     from udcd_bench import sentences
     from udcd_bench.store import Store
 
-    runs = judged.runs_of(Store(out))
+    runs = judged.Ours(Store(out))
     found = [
         (claim, {"published": judged.on_published(claim), "ours": judged.on_runs(claim, profile, runs)})
         for claim in sentences.read(sentences.path())
@@ -105,7 +105,7 @@ def claims(profile: str, out: Path, form: str) -> None:
 
 def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
     """Figures by the file's short name, or its path where two share one."""
-    from udcd_bench import printed
+    from udcd_bench import published
 
     stems = [file.stem for file in files]
     found: dict[str, tuple[Published, ...]] = {}
@@ -113,7 +113,7 @@ def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
         name = file.stem if stems.count(file.stem) == 1 else str(file)
         if name in found:
             raise UserError(f"{file} is given twice.")
-        found[name] = printed.read(file)
+        found[name] = published.read(file)
     return found
 
 

@@ -42,7 +42,7 @@ def bench(
     for name in names:
         plugins.find("methods", name)
     if growth:
-        found = _apart(_growth, names, asked["threads"])
+        found = _apart(_growth, names)
         click.echo(_growth_table(found["growth"]))
     elif forms:
         found = _apart(_forms, asked["threads"])
@@ -76,16 +76,17 @@ def _say(line: str) -> None:
 
 
 def _measure(asked: dict[str, Any]) -> dict[str, Any]:
-    from udcd_bench.bench import Ask, measure
+    from udcd_bench.bench import measure
+    from udcd_bench.subject import Ask
 
     return measure(Ask(**asked), _say)
 
 
-def _growth(methods: tuple[str, ...], threads: int) -> dict[str, Any]:
+def _growth(methods: tuple[str, ...]) -> dict[str, Any]:
     from udcd_bench import bench
 
     rows = []
-    for row in bench.growth(methods, threads):
+    for row in bench.growth(methods):
         _say(f"{row['method']} {row['axis']}={row['value']}: {row['ms']:.1f} ms")
         rows.append(row)
     return {"growth": rows} | bench.where()
@@ -136,19 +137,13 @@ def _table(found: dict[str, Any]) -> str:
 
 
 def _growth_table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{'method':15}{'grows with':>11}{'milliseconds':>26}{'largest tensor, MB':>30}{'moved, MB':>30}"
-    ]
-    keys = list(dict.fromkeys((row["method"], row["axis"]) for row in rows))
-    for name, axis in keys:
+    shown = [("ms", "ms of one core", 1), ("largest", "largest tensor, MB", 1e6), ("moved", "moved, MB", 1e6)]
+    lines = [f"{'method':15}{'with':24}" + "".join(f"{title:>30}" for _, title, _ in shown)]
+    for name, axis in dict.fromkeys((row["method"], row["axis"]) for row in rows):
         mine = [row for row in rows if (row["method"], row["axis"]) == (name, axis)]
-        columns = [
-            " ".join(f"{row['ms']:9.1f}" for row in mine),
-            " ".join(f"{row['largest'] / 1e6:9.2f}" for row in mine),
-            " ".join(f"{row['moved'] / 1e6:9.0f}" for row in mine),
-        ]
-        at = ",".join(str(row["value"]) for row in mine)
-        lines.append(f"{name:15}{TITLES[axis]}={at:22}{columns[0]} |{columns[1]} |{columns[2]}")
+        at = f"{TITLES[axis]}={','.join(str(row['value']) for row in mine)}"
+        cells = ("".join(f"{row[key] / unit:10.1f}" for row in mine) for key, _, unit in shown)
+        lines.append(f"{name:15}{at:24}{''.join(cells)}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import option
-from udcd_bench.cli.run import _folds, _settings, _words, ask_of
+from udcd_bench.cli.run import _folds, _settings, _words, adding, ask_of
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from udcd_bench.artefact import Table
     from udcd_bench.cells import Ask
-    from udcd_bench.evidence import Place
+    from udcd_bench.evidence import Evidence, Place
+    from udcd_bench.store import Store
 
 NEEDED = ("dataset", "rho", "method", "metric", "ours", "split_hash")
 """Columns of an earlier result."""
@@ -33,6 +34,40 @@ def _repeated(context: click.Context, parameter: click.Parameter, value: str | N
     return None if value is None else _folds(context, parameter, value)
 
 
+STORED = [
+    option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
+    option(
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
+        help="By image, or by lesion.",
+    ),
+    option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
+    option("--datasets", callback=_words, help="Instead of the profile's, such as ham10000."),
+    option("--folds", callback=_repeated, help="Such as 0,1,2, or all.  [default: those there are]"),
+    option("--seeds", type=click.IntRange(1), help="How many, from seed 0.  [default: those there are]"),
+    option("--backbone", help="A timm name.  [default: the profile's]"),
+    option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
+    option(
+        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
+        help="What the runs were made with.",
+    ),
+    options.out,
+]  # fmt: skip
+"""Which runs of a results folder are meant."""
+
+
+def stored(table: Table, asked: dict[str, Any]) -> tuple[Store, Evidence, Ask]:
+    """The results folder, what it holds, and the ask with the folds and seeds there are."""
+    from udcd_bench import evidence
+    from udcd_bench.store import Store
+
+    ask = ask_of(asked, (0,), (0,))
+    table.groups(ask)  # says what is wrong with the ask before the folder is read
+    store = Store(asked["out"])
+    there = evidence.gather(store)
+    seeds = None if asked["seeds"] is None else tuple(range(asked["seeds"]))
+    return store, there, evidence.repeats(ask, there, asked["folds"], seeds)
+
+
 @click.command()
 @click.argument("table", metavar="TABLE")
 @option(
@@ -40,31 +75,15 @@ def _repeated(context: click.Context, parameter: click.Parameter, value: str | N
     default="paper",
     show_default=True,
     metavar="paper|FILE",
-    help="The paper's figures, or an earlier TABLE.csv of your own.",
+    help="The paper's figures, an earlier TABLE.csv of your own, or what --record wrote.",
 )
-@option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
 @option(
-    "--split",
-    default="paper",
-    show_default=True,
-    type=click.Choice(["paper", "grouped"]),
-    help="By image, or by lesion.",
+    "--record",
+    type=options.FOLDER,
+    metavar="FILE",
+    help="Check nothing; put the figures, seed by seed, into FILE for a later --against.",
 )
-@option("--methods", callback=_words, help="Only these rows, such as scratch,udcd.")
-@option("--datasets", callback=_words, help="Instead of the profile's, such as ham10000.")
-@option("--folds", callback=_repeated, help="Such as 0,1,2, or all.  [default: those there are]")
-@option("--seeds", type=click.IntRange(1), help="How many, from seed 0.  [default: those there are]")
-@option("--backbone", help="A timm name.  [default: the profile's]")
-@option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]")
-@option(
-    "--set",
-    "settings",
-    multiple=True,
-    callback=_settings,
-    metavar="NAME=VALUE",
-    help="What the runs were made with.",
-)
-@options.out
+@adding(STORED)
 @option(
     "--tolerance",
     type=float,
@@ -80,21 +99,18 @@ def check(table: str, **asked: Any) -> int:
     """Judge a table's cells against the paper or an earlier result; trains nothing, needs no data.
 
     Exit 1 when a cell is worse than the other figure by more than chance and tolerance allow (against a file: by
-    more than the tolerance), when the runs of a cell failed, or when nothing was compared. Cells that are better,
-    not run, underpowered or impossible fail nothing.
+    more than the tolerance; against figures by seed: and by more than new seeds would be off, on the same device),
+    when the runs of a cell failed, or when nothing was compared. Cells that are better, not run, underpowered or
+    impossible fail nothing.
     """
-    from udcd_bench import evidence, plugins, published, verdicts
+    from udcd_bench import baseline, evidence, plugins, published, verdicts
     from udcd_bench.cli import check_formats
-    from udcd_bench.store import Store
 
     rules = verdicts.rules(asked["tolerance"])
     made = plugins.load_class("tables", table)()
-    ask = ask_of(asked, (0,), (0,))
-    made.groups(ask)  # says what is wrong with the ask before the folder is read
-    store = Store(asked["out"])
-    there = evidence.gather(store)
-    seeds = None if asked["seeds"] is None else tuple(range(asked["seeds"]))
-    ask = evidence.repeats(ask, there, asked["folds"], seeds)
+    store, there, ask = stored(made, asked)
+    if asked["record"] is not None:
+        return _record(made, ask, there, asked)
     frame = made.build(ask, there.records, there.states)
     columns: list[verdicts.Column] = []
     if asked["against"] == "paper":
@@ -105,8 +121,11 @@ def check(table: str, **asked: Any) -> int:
             frame[frame["published"].notna()], theirs, found, rules, verdicts.impossible(table, figures)
         )
         columns = verdicts.columns(judged, figures, found)
+    elif baseline.is_seeds(file := Path(asked["against"])):
+        earlier = baseline.load(file, baseline.settings(made, ask))
+        judged = baseline.judged(frame, baseline.by_device(made, ask, there), file, earlier, rules)
     else:
-        judged = verdicts.regressions(frame, _earlier(Path(asked["against"]), frame), rules)
+        judged = verdicts.regressions(frame, _earlier(file, frame), rules)
     compared = sum(cell.verdict in verdicts.COMPARED for cell in judged)
     reason = "" if compared else _nothing(made, ask, asked, bool(judged))
     about = {"table": table, "against": asked["against"], "profile": ask.profile, "split": ask.split}
@@ -115,6 +134,31 @@ def check(table: str, **asked: Any) -> int:
     if reason:
         click.echo(f"udcd-bench: {reason}", err=True)
     return 0 if report.passed else 1
+
+
+def _record(table: Table, ask: Ask, there: Evidence, asked: dict[str, Any]) -> int:
+    """Store the figures by seed; 1 where there is none."""
+    from udcd_bench import baseline
+
+    if asked["against"] != "paper":
+        raise UserError("--record writes figures and --against checks them; give one of the two.")
+    made = baseline.by_device(table, ask, there)
+    if not made:
+        click.echo(f"udcd-bench: {_no_runs(table, ask, asked)}", err=True)
+        return 1
+    baseline.save(asked["record"], baseline.settings(table, ask), made)
+    for device, seeds in made.items():
+        fewest = seeds.fewest()
+        told = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
+        click.echo(f"{asked['record']}: {len(seeds.rows)} rows, {told}.")
+        if fewest < baseline.SEEDS:
+            click.echo(f"Fewer than {baseline.SEEDS} seeds: a check against them is underpowered.", err=True)
+    return 0
+
+
+def _no_runs(table: Table, ask: Ask, asked: dict[str, Any]) -> str:
+    again = f"udcd-bench run {table.name} --profile {ask.profile} --out {asked['out']}"
+    return f"{asked['out']} holds no finished run of these cells; make them with {again}"
 
 
 def _nothing(table: Table, ask: Ask, asked: dict[str, Any], has_cells: bool) -> str:
@@ -132,10 +176,7 @@ def _nothing(table: Table, ask: Ask, asked: dict[str, Any], has_cells: bool) -> 
         return (
             f"Nothing was compared: {asked['against']} has no figure in any cell of this table as asked for."
         )
-    again = f"udcd-bench run {table.name} --profile {ask.profile} --out {asked['out']}"
-    return (
-        f"Nothing was compared: {asked['out']} holds no finished run of these cells; make them with {again}"
-    )
+    return f"Nothing was compared: {_no_runs(table, ask, asked)}"
 
 
 def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:

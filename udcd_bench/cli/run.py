@@ -78,6 +78,10 @@ COMMON = [
     ),
     option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
     option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
+    option(
+        "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
+        help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
+    ),
 ]  # fmt: skip
 
 
@@ -120,7 +124,7 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
     from dataclasses import replace
 
-    from udcd_bench import leak, plugins
+    from udcd_bench import evidence, leak, plugins
     from udcd_bench.artefact import Table
     from udcd_bench.store import Store
 
@@ -133,7 +137,8 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     jobs, failed = _carry_out(needed, store, asked)
     if asked["dry_run"]:
         return 0
-    found = {job.spec: store.record(job.key) for job in jobs if store.state_is_done(job.key)}
+    done = [job for job in jobs if store.state_is_done(job.key)]
+    found = {job.spec: evidence.completed(store.record(job.key), store) for job in done}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
@@ -240,13 +245,18 @@ def _carry_out(
     from udcd_bench.cli.progress import Board, span
     from udcd_bench.engines.execute import Place, load_data, made_of
 
+    if asked["form"] != "text" and not asked["dry_run"]:
+        raise UserError(f"--format {asked['form']} says what would run; give --dry-run with it.")
     place = Place(asked["data"], asked["device"])
     # many runs share a data set: it is looked at once for them all
     load = functools.cache(load_data)
     jobs = planner.plan(specs, store, lambda spec: made_of(spec, place, load))
     todo = [job for job in jobs if not job.done]
     threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
-    if asked["dry_run"]:
+    if asked["dry_run"] and asked["form"] == "commands":
+        lines = planner.commands(jobs, data=place.data, out=asked["out"], device=place.device)
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+    elif asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")
     else:

@@ -5,7 +5,7 @@ Pixels that come from outside the image are black.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
 
     What a row adds and what a column adds meet in one thin product, which costs the writing of its result alone.
     """
-    like = {"dtype": theta.dtype, "device": theta.device}
+    like: dict[str, Any] = {"dtype": theta.dtype, "device": theta.device}
     x, y = ((2 * torch.arange(side, **like) + 1) / side - 1 for side in (width, height))
     of_row = theta[:, None, :, 1] * y[:, None] + theta[:, None, :, 2]
     of_column = (theta[:, None, :, 0] * x[:, None]).flatten(1)

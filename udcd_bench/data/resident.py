@@ -96,13 +96,13 @@ class Resident:
         self, order: Tensor, batch_size: int, steps: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The parts of an order, each with its images as floats (B, 3, H, W) in [0, 255], on the device."""
-        there = order.to(self.device, non_blocking=True).split(batch_size)[:steps]
+        there = torch.split(order.to(self.device, non_blocking=True), batch_size)[:steps]
         if self.held is not None:
             for index in there:
                 yield index, _floats(self.held.index_select(0, index))
             return
         with ThreadPoolExecutor(1) as reader:
-            reads = (reader.submit(self._read, part) for part in order.split(batch_size)[:steps])
+            reads = (reader.submit(self._read, part) for part in torch.split(order, batch_size)[:steps])
             ahead = next(reads, None)
             for index in there:
                 assert ahead is not None

@@ -174,7 +174,7 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
         try:
             spec, key, teacher_key = pipe.recv()
             pipe.send(carry_out(spec, key, teacher_key, store, place, tell))
-        except (BrokenPipeError, EOFError):
+        except (ConnectionError, EOFError):
             return
 
 

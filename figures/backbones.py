@@ -1,0 +1,68 @@
+"""The paper's Figure 3c: macro F1 on APTOS 2019 with four families of backbones.
+
+Differs from the paper:
+1. It names families ("Resnet50, Efficientnet, Mobilenet, etc"); their members are chosen here (S).
+2. 95 % intervals are drawn; dots, since bars would have to start at zero.
+A profile may train small members of the same families in their place, and the axis says which were trained.
+Methods share their test images, so intervals that overlap may still differ: ``udcd-bench claims`` compares them.
+The runs on the profile's own backbone are Table 2's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from udcd_bench import figure, plots
+from udcd_bench.metrics import METRICS
+
+
+class Figure(figure.Figure):
+    """A group of dots with their intervals a backbone; a row of panels a data set."""
+
+    name = "backbones"
+    title = "Four families of backbones, laid out as the paper's Fig. 3c"
+    measured = "In percent: macro F1, the mean of the per-class F1."
+    datasets = ("aptos",)
+    metrics = ("f1",)
+    backbones = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
+    rows: ClassVar = {"crckd": "CRCKD", "ssd-kd": "SSD-KD", "udcd": "UDCD"}
+    shown = ("dataset", "backbone", "method", "figure", "low", "high", "n", "state")
+
+    def frames(self, look):
+        return {".csv": look.figures()}
+
+    def says(self, look, frames):
+        return [f"Lines are {look.interval()}"]
+
+    def paint(self, look, frames, **about):
+        sets = look.datasets(frames[".csv"])
+        legend = [plots.marked(place, look.label(line), line=False) for place, line in enumerate(look.lines)]
+        page = plots.Page(plots.WIDE, 2.1 * len(sets), legend=legend, **about)
+        names = list(dict.fromkeys(group.backbone for group in look.groups))
+        step = 0.66 / len(look.lines)
+        for (axes,), (title, of_set) in zip(page.panels(len(sets), 1), sets):
+            plots.plain(axes)
+            for place, line in enumerate(look.lines):
+                look_of = plots.style(place)
+                for at, name in enumerate(names):
+                    x = at + (place - (len(look.lines) - 1) / 2) * step
+                    there = of_set[(of_set["method"] == line.row) & (of_set["backbone"] == name)]
+                    if there.empty or not there["n"].iloc[0]:
+                        text = there["state"].iloc[0] if len(there) else "not in the suite yet"
+                        axes.text(
+                            x, 0.5, text, transform=axes.get_xaxis_transform(), ha="center", va="center",
+                            rotation=90, style="italic", color=plots.GREY,
+                        )  # fmt: skip
+                        continue
+                    found = there.iloc[0]
+                    axes.vlines(x, found["low"], found["high"], color=look_of.colour)
+                    axes.plot(
+                        x, found["figure"], look_of.marker, color=look_of.colour, markersize=5,
+                        markeredgecolor="black", markeredgewidth=0.3,
+                    )  # fmt: skip
+            axes.set_xticks(range(len(names)), [plots.fit(name, 480 / len(names)) for name in names])
+            axes.set_xlim(-0.5, len(names) - 0.5)
+            axes.tick_params(axis="x", length=0)
+            axes.set_ylabel(f"{METRICS[self.metrics[0]].title} (%)")
+            axes.set_title(title, loc="left")
+        return page

@@ -1,0 +1,34 @@
+"""Every metric of the suite for Table 2's rows and data sets, both definitions of F1 side by side.
+
+All are computed from the runs that Table 2 needs; none is trained for this.
+
+Differs from the paper: it has no such table. It prints ACC, AP, REC and F1 alone, and its F1 is one definition here
+and the other there (``udcd-bench audit``).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from udcd_bench import artefact
+
+
+class Table(artefact.Table):
+    """A row a method in Table 2's order, every metric, one data set to a band."""
+
+    name = "metrics"
+    title = "Every metric for the rows of Table 2"
+    datasets = ("aptos", "ham10000")
+    metrics = ("acc", "ap", "rec", "f1", "f1_of_means", "auroc", "auprc", "kappa", "ece")
+    groups_per_band = 1
+    rows: ClassVar = {
+        "scratch": "Scratch",
+        "mtg": "MTG",
+        "rkd": "RKD",
+        "sskd": "SSKD",
+        "crckd": "CRCKD",
+        "crd": "CRD",
+        "scl-ikd": "SCL-IKD",
+        "ssd-kd": "SSD-KD",
+        "udcd": "UDCD",
+    }

@@ -1,0 +1,271 @@
+"""Figures seed by seed, kept in a file for later results of one's own to be held against.
+
+It is a gate: where a cell's training noise is known from its seeds, on this very device, a figure that has
+fallen below what another seed would give tells of a change, and one within it does not. It is judged by the
+prediction interval of the mean of new seeds: with s the standard deviation between seeds of one fold, pooled over
+the F folds, and nᵢ seeds there and mᵢ here of fold i, the difference of the two means has the standard error
+s √Σ (1/nᵢ + 1/mᵢ) / F, and (difference / standard error) is Student's t. Each cell is judged alone: of many, chance
+puts one in forty below. The same seeds on the same device give the same figures, so there chance has no part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import statistics
+from udcd_bench.cells import ABSENT, heading
+from udcd_bench.errors import UserError
+from udcd_bench.store import write_atomically
+from udcd_bench.verdicts import Judged, judge, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from udcd_bench.cells import Ask
+    from udcd_bench.evidence import Evidence, Place
+    from udcd_bench.grid import Grid
+    from udcd_bench.verdicts import Rules
+
+VERSION = 1
+KIND = "udcd-bench figures by seed"
+SEEDS = 3
+"""Of a fold, that a distribution has at the least; two say next to nothing of their spread."""
+
+Row = tuple[str, float | None, str]
+"""Data set, imbalance as shown, method."""
+VERSIONS = ("udcd_bench", "torch", "timm", "python", "precision", "threads")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Figures of a run in percent, and the hash of its split."""
+
+    split_hash: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What one device made: rows of runs by (fold, seed), with their headings; the versions that made them."""
+
+    rows: dict[Row, dict[tuple[int, int], Run]] = field(default_factory=dict)
+    titles: dict[Row, str] = field(default_factory=dict)
+    versions: dict[str, list[str]] = field(default_factory=dict)
+
+    def fewest(self) -> int:
+        """The least number of seeds that a row has of a fold."""
+        counts = [Counter(fold for fold, _ in runs) for runs in self.rows.values()]
+        return min(n for count in counts for n in count.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        rows = [
+            {
+                **dict(zip(("dataset", "rho", "method"), row)),
+                "dataset_title": self.titles[row],
+                "n": len(runs),
+                "runs": [
+                    {"fold": fold, "seed": seed, "split_hash": run.split_hash, "percent": dict(run.figures)}
+                    for (fold, seed), run in sorted(runs.items())
+                ],
+            }
+            for row, runs in self.rows.items()
+        ]
+        return {"versions": dict(self.versions), "rows": rows}
+
+    @classmethod
+    def from_dict(cls, read: Mapping[str, Any]) -> Seeds:
+        """Raises KeyError, TypeError, ValueError or AttributeError for what is no such thing."""
+        rows: dict[Row, dict[tuple[int, int], Run]] = {}
+        titles = {}
+        for row in read["rows"]:
+            place = (
+                str(row["dataset"]),
+                None if row["rho"] is None else float(row["rho"]),
+                str(row["method"]),
+            )
+            titles[place] = str(row["dataset_title"])
+            for run in row["runs"]:
+                percent = {str(metric): float(value) for metric, value in run["percent"].items()}
+                if not all(map(math.isfinite, percent.values())):
+                    raise ValueError("a figure is not finite")
+                found = Run(str(run["split_hash"]), percent)
+                rows.setdefault(place, {})[int(run["fold"]), int(run["seed"])] = found
+        return cls(rows, titles, dict(read["versions"]))
+
+
+def settings(table: Grid, ask: Ask) -> dict[str, Any]:
+    """What runs must have been asked for with, to compare."""
+    return {
+        "table": table.name,
+        "profile": ask.profile,
+        "split": ask.split,
+        "reporting": ask.rule,
+        "backbone": ask.backbone or "",
+        "teacher_backbone": ask.teacher_backbone,
+        "set": dict(sorted((*ask.protocol, *ask.hparams))),
+    }
+
+
+def by_device(table: Grid, ask: Ask, evidence: Evidence) -> dict[str, Seeds]:
+    """The figures of a table's finished runs, by the device that trained them."""
+    made: dict[str, Seeds] = {}
+    for group, line in itertools.product(table.groups(ask), table.lines(ask)):
+        row = (group.source, group.shown_rho, line.row)
+        for spec in table.cell(ask, line, group):
+            if (record := evidence.records.get(spec)) is None:
+                continue
+            of_device = made.setdefault(record["environment"]["device"], Seeds())
+            figures = record["figures"][ask.rule]
+            percent = {m: round(100 * figures[m], 6) for m in table.metrics if m in figures}
+            run = Run(record["split_hash"], percent)
+            of_device.rows.setdefault(row, {})[spec.fold, spec.seed] = run
+            of_device.titles[row] = heading(group)
+            for name in VERSIONS:
+                seen, now = of_device.versions.setdefault(name, []), str(record["environment"].get(name, ""))
+                seen += [now] * (now not in seen)
+    return made
+
+
+def save(file: Path, about: Mapping[str, Any], made: Mapping[str, Seeds]) -> None:
+    """Put these devices' figures into the file, in place of what it has of them; other devices' stay.
+
+    Raises UserError where the file is something else, or was made with other settings.
+    """
+    there = load(file, about) if file.exists() else {}
+    devices = {device: seeds.to_dict() for device, seeds in {**there, **made}.items()}
+    whole = {"kind": KIND, "version": VERSION, "settings": dict(about), "devices": devices}
+    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(file, f"{text}\n".encode())
+
+
+def is_seeds(file: Path) -> bool:
+    """Whether a file is JSON by its looks, and so no CSV."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(64).lstrip()[:1] == b"{"
+    except OSError:
+        return False
+
+
+def load(file: Path, about: Mapping[str, Any]) -> dict[str, Seeds]:
+    """Figures by device. Raises UserError for a file that has none, or was made with other settings than ``about``."""
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+        if read["kind"] != KIND:
+            raise ValueError(f"it is not of the kind {KIND!r}")
+        newer = int(read["version"]) > VERSION
+        there = dict(read["settings"])
+        devices = {} if newer else {d: Seeds.from_dict(seeds) for d, seeds in read["devices"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file}: it cannot be read as figures by seed ({error!r}); --record writes such a file."
+        ) from error
+    if newer:
+        raise UserError(f"{file} was written by a newer udcd-bench; upgrade.")
+    for name, value in about.items():
+        if there.get(name) != value:
+            raise UserError(
+                f"{file} was made with {name} {there.get(name)!r} and this is {value!r}, so they do not compare."
+            )
+    return devices
+
+
+def judged(
+    frame: pd.DataFrame, ours: Mapping[str, Seeds], file: Path, there: Mapping[str, Seeds], rules: Rules
+) -> list[Judged]:
+    """A verdict on every cell that the file has figures of, each device's by its own seeds.
+
+    frame: the table's long frame. Raises UserError for a device that the file does not know, and for test images
+    that differ.
+    """
+    for device in ours:
+        if device not in there:
+            known = " and ".join(there) or "no device"
+            raise UserError(
+                f"--against {file}: it has the seeds of {known}, and these runs are of {device}, which rounds "
+                f"otherwise; put this device's seeds into it too, with --record {file}."
+            )
+    made = []
+    for row in frame.to_dict("records"):
+        place = place_of(row)
+        for device in ours or there:
+            theirs = there[device].rows.get(place[:3], {})
+            here = ours[device].rows.get(place[:3], {}) if ours else {}
+            folds = {fold for fold, _ in theirs} & {fold for fold, _ in here}
+            _same_images(file, place, theirs, here)
+            told = "" if len({*ours}) < 2 else f"on {device}"
+            before, now = (_figures(runs, place[3], folds if here else None) for runs in (theirs, here))
+            if not before:
+                continue
+            tolerance = rules.tolerance(place[3])
+            there_mean, mean = _mean(before), _mean(now)
+            if not now:
+                verdict = "not run" if row["n"] or row["verdict"] == ABSENT else row["verdict"]
+                nothing = (math.nan, math.nan, math.nan, 0)
+                made.append(Judged(*place, there_mean, *nothing, tolerance, verdict, row["note"]))
+                continue
+            half, why = half_width(before, now, rules.level)
+            low, high = mean - half, mean + half
+            verdict = judge(mean, there_mean, low, high, tolerance, rules.widest)
+            note = " ".join(text for text in (why, told, row["note"]) if text)
+            made.append(Judged(*place, there_mean, mean, low, high, len(now), tolerance, verdict, note))
+    return made
+
+
+def half_width(
+    theirs: Mapping[tuple[int, int], float], ours: Mapping[tuple[int, int], float], level: float
+) -> tuple[float, str]:
+    """Half the prediction interval of the difference of two means over the same folds, by (fold, seed).
+
+    NaN, and why, where a fold has fewer than ``SEEDS`` seeds in ``theirs``.
+    """
+    from scipy.stats import t as student
+
+    n, m = (Counter(fold for fold, _ in figures) for figures in (theirs, ours))
+    if min(n.values()) < SEEDS:
+        told = f"the file has {min(n.values())} of a fold"
+        return math.nan, f"Fewer than {SEEDS} seeds tell no chance from change: {told}."
+    between = statistics.spread(theirs).seeds
+    error = between * math.sqrt(sum(1 / n[fold] + 1 / m[fold] for fold in n)) / len(n)
+    return float(student.ppf((1 + level) / 2, len(theirs) - len(n))) * error, ""
+
+
+def _mean(figures: Mapping[tuple[int, int], float]) -> float:
+    """The mean of the folds' means, so that a fold with more seeds counts no more."""
+    by_fold: dict[int, list[float]] = {}
+    for (fold, _), figure in figures.items():
+        by_fold.setdefault(fold, []).append(figure)
+    means = [math.fsum(values) / len(values) for values in by_fold.values()]
+    return math.fsum(means) / len(means) if means else math.nan
+
+
+def _figures(
+    runs: Mapping[tuple[int, int], Run], metric: str, folds: set[int] | None
+) -> dict[tuple[int, int], float]:
+    """A metric's figures, of these folds (None: of all)."""
+    return {
+        place: run.figures[metric]
+        for place, run in runs.items()
+        if metric in run.figures and (folds is None or place[0] in folds)
+    }
+
+
+def _same_images(
+    file: Path, place: Place, theirs: Mapping[tuple[int, int], Run], ours: Mapping[tuple[int, int], Run]
+) -> None:
+    for (fold, _), run in ours.items():
+        other = next((r.split_hash for (f, _), r in theirs.items() if f == fold), run.split_hash)
+        if other != run.split_hash:
+            raise UserError(
+                f"--against {file}: {place[2]} on {place[0]}, fold {fold}, was tested on other images there (split "
+                f"hash {other}, here {run.split_hash}), so the figures do not compare."
+            )

@@ -1,0 +1,38 @@
+"""``udcd-bench report``: one page of everything in a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from udcd_bench.cli import options
+from udcd_bench.cli.options import option
+
+
+@click.command()
+@option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+@option(
+    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
+    help="By image, or by lesion.",
+)  # fmt: skip
+@options.out
+@option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file.  [default: OUT/PROFILE/report.html]",
+)
+def report(profile: str, split: str, out: Path, to: Path | None) -> None:
+    """Write one HTML page of all that a results folder holds of a profile; trains nothing, needs no data.
+
+    Tables with verdicts, figures, claims, audit, confusion matrices, learning curves, every run and how to
+    reproduce it. The file needs no network and no other file.
+    """
+    from udcd_bench import report as made
+    from udcd_bench.atomic import write_atomically
+    from udcd_bench.store import Store
+
+    name = "report.html" if split == "paper" else f"report-{split}.html"
+    file = to or out / profile / name
+    write_atomically(file, made.page(Store(out), profile, split))
+    click.echo(file)

@@ -1,0 +1,218 @@
+"""How figures look: a page of a column's or two columns' width with a head, panels, a legend and a caption.
+
+Colours are Okabe & Ito's (2008), which the colour-blind tell apart; markers and dashes say the same in greyscale.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from udcd_bench.typeset import Piece, font, length, quietly, wrap
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+NARROW, WIDE = 3.5, 7.2
+"""Inches: a column of a two-column page, and both."""
+DPI = 300
+SMALLEST = 7.0
+"""Points, at the size printed."""
+COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+GREY = "#606060"
+WARNING = "#a02000"
+
+_HEAD = Piece("", 9.5, bold=True)
+_WARN = Piece("", 8.0, bold=True, colour=WARNING)
+_FOOT = Piece("", 7.5)
+_LINE = 1.25
+_MARGIN = 5.0
+_ENTRY = 7.5
+_PARAMETERS = {
+    "font.family": ["DejaVu Sans", "STIXGeneral"],
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
+    "legend.fontsize": _ENTRY,
+    "axes.linewidth": 0.6,
+    "axes.titlepad": 4.0,
+    "axes.labelpad": 2.5,
+    "axes.axisbelow": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.0,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+    "figure.facecolor": "white",
+}
+
+
+class Style(NamedTuple):
+    """Of a row or a class: no two of the first 104 agree, and the first 13 differ in shape."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+def style(index: int) -> Style:
+    """The style of what stands at this place of its list."""
+    return Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the suite's style, whatever the user's own settings are."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", _PARAMETERS]), quietly():
+        yield
+
+
+class Entry(NamedTuple):
+    """Of the legend."""
+
+    handle: Artist
+    label: str
+
+
+def marked(index: int, label: str, *, line: bool = True) -> Entry:
+    """The legend's entry of a style."""
+    from matplotlib.lines import Line2D
+
+    look = style(index)
+    handle = Line2D(
+        [], [], color=look.colour, marker=look.marker, linestyle=look.dash if line else "none",
+        markeredgecolor="black", markeredgewidth=0.3,
+    )  # fmt: skip
+    return Entry(handle, label)
+
+
+class Page:
+    """A picture ``width`` inches wide whose panels take ``height``; the rest is added for what is written about them.
+
+    warning: says that images were drawn. caption: sentences below.
+    """
+
+    def __init__(
+        self,
+        width: float,
+        height: float,
+        *,
+        title: str,
+        warning: str,
+        caption: Sequence[str],
+        legend: Sequence[Entry] = (),
+    ) -> None:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        self.title, self.about = title, " ".join([warning, *caption]).strip()
+        inner = 72 * width - 2 * _MARGIN
+        head = [*wrap(f"{title}.", inner, _HEAD), *wrap(warning, inner, _WARN)]
+        foot = [*wrap(" ".join(caption), inner, _FOOT)]
+        columns, deep = _columns([entry.label for entry in legend], inner)
+        keys = deep * _ENTRY * 1.5 + 6 if legend else 0.0
+        above, below = _tall(head) + keys + _MARGIN + 3, _tall(foot) + _MARGIN + 3
+        total = 72 * height + above + below
+        size = (width, total / 72)
+        self.figure = Figure(size, dpi=DPI)
+        box = (0.0, below / total, 1.0, 1 - (above + below) / total)
+        self.figure.set_layout_engine(ConstrainedLayoutEngine(rect=box, w_pad=0.04, h_pad=0.04))
+        self._write(head, total - _MARGIN, width, total)
+        self._write(foot, below - 3, width, total)
+        if legend:
+            top = 1 - (_MARGIN + _tall(head) + 4) / total
+            self.figure.legend(
+                [entry.handle for entry in legend], [fit(entry.label, inner - 40) for entry in legend],
+                loc="upper center", bbox_to_anchor=(0.5, top), ncols=columns, frameon=False, borderaxespad=0,
+                borderpad=0, handlelength=2.4, columnspacing=1.2, handletextpad=0.5,
+            ).set_in_layout(False)  # fmt: skip
+
+    def _write(self, lines: Sequence[Piece], top: float, width: float, total: float) -> None:
+        for line in lines:
+            top -= line.size * _LINE
+            text = self.figure.text(
+                _MARGIN / 72 / width, (top + 0.25 * line.size) / total, line.text, color=line.colour,
+                fontproperties=font(line), va="baseline",
+            )  # fmt: skip
+            text.set_in_layout(False)
+
+    def panels(self, rows: int, columns: int, **how: Any) -> npt.NDArray[Any]:
+        """Axes (rows, columns)."""
+        axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **how)
+        return axes
+
+    def files(self) -> Mapping[str, bytes]:
+        """The same bytes for the same page: PNG of ``DPI`` dots an inch, PDF with its fonts in it."""
+        png, pdf = io.BytesIO(), io.BytesIO()
+        about = {"Title": self.title}
+        self.figure.savefig(
+            png, format="png", dpi=DPI, metadata=about | {"Description": self.about, "Software": None}
+        )
+        self.figure.savefig(pdf, format="pdf", metadata=about | {"Subject": self.about, "CreationDate": None})
+        return {".png": png.getvalue(), ".pdf": pdf.getvalue()}
+
+
+def _tall(lines: Sequence[Piece]) -> float:
+    return sum(line.size * _LINE for line in lines)
+
+
+def _columns(labels: Sequence[str], inner: float) -> tuple[int, int]:
+    """Entries of a legend side by side, and one below the other."""
+    widest = max((text_width(label) for label in labels), default=0.0) + 4.5 * _ENTRY
+    most = max(1, min(len(labels), int(inner / widest)))
+    deep = math.ceil(len(labels) / most)
+    return math.ceil(len(labels) / max(1, deep)), deep
+
+
+def text_width(text: str, size: float = _ENTRY) -> float:
+    """Points that a label takes."""
+    return length([Piece(text, size, sans=True)])
+
+
+def fit(text: str, width: float, size: float = _ENTRY) -> str:
+    """The text, cut where it is wider than ``width`` points."""
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(text + "…", size) > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def without_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The words that all names begin with, and the names without them."""
+    split = [name.split() for name in names]
+    common = 0
+    while all(len(words) > common + 1 for words in split) and len({words[common] for words in split}) == 1:
+        common += 1
+    return " ".join(split[0][:common]), [" ".join(words[common:]) for words in split]
+
+
+def gap(axes: Axes, text: str) -> None:
+    """An empty panel that says why."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(linestyle=(0, (3, 3)), color=GREY)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", style="italic", color=GREY)
+
+
+def plain(axes: Axes, *, grid: str = "y") -> None:
+    """Without the box's upper and right side; faint lines across."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid)  # type: ignore[arg-type]

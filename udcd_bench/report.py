@@ -1,0 +1,166 @@
+"""One page of everything in a results folder: a single HTML file that needs nothing else and no network.
+
+It trains nothing and reads no data. The same folder gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from udcd_bench import audit, captions, claims, evidence, printed, profiles, sentences, verdicts
+from udcd_bench import report_parts as parts
+from udcd_bench import report_runs as of_runs
+from udcd_bench.cells import Ask
+from udcd_bench.errors import UserError
+from udcd_bench.metrics import METRICS
+from udcd_bench.render import MARKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import jinja2
+
+    from udcd_bench.audit import Finding
+    from udcd_bench.claims import Outcome
+    from udcd_bench.evidence import Evidence
+    from udcd_bench.report_runs import Run
+    from udcd_bench.sentences import Claim
+    from udcd_bench.store import Store
+
+
+def page(store: Store, profile: str, split: str = "paper") -> bytes:
+    """The report on one profile and split, as UTF-8 HTML.
+
+    Raises UserError when the folder is not there or has no run of these, and for runs that are damaged.
+    """
+    about = profiles.profile(profile)
+    there = evidence.gather(store) if store.root.is_dir() else None
+    if there is None:
+        raise UserError(f"{store.root}: there is no such folder; --out names one that a run has made.")
+    others = _others(there, profile, split)
+    ask = evidence.repeats(Ask(profile, split=split), there, None, None)
+    runs = of_runs.runs(ask, there)
+    if not runs:
+        raise UserError(_nothing(store, profile, split, others))
+    stand_ins = [run.spec.dataset for run in runs if run.record and run.record["synthetic"]]
+    template = _templates().get_template("report.html.jinja")
+    style, script = (_source(name) for name in ("report.css", "report.js"))
+    html = template.render(
+        profile=about,
+        ask=ask,
+        warning=captions.warning(sorted(stand_ins)),
+        others=others,
+        runs=runs,
+        unfinished=[row for row in store.overview() if row[0] not in ("done", "failed")],
+        states=Counter("done" if run.record else "failed" for run in runs),
+        newest=_newest(store, runs),
+        facts=_facts(runs),
+        tables=list(parts.tables(ask, there, store, verdicts.rules())),
+        figures=list(parts.figures(ask, store)),
+        claims=list(_claims(profile, store)),
+        findings=list(_findings()),
+        settings=of_runs.settings(runs, store),
+        splits=of_runs.splits(runs),
+        environment=of_runs.environment(runs),
+        metrics=METRICS,
+        verdicts=verdicts.VERDICTS,
+        symbols=parts.SYMBOLS,
+        marks=MARKS,
+        command=shlex.join(["udcd-bench", "report", "--profile", profile, "--split", split]),
+        curve=of_runs,
+        style=style,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    return html.encode()
+
+
+def _source(name: str) -> str:
+    loader = _templates().loader
+    assert loader is not None
+    return loader.get_source(_templates(), name)[0]
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("udcd_bench"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+    )
+    environment.filters["number"] = parts.number
+    return environment
+
+
+def _others(there: Evidence, profile: str, split: str) -> list[tuple[str, str, int]]:
+    """(profile, split, runs) of what else the folder holds."""
+    counts = Counter((spec.profile, spec.split) for spec in there.states)
+    return [(*place, n) for place, n in sorted(counts.items()) if place != (profile, split)]
+
+
+def _nothing(store: Store, profile: str, split: str, others: Iterable[tuple[str, str, int]]) -> str:
+    """Why there is nothing to report, and what to do."""
+    what = f"{store.root} holds no run of profile {profile} with split {split}"
+    choices = [f"--profile {name} --split {kind} ({n})" for name, kind, n in others]
+    if choices:
+        return f"{what}; it has those of {', '.join(choices)}."
+    return f"{what}; make some with udcd-bench run table2 --profile {profile}, or give another --out."
+
+
+def _newest(store: Store, runs: Iterable[Run]) -> str:
+    """The day of the newest finished run, in UTC; its file's, so that a page is the same whenever it is written."""
+    files = [store.runs / run.record["key"] / "record.json" for run in runs if run.record]
+    newest = max((file.stat().st_mtime for file in files), default=None)
+    return datetime.fromtimestamp(newest, UTC).strftime("%-d %B %Y") if newest is not None else ""
+
+
+def _facts(runs: Iterable[Run]) -> list[tuple[str, list[str]]]:
+    """What heads the page: each fact's values, once each."""
+    records = [run.record for run in runs if run.record]
+    found: dict[str, dict[str, None]] = {}
+
+    def tell(name: str, value: str) -> None:
+        found.setdefault(name, {})[value] = None
+
+    for record in records:
+        environment = record["environment"]
+        tell("Data", record["dataset_title"])
+        if record["incomplete"]:
+            tell("Incomplete", f"{record['dataset_title']}: {record['incomplete']}")
+        tell("Reported", record["reporting"])
+        threads = f"{environment['threads']} CPU thread{'s' * (environment['threads'] != 1)}"
+        tell("Hardware", f"{environment['device']}, {threads}, {environment['precision']}")
+        tell("Versions", ", ".join(f"{name} {environment[name]}" for name in ("python", "torch", "timm")))
+        tell(
+            "Commit",
+            f"udcd-bench {environment['udcd_bench']}, {environment['commit'] or 'not from a checkout'}",
+        )
+    return [(name, sorted(values)) for name, values in found.items()]
+
+
+def _claims(profile: str, store: Store) -> Iterator[tuple[Claim, Outcome, Outcome]]:
+    """Each sentence of the paper, judged on its figures and on ours."""
+    if not sentences.path().is_file():
+        return
+    runs = claims.Ours(store)
+    for claim in sentences.read(sentences.path()):
+        yield claim, claims.on_published(claim), claims.on_runs(claim, profile, runs)
+
+
+def _findings() -> Iterator[tuple[str, audit.Rule, list[Finding]]]:
+    """What the published tables say about themselves, by rule."""
+    tables = printed.published_tables()
+    found = audit.audit(tables, printed.own_rhos()) + list(claims.failures())
+    for name, rule in audit.RULES.items():
+        if of_rule := [finding for finding in found if finding.rule == name]:
+            yield name, rule, of_rule

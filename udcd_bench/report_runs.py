@@ -1,0 +1,256 @@
+"""What the report shows of the runs themselves: each one, their confusion matrices, their learning curves."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from udcd_bench import planner, plugins, profiles
+from udcd_bench.cells import Group, heading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from udcd_bench.cells import Ask
+    from udcd_bench.evidence import Evidence, Record
+    from udcd_bench.metrics import Floats
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+WIDTH, HEIGHT, EDGE = 220.0, 64.0, 3.0
+"""Of a learning curve, in CSS pixels."""
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run that is done or failed. record is None for one that failed, reason what it said."""
+
+    spec: RunSpec
+    setting: str
+    command: str
+    record: Record | None = None
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """The method as tables call it, and what was set."""
+        given = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
+        method = self.spec.method
+        if self.record:
+            method = self.record["method_title"]
+        elif method in plugins.names("methods"):
+            method = plugins.declared("methods", method).get("title", method)
+        return ", ".join([method, *given])
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Of one row over its folds and seeds. shares (C, C): percent of the true class's images, NaN without any.
+
+    images (C,): test images of each class, every fold's once. recalls (C,) percent; their mean is macro.
+    """
+
+    classes: tuple[str, ...]
+    shares: Floats
+    images: tuple[int, ...]
+
+    @property
+    def recalls(self) -> Floats:
+        """Per class."""
+        found: Floats = np.diagonal(self.shares)
+        return found
+
+    @property
+    def macro(self) -> float:
+        """Mean over the classes that have test images."""
+        return float(np.nanmean(self.recalls))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learning curves of one row: of each run a line of the total loss and one of the test accuracy, in SVG's units.
+
+    about: the same in words. stages: where one stage of the training ends and the next begins.
+    """
+
+    losses: tuple[str, ...]
+    accuracies: tuple[str, ...]
+    dots: tuple[tuple[float, float], ...]
+    stages: tuple[float, ...]
+    about: str
+
+
+@dataclass(frozen=True)
+class RowRuns:
+    """The finished runs of one row in one setting."""
+
+    title: str
+    n: int
+    confusion: Confusion
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set, imbalance, fraction and backbone."""
+
+    title: str
+    synthetic: bool
+    rows: tuple[RowRuns, ...]
+
+
+def runs(ask: Ask, there: Evidence) -> list[Run]:
+    """Every run of the profile and split, done or failed."""
+    found = []
+    for spec, state in there.states.items():
+        if (spec.profile, spec.split) == (ask.profile, ask.split):
+            record = there.records.get(spec)
+            command = planner.command(spec, data=Path("data"), out=Path("results"))
+            reason = "" if record else state.partition(": ")[2]
+            found.append(Run(spec, setting_of(spec, record), command, record, reason))
+    return sorted(found, key=_order)
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    s = run.spec
+    setting = (s.dataset, -(s.rho or math.inf), -s.fraction, s.backbone, s.teacher_backbone)
+    return *setting, run.title.casefold(), s.fold, s.seed, run.command
+
+
+def settings(found: Iterable[Run], store: Store) -> list[Setting]:
+    """The finished runs by setting and row, their scores and histories read."""
+    by_setting: dict[str, dict[RunSpec, list[Run]]] = {}
+    for run in found:
+        if run.record is not None:
+            row = replace(run.spec, fold=0, seed=0)
+            by_setting.setdefault(run.setting, {}).setdefault(row, []).append(run)
+    made = []
+    for title, rows in by_setting.items():
+        synthetic = any(
+            run.record and run.record["synthetic"] for members in rows.values() for run in members
+        )
+        parts = [
+            RowRuns(members[0].title, len(members), confusion(members, store), curve(members, store))
+            for members in rows.values()
+        ]
+        made.append(Setting(title, synthetic, tuple(parts)))
+    return made
+
+
+def setting_of(spec: RunSpec, record: Record | None) -> str:
+    """What a run was trained and tested on, for people."""
+    title, synthetic = (record["dataset_title"], record["synthetic"]) if record else (spec.dataset, False)
+    usual = profiles.profile(spec.profile).backbone
+    backbones = "" if spec.backbone == usual else spec.backbone
+    if spec.teacher_backbone:
+        backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
+    return heading(Group(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones))
+
+
+def splits(found: Iterable[Run]) -> list[tuple[str, int, int, int, str]]:
+    """(setting, fold, training images, test images, split hash) of the finished runs, once each."""
+    records = [(run, run.record) for run in found if run.record]
+    return sorted(
+        {(run.setting, run.spec.fold, r["n_train"], r["n_test"], r["split_hash"]) for run, r in records}
+    )
+
+
+def environment(found: Iterable[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """What the finished runs ran on: name → each value and the number of runs that have it."""
+    counts: dict[str, Counter[str]] = {}
+    for run in found:
+        for name, value in (run.record or {}).get("environment", {}).items():
+            counts.setdefault(name, Counter())[str(value)] += 1
+    return [(name, sorted(values.items())) for name, values in sorted(counts.items())]
+
+
+# --- confusion matrices -------------------------------------------------------------------------------------
+
+
+def confusion(members: Sequence[Run], store: Store) -> Confusion:
+    """Of all reported epochs of all members, which is what the mean over them reports."""
+    classes: tuple[str, ...] = ()
+    images: dict[int, Floats] = {}
+    counts: Any = 0
+    for run in members:
+        assert run.record is not None
+        classes = tuple(map(str, run.record["classes"]))
+        arrays = store.scores(run.record["key"])
+        labels, n = np.asarray(arrays["labels"]), len(classes)
+        predicted = np.asarray(arrays["scores"]).argmax(-1)
+        pairs = np.bincount((labels * n + predicted).ravel(), minlength=n * n).reshape(n, n)
+        counts = counts + pairs / len(predicted)
+        images.setdefault(run.spec.fold, np.bincount(labels, minlength=n).astype(np.float64))
+    totals = counts.sum(1, keepdims=True)
+    shares = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
+    return Confusion(
+        classes, shares, tuple(int(total) for total in sum(images.values(), np.zeros(len(classes))))
+    )
+
+
+# --- learning curves ----------------------------------------------------------------------------------------
+
+
+def curve(members: Sequence[Run], store: Store) -> Curve:
+    """Loss between its least and its greatest value, accuracy between 0 and 1, over the epochs of all stages."""
+    histories = []
+    for run in members:
+        assert run.record is not None
+        text = store.file(run.record["key"], "history.csv").read_text(encoding="utf-8")
+        histories.append(list(csv.DictReader(text.splitlines())))
+    losses = [_column(history, "loss") for history in histories]
+    accuracies = [_column(history, "acc") for history in histories]
+    epochs = max(len(history) for history in histories)
+    ys = [y for points in losses for _, y in points]
+    least, greatest = (min(ys), max(ys)) if ys else (0.0, 1.0)
+    span = (greatest - least) or 1.0
+    scaled = [[(x, (y - least) / span) for x, y in points] for points in losses]
+    changes = [
+        _x(place - 0.5, epochs)
+        for place, (before, after) in enumerate(zip(histories[0], histories[0][1:]), 1)
+        if before.get("stage") != after.get("stage")
+    ]
+    dots = [_at(point, epochs) for points in accuracies for point in points]
+    about = [f"{epochs} epochs"]
+    if all(losses):
+        first, last = (np.mean([points[end][1] for points in losses]) for end in (0, -1))
+        about.append(f"loss {first:.3g} to {last:.3g}")
+    if any(accuracies):
+        at_end = np.mean([points[-1][1] for points in accuracies if points])
+        about.append(f"test accuracy {100 * at_end:.1f} % at the end")
+    return Curve(
+        tuple(_polyline(points, epochs) for points in scaled if points),
+        tuple(_polyline(points, epochs) for points in accuracies if len(points) > 1),
+        tuple(dots),
+        tuple(changes),
+        ", ".join(about),
+    )
+
+
+def _column(history: Sequence[Mapping[str, str | None]], name: str) -> Points:
+    """(epoch, value) where there is a finite one."""
+    found = []
+    for epoch, row in enumerate(history):
+        value = float(row.get(name) or math.nan)
+        if math.isfinite(value):
+            found.append((float(epoch), value))
+    return found
+
+
+def _x(epoch: float, epochs: int) -> float:
+    return round(EDGE + (WIDTH - 2 * EDGE) * epoch / max(epochs - 1, 1), 1)
+
+
+def _at(point: tuple[float, float], epochs: int) -> tuple[float, float]:
+    return _x(point[0], epochs), round(EDGE + (HEIGHT - 2 * EDGE) * (1 - point[1]), 1)
+
+
+def _polyline(points: Points, epochs: int) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in (_at(point, epochs) for point in points))

@@ -1,0 +1,95 @@
+"""Text of a known width on a canvas measured in points: pieces in one style each, broken into lines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+
+SIZE = 10.0
+DPI = 250
+"""At which text is measured."""
+# both come with matplotlib, so the picture is the same on every machine
+FONTS = ["STIXGeneral", "DejaVu Sans"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text in one style; ``rise`` in points above the base line."""
+
+    text: str
+    size: float = SIZE
+    bold: bool = False
+    italic: bool = False
+    underlined: bool = False
+    rise: float = 0.0
+    colour: str = "black"
+    sans: bool = False
+
+
+def length(pieces: Sequence[Piece]) -> float:
+    """Width in points."""
+    return sum(_piece_length(piece) for piece in pieces)
+
+
+@lru_cache(4096)
+def _piece_length(piece: Piece) -> float:
+    if not piece.text:
+        return 0.0
+    # a space at either end has no extent of its own
+    long, extra = (_extent(text, font(piece)) for text in (f"|{piece.text}|", "||"))
+    return (long - extra) * 72 / DPI
+
+
+def _extent(text: str, font: FontProperties) -> float:
+    width, _, _ = _canvas().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
+    return float(width)
+
+
+@cache
+def _canvas() -> RendererAgg:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(8, 8, DPI)  # type: ignore[no-untyped-call]
+
+
+def wrap(text: str, width: float, style: Piece) -> Iterator[Piece]:
+    """The text in lines no wider than ``width``, where its words allow."""
+    space = _piece_length(replace(style, text=" "))
+    line, long = "", 0.0
+    for word in text.replace("'", "’").split():
+        wide = _piece_length(replace(style, text=word))
+        if line and long + space + wide > width:
+            yield replace(style, text=line)
+            line, long = "", 0.0
+        line, long = f"{line} {word}".strip(), long + bool(line) * space + wide
+    if line:
+        yield replace(style, text=line)
+
+
+def font(piece: Piece) -> FontProperties:
+    """As matplotlib wants it."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(
+        family=FONTS[::-1] if piece.sans else FONTS,
+        size=piece.size,
+        weight="bold" if piece.bold else "normal",
+    )
+    font.set_style("italic" if piece.italic else "normal")
+    return font
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """A name in a script no font here has is drawn as boxes; that is no reason to warn about each letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
