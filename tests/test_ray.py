@@ -313,6 +313,20 @@ def test_an_address_where_nobody_is(address, says, monkeypatch):
         engine.joined(address, "cpu", None, 1).__enter__()
 
 
+def test_a_cluster_that_wants_a_token(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed; nox -s ray does it")
+    monkeypatch.setattr(engine, "_look_for", lambda address: None)
+
+    def refuse(**how):
+        raise RuntimeError(
+            "ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: it is missing or incorrect"
+        )
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match="the Ray cluster there wants a token; set RAY_AUTH_MODE=token"):
+        engine.joined("127.0.0.1:6379", "cpu", None, 1).__enter__()
+
+
 def test_without_ray_a_sentence_says_how_to_get_it(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"--engine ray needs Ray: pip install 'udcd-bench\[ray\]'\."):

@@ -111,7 +111,8 @@ def joined(address: str, device: str, jobs: int | None, threads: int) -> Iterato
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _nobody(address) from error
+            why = _locked if "AuthToken" in str(error) else _nobody
+            raise why(address) from error
     else:
         gpus = {"num_gpus": 0} if device == "cpu" else {}
         # on a machine with GPUs a run takes no core of Ray's
@@ -155,6 +156,13 @@ def _shares(device: str, jobs: int | None, threads: int, *, new: bool) -> Cluste
 def _nobody(address: str) -> UserError:
     return UserError(
         f"--address {address}: no Ray cluster answers there; start one with `ray start --head`, or leave --address out."
+    )
+
+
+def _locked(address: str) -> UserError:
+    return UserError(
+        f"--address {address}: the Ray cluster there wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a "
+        "file that holds the one it was started with."
     )
 
 
