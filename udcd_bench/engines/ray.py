@@ -161,8 +161,8 @@ def _nobody(address: str) -> UserError:
 
 def _locked(address: str) -> UserError:
     return UserError(
-        f"--address {address}: the Ray cluster there wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a "
-        "file that holds the one it was started with."
+        f"--address {address}: the Ray cluster there wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
+        "to a file that holds the one it was started with."
     )
 
 
