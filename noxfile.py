@@ -48,3 +48,10 @@ def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, in the environment that has it."""
     session.install("-e", ".[test]", env=INSTALL)
     session.run("pytest", "-m", "gpu", *session.posargs, env=RUN)
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Run the tests of ``--engine ray`` on a Ray cluster of several machines' worth of processes."""
+    session.install("-e", ".[test,ray]", env=INSTALL)
+    session.run("pytest", "tests/test_ray.py", *session.posargs, env=RUN)
