@@ -11,12 +11,19 @@ INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 # runs share the cores: one thread each
 RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
 
+# it fills two cores by itself, and is given a time
+MAIN_JOB = "tests/test_main_job.py"
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, the README's commands among them; further arguments go to pytest."""
     session.install("-e", ".[test]", env=INSTALL)
-    session.run("pytest", *session.posargs, env=RUN)
+    if session.posargs:
+        session.run("pytest", *session.posargs, env=RUN)
+        return
+    session.run("pytest", "-n2", "--dist=loadfile", f"--ignore={MAIN_JOB}", env=RUN)
+    session.run("pytest", MAIN_JOB, env=RUN)
 
 
 @nox.session
@@ -41,3 +48,10 @@ def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, in the environment that has it."""
     session.install("-e", ".[test]", env=INSTALL)
     session.run("pytest", "-m", "gpu", *session.posargs, env=RUN)
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Run the tests of ``--engine ray`` on a Ray cluster of several machines' worth of processes."""
+    session.install("-e", ".[test,ray]", env=INSTALL)
+    session.run("pytest", "tests/test_ray.py", *session.posargs, env=RUN)

@@ -79,6 +79,8 @@ NO_TORCH = [
     "data.sources",
     "engines.local",
     "engines.execute",
+    "engines.work",
+    "engines.ray",
 ]
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

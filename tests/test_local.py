@@ -227,7 +227,7 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     jobs = planner.plan(specs, store, lambda spec: {})
     teacher, student = jobs
     slot = local._Slot(None, None)
-    work = local._Work({}, {student.key: student}, failed={teacher.key: "no"})
+    work = local.Work({}, {student.key: student}, failed={teacher.key: "no"})
     local._give_out([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]

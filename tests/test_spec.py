@@ -110,6 +110,6 @@ def test_methods_are_compared_in_pairs(name):
 
 def test_labels_say_what_differs_from_the_ordinary():
     plain = RunSpec("kd", "aptos", "paper", "densenet121")
-    assert plain.label() == "kd aptos fold 0"
+    assert plain.label() == f"kd aptos {plain.backbone} fold 0"
     odd = replace(plain, rho=9.0, fraction=0.25, split="grouped", seed=2, hparams=(("temperature", 2.0),))
-    assert odd.label() == "kd aptos rho=9 25% grouped fold 0 seed 2 temperature=2.0"
+    assert odd.label() == f"kd aptos {odd.backbone} rho=9 25% grouped fold 0 seed 2 temperature=2.0"

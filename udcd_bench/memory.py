@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -11,6 +12,8 @@ from udcd_bench.losses._numeric import TINY, double, without_autocast
 
 DIRECT_ABOVE = 64
 """Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
+PARTS = 4
+"""Sums that an inner product is made of."""
 
 
 class ContrastMemory(nn.Module):
@@ -56,13 +59,15 @@ class ContrastMemory(nn.Module):
 
     def _scores(self, z: Tensor, bank: Tensor, index: Tensor, normaliser: Tensor) -> Tensor:
         dtype = torch.promote_types(torch.promote_types(z.dtype, bank.dtype), torch.float32)
-        # in float64: divided by τ and exponentiated, float32's last digits would become its fifth
-        z = double(z)
+        z, rows = z.to(dtype), bank.to(dtype)
         if self.n_data <= DIRECT_ABOVE * index.shape[1]:
-            inner = (z @ double(bank).T).gather(1, index)
+            # short sums, added up: a single long one loses twice as many digits
+            parts = zip(z.chunk(PARTS, 1), rows.chunk(PARTS, 1))
+            inner = functools.reduce(torch.add, (a @ b.T for a, b in parts)).gather(1, index)
         else:
-            inner = torch.bmm(double(bank[index]), z[:, :, None]).squeeze(2)
-        scores = (inner / self.temperature).exp()
+            inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
+        # an exponent of 14 has no more than five digits behind the point in float32
+        scores = (double(inner) / self.temperature).exp()
         fresh = (scores.detach().mean() * self.n_data).to(normaliser.dtype)
         fixed = torch.where(normaliser < 0, fresh, normaliser)
         normaliser.copy_(fixed)
@@ -73,7 +78,7 @@ class ContrastMemory(nn.Module):
         """Turn rows `index` (B,) of each bank into the unit rows of m·row + (1 − m)·new.
 
         `student` and `teacher` (B, dim) may have any dtype; the banks keep theirs. Call it when the step's
-        backward pass is over: the pass needs the rows as they were, and may raise otherwise. Of several
+        backward pass is over: the pass needs the rows as they were, and raises otherwise. Of several
         entries for one row the last wins, on every device. A row that comes out zero stays zero.
         """
         # every duplicate writes what the last one writes, so the order of writing does not matter

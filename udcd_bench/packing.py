@@ -51,6 +51,18 @@ def unpack(path: Path) -> tuple[Arrays, dict[str, Any]]:
         raise ValueError(str(error)) from error
 
 
+def meta(path: Path) -> dict[str, Any]:
+    """The ``meta`` of what was packed with it, to look at: arrays and checksum are left unread. Raises ValueError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            said: dict[str, Any] = json.loads(file.metadata()["meta"])
+            return said
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
 def _digest(arrays: Arrays, meta: str) -> str:
     """Of the numbers, their names, types and shapes, and of what else is said."""
     sums = hashlib.sha256(meta.encode())

@@ -123,7 +123,8 @@ class RunSpec:
 
     def label(self) -> str:
         """A short name for people: method, dataset, and what differs from the ordinary."""
-        parts = [self.method, self.dataset]
+        parts = [self.method, self.dataset, self.backbone]
+        parts += [f"teacher {self.teacher_backbone}"] if self.teacher_backbone else []
         if self.rho is not None:
             parts.append(f"rho={self.rho:g}")
         if self.fraction != 1:

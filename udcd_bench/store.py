@@ -162,6 +162,14 @@ class Store:
             path.replace(path.with_suffix(".damaged"))
             return None
 
+    def history(self, key: str) -> list[dict[str, Any]]:
+        """The epochs behind the run's checkpoint, none where there is none: for showing, as nothing is verified."""
+        try:
+            rows: list[dict[str, Any]] = packing.meta(self.work / key / "checkpoint.safetensors")["history"]
+            return rows
+        except (ValueError, KeyError):
+            return []
+
     # --- ends of a run --------------------------------------------------------------------------------------
 
     def finish(

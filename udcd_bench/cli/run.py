@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from udcd_bench.cli.options import option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from udcd_bench.cells import Ask
@@ -71,6 +72,11 @@ COMMON = [
     options.out,
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
+    option(
+        "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+        help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
+    ),
+    option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
     option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
     option(
         "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
@@ -237,7 +243,6 @@ def _carry_out(
     """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
     from udcd_bench import planner
     from udcd_bench.cli.progress import Board, span
-    from udcd_bench.engines import local
     from udcd_bench.engines.execute import Place, load_data, made_of
 
     if asked["form"] != "text" and not asked["dry_run"]:
@@ -248,10 +253,6 @@ def _carry_out(
     jobs = planner.plan(specs, store, lambda spec: made_of(spec, place, load))
     todo = [job for job in jobs if not job.done]
     threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
-    slots = asked["jobs"] or local.default_slots(place.device, threads)
-    seconds, unknown = planner.estimate(todo, store)
-    guess = f"about {span(seconds / min(slots, len(todo) or 1))}" if seconds else ""
-    guess += f"{' and ' if guess else ''}{unknown} runs nobody has timed here yet" if unknown else ""
     if asked["dry_run"] and asked["form"] == "commands":
         lines = planner.commands(jobs, data=place.data, out=asked["out"], device=place.device)
         click.echo("".join(f"{line}\n" for line in lines), nl=False)
@@ -263,10 +264,30 @@ def _carry_out(
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
-    click.echo(
-        f"{len(todo)} of {len(jobs)} runs to make, {min(slots, len(todo))} at a time: {guess}.", err=True
-    )
-    if asked["dry_run"]:
-        return jobs, {}
-    with Board(jobs, slots) as board:
-        return jobs, local.run(jobs, store, place, slots, board.notify)
+    seconds, unknown = planner.estimate(todo, store)
+    with _engine(asked, threads) as (slots, carry_out):
+        slots = min(slots, len(todo))
+        guess = f"about {span(seconds / slots)}" if seconds else ""
+        guess += f"{' and ' if guess else ''}{unknown} runs nobody has timed here yet" if unknown else ""
+        click.echo(f"{len(todo)} of {len(jobs)} runs to make, {slots} at a time: {guess}.", err=True)
+        if asked["dry_run"]:
+            return jobs, {}
+        with Board(jobs, slots) as board:
+            return jobs, carry_out(jobs, store, place, slots, board.notify)
+
+
+@contextlib.contextmanager
+def _engine(asked: dict[str, Any], threads: int) -> Iterator[tuple[int, Callable[..., dict[str, str]]]]:
+    """Where runs of so many threads are made, ready to be used: how many at a time, and what makes them."""
+    from udcd_bench.engines import local
+
+    # a dry run joins nobody
+    if asked["engine"] == "local" or asked["dry_run"]:
+        if asked["address"] and asked["engine"] == "local":
+            raise UserError("--address is that of a Ray cluster: add --engine ray.")
+        yield asked["jobs"] or local.default_slots(asked["device"], threads), local.run
+        return
+    from udcd_bench.engines import ray
+
+    with ray.joined(asked["address"], asked["device"], asked["jobs"], threads) as cluster:
+        yield cluster.slots, cluster.run

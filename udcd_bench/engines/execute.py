@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import platform
 import subprocess
@@ -57,19 +56,19 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
-def load_data(name: str, protocol: Protocol, place: Place) -> Dataset:
-    """The data set of that name, at the protocol's size."""
-    # a slot's process has no processes of its own; what it loads was made before it was started
-    slot = multiprocessing.parent_process() is not None
-    jobs = 1 if slot else os.cpu_count() or 1
-    # every byte is looked at once a start, when it plans: a second for HAM10000 at 224²
+def load_data(name: str, protocol: Protocol, place: Place, planning: bool = True) -> Dataset:
+    """The data set of that name, at the protocol's size.
+
+    planning: prepared by all cores where that has yet to be done, and looked at down to the last byte, once a start: a
+    second for HAM10000 at 224². Runs take what a plan has found good.
+    """
     return sources.load(
         name,
         size=protocol.image_size,
         data=place.data,
         n_images=protocol.n_images,
-        jobs=jobs,
-        whole=not slot,
+        jobs=(os.cpu_count() or 1) if planning else 1,
+        whole=planning,
     )
 
 
@@ -236,7 +235,7 @@ def _execute(
     from udcd_bench.trainer import Trainer
 
     protocol = planner.protocol_of(spec)
-    dataset = load_data(spec.dataset, protocol, place)
+    dataset = load_data(spec.dataset, protocol, place, False)
     # before training: what is edited meanwhile is not what this run is made of
     parts = _parts(spec, protocol, dataset)
     split = splits.split(

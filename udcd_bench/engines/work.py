@@ -1,0 +1,142 @@
+"""What is left to do, one run of it, and what follows from how that ended: the same wherever runs are made."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from udcd_bench.engines.execute import Place
+    from udcd_bench.planner import Job
+    from udcd_bench.spec import RunSpec
+    from udcd_bench.store import Store
+
+Event = dict[str, Any]
+"""``kind`` is begin, alive, epoch, note, or of the end of a run busy, done, failed; ``key`` names the run."""
+UNDER_WAY = ("begin", "alive", "epoch", "note")
+"""Kinds of what is told of a run that has not ended."""
+
+AGAIN = 1.0
+"""Seconds after which a run that another process is at is looked at again."""
+
+
+def patience() -> float:
+    """Seconds without a step after which a process counts as hanging: ``UDCD_BENCH_HANG``, or half an hour."""
+    said = os.environ.get("UDCD_BENCH_HANG", "1800")
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UserError(f"UDCD_BENCH_HANG={said}: it is a number of seconds, such as 1800.")
+    return seconds
+
+
+@dataclass
+class Work:
+    """What is left to do, and what has become of the rest."""
+
+    jobs: dict[str, Job]
+    waiting: dict[str, Job]
+    failed: dict[str, str] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)
+    second_chance: set[str] = field(default_factory=set)
+    trained: bool = False
+
+    def ready(self, in_hand: Container[str | None]) -> Job | None:
+        """The first job whose time has come and whose teacher is not in hand."""
+        now = time.monotonic()
+        for job in self.waiting.values():
+            if job.teacher_key not in in_hand and self.not_before.get(job.key, 0) <= now:
+                return job
+        return None
+
+    def give_up(self, notify: Callable[[Event], None]) -> None:
+        """Fail the jobs whose teachers have failed."""
+        for job in list(self.waiting.values()):
+            if job.teacher_key in self.failed:
+                del self.waiting[job.key]
+                self.failed[job.key] = "its teacher's run failed"
+                notify({"kind": "failed", "key": job.key, "message": self.failed[job.key]})
+
+    def judge(self, event: Event, job: Job, store: Store, notify: Callable[[Event], None]) -> None:
+        """Draw the consequences of what is told of a job.
+
+        Raises UserError when a run finds something the user can mend before any has trained.
+        """
+        kind = event["kind"]
+        self.trained = self.trained or kind == "epoch"
+        damaged = self.jobs.get(event.get("damaged", ""))
+        if kind == "alive":
+            return
+        if kind in UNDER_WAY:
+            notify(event)
+        elif kind == "busy":
+            self.waiting[job.key] = job
+            self.not_before[job.key] = time.monotonic() + AGAIN
+        elif damaged and damaged.key not in self.second_chance:
+            self.second_chance.add(damaged.key)
+            if store.damage(damaged.key, thorough=True):
+                said = f"{event['message']} Moved to {store.set_aside(damaged.key)}. It is made again."
+                notify({**event, "kind": "note", "message": said})
+            self.waiting = {damaged.key: damaged, job.key: job} | self.waiting
+        elif event.get("lost") and job.key not in self.second_chance:
+            self.second_chance.add(job.key)
+            notify({**event, "kind": "note", "message": f"{event['message']}; once more"})
+            self.waiting = {job.key: job} | self.waiting
+        elif event.get("mend") and not self.trained:
+            # a wrong device, backbone or file of weights is every run's
+            raise UserError(event["message"])
+        else:
+            if kind == "failed":
+                if event.get("lost"):
+                    event["message"] += ", twice"
+                    store.fail(job.key, job.spec, event["message"], "")
+                self.failed[job.key] = event["message"]
+            notify(event)
+
+
+def carry_out(
+    spec: RunSpec,
+    key: str,
+    teacher_key: str | None,
+    store: Store,
+    place: Place,
+    tell: Callable[[Event], None],
+) -> Event:
+    """Claim a run and make it; the event of its end. tell: is told what happens on the way."""
+    from udcd_bench.engines.execute import execute
+    from udcd_bench.store import DamagedError
+
+    try:
+        if not store.claims.take(key):
+            return {"kind": "busy", "key": key}
+        if store.state(key) == "done":
+            store.claims.release(key)
+        else:
+            if said := store.begin(key, spec):
+                tell({"kind": "note", "key": key, "message": f"{said} It is made again."})
+            tell({"kind": "begin", "key": key})
+
+            def epoch(row: dict[str, Any]) -> None:
+                tell({"kind": "epoch", "key": key, "row": row})
+
+            def alive() -> None:
+                tell({"kind": "alive", "key": key})
+
+            execute(spec, key, teacher_key, store, place, epoch, alive)
+        return {"kind": "done", "key": key}
+    except Exception as error:
+        store.claims.release(key)  # where it went wrong before there was a run to give it back
+        told = isinstance(error, UserError | RunError)
+        message = str(error) if told else f"{type(error).__name__}: {error}"
+        event = {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}
+        if isinstance(error, DamagedError):
+            event["damaged"] = error.key
+        return event
