@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import records
 from faults import litter, record_of
 
 from udcd_bench import planner, plugins
@@ -230,7 +231,8 @@ def test_a_run_that_another_start_is_at_is_left_to_it(cluster, data, tmp_path):
 
     def finish():
         time.sleep(5)
-        store.put(job.key, {"record.json": seal({"schema": 2, "key": job.key, "files": {}})})
+        about = {"schema": 2, "key": job.key, "files": {}}
+        store.put(job.key, {"record.json": seal(records.record(job.spec) | about)})
         store.release(job.key)
 
     other = threading.Thread(target=finish)
