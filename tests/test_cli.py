@@ -332,7 +332,10 @@ def test_status_counts(typed, tmp_path):
     status, out, _ = typed("status")
     assert status == 0
     lines = out.splitlines()
-    assert lines[0].startswith("done         scratch synthetic-lesions densenet-tiny fold 0") and "acc " in lines[0]
+    assert (
+        lines[0].startswith("done         scratch synthetic-lesions densenet-tiny fold 0")
+        and "acc " in lines[0]
+    )
     assert lines[1] == f"failed       {spec.label()}  ValueError: boom"
     assert lines[-1] == "results: 1 done, 1 failed."
 
