@@ -376,3 +376,16 @@ def test_the_lines_of_a_dry_run_make_the_runs_it_plans(typed, refused, tmp_path)
     assert typed(*words, "--dry-run", "--format=commands")[1] == ""
     assert "6 of 6" not in typed(*words)[2] and len(list(Store(tmp_path / "results").records())) == 6
     assert "--dry-run" in refused(*words, "--format=commands")
+
+
+def test_deterministic_operations_are_switched_on_and_change_nothing_on_a_cpu(typed, tmp_path):
+    try:
+        for words in ((), ("--deterministic",)):
+            assert typed(*TRAIN, *words, f"--out=out{len(words)}")[0] == 0
+            assert torch.are_deterministic_algorithms_enabled() == bool(words)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    stores = [Store(tmp_path / name) for name in ("out0", "out1")]
+    (plain,), (again,) = (list(store.records()) for store in stores)
+    assert plain["key"] == again["key"] and plain["files"]["scores.npz"] == again["files"]["scores.npz"]
+    assert again["environment"]["deterministic"] and plain["environment"]["deterministic"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins, profiles
+from udcd_bench.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
 WHY = {
@@ -122,24 +122,26 @@ def commands(jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto"
 def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:
     """Seconds the jobs still take one after another, judged by finished runs, and how many could not be judged.
 
-    A job is judged by runs of its method on its data set and profile, else of its profile.
+    A job is judged by runs of its method, data set and backbone, else of its method and backbone, else of its
+    backbone, else of its profile; by the share of the training images where they differ.
     """
     seen: dict[tuple[str, ...], list[float]] = {}
     for record in store.records():
-        spec, each = record["spec"], record["seconds"] / max(1, record["epochs"])
-        for coordinates in (
-            (spec["profile"], spec["dataset"], spec["method"]),
-            (spec["profile"], spec["method"]),
-            (spec["profile"],),
-        ):
-            seen.setdefault(coordinates, []).append(each)
+        spec = RunSpec.from_dict(record["spec"])
+        each = record["seconds"] / max(1, record["epochs"]) / spec.fraction
+        for likeness in _likenesses(spec):
+            seen.setdefault(likeness, []).append(each)
     seconds, unknown = 0.0, 0
     for job in jobs:
-        s = job.spec
-        for coordinates in ((s.profile, s.dataset, s.method), (s.profile, s.method), (s.profile,)):
-            if coordinates in seen:
-                seconds += job.epochs * sum(seen[coordinates]) / len(seen[coordinates])
-                break
-        else:
+        known = next((seen[likeness] for likeness in _likenesses(job.spec) if likeness in seen), None)
+        if known is None:
             unknown += 1
+        else:
+            seconds += job.epochs * job.spec.fraction * sum(known) / len(known)
     return seconds, unknown
+
+
+def _likenesses(s: RunSpec) -> tuple[tuple[str, ...], ...]:
+    """What a run may have in common with others that take as long, the closest first."""
+    profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.dataset)
+    return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

@@ -38,7 +38,7 @@ def check(record: Mapping[str, Any]) -> None:
             or sizes.keys() - record["files"].keys()
         ):
             raise ValueError("its list of files is another's")
-        if any(type(value) not in (str, int) for value in record["environment"].values()):
+        if any(type(value) not in (str, int, bool) for value in record["environment"].values()):
             raise ValueError("its environment is no list of names and versions")
         record["environment"]["device"]
     except KeyError as error:

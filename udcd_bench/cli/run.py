@@ -71,6 +71,7 @@ COMMON = [
     options.data,
     options.out,
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
     option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
     option(
         "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
@@ -247,7 +248,7 @@ def _carry_out(
 
     if asked["form"] != "text" and not asked["dry_run"]:
         raise UserError(f"--format {asked['form']} says what would run; give --dry-run with it.")
-    place = Place(asked["data"], asked["device"])
+    place = Place(asked["data"], asked["device"], asked["deterministic"])
     # many runs share a data set: it is looked at once for them all
     load = functools.cache(load_data)
     jobs = planner.plan(specs, store, lambda spec: made_of(spec, place, load))
@@ -255,7 +256,8 @@ def _carry_out(
     threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
     if asked["dry_run"] and asked["form"] == "commands":
         lines = planner.commands(jobs, data=place.data, out=asked["out"], device=place.device)
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        more = " --deterministic" if place.deterministic else ""
+        click.echo("".join(f"{line}{more}\n" for line in lines), nl=False)
     elif asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")

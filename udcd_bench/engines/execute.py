@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs happen: the folder of prepared data, the device (``auto``, ``cpu``, ``cuda``, ``cuda:1``)."""
+    """Where runs happen: the folder of prepared data, the device (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
+
+    deterministic: use slower operations on a GPU, so that the same run has the same figures; a CPU always does.
+    """
 
     data: Path
     device: str = "auto"
+    deterministic: bool = False
 
 
 def pick_device(wish: str) -> torch.device:
@@ -103,6 +107,7 @@ def environment(device: torch.device, threads: int, precision: str) -> dict[str,
         "device": name,
         "threads": threads,
         "precision": precision,
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
     }
 
 
@@ -248,6 +253,10 @@ def _execute(
         seed=spec.seed,
     )
     device = pick_device(place.device)
+    if place.deterministic:
+        # read when the first handle of the process is made
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     autocast = protocol.precision == "bf16" or (protocol.precision == "auto" and device.type == "cuda")
     if protocol.threads:
         torch.set_num_threads(protocol.threads)
