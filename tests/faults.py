@@ -156,7 +156,7 @@ def in_threads(monkeypatch):
         ours, theirs = multiprocessing.Pipe()
         serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
         serving.start()
-        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours)
+        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, place)
 
     monkeypatch.setattr(local, "_start", start)
 

@@ -297,6 +297,17 @@ def test_a_run_that_crashes_twice_has_failed_and_others_go_on(data, fails, tmp_p
     assert list(store.claims.folder.iterdir()) == []
 
 
+def test_where_memory_runs_out_beside_another_run_fewer_share_it(data, fails, tmp_path):
+    said, out = tmp_path / "said", tmp_path / "results"
+    suite = fails(ONCE + "raise MemoryError")
+    words = [*table(data, out, "fails,scratch"), "--jobs", "2"]
+    assert command(said, *words, **suite) == 0, said.read_text()
+    assert (
+        "memory ran out at batch_size" in said.read_text() and "one run fewer at a time" in said.read_text()
+    )
+    assert len(Store(out).keys()) == 2 and litter(out) == []
+
+
 @pytest.mark.parametrize(
     ("what", "says"),
     [

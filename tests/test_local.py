@@ -336,6 +336,31 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
 
 def test_slots_are_as_many_as_the_cores_hold(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert local.default_slots("cpu", 1) == 6 and local.default_slots("cpu", 4) == 1
-    assert local.default_slots("cpu", 0) == 1, "a run that takes all threads runs alone"
-    assert local.default_slots("cuda:1", 1) == 1
+    assert local.slots("cpu", 1, None) == 6 and local.slots("cpu", 4, None) == 1
+    assert local.slots("cpu", 0, None) == 1, "a run that takes all threads runs alone"
+    assert local.slots("cuda:1", 1, None) == 1
+    assert local.slots("cpu", 4, 3) == local.slots("cuda:1", 1, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "names"),
+    [
+        (None, "auto", ["cuda:0", "cuda:1", "cuda:2"]),
+        ("1,2", "cuda", ["cuda:0", "cuda:1"]),
+        ("", "auto", []),
+        ("-1", "auto", []),
+        ("1,2", "cuda:1", ["cuda:1"]),
+        (None, "cpu", []),
+    ],
+)
+def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, names):
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(local, "DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.gpus(device) == names
+    assert local.slots(device, 1, 2) == 2 * max(1, len(names))
+    places = local._places(execute.Place(tmp_path, device))
+    assert [place.device for place in places] == (names if len(names) > 1 else [device])

@@ -38,6 +38,10 @@ class RunError(Exception):
     """A run failed by itself, for a reason that is known: one sentence. Other runs go on, and it is not tried again."""
 
 
+class CrowdedError(RunError):
+    """Memory ran out: alone, the run may fit."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest known one if there is any, and all of them."""
     words = sorted(known)

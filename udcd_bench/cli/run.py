@@ -72,7 +72,10 @@ COMMON = [
     options.out,
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
-    option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: by cores, or one a GPU]"),
+    option(
+        "--jobs", type=click.IntRange(1),
+        help="Runs at a time, on each GPU.  [default: one; without a GPU, by cores]",
+    ),
     option(
         "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
         help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
@@ -287,7 +290,7 @@ def _engine(asked: dict[str, Any], threads: int) -> Iterator[tuple[int, Callable
     if asked["engine"] == "local" or asked["dry_run"]:
         if asked["address"] and asked["engine"] == "local":
             raise UserError("--address is that of a Ray cluster: add --engine ray.")
-        yield asked["jobs"] or local.default_slots(asked["device"], threads), local.run
+        yield local.slots(asked["device"], threads, asked["jobs"]), local.run
         return
     from udcd_bench.engines import ray
 

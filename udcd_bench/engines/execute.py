@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import __version__, metrics, planner, plugins
 from udcd_bench.data import sources, splits
-from udcd_bench.errors import RunError, UserError
+from udcd_bench.errors import CrowdedError, RunError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,7 +210,7 @@ def _explained(error: Exception, spec: RunSpec, store: Store, place: Place) -> R
     # on the CPU torch has no exception of its own for this
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         says = str(error).partition("\n")[0] or type(error).__name__
-        return RunError(
+        return CrowdedError(
             f"memory ran out at batch_size {batch_size} ({says}); "
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )

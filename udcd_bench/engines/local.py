@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -28,13 +28,29 @@ SIGN = 1.0
 """Seconds between a process's signs of progress, where there is any."""
 
 
-def default_slots(device: str, threads: int) -> int:
-    """Runs at a time: one where there is a GPU to fill, else as many as the cores hold."""
-    gpu = device.startswith("cuda") or (device == "auto" and any(Path("/dev").glob("nvidia[0-9]*")))
-    if gpu:
-        return 1
+DEVICES = Path("/dev")
+
+
+def gpus(device: str) -> list[str]:
+    """The GPUs that ``--device`` leaves to choose from, by name; told without the tensor library."""
+    if device not in ("auto", "cuda"):
+        return [device] if device.startswith("cuda") else []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = list(DEVICES.glob("nvidia[0-9]*"))
+    names = (
+        [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+        if visible is not None
+        else there
+    )
+    return [f"cuda:{place}" for place in range(min(len(names), len(there)))]
+
+
+def slots(device: str, threads: int, jobs: int | None) -> int:
+    """Runs at a time: ``jobs``, else one, on each GPU; where there is none ``jobs``, else as many as the cores hold."""
+    if device != "cpu" and (found := gpus(device)):
+        return len(found) * (jobs or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads) if threads else 1
+    return jobs or (max(1, cores // threads) if threads else 1)
 
 
 # What a step frees, the next asks for again: glibc shall keep it rather than hand it back to the system each time. Read
@@ -50,6 +66,7 @@ ALLOCATOR = {
 class _Slot:
     process: BaseProcess
     pipe: Connection
+    place: Place
     job: Job | None = None
     heard: float = 0.0
 
@@ -60,7 +77,8 @@ def run(
     """Carry out the jobs that are not done, teachers first; returns key → what went wrong, for those that failed.
 
     One that fails stops no other but those it is the teacher of. One whose process dies or hangs is tried once more;
-    one that another process is at is left to it, and looked at again later. Interrupted (KeyboardInterrupt passes
+    one that another process is at is left to it, and looked at again later. Where memory runs out on a device that runs
+    share, fewer share it from then on and the run is made again. Interrupted (KeyboardInterrupt passes
     through), the processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the
     user can mend before any has trained.
     """
@@ -68,28 +86,48 @@ def run(
     limit = patience()
     pool: list[_Slot] = []
     try:
-        pool = [_start(store, place) for _ in range(min(slots, len(work.waiting)))]
+        places = _places(place)
+        pool = [_start(store, places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
         while work.waiting or any(slot.job for slot in pool):
             _give_out(pool, work, notify)
             for slot in _heard_of(pool, limit):
                 event = _receive(slot) if slot.pipe.poll() else _hanging(slot, limit)
                 if event.get("lost"):
                     _release(store, slot.job)
-                    pool[pool.index(slot)] = _start(store, place)
+                    pool[pool.index(slot)] = _start(store, slot.place)
                 job = slot.job
                 assert job is not None
                 if event["kind"] not in UNDER_WAY:
                     slot.job = None
-                work.judge(event, job, store, notify)
+                if event.get("crowded") and sum(other.place == slot.place for other in pool) > 1:
+                    # what fits beside one another is seen, not guessed: one fewer shares the memory from now on
+                    _end([slot], store)
+                    pool.remove(slot)
+                    work.waiting = {job.key: job} | work.waiting
+                    notify(
+                        {**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"}
+                    )
+                else:
+                    work.judge(event, job, store, notify)
     finally:
-        for slot in pool:
-            slot.pipe.close()
-            slot.process.terminate()
-        for slot in pool:
-            slot.process.join()
-            if slot.job:
-                _release(store, slot.job)
+        _end(pool, store)
     return work.failed
+
+
+def _end(pool: list[_Slot], store: Store) -> None:
+    for slot in pool:
+        slot.pipe.close()
+        slot.process.terminate()
+    for slot in pool:
+        slot.process.join()
+        if slot.job:
+            _release(store, slot.job)
+
+
+def _places(place: Place) -> list[Place]:
+    """Where slots work, taken in turn: each GPU, where there are several."""
+    found = gpus(place.device)
+    return [replace(place, device=name) for name in found] if len(found) > 1 else [place]
 
 
 def _give_out(pool: list[_Slot], work: Work, notify: Callable[[Event], None]) -> None:
@@ -133,7 +171,7 @@ def _start(store: Store, place: Place) -> _Slot:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    return _Slot(process, ours)
+    return _Slot(process, ours, place)
 
 
 def _receive(slot: _Slot) -> Event:

@@ -116,7 +116,7 @@ def joined(address: str, device: str, jobs: int | None, threads: int) -> Iterato
     else:
         gpus = {"num_gpus": 0} if device == "cpu" else {}
         # on a machine with GPUs a run takes no core of Ray's
-        cores = jobs or local.default_slots("cpu", threads)
+        cores = local.slots("cpu", threads, jobs)
         ray.init(
             address="local",
             num_cpus=cores,

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.errors import RunError, UserError
+from udcd_bench.errors import CrowdedError, RunError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -137,6 +137,8 @@ def carry_out(
         told = isinstance(error, UserError | RunError)
         message = str(error) if told else f"{type(error).__name__}: {error}"
         event = {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}
+        if isinstance(error, CrowdedError):
+            event["crowded"] = True
         if isinstance(error, DamagedError):
             event["damaged"] = error.key
         return event
