@@ -22,7 +22,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs, env=RUN)
         return
-    session.run("pytest", "-n2", "--dist=loadfile", f"--ignore={MAIN_JOB}", env=RUN)
+    session.run("pytest", "-n2", "--dist=loadfile", "--durations=10", f"--ignore={MAIN_JOB}", env=RUN)
     session.run("pytest", MAIN_JOB, env=RUN)
 
 

@@ -99,7 +99,9 @@ def claims(store):
 @contextlib.contextmanager
 def started(*arguments):
     """The command in a group of processes of its own, as a terminal starts it."""
-    code = "from udcd_bench.cli import main; main()"
+    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from udcd_bench.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,

@@ -261,8 +261,11 @@ def test_ctrl_c_on_a_new_cluster_gives_claims_back(data, suite, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed; nox -s ray does it")
     out = tmp_path / "results"
     words = ["train", "scratch", "--dataset=synthetic-lesions", *options(data, "results", epochs=500)]
+    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from udcd_bench.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from udcd_bench.cli import main; main()", *words, "--engine=ray", "--jobs=1"],
+        [sys.executable, "-c", code, *words, "--engine=ray", "--jobs=1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -87,7 +87,7 @@ def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp
         with pytest.raises(UserError, match="Nothing was merged") as error:
             results(*words)
         said = str(error.value)
-        assert "kd synthetic-lesions fold 0" in said and "acc 0.123456 (on cpu)" in said
+        assert "kd synthetic-lesions densenet-tiny fold 0" in said and "acc 0.123456 (on cpu)" in said
         assert str(one.runs / "k0") in said and str(two.runs / "k0") in said
         assert not (tmp_path / "all").exists() and tree(two.root) == before
 
