@@ -228,7 +228,7 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     store = Store(tmp_path)
     jobs = planner.plan(specs, store, lambda spec: {})
     teacher, student = jobs
-    slot = local._Slot(None, None)
+    slot = local._Slot(None, None, None)
     work = local.Work({}, {student.key: student}, failed={teacher.key: "no"})
     local._give_out([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
@@ -323,7 +323,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
 
         terminate = join = close
 
-    slot = local._Slot(Nothing(), Nothing())
+    slot = local._Slot(Nothing(), Nothing(), None)
     monkeypatch.setattr(local, "_start", lambda *_: slot)
 
     def interrupt(*_):
