@@ -113,3 +113,9 @@ def test_labels_say_what_differs_from_the_ordinary():
     assert plain.label() == f"kd aptos {plain.backbone} fold 0"
     odd = replace(plain, rho=9.0, fraction=0.25, split="grouped", seed=2, hparams=(("temperature", 2.0),))
     assert odd.label() == f"kd aptos {odd.backbone} rho=9 25% grouped fold 0 seed 2 temperature=2.0"
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan"), "half"])
+def test_a_fraction_is_a_share(fraction):
+    with pytest.raises(ValueError, match="fraction of a run spec"):
+        RunSpec.from_dict({**SPEC.to_dict(), "fraction": fraction})

@@ -128,7 +128,7 @@ def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:
     seen: dict[tuple[str, ...], list[float]] = {}
     for record in store.records():
         spec = RunSpec.from_dict(record["spec"])
-        each = record["seconds"] / max(1, record["epochs"]) / spec.fraction
+        each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
         for likeness in _likenesses(spec):
             seen.setdefault(likeness, []).append(each)
     seconds, unknown = 0.0, 0

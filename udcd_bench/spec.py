@@ -41,7 +41,7 @@ def _pairs(value: object) -> bool:
 _FITS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("method", "dataset", "profile", "backbone", "teacher_backbone", "split"), _text),
     **dict.fromkeys(("fold", "seed"), _count),
-    "fraction": _number,
+    "fraction": lambda value: _number(value) and 0 < cast(float, value) <= 1,
     "rho": lambda value: value is None or _number(value),
     **dict.fromkeys(("hparams", "protocol"), _pairs),
 }
