@@ -200,7 +200,7 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
         )
     try:
         read = read.astype({"rho": float, "ours": float})
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
     if np.isinf(read[["rho", "ours"]]).any(axis=None):
         raise UserError(f"--against {file}: a figure in it is infinite.")
