@@ -150,12 +150,11 @@ class Look:
                 low, high = math.nan, math.nan
                 if (line.row, metric) in drawn:
                     low, high = statistics.ends(drawn[line.row, metric], rules.level)
-                spread = statistics.spread(values) if values else None
+                ours = cells.summarise(values)
                 rows.append(
                     self.about(line, group)
-                    | {"metric": metric, "figure": cells.summarise(values)[0], "low": low, "high": high}
-                    | {"spread_folds": spread.folds if spread else math.nan}
-                    | {"spread_seeds": spread.seeds if spread else math.nan}
+                    | {"metric": metric, "figure": ours.mean, "low": low, "high": high}
+                    | {"spread_folds": ours.folds, "spread_seeds": ours.seeds}
                 )
         return pd.DataFrame(rows)
 

@@ -93,7 +93,9 @@ def plan(
     return list(jobs.values())
 
 
-def command(spec: RunSpec, *, data: Path, out: Path, device: str = "auto") -> str:
+def command(
+    spec: RunSpec, *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
+) -> str:
     """The shell line that makes this run, and its teacher's where that is not done: every coordinate is in it."""
     words = ["udcd-bench"]
     for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
@@ -111,12 +113,19 @@ def command(spec: RunSpec, *, data: Path, out: Path, device: str = "auto") -> st
     for name, value in (*spec.hparams, *spec.protocol):
         words += ["--set", f"{name}={value}"]
     words += ["--data", str(data), "--out", str(out)]
-    return shlex.join(words + (["--device", device] if device != "auto" else []))
+    words += ["--device", device] if device != "auto" else []
+    return shlex.join(words + (["--deterministic"] if deterministic else []))
 
 
-def commands(jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto") -> list[str]:
+def commands(
+    jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
+) -> list[str]:
     """A shell line a run that is not done, teachers before their students; together they make the same runs."""
-    return [command(job.spec, data=data, out=out, device=device) for job in jobs if not job.done]
+    return [
+        command(job.spec, data=data, out=out, device=device, deterministic=deterministic)
+        for job in jobs
+        if not job.done
+    ]
 
 
 def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:

@@ -258,9 +258,14 @@ def _carry_out(
     todo = [job for job in jobs if not job.done]
     threads = max((planner.protocol_of(job.spec).threads for job in todo), default=1)
     if asked["dry_run"] and asked["form"] == "commands":
-        lines = planner.commands(jobs, data=place.data, out=asked["out"], device=place.device)
-        more = " --deterministic" if place.deterministic else ""
-        click.echo("".join(f"{line}{more}\n" for line in lines), nl=False)
+        lines = planner.commands(
+            jobs,
+            data=place.data,
+            out=asked["out"],
+            device=place.device,
+            deterministic=place.deterministic,
+        )
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
     elif asked["dry_run"]:
         for job in jobs:
             click.echo(f"{job.spec.label():50} {'done' if job.done else planner.WHY[job.state]}")

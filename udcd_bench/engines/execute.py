@@ -215,7 +215,9 @@ def _explained(error: Exception, spec: RunSpec, store: Store, place: Place) -> R
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )
     if isinstance(error, NotFiniteError):
-        again = planner.command(spec, data=place.data, out=store.root, device=place.device)
+        again = planner.command(
+            spec, data=place.data, out=store.root, device=place.device, deterministic=place.deterministic
+        )
         return RunError(f"{error} The last checkpoint is kept; the same again: {again}")
     return RunError(f"{type(error).__name__}: {error}")
 
