@@ -82,7 +82,8 @@ class Table(Grid, Artefact):
 
     def _set(self, ask: Ask, found: Records, frame: pd.DataFrame) -> Sheet:
         lines, groups = self.lines(ask), self.groups(ask)
-        records = {spec: found[spec] for spec in self.runs(ask) if spec in found}
+        needed = self.runs(ask)
+        records = {spec: found[spec] for spec in needed if spec in found}
         drawn = [group.source for group in groups if group.synthetic]
         return lay_out(
             frame,
@@ -92,7 +93,7 @@ class Table(Grid, Artefact):
             warning=captions.warning(drawn),
             caption=(
                 *self.remarks(frame),
-                *captions.sentences(ask, self.metrics, records, len(self.runs(ask)), frame, verdicts.rules()),
+                *captions.sentences(ask, self.metrics, records, len(needed), frame, verdicts.rules()),
             ),
             further=frozenset(line.row for line in lines if not line.listed),
             groups_per_band=self.groups_per_band,

@@ -47,7 +47,7 @@ def gpus(device: str) -> list[str]:
 
 def slots(device: str, threads: int, jobs: int | None) -> int:
     """Runs at a time: ``jobs``, else one, on each GPU; where there is none ``jobs``, else as many as the cores hold."""
-    if device != "cpu" and (found := gpus(device)):
+    if found := gpus(device):
         return len(found) * (jobs or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return jobs or (max(1, cores // threads) if threads else 1)
