@@ -65,6 +65,19 @@ def ask(profile: str = "demo", **changes: Any) -> Ask:
     return Ask(profile, **changes)
 
 
+def arrays(scores: Any, labels: Any, **more: Any) -> dict[str, Any]:
+    """A run's arrays as the engine stores them, from its scores (E, n, C): every image its own group."""
+    n = len(labels)
+    assert scores.shape[1] == n
+    plain = {
+        "epochs": np.arange(len(scores)),
+        "ids": np.array([f"i{i}" for i in range(n)]),
+        "groups": np.arange(n),
+    }
+    plain["embeddings"] = np.zeros((n, 4), np.float32)
+    return {"scores": scores, "labels": labels} | plain | more
+
+
 def finish(
     store: Store,
     spec: RunSpec,
@@ -89,14 +102,13 @@ def finish(
         + own.uniform(0.5, 4, n)[:, None] * np.eye(len(classes))[said]
     )
     centres = own.normal(0, 1, (len(classes), 128))
-    arrays = {
-        "scores": scores.astype(np.float32),
-        "epochs": np.arange(epochs),
-        "labels": labels,
-        "ids": np.array([f"image-{spec.fold}-{i}" for i in range(n)]),
-        "groups": np.arange(n) // 2,
-        "embeddings": (right * centres[labels] + own.normal(0, 1, (n, 128))).astype(np.float32),
-    }
+    stored = arrays(
+        scores.astype(np.float32),
+        labels,
+        ids=np.array([f"image-{spec.fold}-{i}" for i in range(n)]),
+        groups=np.arange(n) // 2,
+        embeddings=(right * centres[labels] + own.normal(0, 1, (n, 128))).astype(np.float32),
+    )
     made = record(
         spec, key=f"{derive_seed(str(spec.to_dict())):016x}"[:16], classes=list(classes), n_test=n, **changes
     )
@@ -104,5 +116,5 @@ def finish(
     history = pd.DataFrame({"stage": "train", "epoch": range(4), "loss": [2.0, 1.5, 1.2, 1 + own.random()]})
     history["acc"] = [np.nan] * (4 - epochs) + [float(row.mean()) for row in hit]
     store.create()
-    store.finish(made["key"], made, history, arrays, {"w": np.zeros(1)})
+    store.finish(made["key"], made, history, stored, {"w": np.zeros(1)})
     return store.record(made["key"])

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
+import pytest
 import records as make
 
-from udcd_bench import evidence, metrics, plugins
+from udcd_bench import cli, evidence, metrics, plugins
 from udcd_bench.artefact import Ask
 from udcd_bench.store import Store
 
 ROWS = ("scratch", "mtg", "udcd")
 RIGHT = {"scratch": 0.75, "mtg": 0.8, "udcd": 0.9}
 N = 4000
+
+
+PLAIN = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos", "--out=kept")
+
+
+def typist(command, plain, folder, monkeypatch, capsys):
+    """Types ``<command> table2`` with these plain options, or others, in a folder; returns (status, out, err)."""
+    monkeypatch.chdir(folder)
+
+    def typed(*words, plain=plain):
+        monkeypatch.setattr(sys, "argv", ["udcd-bench", command, "table2", *plain, *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code, out, err
+
+    return typed
 
 
 def table2():
@@ -29,8 +50,9 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
     record = make.record(spec, **changes)
     record["figures"] = metrics.summaries(scores, labels, ordered=record["ordered"])
     store.create()
-    arrays = {"scores": scores, "labels": labels, "groups": np.arange(n), "ids": np.arange(n)}
-    store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})
+    store.finish(
+        record["key"], record, pd.DataFrame({"epoch": [0]}), make.arrays(scores, labels), {"w": np.zeros(1)}
+    )
     return record
 
 

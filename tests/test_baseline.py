@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import records as make
-from stored import ROWS, fill, keep, paper, table2
+from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
-from udcd_bench import baseline, cli
+from udcd_bench import baseline
 from udcd_bench.artefact import Ask
 from udcd_bench.store import Store
 
@@ -20,18 +19,7 @@ SEEDS = (0, 1, 2, 3)
 
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    plain = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos")
-
-    def run(*words, plain=plain):
-        monkeypatch.setattr(sys, "argv", ["udcd-bench", "check", "table2", *plain, *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code, out, err
-
-    return run
+    return typist("check", PLAIN[:-1], tmp_path, monkeypatch, capsys)
 
 
 def environment(device):

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from stored import ROWS, fill, keep, paper, table2
+from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
 from udcd_bench import cli, evidence, plugins, published, verdicts
 from udcd_bench.artefact import Ask
@@ -22,19 +22,7 @@ from udcd_bench.store import Store
 
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capsys):
-    """Types ``check table2`` on three rows of APTOS in an empty folder; returns (status, out, err)."""
-    monkeypatch.chdir(tmp_path)
-    plain = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos", "--out=kept")
-
-    def run(*words, plain=plain):
-        monkeypatch.setattr(sys, "argv", ["udcd-bench", "check", "table2", *plain, *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code, out, err
-
-    return run
+    return typist("check", PLAIN, tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture

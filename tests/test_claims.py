@@ -207,15 +207,8 @@ def test_the_interval_of_a_gain_is_that_of_the_test_images_and_training(tmp_path
     for row, share in zip(("udcd", "crckd"), shares):
         right = draws.permutation(n) < round(share * n)
         scores = np.eye(3)[np.where(right, labels, (labels + 1) % 3)][None]
-        arrays = {
-            "scores": scores,
-            "labels": labels,
-            "groups": np.arange(n),
-            "ids": labels,
-            "epochs": labels[:1],
-        }
         record = records.record(column.specs[row], figures={"acc": right.mean()})
-        store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {"w": np.zeros(1)})
+        store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), records.arrays(scores, labels), {})
     found = claims.on_runs(claim, "paper", claims.Ours(store))
     assert found.outcome == outcome
     (gain,) = found.gains

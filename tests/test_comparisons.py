@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stored import ROWS, fill, keep, paper, table2
+from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
 from udcd_bench import cli, comparisons, evidence, statistics, verdicts
 from udcd_bench.artefact import Ask
@@ -22,18 +22,7 @@ NOISELESS = replace(verdicts.rules(), training={"other": 0.0})
 
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    plain = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos", "--out=kept")
-
-    def run(*words, plain=plain):
-        monkeypatch.setattr(sys, "argv", ["udcd-bench", "compare", "table2", *plain, *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code, out, err
-
-    return run
+    return typist("compare", PLAIN, tmp_path, monkeypatch, capsys)
 
 
 def compared(out, ask, rules=None, other="udcd"):

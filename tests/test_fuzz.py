@@ -29,10 +29,12 @@ from udcd_bench import (
     baseline,
     claims,
     evidence,
+    metrics,
     planner,
     plugins,
     printed,
     published,
+    report_runs,
     sentences,
     verdicts,
 )
@@ -214,10 +216,9 @@ def finished(place):
     """A results folder with a finished run, one under way and one that failed."""
     store = Store(place / "results")
     store.create()
-    arrays = {
-        "scores": np.eye(3, dtype=np.float32)[None, [0, 1, 2, 0]], "epochs": [1], "labels": [0, 1, 2, 1],
-        "ids": ["a", "b", "ç", "d"], "groups": [0, 1, 2, 3], "embeddings": np.ones((4, 2), np.float32),
-    }  # fmt: skip
+    arrays = records.arrays(
+        np.eye(3, dtype=np.float32)[None, [0, 1, 2, 0]], [0, 1, 2, 1], ids=["a", "b", "ç", "d"]
+    )
     record = {
         **records.record(SPEC),
         "teacher_key": None,
@@ -225,9 +226,10 @@ def finished(place):
         "protocol": {},
         "made_of": {},
     }
-    store.finish(
-        "k1", record, pd.DataFrame({"epoch": [0]}), arrays, {"neck.weight": np.ones((2, 2), np.float32)}
+    history = pd.DataFrame(
+        {"stage": ["a", "b", "b"], "epoch": [0, 0, 1], "loss": [2.5, 1e-3, 1], "acc": [None, None, 0.5]}
     )
+    store.finish("k1", record, history, arrays, {"neck.weight": np.ones((2, 2), np.float32)})
     store.begin("k2", SPEC)
     store.save_checkpoint("k2", {"a": np.arange(6.0).reshape(2, 3)}, {"epoch": 1})
     store.fail("k3", SPEC, "it failed", "Traceback …")
@@ -312,20 +314,29 @@ def test_checkpoints(finished):
         path.write_bytes(kept)
 
 
-@pytest.mark.parametrize("name", ["scores.npz", "student.safetensors"])
-def test_arrays_that_the_record_vouches_for(name, finished):
+@pytest.mark.parametrize("name", ["scores.npz", "student.safetensors", "history.csv"])
+def test_files_that_the_record_vouches_for(name, finished):
     path, about = finished.runs / "k1" / name, finished.runs / "k1" / "record.json"
     kept, record = path.read_bytes(), about.read_bytes()
-    read = {"scores.npz": finished.scores, "student.safetensors": finished.weights}[name]
+
+    def scores(key):
+        arrays = finished.scores(key)
+        metrics.summaries(arrays["scores"], arrays["labels"])
+
+    def curve(key):
+        report_runs.curve([report_runs.Run(SPEC, "", "", finished.record(key))], finished)
+
+    read = {"scores.npz": scores, "student.safetensors": finished.weights, "history.csv": curve}[name]
 
     @campaign()
-    @given(fuzz.spoiled((kept,)))
+    @given(fuzz.tables((kept.decode(),)) if name == "history.csv" else fuzz.spoiled((kept,)))
     def run(data):
         path.write_bytes(data)
         says = json.loads(record)
         says["files"][name], says["bytes"][name] = hashlib.sha256(data).hexdigest(), len(data)
         about.write_bytes(seal(says))
-        attempt(f"{name} with its checksum", read, "k1")
+        with np.errstate(all="ignore"):  # scores beyond a float's square
+            attempt(f"{name} with its checksum", read, "k1")
 
     try:
         run()

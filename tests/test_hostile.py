@@ -461,13 +461,9 @@ def test_names_in_html(tmp_path):
             None,
         )
         generator = np.random.default_rng(0)
-        scores = {
-            "scores": generator.normal(size=(2, 30, 3)).astype(np.float32), "epochs": [0, 1],
-            "labels": np.arange(30) % 3, "ids": [str(i) for i in range(30)], "groups": np.arange(30),
-            "embeddings": np.zeros((30, 4), np.float32),
-        }  # fmt: skip
+        scores = records.arrays(generator.normal(size=(2, 30, 3)).astype(np.float32), np.arange(30) % 3)
         history = pd.DataFrame(
-            {"stage": ["train"] * 2, "epoch": [0, 1], "seconds": [1.0, 1.0], "ce": [1.0, 0.5]}
+            {"stage": ["train"] * 2, "epoch": [0, 1], "loss": [1.0, 0.5], "acc": [None, 0.5]}
         )
         store.finish(record["key"], record, history, scores, {"w": np.zeros(1, np.float32)})
         parsed = Tags()

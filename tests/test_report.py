@@ -50,14 +50,7 @@ def finish(store: Store, spec: RunSpec, **changes) -> dict:
             "acc": [np.nan, np.nan, 0.5, 1.0],
         }
     )
-    arrays = {
-        "scores": scores.astype(np.float32),
-        "epochs": np.arange(EPOCHS),
-        "labels": labels,
-        "ids": np.array([f"i{i}" for i in range(N)]),
-        "groups": np.arange(N) // 2,
-        "embeddings": np.zeros((N, 2), np.float32),
-    }
+    arrays = make.arrays(scores.astype(np.float32), labels, groups=np.arange(N) // 2)
     store.finish(made["key"], made, history, arrays, {"w": np.zeros(2, np.float32)})
     return store.record(made["key"])
 

@@ -43,12 +43,8 @@ def store(tmp_path):
 def whole(spec):
     """What a finished run is made of."""
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "acc": [np.nan, 0.5]})
-    scores = {
-        "scores": np.arange(12.0, dtype=np.float32).reshape(1, 4, 3),
-        "epochs": [1],
-        "labels": np.array([0, 1, 2, 0]),
-        "ids": ["a", "b", "ç", "d"],
-    }
+    scores = np.arange(12.0, dtype=np.float32).reshape(1, 4, 3)
+    scores = records.arrays(scores, np.array([0, 1, 2, 0]), epochs=[1], ids=["a", "b", "ç", "d"])
     weights = {"neck.weight": np.ones((2, 2), np.float32), "bn.num_batches_tracked": np.array(3)}
     return records.record(spec), history, scores, weights
 

@@ -69,7 +69,7 @@ class Look:
         """A row an epoch of a run; ``epochs`` counts those of all stages, from 1."""
         import pandas as pd
 
-        rows = pd.read_csv(self.store.file(record["key"], "history.csv"))
+        rows = pd.DataFrame(self.store.curve(record["key"]))
         return rows.assign(epochs=range(1, len(rows) + 1))
 
     def state(self, line: Line, group: Group) -> str:

@@ -1,7 +1,8 @@
-"""What a run's record must say before anything is made of it."""
+"""What a run's record, arrays and history must say before anything is made of them."""
 
 from __future__ import annotations
 
+import csv
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from udcd_bench.spec import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from udcd_bench.packing import Arrays
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("dataset_title", "incomplete", "split_hash", "reporting"), str),
@@ -45,6 +48,46 @@ def check(record: Mapping[str, Any]) -> None:
         raise ValueError(f"it has no {error.args[0]}") from error
     except (TypeError, AttributeError) as error:
         raise ValueError("it is no finished run's") from error
+
+
+def check_arrays(arrays: Arrays) -> None:
+    """Raises ValueError where these cannot be the arrays of one run's test images."""
+    try:
+        scores, embeddings, epochs = (arrays[name] for name in ("scores", "embeddings", "epochs"))
+        per_image = [arrays[name] for name in ("labels", "ids", "groups")]
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]}") from error
+    if scores.ndim != 3 or embeddings.ndim != 2 or 0 in scores.shape or not epochs.ndim == 1:
+        raise ValueError(
+            "its arrays have other axes than scores (E, n, C), embeddings (n, D) and epochs (E,)"
+        )
+    lengths = {scores.shape[1], len(embeddings)} | {array.shape for array in per_image}
+    if lengths != {scores.shape[1], (scores.shape[1],)} or len(epochs) != len(scores):
+        raise ValueError("its arrays are of different lengths")
+    if any(array.dtype.kind != "f" for array in (scores, embeddings)):
+        raise ValueError("its scores or embeddings are no fractions")
+    labels = arrays["labels"]
+    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < scores.shape[2])).all():
+        raise ValueError(f"its labels are no classes from 0 to {scores.shape[2] - 1}")
+
+
+def history(text: str) -> list[dict[str, Any]]:
+    """The rows of a ``history.csv``, one an epoch: ``stage`` and numbers, NaN where an epoch has none.
+
+    Raises ValueError where it has no epoch, lacks ``stage``, ``loss`` or ``acc``, or says no number.
+    """
+    try:
+        rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines(), strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if not rows or {"stage", "loss", "acc"} - rows[0].keys():
+        raise ValueError("it has no epochs with stage, loss and acc")
+    for row in rows:
+        if None in row or None in row.values():
+            raise ValueError("its rows are of different lengths")
+        for name in row.keys() - {"stage"}:
+            row[name] = float(row[name] or math.nan)
+    return rows
 
 
 def _number(value: object) -> bool:

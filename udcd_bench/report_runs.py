@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -203,8 +202,7 @@ def curve(members: Sequence[Run], store: Store) -> Curve:
     histories = []
     for run in members:
         assert run.record is not None
-        text = store.file(run.record["key"], "history.csv").read_text(encoding="utf-8")
-        histories.append(list(csv.DictReader(text.splitlines())))
+        histories.append(store.curve(run.record["key"]))
     losses = [_column(history, "loss") for history in histories]
     accuracies = [_column(history, "acc") for history in histories]
     epochs = max(len(history) for history in histories)
@@ -215,7 +213,7 @@ def curve(members: Sequence[Run], store: Store) -> Curve:
     changes = [
         _x(place - 0.5, epochs)
         for place, (before, after) in enumerate(zip(histories[0], histories[0][1:]), 1)
-        if before.get("stage") != after.get("stage")
+        if before["stage"] != after["stage"]
     ]
     dots = [_at(point, epochs) for points in accuracies for point in points]
     about = [f"{epochs} epochs"]
@@ -234,14 +232,9 @@ def curve(members: Sequence[Run], store: Store) -> Curve:
     )
 
 
-def _column(history: Sequence[Mapping[str, str | None]], name: str) -> Points:
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> Points:
     """(epoch, value) where there is a finite one."""
-    found = []
-    for epoch, row in enumerate(history):
-        value = float(row.get(name) or math.nan)
-        if math.isfinite(value):
-            found.append((float(epoch), value))
-    return found
+    return [(float(epoch), row[name]) for epoch, row in enumerate(history) if math.isfinite(row[name])]
 
 
 def _x(epoch: float, epochs: int) -> float:

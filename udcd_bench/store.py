@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import packing
+from udcd_bench import packing, records
 from udcd_bench.atomic import (
     from_json,
     full_disk,
@@ -36,7 +36,6 @@ from udcd_bench.atomic import (
 from udcd_bench.claiming import Claims
 from udcd_bench.errors import UserError
 from udcd_bench.packing import Arrays
-from udcd_bench.records import check
 from udcd_bench.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ class Store:
             if schema <= SCHEMA and record["key"] != key:
                 raise ValueError("it is another run's")
             if schema <= SCHEMA:
-                check(record)
+                records.check(record)
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise DamagedError(key, path, str(error) or "it cannot be read") from error
         if schema > SCHEMA:
@@ -295,9 +294,19 @@ class Store:
         path = self.file(key, "scores.npz")
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return {name: np.asarray(file[name]) for name in file.files}
+                arrays = {name: np.asarray(file[name]) for name in file.files}
+            records.check_arrays(arrays)
+            return arrays
         # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         except Exception as error:
+            raise DamagedError(key, path, str(error)) from error
+
+    def curve(self, key: str) -> list[dict[str, Any]]:
+        """A finished run's epochs, those of all its stages: ``stage``, and numbers such as ``loss`` and ``acc``."""
+        path = self.file(key, "history.csv")
+        try:
+            return records.history(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise DamagedError(key, path, str(error)) from error
 
     def weights(self, key: str) -> Arrays:
