@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,27 @@ DIRECT_ABOVE = 64
 """Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
 PARTS = 4
 """Sums that an inner product is made of."""
+
+
+class _Sampled(torch.autograd.Function):
+    """Inner products of z (B, D) with the sampled rows of a bank (N, D), (B, n): those of all rows, gathered.
+
+    The bank gets no gradient. Short sums are added up, since a single long one loses twice as many digits; one product
+    makes the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, index)
+        inner = z.new_zeros(len(z), len(rows))
+        for a, b in zip(z.chunk(PARTS, 1), rows.chunk(PARTS, 1)):
+            inner.addmm_(a, b.T)
+        return inner.gather(1, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows, index = ctx.saved_tensors
+        return grad.new_zeros(len(grad), len(rows)).scatter_add_(1, index, grad) @ rows, None, None
 
 
 class ContrastMemory(nn.Module):
@@ -61,9 +82,7 @@ class ContrastMemory(nn.Module):
         dtype = torch.promote_types(torch.promote_types(z.dtype, bank.dtype), torch.float32)
         z, rows = z.to(dtype), bank.to(dtype)
         if self.n_data <= DIRECT_ABOVE * index.shape[1]:
-            # short sums, added up: a single long one loses twice as many digits
-            parts = zip(z.chunk(PARTS, 1), rows.chunk(PARTS, 1))
-            inner = functools.reduce(torch.add, (a @ b.T for a, b in parts)).gather(1, index)
+            inner: Tensor = _Sampled.apply(z, rows, index)
         else:
             inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
         # an exponent of 14 has no more than five digits behind the point in float32

@@ -39,32 +39,39 @@ class ContrastSampler:
         own class, of which the image is a member as good as any (O:CRCKD). Nothing is read back from the device.
         """
         label = self.labels[index]
-        count, start = self.counts[label], self.starts[label]
+        count, start = self.counts[label, None], self.starts[label, None]
+        place = torch.arange(len(self.labels), device=index.device)
+        own = (place >= start) & (place < start + count)
+        # the highest of random keys are a uniform draw; those of a class and of the others serve two independent ones
+        key = self._random(*own.shape)
         columns = [index[:, None]]
         if self.n_positives > 1:
-            place = self._places(count, self.n_positives - 1, self.own_sizes)
-            columns.append(self.by_class[start[:, None] + place])
+            n = self.n_positives - 1
+            again = start + self._below(count, n) if min(self.own_sizes) < n else None
+            columns.append(self._rows(key.where(own, -1), count, n, self.own_sizes, again))
         if self.n_negatives:
-            place = self._places(len(self.labels) - count, self.n_negatives, self.other_sizes)
-            # the images sorted by class, with the own class's stretch left out
-            columns.append(self.by_class[place + count[:, None] * (place >= start[:, None])])
+            n, others = self.n_negatives, len(self.labels) - count
+            again = None
+            if min(self.other_sizes) < n:
+                # the images sorted by class, with the own class's stretch left out
+                again = self._below(others, n)
+                again += count * (again >= start)
+            columns.append(self._rows(key.masked_fill_(own, -1), others, n, self.other_sizes, again))
         return torch.cat(columns, 1)
 
-    def _places(self, pool: Tensor, n: int, sizes: list[int]) -> Tensor:
-        """For each pool size of `pool` (B,), n places in [0, size), (B, n). sizes: all that can occur."""
-        device, generator = pool.device, self.generator
-        again = distinct = None
-        if min(sizes) < n:
-            drawn = torch.randint(2**62, (len(pool), n), generator=generator, device=device)
-            again = drawn % pool[:, None]
-        if max(sizes) >= n:
-            # the n highest of random keys
-            shape = (len(pool), max(sizes))
-            key = torch.randint(2**31 - 1, shape, generator=generator, device=device, dtype=torch.int32)
-            key = key.masked_fill(torch.arange(shape[1], device=device) >= pool[:, None], -1)
-            distinct = key.topk(n, sorted=False).indices
-        if again is None or distinct is None:
-            places = distinct if again is None else again
-            assert places is not None
-            return places
-        return torch.where(pool[:, None] >= n, distinct, again)
+    def _rows(self, key: Tensor, pool: Tensor, n: int, sizes: list[int], again: Tensor | None) -> Tensor:
+        """The n rows of highest key, or those at the places `again` for a pool of fewer. sizes: all that can occur."""
+        if max(sizes) < n:
+            assert again is not None
+            return self.by_class[again]
+        distinct = key.topk(n, sorted=False).indices
+        return self.by_class[distinct if again is None else torch.where(pool >= n, distinct, again)]
+
+    def _random(self, rows: int, columns: int) -> Tensor:
+        """Numbers from 0 to 2³¹ − 1."""
+        empty = torch.empty(rows, columns, dtype=torch.int32, device=self.labels.device)
+        return empty.random_(generator=self.generator)
+
+    def _below(self, pool: Tensor, n: int) -> Tensor:
+        """n numbers below each of `pool` (B, 1), with replacement."""
+        return (self._random(len(pool), n) * pool) >> 31
