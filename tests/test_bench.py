@@ -175,8 +175,8 @@ def test_ours_of_the_contrast_memory_is_the_closer_to_float64():
 
 
 def test_a_jpeg_becomes_two_views():
-    first, second = direct.decoded_views(direct.jpeg(60, 40), 32)
-    assert first.shape == second.shape == (3, 32, 32) and not torch.equal(first, second)
+    first, second = direct.decoded_batch([direct.jpeg(60, 40)], 32)
+    assert first.shape == second.shape == (1, 3, 32, 32) and not torch.equal(first, second)
 
 
 def test_a_form_has_its_row():

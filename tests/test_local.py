@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -233,6 +234,18 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     local._give_out([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
+
+
+def test_teachers_begin_before_all_others_and_the_longest_runs_next(tmp_path):
+    methods = ("mtg", "kd", "sskd", "udcd", "scl-ikd")
+    specs = [RunSpec(method, "synthetic-lesions", "demo", "densenet-tiny") for method in methods]
+    jobs = planner.plan([*specs, replace(specs[-1], fraction=0.1)], Store(tmp_path), lambda spec: {})
+    work, begun = local.Work.of(jobs), []
+    while (ready := work.ready(set(work.waiting))) is not None:
+        del work.waiting[ready.key]
+        begun.append((ready.spec.method, ready.spec.fraction))
+    whole = ("scratch", "scl-ikd", "sskd", "mtg", "kd", "udcd")
+    assert begun == [*((method, 1.0) for method in whole), ("scl-ikd", 0.1)]
 
 
 def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):

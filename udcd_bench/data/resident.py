@@ -61,7 +61,8 @@ class Resident:
         self.draws = torch.Generator(device=device).manual_seed(augment_seed)
         self.device = device
         self.warp = warp
-        self.mean, self.std = imagenet(device)
+        mean, self.std = imagenet(device)
+        self.offset = mean / self.std
         self.source, self.rows = images, rows
         self.held: Tensor | None = None
         if len(rows) * images[:1].nbytes <= room(device):
@@ -82,7 +83,7 @@ class Resident:
         for index, pixels in self._fetch(order, batch_size, self.steps(batch_size)):
             views = []
             for _ in range(n_views):
-                drawn = self._normalised(random_affine(pixels, self.draws, self.warp))
+                drawn = random_affine(pixels, self.draws, self.warp).sub_(self.offset)
                 views.append(drawn.contiguous(memory_format=torch.channels_last))
             yield Batch(tuple(views), self.labels[index], index)
 
@@ -90,16 +91,19 @@ class Resident:
         """Every image once, in order, as it is: (≤ B, 3, H, W), normalised."""
         order = torch.arange(len(self))
         for _, pixels in self._fetch(order, batch_size):
-            yield self._normalised(pixels)
+            yield pixels.sub_(self.offset)
 
     def _fetch(
         self, order: Tensor, batch_size: int, steps: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The parts of an order, each with its images as floats (B, 3, H, W) in [0, 255], on the device."""
+        """The parts of an order, each with its images as floats (B, 3, H, W) on the device.
+
+        They are divided by the standard deviation, once for all views; black is 0 still, as it is outside an image.
+        """
         there = torch.split(order.to(self.device, non_blocking=True), batch_size)[:steps]
         if self.held is not None:
             for index in there:
-                yield index, _floats(self.held.index_select(0, index))
+                yield index, self._floats(self.held.index_select(0, index))
             return
         with ThreadPoolExecutor(1) as reader:
             reads = (reader.submit(self._read, part) for part in torch.split(order, batch_size)[:steps])
@@ -108,7 +112,7 @@ class Resident:
                 assert ahead is not None
                 pixels = ahead.result().to(self.device, non_blocking=True)
                 ahead = next(reads, None)
-                yield index, _floats(pixels)
+                yield index, self._floats(pixels)
 
     def _read(self, index: Tensor) -> Tensor:
         """These images in host memory, pinned for a GPU; the allocator keeps a block until its copy is over."""
@@ -118,8 +122,9 @@ class Resident:
         np.take(self.source, rows, axis=0, out=out.numpy(), mode="clip")  # other modes write twice
         return out
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        return pixels.sub_(self.mean).div_(self.std)
+    def _floats(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 as (B, 3, H, W) float32, divided by the deviation: channels_last, without a copy."""
+        return images.permute(0, 3, 1, 2).float().div_(self.std)
 
     def state(self) -> dict[str, Tensor]:
         """The generators' states."""
@@ -129,8 +134,3 @@ class Resident:
         """Set the generators to what ``state`` returned."""
         self.order.set_state(state["order"])
         self.draws.set_state(state["draws"])
-
-
-def _floats(images: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 as (B, 3, H, W) float32: channels_last, without a copy."""
-    return images.permute(0, 3, 1, 2).float()

@@ -82,7 +82,7 @@ def run(
     through), the processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the
     user can mend before any has trained.
     """
-    work = Work({job.key: job for job in jobs}, {job.key: job for job in jobs if not job.done})
+    work = Work.of(jobs)
     limit = patience()
     pool: list[_Slot] = []
     try:

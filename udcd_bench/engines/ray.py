@@ -51,7 +51,7 @@ class Cluster:
         """As ``local.run`` does, on the cluster."""
         import ray
 
-        work = Work({job.key: job for job in jobs}, {job.key: job for job in jobs if not job.done})
+        work = Work.of(jobs)
         patience()
         task = ray.remote(_task).options(
             max_retries=RETRIES, runtime_env={"env_vars": _environment()}, **self.share

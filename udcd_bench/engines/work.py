@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.errors import CrowdedError, RunError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
 
     from udcd_bench.engines.execute import Place
     from udcd_bench.planner import Job
@@ -48,6 +48,16 @@ class Work:
     not_before: dict[str, float] = field(default_factory=dict)
     second_chance: set[str] = field(default_factory=set)
     trained: bool = False
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> Work:
+        """Those of the jobs that are not done; teachers before all others, then those of most epochs.
+
+        What starts last is short then, and keeps no idle slot waiting.
+        """
+        needed = {job.teacher_key for job in jobs}
+        order = sorted(jobs, key=lambda job: (job.key not in needed, -job.epochs * job.spec.fraction))
+        return cls({job.key: job for job in jobs}, {job.key: job for job in order if not job.done})
 
     def ready(self, in_hand: Container[str | None]) -> Job | None:
         """The first job whose time has come and whose teacher is not in hand."""
