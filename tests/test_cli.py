@@ -292,6 +292,23 @@ def test_a_dry_run_knows_what_is_done_and_how_long_the_rest_takes(typed):
     assert [line.split()[-1] for line in out.splitlines()] == ["done", "yet"]
 
 
+def test_a_dry_run_goes_by_what_bench_has_measured(typed, refused, tmp_path):
+    def measured(methods, batch):
+        about = {"backbone": "densenet-tiny", "image_size": 32, "batch": batch}
+        rows = [{"method": name, "images_per_s": rate} for name, rate in methods.items()]
+        (tmp_path / "bench.json").write_text(json.dumps({"ask": about, "methods": rows}))
+
+    words = (*TABLE, "--methods=scratch,mtg,rkd", "--set=batch_size=16", "--set=image_size=32", "--dry-run")
+    words = (*words, "--set=epochs=3", "--rates=bench.json", "--jobs=1", "--set=n_images=100")
+    measured({"scratch": 2.0, "mtg": 1.0}, 16)
+    # three epochs of four fifths of 100 images; RKD was not measured
+    assert "about 6 min and 1 runs nobody has timed" in typed(*words)[2]
+    measured({"scratch": 2.0, "mtg": 1.0}, 32)
+    assert "densenet-tiny, 32 pixels, batches of 32" in refused(*words)
+    measured({"scratch": 0.0}, 16)
+    assert "--rates bench.json" in refused(*words)
+
+
 def test_a_failed_run_ends_with_status_1_and_a_table_that_shows_it(typed, monkeypatch):
     monkeypatch.setattr(local, "run", lambda jobs, *_: {job.key: "ValueError: boom" for job in jobs})
     status, out, _ = typed(*TABLE, "--methods=scratch")

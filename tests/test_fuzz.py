@@ -34,6 +34,7 @@ from udcd_bench import (
     plugins,
     printed,
     published,
+    rates,
     report_runs,
     sentences,
     verdicts,
@@ -588,6 +589,24 @@ def test_an_earlier_result(place):
     def run(data):
         file.write_bytes(data)
         attempt("--against FILE", read)
+
+    run()
+
+
+def test_rates(place):
+    rows = [{"method": "udcd", "images_per_s": 12.5}, {"method": "kd", "images_per_s": 30}]
+    value = {"ask": {"backbone": "densenet121", "image_size": 224, "batch": 64}, "methods": rows}
+    file, job = place / "bench.json", planner.Job(SPEC, "k", None, "absent", 80)
+
+    def read():
+        seconds = rates.read(file).seconds(job, planner.protocol_of(SPEC), 8000)
+        assert seconds is None or 0 < seconds < float("inf")
+
+    @campaign()
+    @given(fuzz.json_files(value))
+    def run(data):
+        file.write_bytes(data)
+        attempt("--rates FILE", read)
 
     run()
 

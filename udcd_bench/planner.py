@@ -128,11 +128,14 @@ def commands(
     ]
 
 
-def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:
+def estimate(
+    jobs: Iterable[Job], store: Store, rated: Callable[[Job], float | None] = lambda job: None
+) -> tuple[float, int]:
     """Seconds the jobs still take one after another, judged by finished runs, and how many could not be judged.
 
-    A job is judged by runs of its method, data set and backbone, else of its method and backbone, else of its
-    backbone, else of its profile; by the share of the training images where they differ.
+    rated: what a job takes, where that is known otherwise. Else a job is judged by runs of its method, data set and
+    backbone, else of its method and backbone, else of its backbone, else of its profile; by the share of the training
+    images where they differ.
     """
     seen: dict[tuple[str, ...], list[float]] = {}
     for record in store.records():
@@ -143,7 +146,9 @@ def estimate(jobs: Iterable[Job], store: Store) -> tuple[float, int]:
     seconds, unknown = 0.0, 0
     for job in jobs:
         known = next((seen[likeness] for likeness in _likenesses(job.spec) if likeness in seen), None)
-        if known is None:
+        if (said := rated(job)) is not None:
+            seconds += said
+        elif known is None:
             unknown += 1
         else:
             seconds += job.epochs * job.spec.fraction * sum(known) / len(known)

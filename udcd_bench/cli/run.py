@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from udcd_bench.cells import Ask
+    from udcd_bench.engines.execute import Load, Place
     from udcd_bench.planner import Job
     from udcd_bench.spec import Overrides, RunSpec
     from udcd_bench.store import Store
@@ -82,6 +83,7 @@ COMMON = [
     ),
     option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
     option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
+    option("--rates", type=options.FOLDER, help="What bench --json has measured, for that estimate."),
     option(
         "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
         help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
@@ -274,7 +276,7 @@ def _carry_out(
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
-    seconds, unknown = planner.estimate(todo, store)
+    seconds, unknown = planner.estimate(todo, store, _rated(asked["rates"], todo, place, load))
     with _engine(asked, threads) as (slots, carry_out):
         slots = min(slots, len(todo))
         guess = f"about {span(seconds / slots)}" if seconds else ""
@@ -284,6 +286,27 @@ def _carry_out(
             return jobs, {}
         with Board(jobs, slots) as board:
             return jobs, carry_out(jobs, store, place, slots, board.notify)
+
+
+def _rated(file: Path | None, jobs: Iterable[Job], place: Place, load: Load) -> Callable[[Job], float | None]:
+    """What a run takes by a file of ``bench``."""
+    from udcd_bench import planner, rates
+    from udcd_bench.engines.execute import split_of
+
+    if file is None:
+        return lambda job: None
+    measured = rates.read(file)
+
+    def seconds(job: Job) -> float | None:
+        protocol = planner.protocol_of(job.spec)
+        split = split_of(job.spec, protocol, load(job.spec.dataset, protocol, place))
+        return measured.seconds(job, protocol, len(split.train))
+
+    if all(seconds(job) is None for job in jobs):
+        raise UserError(
+            f"--rates {file}: it is of {measured.about()}, which no run here is; measure what they are."
+        )
+    return seconds
 
 
 @contextlib.contextmanager

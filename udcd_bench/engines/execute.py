@@ -82,6 +82,19 @@ def made_of(spec: RunSpec, place: Place, load: Load | None = None) -> dict[str, 
     return _parts(spec, protocol, (load or load_data)(spec.dataset, protocol, place))
 
 
+def split_of(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
+    """The images a run trains on and those it is tested on."""
+    return splits.split(
+        dataset,
+        kind=spec.split,
+        fold=spec.fold,
+        rho=spec.rho,
+        imbalance=protocol.imbalance,
+        fraction=spec.fraction,
+        seed=spec.seed,
+    )
+
+
 def _parts(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
     return {
         "method": plugins.source_hash("methods", spec.method),
@@ -245,15 +258,7 @@ def _execute(
     dataset = load_data(spec.dataset, protocol, place, False)
     # before training: what is edited meanwhile is not what this run is made of
     parts = _parts(spec, protocol, dataset)
-    split = splits.split(
-        dataset,
-        kind=spec.split,
-        fold=spec.fold,
-        rho=spec.rho,
-        imbalance=protocol.imbalance,
-        fraction=spec.fraction,
-        seed=spec.seed,
-    )
+    split = split_of(spec, protocol, dataset)
     device = pick_device(place.device)
     if place.deterministic:
         # read when the first handle of the process is made
