@@ -40,6 +40,7 @@ from udcd_bench import (
     verdicts,
 )
 from udcd_bench.atomic import seal
+from udcd_bench.cli import options
 from udcd_bench.data import aptos, cache, decode, files, folder, ham10000, medmnist, sources
 from udcd_bench.errors import UserError
 from udcd_bench.metrics import METRICS
@@ -540,10 +541,10 @@ def test_arguments():
     def read(pairs, folds, rho, seeds, names):
         asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
         try:
-            asked["settings"] = running._settings(None, None, pairs)
-            asked |= {what: running._words(None, None, names) for what in ("methods", "datasets")}
-            asked["rho"] = running._rho(None, None, rho)
-            chosen = running._folds(None, None, folds)
+            asked["settings"] = options.overrides(None, None, pairs)
+            asked |= {what: options.words(None, None, names) for what in ("methods", "datasets")}
+            asked["rho"] = options.rho(None, None, rho)
+            chosen = options.folds(None, None, folds)
         except click.BadParameter as error:
             raise UserError(error.format_message()) from error
         assert chosen == tuple(sorted(set(chosen))) and set(chosen) <= set(range(5))

@@ -28,7 +28,7 @@ LAYERS = [
     {"claiming"},
     {"records"},
     {"store"},
-    {"planner"},
+    {"planner", "rates"},
     {"engines"},
     {"cost", "subject", "bench", "direct"},
     {
@@ -69,6 +69,7 @@ NO_TORCH = [
     "plugins",
     "store",
     "planner",
+    "rates",
     "cli",
     "artefact",
     "metrics",

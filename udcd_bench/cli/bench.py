@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli.options import FOLDER, option
-from udcd_bench.cli.run import _words
+from udcd_bench.cli.options import FOLDER, option, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +18,7 @@ TITLES = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": "C"}
 
 
 @click.command()
-@option("--methods", callback=_words, help="Only these, such as scratch,udcd.  [default: all]")
+@option("--methods", callback=words, help="Only these, such as scratch,udcd.  [default: all]")
 @option("--backbone", default="densenet121", show_default=True, help="A timm name.")
 @option("--image-size", default=64, show_default=True, type=click.IntRange(8))
 @option("--batch", default=64, show_default=True, type=click.IntRange(3))

@@ -9,7 +9,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import option
-from udcd_bench.cli.run import _folds, _settings, _words, adding, ask_of
+from udcd_bench.cli.run import ask_of
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,26 +31,18 @@ def _points(_: click.Context, __: click.Parameter, value: float | None) -> float
 
 
 def _repeated(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    return None if value is None else _folds(context, parameter, value)
+    return None if value is None else options.folds(context, parameter, value)
 
 
 STORED = [
-    option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
+    options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
+    options.out,
     option(
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
         help="By image, or by lesion.",
     ),
-    option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
-    option("--datasets", callback=_words, help="Instead of the profile's, such as ham10000."),
     option("--folds", callback=_repeated, help="Such as 0,1,2, or all.  [default: those there are]"),
     option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: those there are]"),
-    option("--backbone", help="A timm name.  [default: the profile's]"),
-    option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
-    option(
-        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
-        help="What the runs were made with.",
-    ),
-    options.out,
 ]  # fmt: skip
 """Which runs of a results folder are meant."""
 
@@ -83,7 +75,7 @@ def stored(table: Table, asked: dict[str, Any]) -> tuple[Store, Evidence, Ask]:
     metavar="FILE",
     help="Check nothing; put the figures, seed by seed, into FILE for a later --against.",
 )
-@adding(STORED)
+@options.adding(STORED)
 @option(
     "--tolerance",
     type=float,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from udcd_bench.cli import options
 from udcd_bench.cli.check import STORED, stored
 from udcd_bench.cli.options import option
-from udcd_bench.cli.run import adding
 
 if TYPE_CHECKING:
     from udcd_bench.comparisons import Compared
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", metavar="TABLE")
 @option("--with", "other", default="udcd", show_default=True, metavar="ROW", help="The row to compare with.")
-@adding(STORED)
+@options.adding(STORED)
 @option(
     "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json", "csv"]),
     help="What is printed.",

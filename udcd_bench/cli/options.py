@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from udcd_bench.spec import Overrides
 
 FOLDER = click.Path(path_type=Path)
 
@@ -20,5 +24,71 @@ def option(*names: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[.
     return click.option(*names, **how)
 
 
+def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command with these options, shown in this order."""
+    return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
+
+
+# --- what is typed --------------------------------------------------------------------------------------------
+
+
+def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """``a, b`` as its words; None where nothing is given."""
+    if value is None:
+        return None
+    found = tuple(word.strip() for word in value.split(",") if word.strip())
+    if not found:
+        raise click.BadParameter("give one name or more, with commas between them.")
+    return found
+
+
+def folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+    """``0,1,2`` or ``all`` as numbers of folds, each once."""
+    if value == "all":
+        return tuple(range(5))
+    try:
+        found = tuple(sorted({int(word) for word in value.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: give fold numbers such as 0 or 0,1,2, or all.") from error
+    if not set(found) <= set(range(5)):
+        raise click.BadParameter(f"{value!r}: folds are 0 to 4.")
+    return found
+
+
+def rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """An imbalance that can be."""
+    if value is not None and not 1 <= value < math.inf:
+        raise click.BadParameter(f"rho is {value:g}; it is largest / smallest class, so give 1 or more.")
+    return value
+
+
+def overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
+    """``name=value`` pairs."""
+    pairs = {}  # of two for one name the last counts
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: give name=value.")
+        pairs[key.strip()] = value.strip()
+    return tuple(pairs.items())
+
+
+# --- options --------------------------------------------------------------------------------------------------
+
+profile = option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+methods = option("--methods", callback=words, help="Only these rows, such as scratch,udcd.")
+datasets = option("--datasets", callback=words, help="Instead of the profile's, such as digits,folder:PATH.")
+backbone = option("--backbone", help="A timm name.  [default: the profile's]")
+teacher_backbone = option(
+    "--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"
+)
+settings = option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=overrides,
+    metavar="NAME=VALUE",
+    help="Override a method's hyper-parameter or a number of the protocol.",
+)
 data = option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Folder of prepared data.")
 out = option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Results folder.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,57 +19,11 @@ if TYPE_CHECKING:
     from udcd_bench.cells import Ask
     from udcd_bench.engines.execute import Load, Place
     from udcd_bench.planner import Job
-    from udcd_bench.spec import Overrides, RunSpec
+    from udcd_bench.spec import RunSpec
     from udcd_bench.store import Store
 
-
-def _words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    words = tuple(word.strip() for word in value.split(",") if word.strip())
-    if not words:
-        raise click.BadParameter("give one name or more, with commas between them.")
-    return words
-
-
-def _folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
-    if value == "all":
-        return tuple(range(5))
-    try:
-        folds = tuple(sorted({int(word) for word in value.split(",")}))
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: give fold numbers such as 0 or 0,1,2, or all.") from error
-    if not set(folds) <= set(range(5)):
-        raise click.BadParameter(f"{value!r}: folds are 0 to 4.")
-    return folds
-
-
-def _rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 1 <= value < math.inf:
-        raise click.BadParameter(f"rho is {value:g}; it is largest / smallest class, so give 1 or more.")
-    return value
-
-
-def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
-    pairs = {}  # of two for one name the last counts
-    for text in values:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r}: give name=value.")
-        pairs[key.strip()] = value.strip()
-    return tuple(pairs.items())
-
-
 COMMON = [
-    option("--profile", default="demo", show_default=True, help="demo, quick or paper."),
-    option("--backbone", help="A timm name.  [default: the profile's]"),
-    option("--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"),
-    option(
-        "--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
-        help="Override a method's hyper-parameter or a number of the protocol.",
-    ),
-    options.data,
-    options.out,
+    options.profile, options.backbone, options.teacher_backbone, options.settings, options.data, options.out,
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
     option(
@@ -90,28 +43,21 @@ COMMON = [
     ),
 ]  # fmt: skip
 
-
-def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command with these options, shown in this order."""
-    return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
-
-
 GRID = [
     option(
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
         help="By image, or by lesion; both says what the leak is worth.",
     ),
-    option("--methods", callback=_words, help="Only these rows, such as scratch,udcd."),
-    option("--datasets", callback=_words, help="Instead of the profile's, such as digits,folder:PATH."),
-    option("--folds", default="0", show_default=True, callback=_folds, help="Such as 0,1,2, or all."),
+    options.methods, options.datasets,
+    option("--folds", default="0", show_default=True, callback=options.folds, help="Such as 0,1,2, or all."),
     option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
 ]  # fmt: skip
 
 
 @click.command()
 @click.argument("table", metavar="TABLE|all")
-@adding(GRID)
-@adding(COMMON)
+@options.adding(GRID)
+@options.adding(COMMON)
 def run(table: str, **asked: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
     return _make("tables", table, asked)
@@ -119,8 +65,8 @@ def run(table: str, **asked: Any) -> int:
 
 @click.command()
 @click.argument("figure", metavar="FIGURE|all")
-@adding(GRID)
-@adding(COMMON)
+@options.adding(GRID)
+@options.adding(COMMON)
 def plot(figure: str, **asked: Any) -> int:
     """Make a figure: plan its runs, carry out those that are missing, draw it."""
     return _make("figures", figure, asked)
@@ -186,8 +132,10 @@ def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
 )  # fmt: skip
-@option("--rho", type=float, callback=_rho, help="Resample to this imbalance.  [default: the data's own]")
-@adding(COMMON)
+@option(
+    "--rho", type=float, callback=options.rho, help="Resample to this imbalance.  [default: the data's own]"
+)
+@options.adding(COMMON)
 def train(method: str, dataset: str, **asked: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench import profiles
