@@ -35,6 +35,7 @@ from udcd_bench import (
     printed,
     published,
     rates,
+    report,
     report_runs,
     sentences,
     verdicts,
@@ -221,13 +222,7 @@ def finished(place):
     arrays = records.arrays(
         np.eye(3, dtype=np.float32)[None, [0, 1, 2, 0]], [0, 1, 2, 1], ids=["a", "b", "ç", "d"]
     )
-    record = {
-        **records.record(SPEC),
-        "teacher_key": None,
-        "method_title": "UDCD",
-        "protocol": {},
-        "made_of": {},
-    }
+    record = records.record(SPEC)
     history = pd.DataFrame(
         {"stage": ["a", "b", "b"], "epoch": [0, 0, 1], "loss": [2.5, 1e-3, 1], "acc": [None, None, 0.5]}
     )
@@ -269,6 +264,28 @@ def test_records(sealed, finished):
                 data = seal(json.loads(data))
         path.write_bytes(data)
         attempt("record.json", whole_store, finished.root)
+
+    try:
+        run()
+    finally:
+        path.write_bytes(kept)
+
+
+def test_reports_of_records(finished):
+    path = finished.runs / "k1" / "record.json"
+    kept = path.read_bytes()
+
+    def read():
+        record = finished.record("k1")
+        report.page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
+
+    @campaign(0.1)
+    @given(fuzz.json_files(json.loads(kept)))
+    def run(data):
+        with contextlib.suppress(ValueError, RecursionError, TypeError):
+            data = seal(json.loads(data))
+        path.write_bytes(data)
+        attempt("report", read)
 
     try:
         run()

@@ -452,13 +452,12 @@ def test_names_in_html(tmp_path):
         store.create()
         spec = RunSpec("scratch", "aptos", "paper", "densenet121")
         record = records.record(
-            spec, dataset_title=title, incomplete=title, reporting=title, classes=[title, "b", "c"]
-        )
-        record["method_title"], record["protocol"], record["made_of"], record["teacher_key"] = (
-            title,
-            {},
-            {},
-            None,
+            spec,
+            dataset_title=title,
+            incomplete=title,
+            reporting=title,
+            classes=[title, "b", "c"],
+            method_title=title,
         )
         generator = np.random.default_rng(0)
         scores = records.arrays(generator.normal(size=(2, 30, 3)).astype(np.float32), np.arange(30) % 3)

@@ -31,8 +31,7 @@ def finish(store, spec, key="", **changes):
     store.create()
     history = pd.DataFrame({"epoch": [0], "loss": [1.0]})
     scores = records.arrays(np.ones((1, 4, 3), np.float32), np.arange(4) % 3)
-    record = {**records.record(spec, **changes), "teacher_key": changes.get("teacher_key")}
-    store.finish(key, record, history, scores, {"w": np.ones(2, np.float32)})
+    store.finish(key, records.record(spec, **changes), history, scores, {"w": np.ones(2, np.float32)})
     return key
 
 

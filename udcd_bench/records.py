@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from udcd_bench.packing import Arrays
 
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("dataset_title", "incomplete", "split_hash", "reporting"), str),
+    **dict.fromkeys(("method_title", "dataset_title", "incomplete", "split_hash", "reporting"), str),
     **dict.fromkeys(("n_train", "n_test", "epochs"), int),
     **dict.fromkeys(("synthetic", "ordered"), bool),
     **dict.fromkeys(("environment", "files", "figures"), dict),
+    "classes": list,
 }
+_PLACE = ("device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit")
 
 
 def check(record: Mapping[str, Any]) -> None:
@@ -35,6 +37,8 @@ def check(record: Mapping[str, Any]) -> None:
                     raise ValueError(f"figure {name} is {value!r:.100}")
         if {"acc", "rec"} - record["figures"]["mean"].keys() or not _number(record["seconds"]):
             raise ValueError("it has no accuracy, recall or seconds")
+        if not record["classes"] or any(type(name) is not str for name in record["classes"]):
+            raise ValueError("its classes are no names")
         sizes = record.get("bytes", {})
         if (
             any(type(value) is not str for value in record["files"].values())
@@ -43,15 +47,16 @@ def check(record: Mapping[str, Any]) -> None:
             raise ValueError("its list of files is another's")
         if any(type(value) not in (str, int, bool) for value in record["environment"].values()):
             raise ValueError("its environment is no list of names and versions")
-        record["environment"]["device"]
+        for name in _PLACE:
+            record["environment"][name]
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from error
     except (TypeError, AttributeError) as error:
         raise ValueError("it is no finished run's") from error
 
 
-def check_arrays(arrays: Arrays) -> None:
-    """Raises ValueError where these cannot be the arrays of one run's test images."""
+def check_arrays(arrays: Arrays, classes: int) -> None:
+    """Raises ValueError where these cannot be the arrays of one run's test images, of so many classes."""
     try:
         scores, embeddings, epochs = (arrays[name] for name in ("scores", "embeddings", "epochs"))
         per_image = [arrays[name] for name in ("labels", "ids", "groups")]
@@ -61,14 +66,16 @@ def check_arrays(arrays: Arrays) -> None:
         raise ValueError(
             "its arrays have other axes than scores (E, n, C), embeddings (n, D) and epochs (E,)"
         )
+    if scores.shape[2] != classes:
+        raise ValueError(f"its scores are of {scores.shape[2]} classes, its record names {classes}")
     lengths = {scores.shape[1], len(embeddings)} | {array.shape for array in per_image}
     if lengths != {scores.shape[1], (scores.shape[1],)} or len(epochs) != len(scores):
         raise ValueError("its arrays are of different lengths")
     if any(array.dtype.kind != "f" for array in (scores, embeddings)):
         raise ValueError("its scores or embeddings are no fractions")
     labels = arrays["labels"]
-    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < scores.shape[2])).all():
-        raise ValueError(f"its labels are no classes from 0 to {scores.shape[2] - 1}")
+    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"its labels are no classes from 0 to {classes - 1}")
 
 
 def history(text: str) -> list[dict[str, Any]]:

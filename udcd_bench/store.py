@@ -295,7 +295,7 @@ class Store:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: np.asarray(file[name]) for name in file.files}
-            records.check_arrays(arrays)
+            records.check_arrays(arrays, len(self.record(key)["classes"]))
             return arrays
         # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         except Exception as error:
