@@ -80,6 +80,7 @@ NO_TORCH = [
     "data.sources",
     "engines.local",
     "engines.execute",
+    "engines.machine",
     "engines.work",
     "engines.ray",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from udcd_bench import cost, plugins
-from udcd_bench.engines.execute import environment, pick_device
+from udcd_bench.engines.machine import environment, pick_device
 from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for, endless
 
 if TYPE_CHECKING:

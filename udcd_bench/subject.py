@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from udcd_bench import cost, network, plugins, profiles
 from udcd_bench.data.resident import Resident
-from udcd_bench.engines.execute import pick_device
+from udcd_bench.engines.machine import pick_device
 from udcd_bench.method import Info
 from udcd_bench.sampling import ContrastSampler
 from udcd_bench.trainer import Trainer, ema_decay, make_optimiser

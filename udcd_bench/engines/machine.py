@@ -1,0 +1,80 @@
+"""The machine that runs are made on: its device, and what a figure may depend on beside the run's spec."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import __version__, plugins
+from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(wish: str) -> torch.device:
+    """The device asked for. Raises UserError when it is not there."""
+    import torch
+
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+    except RuntimeError as error:
+        raise UserError(f"--device {wish}: it is one of auto, cpu, cuda, cuda:0, cuda:1 …") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {wish}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {wish}: runs are made on cpu or cuda.")
+    return device
+
+
+def environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
+    """What a figure may depend on beside the run's spec."""
+    import timm
+    import torch
+    import torchvision
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "udcd_bench": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "device": name,
+        "threads": threads,
+        "precision": precision,
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"cpu {platform.machine()}"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu {names[0] if names else platform.machine()}"
+
+
+def _commit() -> str:
+    """The checkout's commit, with a plus sign when it has been changed since; empty outside a checkout."""
+    here = plugins.root()
+    if not (here / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(
+            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
