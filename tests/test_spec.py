@@ -29,7 +29,7 @@ OTHER = {
     "hparams": (),
     "protocol": (),
 }
-KEY = "ad028405d6bcd686"
+KEY = "73d46757bed1b4ee"
 """Of ``SPEC``: a change of it makes every stored run unknown."""
 
 
