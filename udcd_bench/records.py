@@ -68,8 +68,8 @@ def check_arrays(arrays: Arrays, classes: int) -> None:
         )
     if scores.shape[2] != classes:
         raise ValueError(f"its scores are of {scores.shape[2]} classes, its record names {classes}")
-    lengths = {scores.shape[1], len(embeddings)} | {array.shape for array in per_image}
-    if lengths != {scores.shape[1], (scores.shape[1],)} or len(epochs) != len(scores):
+    n = scores.shape[1]
+    if {array.shape for array in per_image} != {(n,)} or len(embeddings) != n or len(epochs) != len(scores):
         raise ValueError("its arrays are of different lengths")
     if any(array.dtype.kind != "f" for array in (scores, embeddings)):
         raise ValueError("its scores or embeddings are no fractions")

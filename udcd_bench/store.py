@@ -291,11 +291,12 @@ class Store:
         """Stored arrays of a run: ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,),
         ``ids`` (n,), ``groups`` (n,), ``embeddings`` (n, 128) of the last epoch.
         """
-        path = self.file(key, "scores.npz")
+        record = self.record(key)
+        path = self._check(key, "scores.npz", -1, record["files"].get("scores.npz", "?"))
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: np.asarray(file[name]) for name in file.files}
-            records.check_arrays(arrays, len(self.record(key)["classes"]))
+            records.check_arrays(arrays, len(record["classes"]))
             return arrays
         # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         except Exception as error:
