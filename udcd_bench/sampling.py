@@ -25,9 +25,11 @@ class ContrastSampler:
             raise ValueError("The labels hold a single class, which leaves no negatives.")
         self.n_positives, self.n_negatives = n_positives, n_negatives
         self.labels, self.generator = labels, generator
-        self.by_class = labels.argsort(stable=True)
+        by_class = labels.argsort(stable=True)
+        # twice over, so that from the end of any class on come all others' images and then its own
+        self.by_class = torch.cat([by_class, by_class])
         self.counts = counts
-        self.starts = counts.cumsum(0) - counts
+        self.ends = counts.cumsum(0)
         self.own_sizes = sizes
         self.other_sizes = [len(labels) - size for size in sizes]
 
@@ -39,39 +41,46 @@ class ContrastSampler:
         own class, of which the image is a member as good as any (O:CRCKD). Nothing is read back from the device.
         """
         label = self.labels[index]
-        count, start = self.counts[label, None], self.starts[label, None]
-        place = torch.arange(len(self.labels), device=index.device)
-        own = (place >= start) & (place < start + count)
+        own, end = self.counts[label, None], self.ends[label, None]
+        others = len(self.labels) - own
         # the highest of random keys are a uniform draw; those of a class and of the others serve two independent ones
-        key = self._random(*own.shape)
+        key = self._random(len(index), len(self.labels))
+        is_own = torch.arange(key.shape[1], device=index.device) >= others
         columns = [index[:, None]]
         if self.n_positives > 1:
             n = self.n_positives - 1
-            again = start + self._below(count, n) if min(self.own_sizes) < n else None
-            columns.append(self._rows(key.where(own, -1), count, n, self.own_sizes, again))
+            again = others + self._below(own, n) if min(self.own_sizes) < n else None
+            columns.append(self._rows(key.where(is_own, -1), end, own, n, self.own_sizes, again))
         if self.n_negatives:
-            n, others = self.n_negatives, len(self.labels) - count
-            again = None
-            if min(self.other_sizes) < n:
-                # the images sorted by class, with the own class's stretch left out
-                again = self._below(others, n)
-                again += count * (again >= start)
-            columns.append(self._rows(key.masked_fill_(own, -1), others, n, self.other_sizes, again))
+            n = self.n_negatives
+            again = self._below(others, n) if min(self.other_sizes) < n else None
+            key.masked_fill_(is_own, -1)
+            columns.append(self._rows(key, end, others, n, self.other_sizes, again))
         return torch.cat(columns, 1)
 
-    def _rows(self, key: Tensor, pool: Tensor, n: int, sizes: list[int], again: Tensor | None) -> Tensor:
-        """The n rows of highest key, or those at the places `again` for a pool of fewer. sizes: all that can occur."""
+    def _rows(
+        self, key: Tensor, end: Tensor, pool: Tensor, n: int, sizes: list[int], again: Tensor | None
+    ) -> Tensor:
+        """The n images of highest key, or those at the places `again` for a pool of fewer.
+
+        Places are counted from the `end` of the image's class. sizes: all that a pool can have.
+        """
         if max(sizes) < n:
             assert again is not None
-            return self.by_class[again]
-        distinct = key.topk(n, sorted=False).indices
-        return self.by_class[distinct if again is None else torch.where(pool >= n, distinct, again)]
+            place = again
+        else:
+            place = key.topk(n, sorted=False).indices
+            if again is not None:
+                place = torch.where(pool >= n, place, again)
+        return self.by_class.expand(len(place), -1).gather(1, place + end)
 
     def _random(self, rows: int, columns: int) -> Tensor:
         """Numbers from 0 to 2³¹ − 1."""
-        empty = torch.empty(rows, columns, dtype=torch.int32, device=self.labels.device)
-        return empty.random_(generator=self.generator)
+        # a serial generator gives two halves of 64 bits sooner than two numbers of 31
+        pairs = torch.empty((rows * columns + 1) // 2, dtype=torch.int64, device=self.labels.device)
+        pairs.random_(-(2**63), None, generator=self.generator)
+        return pairs.view(torch.int32)[: rows * columns].view(rows, columns).bitwise_and_(2**31 - 1)
 
     def _below(self, pool: Tensor, n: int) -> Tensor:
         """n numbers below each of `pool` (B, 1), with replacement."""
-        return (self._random(len(pool), n) * pool) >> 31
+        return (self._random(len(pool), n) * pool).bitwise_right_shift_(31)
