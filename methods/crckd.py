@@ -20,8 +20,6 @@ Differs from the paper:
 6. `train_projectors=false` leaves the projections as they were drawn, as UDCD's released code does.
 """
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,15 +27,15 @@ from torch import nn
 from udcd_bench import losses, memory, method, sampling
 
 
-def turn(images, quarters, flips):
-    """Square images (B, 3, H, H), upside down where `flips` (B,), then by `quarters` (B,) turns of 90°."""
-    for change, chosen in (
-        (lambda x: x.flip(2), flips),
-        (lambda x: x.rot90(1, (2, 3)), quarters % 2 == 1),
-        (lambda x: x.flip((2, 3)), quarters >= 2),
-    ):
-        images = torch.where(chosen[:, None, None, None], change(images), images)
-    return images
+def turn(images, ways):
+    """Square images (B, 3, H, H) turned by `ways` % 4 quarters each; where `ways` (B,) is 4 to 7, upside down first."""
+    n, channels, side, _ = images.shape
+    pixels = torch.arange(side * side, device=images.device).view(side, side)
+    sources = torch.stack([x.rot90(k) for x in (pixels, pixels.flip(0)) for k in range(4)]).flatten(1)
+    first = torch.arange(n, device=images.device) * side * side
+    rows = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    turned = rows.index_select(0, (sources[ways] + first[:, None]).flatten())
+    return turned.view(n, side, side, channels).permute(0, 3, 1, 2)
 
 
 class Method(method.Method):
@@ -70,32 +68,27 @@ class Method(method.Method):
             info.labels, info.classes, hp.positives, hp.negatives, self.generator
         )
 
-    def turns(self, n, device):
-        """Quarter turns and flips for n images, (n,) each."""
-        drawn = torch.randint(8, (n,), generator=self.generator, device=device)
-        return drawn % 4, drawn >= 4
-
-    def anchors(self):
-        """Class centres (C, D) of the student's and the teacher's memory, as they are once this step is over."""
-        later = copy.deepcopy(self.memory)
-        later.update(*self.seen)
-        banks = later.student, later.teacher
-        return [losses.class_anchors(bank, self.info.labels, self.info.classes) for bank in banks]
+    def ways(self, n, device):
+        """How n images are turned, (n,)."""
+        return torch.randint(8, (n,), generator=self.generator, device=device)
 
     def losses(self, batch, progress):
         student = self.student(batch.views[0])
-        teacher = self.teach(turn(batch.views[1], *self.turns(len(batch.index), batch.index.device)))
+        teacher = self.teach(turn(batch.views[1], self.ways(len(batch.index), batch.index.device)))
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.seen = z_student.detach(), z_teacher.detach(), batch.index
 
         scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
+        self.memory = self.memory.updated(z_student.detach(), z_teacher.detach(), batch.index)
         ccd = sum(losses.nce(x, n_positives=self.hp.positives, n_data=self.info.n_train) for x in scores)
         ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.started else 1)
         terms = {"ce": self.cross_entropy(student.logits, batch.labels), "ccd": ccd_weight * ccd}
         if progress.started:
             kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
-            anchors_s, anchors_t = self.anchors()
+            anchors_s, anchors_t = (
+                losses.class_anchors(bank, self.info.labels, self.info.classes)
+                for bank in (self.memory.student, self.memory.teacher)
+            )
             crp = losses.crp(
                 student=z_student,
                 student_anchors=anchors_s,
@@ -106,6 +99,3 @@ class Method(method.Method):
             terms["kl"] = self.hp.kl_weight * progress.ramp * kl
             terms["crp"] = self.hp.crp_weight * crp
         return terms
-
-    def after_step(self):
-        self.memory.update(*self.seen)

@@ -26,8 +26,6 @@ Differs from the released code:
    `freeze_bn_after_first_eval=true` does that to any row.
 """
 
-import copy
-
 import torch.nn.functional as F
 from torch import nn
 
@@ -61,41 +59,32 @@ class Method(method.Method):
         )
         self.sampler = sampling.ContrastSampler(info.labels, info.classes, 1, hp.negatives, self.generator)
 
-    def relations(self, z_student, z_teacher):
-        """The student's and the teacher's logits over the classes' centres, (B, C) each."""
-        later = copy.deepcopy(self.memory)
-        later.update(*self.seen)
-        return [
-            losses.anchor_logits(
-                z, losses.class_anchors(bank, self.info.labels, self.info.classes), self.hp.temperature
-            )
-            for z, bank in ((z_student, later.student), (z_teacher, later.teacher))
-        ]
+    def relations(self, z, bank):
+        """The logits (B, C) of rows z over the classes' centres in a bank."""
+        centres = losses.class_anchors(bank, self.info.labels, self.info.classes)
+        return losses.anchor_logits(z, centres, self.hp.temperature)
 
     def losses(self, batch, progress):
         student = self.student(batch.views[0])
-        self.seen = None
         ce = self.cross_entropy(student.logits, batch.labels)
         if not progress.started:
             return {"ce": ce}
         teacher = self.teach(batch.views[1])
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.seen = z_student.detach(), z_teacher.detach(), batch.index
 
         # as R calls it: the teacher in the student's place
         kl = losses.uncertainty_kl(student_logits=teacher.logits, teacher_logits=student.logits)
         scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
         ccd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
-        r_student, r_teacher = self.relations(z_student, z_teacher)
-        relation = losses.uncertainty_kl(student_logits=r_student, teacher_logits=r_teacher.detach())
+        self.memory = self.memory.updated(z_student.detach(), z_teacher.detach(), batch.index)
+        relation = losses.uncertainty_kl(
+            student_logits=self.relations(z_student, self.memory.student),
+            teacher_logits=self.relations(z_teacher, self.memory.teacher).detach(),
+        )
         return {
             "ce": ce,
             "kl": self.hp.lambda_kl * progress.ramp * kl,
             "ccd": self.hp.lambda_ccd * ccd,
             "relation": self.hp.lambda_relation * relation,
         }
-
-    def after_step(self):
-        if self.seen is not None:
-            self.memory.update(*self.seen)

@@ -122,6 +122,20 @@ def test_updating_before_the_backward_pass_raises():
         scores.sum().backward()
 
 
+def test_an_updated_copy_leaves_the_rows_that_the_backward_pass_needs():
+    memory, index = small(), torch.tensor([0, 1])
+    student, teacher = unit(0, 2, 4).requires_grad_(), unit(1, 2, 4)
+    scores, _ = memory(student, teacher, drawn(0, 9, 2, 5))
+    later = memory.updated(student.detach(), teacher, index)
+    scores.sum().backward()
+    assert student.grad.abs().min() > 0
+    before = {name: value.clone() for name, value in memory.state_dict().items()}
+    memory.update(student.detach(), teacher, index)
+    for name, value in memory.state_dict().items():
+        assert torch.equal(later.state_dict()[name], value), name
+    assert not torch.equal(before["student"], later.student)
+
+
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_precision_input_and_autocast(half):
     memory = small(dtype=torch.float32)

@@ -113,23 +113,25 @@ def test_draws_that_cannot_be_are_refused():
 def test_crckd_turns_each_image_by_itself():
     turn = plugins.load("methods", "crckd").turn
     images = torch.randn(8, 3, 5, 5, generator=seeded())
-    quarters, flips = torch.arange(8) % 4, torch.arange(8) >= 4
-    turned = turn(images, quarters, flips)
-    for i in range(8):
-        image = images[i].flip(1) if flips[i] else images[i]
-        assert torch.equal(turned[i], image.rot90(int(quarters[i]), (1, 2)))
+    ways = torch.tensor([3, 0, 7, 5, 1, 4, 6, 2])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        turned = turn(images.contiguous(memory_format=layout), ways)
+        assert turned.is_contiguous(memory_format=torch.channels_last)
+        for image, way, result in zip(images, ways.tolist(), turned):
+            upright = image.flip(1) if way >= 4 else image
+            assert torch.equal(result, upright.rot90(way % 4, (1, 2)))
     # all eight ways a square can lie
     square = torch.arange(9.0).view(1, 1, 3, 3).repeat(8, 1, 1, 1)
-    assert len({tuple(x.flatten().tolist()) for x in turn(square, quarters, flips)}) == 8
+    assert len({tuple(x.flatten().tolist()) for x in turn(square, ways)}) == 8
 
 
 def test_crckd_draws_its_turns_evenly_from_its_own_generator():
     method = make("crckd")
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    quarters, flips = method.turns(8000, torch.device("cpu"))
+    ways = method.ways(8000, torch.device("cpu"))
     assert torch.equal(before, torch.get_rng_state())
-    assert ((quarters + 4 * flips).bincount(minlength=8) - 1000).abs().max() < 5 * 875**0.5
+    assert (ways.bincount(minlength=8) - 1000).abs().max() < 5 * 875**0.5
 
 
 # --- the methods ---------------------------------------------------------------------------------------------

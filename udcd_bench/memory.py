@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -109,3 +110,9 @@ class ContrastMemory(nn.Module):
             rows = self.momentum * old + (1 - self.momentum) * new.to(dtype)[last]
             rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
             bank.index_copy_(0, index, rows.to(bank.dtype))
+
+    def updated(self, student: Tensor, teacher: Tensor, index: Tensor) -> ContrastMemory:
+        """A copy with those rows turned, as `update` does: for use before the step's backward pass."""
+        later = copy.deepcopy(self)
+        later.update(student, teacher, index)
+        return later

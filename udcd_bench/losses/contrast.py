@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from udcd_bench.losses._numeric import (
     check_reduction,
@@ -16,6 +19,8 @@ from udcd_bench.losses._numeric import (
 
 NEVER = -1e30
 """A logit that no softmax notices; finite, so that a row of nothing else stays finite too."""
+FAINT = -60.0
+"""So far below the highest, a logit adds less than float64 rounds away; a CPU takes long over exp of less."""
 
 
 @full_precision
@@ -73,11 +78,34 @@ def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
     with without_autocast(scores):
         x = scores if scores.dtype == torch.float64 else scores.float()
         # x / (x + m·Pn + ε) = 1 / (1 + (m·Pn + ε) / x); the few positives in float64
-        positives = x[:, :n_positives].double().clamp_min(floor)
+        positives, negatives = torch.split(x, [n_positives, columns - n_positives], 1)
+        positives = positives.double().clamp_min(floor)
         loss = ((noise + epsilon) / positives).log1p().sum().to(x.dtype) / n_positives
         if columns > n_positives:  # m·Pn / (x + m·Pn + ε) = 1 / (1 + (x + ε) / m·Pn)
-            loss = loss + ((x[:, n_positives:] + epsilon) / noise).log1p().sum()
+            loss = loss + ((negatives + epsilon) / noise).log1p().sum()
         return loss / max(rows, 1)
+
+
+class _Repulsion(torch.autograd.Function):
+    """log Σ_k exp(z_i·m_k), (B,), over the rows m (N, D) that are not the `same` (B, N) class's; gradient for z (B, D).
+
+    The softmax is at hand in the forward pass, so the gradient is made there, and nothing of B·N is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, bank: Tensor, same: Tensor) -> Tensor:
+        logits = (z @ bank.T).masked_fill_(same, NEVER)
+        highest = logits.amax(1, keepdim=True)
+        weights = logits.sub_(highest).clamp_min_(FAINT).exp_()
+        total = weights.sum(1, keepdim=True)
+        ctx.save_for_backward(weights @ bank / total)
+        return (total.log() + highest).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grad[:, None] * gradient, None, None
 
 
 @full_precision
@@ -110,6 +138,6 @@ def memory_scl(
     count = positive.sum(1)
     attraction = (anchors @ batch.T * positive).sum(1) / temperature / count.clamp_min(1)
     same = labels[:, None] == bank_labels
-    repulsion = (anchors @ bank.detach().T / temperature).masked_fill(same, NEVER).logsumexp(1)
+    repulsion: Tensor = _Repulsion.apply(anchors / temperature, bank.detach(), same)
     unusable = (count == 0) | same.all(1)
     return reduce((repulsion - attraction).masked_fill(unusable, 0.0), reduction)

@@ -16,8 +16,8 @@ def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool 
     `memory` (N, D), `labels` (N,) in [0, C). The mean is of relu(row) with `rectify` (CRCKD, MICCAI 2021,
     as released), of the row itself without (UDCD, MICCAI 2024, eq. 3). A class with no row gives zeros.
     """
-    members = labels == torch.arange(n_classes, device=labels.device)[:, None]
-    total = members.to(memory.dtype) @ (memory.relu() if rectify else memory)
+    members = (labels == torch.arange(n_classes, device=labels.device)[:, None]).to(memory.dtype)
+    total = members @ (memory.relu() if rectify else memory)
     return total / members.sum(1, keepdim=True).clamp_min(1)
 
 
