@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from udcd_bench.data.augment import MEAN, STD, Warp, affine_grid, affine_matrices, imagenet, random_affine
+from udcd_bench.data.augment import MEAN, STD, Warp, affine_grid, affine_matrices, imagenet, random_views
 
 
 def generator(seed=0):
@@ -49,7 +49,7 @@ def test_draws_fill_their_ranges_and_no_more():
 
 def test_every_image_has_its_own_draw():
     same = torch.rand(1, 3, 16, 16, generator=generator(7)).repeat(32, 1, 1, 1)
-    turned = random_affine(same, generator())
+    turned = random_views(same, 1, generator())[0]
     assert len({tuple(image.flatten().tolist()) for image in turned}) == 32
 
 
@@ -67,7 +67,7 @@ def test_it_is_torchvisions_affine_image_by_image():
     """
     images = smooth()
     side = images.shape[-1]
-    got = random_affine(images, generator(11))
+    got = random_views(images, 1, generator(11))[0]
     for image, turned, angle, shift, mirrored in zip(images, got, *draws(len(images), 11)):
         radians = math.radians(angle)
         x, y = (-side * shift).tolist()
@@ -87,7 +87,7 @@ def test_it_is_torchvisions_affine_image_by_image():
 
 def test_what_comes_from_outside_is_black():
     white = torch.ones(200, 1, 32, 32)
-    turned = random_affine(white, generator())
+    turned = random_views(white, 1, generator())[0]
     angle, _, _ = draws(200)
     corners = turned[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners[angle.abs() > 8].min(dim=1).values == 0).all()
@@ -97,8 +97,8 @@ def test_what_comes_from_outside_is_black():
 
 def test_a_warp_of_nothing_changes_nothing_and_its_bounds_hold():
     images = smooth()
-    assert_close(random_affine(images, generator(), Warp(0, 0, 0)), images, atol=1e-5, rtol=0)
-    assert_close(random_affine(images, generator(), Warp(0, 0, 1)), images.flip(3), atol=1e-5, rtol=0)
+    assert_close(random_views(images, 1, generator(), Warp(0, 0, 0))[0], images, atol=1e-5, rtol=0)
+    assert_close(random_views(images, 1, generator(), Warp(0, 0, 1))[0], images.flip(3), atol=1e-5, rtol=0)
     theta = affine_matrices(500, generator(), Warp(rotation=45, translation=0.2, flip=0.1))
     assert 0.37 < theta[:, :, 2].abs().max() <= 0.4 + 1e-6
     assert math.sin(math.radians(43)) < theta[:, 0, 1].abs().max() <= math.sin(math.radians(45)) + 1e-6

@@ -43,11 +43,11 @@ def affine_matrices(n: int, generator: torch.Generator, warp: Warp = PAPER) -> T
     return torch.stack(rows, dim=1).view(n, 2, 3)
 
 
-def random_affine(images: Tensor, generator: torch.Generator, warp: Warp = PAPER) -> Tensor:
-    """Turn, shift and mirror each of (B, 3, H, W) float images by its own draw, bilinearly."""
-    theta = affine_matrices(len(images), generator, warp).to(images.device, images.dtype)
-    grid = affine_grid(theta, *images.shape[2:])
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def random_views(images: Tensor, n: int, generator: torch.Generator, warp: Warp = PAPER) -> list[Tensor]:
+    """Turn, shift and mirror each of (B, 3, H, W) float images n times, each time by its own draw, bilinearly."""
+    theta = affine_matrices(n * len(images), generator, warp).to(images.device, images.dtype)
+    grids = affine_grid(theta, *images.shape[2:]).chunk(n)
+    return [F.grid_sample(images, grid, padding_mode="zeros", align_corners=False) for grid in grids]
 
 
 def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:

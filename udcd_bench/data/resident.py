@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udcd_bench.data.augment import PAPER, Warp, imagenet, random_affine
+from udcd_bench.data.augment import PAPER, Warp, imagenet, random_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,11 +83,9 @@ class Resident:
         # from pinned memory, so that the device is not waited for
         order = torch.randperm(len(self), generator=self.order, pin_memory=self.device.type == "cuda")
         for index, pixels in self._fetch(order, batch_size, self.steps(batch_size)):
-            views = []
-            for _ in range(n_views):
-                drawn = random_affine(pixels, self.draws, self.warp).sub_(self.offset)
-                views.append(drawn.contiguous(memory_format=torch.channels_last))
-            yield Batch(tuple(views), self.labels[index], index)
+            drawn = random_views(pixels, n_views, self.draws, self.warp)
+            views = tuple(x.sub_(self.offset).contiguous(memory_format=torch.channels_last) for x in drawn)
+            yield Batch(views, self.labels[index], index)
 
     def plain(self, batch_size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: (≤ B, 3, H, W), normalised."""

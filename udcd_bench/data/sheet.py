@@ -129,7 +129,7 @@ def _augmented(figure: Figure, dataset: Dataset, rng: np.random.Generator, at: P
     rows = np.sort(rng.choice(len(dataset.labels), min(VIEWS, len(dataset.labels)), replace=False))
     images = torch.from_numpy(np.ascontiguousarray(dataset.images[rows])).permute(0, 3, 1, 2).float() / 255
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    views = [augment.random_affine(images, generator) for _ in range(2)]
+    views = augment.random_views(images, 2, generator)
     for k, row in enumerate(rows):
         column = 2.1 + k * 3.5
         _picture(figure, at(column), dataset.images[row])
