@@ -29,7 +29,7 @@ OTHER = {
     "hparams": (),
     "protocol": (),
 }
-KEY = "73d46757bed1b4ee"
+KEY = "dedbdf289b8a7993"
 """Of ``SPEC``: a change of it makes every stored run unknown."""
 
 

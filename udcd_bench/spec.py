@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-REVISION = 3
+REVISION = 4
 """Raised by every change of the engine that can move a number, so that older runs are not taken for new ones."""
 
 TEACHER_METHOD = "scratch"
