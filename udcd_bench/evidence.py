@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,10 +38,14 @@ ASSUMED_WEIGHT = 2
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of finished runs, newest of each spec, and the states of those that failed."""
+    """Records of finished runs, newest of each spec, and the states of those that failed.
+
+    draws: those made so far, by what they are of; a report asks for most of them again and again.
+    """
 
     records: Mapping[RunSpec, Record]
     states: Mapping[RunSpec, str]
+    draws: dict[object, dict[str, Floats]] = field(default_factory=dict)
 
 
 def gather(store: Store) -> Evidence:
@@ -166,12 +170,18 @@ def of_runs(
             continue
         tests.setdefault((spec.fold, evidence.records[spec]["split_hash"]), []).append(spec)
     made = {}
-    for test, members in tests.items():
-        stored = [store.scores(evidence.records[spec]["key"]) for spec in members]
-        labels, groups = stored[0]["labels"], stored[0]["groups"]
-        scores = [reported(arrays["scores"], rule, labels) for arrays in stored]
-        generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
-        found = statistics.joint(scores, labels, groups, metrics, rules.draws, generator)
+    for test, together in tests.items():
+        # in one order, so that the same runs get the same draws whoever asks
+        members = sorted(together, key=lambda spec: str(evidence.records[spec]["key"]))
+        of = (*test, rule, rules.draws, *members)
+        if of not in evidence.draws:
+            stored = [store.scores(evidence.records[spec]["key"]) for spec in members]
+            labels, groups = stored[0]["labels"], stored[0]["groups"]
+            scores = [reported(arrays["scores"], rule, labels) for arrays in stored]
+            generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
+            known = statistics.METRICS
+            evidence.draws[of] = statistics.joint(scores, labels, groups, known, rules.draws, generator)
+        found = evidence.draws[of]
         for place, spec in enumerate(members):
             made[spec] = {metric: found[metric][:, place] for metric in metrics}
     return made
