@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
-from udcd_bench import cli, evidence, plugins, published, verdicts
+from udcd_bench import cli, evidence, plugins, published, statistics, verdicts
 from udcd_bench.artefact import Ask
 from udcd_bench.published import Published
 from udcd_bench.render import csv
@@ -43,6 +43,28 @@ def printed(monkeypatch):
 
 def cells(out):
     return {(c["method"], c["metric"]): c for c in json.loads(out)["cells"]}
+
+
+# --- draws -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkeypatch):
+    fill(tmp_path, paper(seeds=(0, 1)))
+    store, rules = Store(tmp_path), verdicts.rules()
+    there, again = evidence.gather(store), evidence.gather(store)
+    specs = list(there.records)
+    first = evidence.of_runs(specs, ["acc", "f1"], "mean", there, store, rules)
+    turned = evidence.of_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
+    joint, asked = statistics.joint, []
+    monkeypatch.setattr(statistics, "joint", lambda *given: (asked.append(given), joint(*given))[1])
+    once_more = evidence.of_runs(specs, ["f1"], "mean", there, store, rules)
+    assert not asked
+    evidence.of_runs(specs[1:], ["f1"], "mean", there, store, rules)
+    assert len(asked) == 1, "fewer runs are another question"
+    for spec in specs:
+        assert np.array_equal(first[spec]["acc"], turned[spec]["acc"])
+        assert np.array_equal(first[spec]["f1"], once_more[spec]["f1"])
+        assert list(once_more[spec]) == ["f1"]
 
 
 # --- the rule --------------------------------------------------------------------------------------------
