@@ -133,6 +133,9 @@ def test_the_table_says_what_was_measured_where(found):
     for name in METHODS:
         assert name in shown
     assert "not measured on a CPU" in shown and "1 threads, fp32" in shown and torch.__version__ in shown
+    # of three rounds, a median is known to 1.57 / √3 of what lies between the quartiles
+    sure = {**result, "methods": [{**result["methods"][0], "ratio": {"median": 1.02, "q25": 1, "q75": 1.1}}]}
+    assert "1.020 ± 0.091    1.000–1.100" in command._table(sure)
     gpu = {"kernel_launches": 2000, "share_of_copy_bandwidth": 0.5, "memory_peak_bytes": 2**30}
     as_on_a_gpu = {**result, "methods": [{**row, **gpu} for row in result["methods"]]}
     assert "2000 kernel launches a step, 50% of the copy bandwidth" in command._table(as_on_a_gpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,17 +109,22 @@ def _where(found: dict[str, Any]) -> str:
 def _table(found: dict[str, Any]) -> str:
     parts = list(found["methods"][0]["parts"])
     lines = [
-        f"{'method':15}{'step/floor':>11}{'quartiles':>16}{'step ms':>9}{'images/s':>9}"
+        f"{'method':15}{'step/floor':>15}{'quartiles':>16}{'step ms':>9}{'images/s':>9}"
         + "".join(f"{p:>10}" for p in parts)
     ]
     for row in found["methods"]:
         ratio = row["ratio"]
+        # the notch of a box plot: McGill, Tukey & Larsen, Variations of box plots, 1978
+        known_to = 1.57 * (ratio["q75"] - ratio["q25"]) / math.sqrt(found["ask"]["rounds"])
         lines.append(
-            f"{row['method']:15}{ratio['median']:11.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
+            f"{row['method']:15}{ratio['median']:7.3f} ± {known_to:.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
             f"{row['step_ms']:9.1f}{row['images_per_s']:9.0f}"
             + "".join(f"{row['parts'][p]['share']:10.2%}" for p in parts)
         )
-    lines.append("The parts are shares of the floor, each timed alone; step and floor are paired.")
+    lines.append(
+        "Step and floor are paired; ± is how well their median is known, at 95 %: more --rounds, less."
+    )
+    lines.append("The parts are shares of the floor, each timed alone.")
     for views, rate in found["input_images_per_s"].items():
         lines.append(f"Input path alone, {views} view{'s' * (views > 1)}: {rate:.0f} images/s")
     peak = found["memory_peak_bytes"]
