@@ -125,12 +125,12 @@ def joined(address: str, device: str, jobs: int | None, threads: int) -> Iterato
             **gpus,
             **quiet,
         )
-    try:
-        # Ray says on stdout, which is for tables, that a process died
-        with contextlib.redirect_stdout(sys.stderr):
+    # Ray says on stdout, which is for tables, that a process died, and may say so as late as this
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
             yield _shares(device, jobs, threads, new=not address)
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _shares(device: str, jobs: int | None, threads: int, *, new: bool) -> Cluster:
