@@ -12,7 +12,7 @@ INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
 
 # it fills two cores by itself, and is given a time
-MAIN_JOB = "tests/test_main_job.py"
+MAIN_JOB = "tests/whole/test_main_job.py"
 
 
 @nox.session
@@ -39,7 +39,7 @@ def lint(session: nox.Session) -> None:
 def golden(session: nox.Session) -> None:
     """Rewrite the stored tables that the tests compare with; look at the difference before you commit it."""
     session.install("-e", ".[test]", env=INSTALL)
-    session.run("pytest", "tests/test_artefacts.py", env=RUN | {"UDCD_BENCH_GOLDEN": "write"})
+    session.run("pytest", "tests/artefacts/test_artefacts.py", env=RUN | {"UDCD_BENCH_GOLDEN": "write"})
     session.run("git", "diff", "--stat", "tests/goldens", external=True)
 
 
@@ -54,4 +54,4 @@ def gpu(session: nox.Session) -> None:
 def ray(session: nox.Session) -> None:
     """Run the tests of ``--engine ray`` on a Ray cluster of several machines' worth of processes."""
     session.install("-e", ".[test,ray]", env=INSTALL)
-    session.run("pytest", "tests/test_ray.py", *session.posargs, env=RUN)
+    session.run("pytest", "tests/engines/test_ray.py", *session.posargs, env=RUN)

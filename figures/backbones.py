@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from udcd_bench import figure, plots
-from udcd_bench.metrics import METRICS
+from udcd_bench.artefacts import figure
+from udcd_bench.render import plots
+from udcd_bench.stats.metrics import METRICS
 
 
 class Figure(figure.Figure):

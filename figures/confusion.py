@@ -13,7 +13,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from udcd_bench import figure, metrics, plots
+from udcd_bench.artefacts import figure
+from udcd_bench.render import plots
+from udcd_bench.stats import metrics
 
 MOST_CLASSES = 9
 """With whose number a cell has room for its figure."""

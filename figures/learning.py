@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from udcd_bench import figure, plots
+from udcd_bench.artefacts import figure
+from udcd_bench.render import plots
 
 
 class Figure(figure.Figure):

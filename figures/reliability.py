@@ -14,7 +14,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from udcd_bench import figure, metrics, plots
+from udcd_bench.artefacts import figure
+from udcd_bench.render import plots
+from udcd_bench.stats import metrics
 
 FEW = 10
 """A bin with fewer predictions is drawn hollow."""

@@ -18,8 +18,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from udcd_bench import embeddings, figure, plots
+from udcd_bench.artefacts import figure
 from udcd_bench.errors import UserError
+from udcd_bench.render import plots
+from udcd_bench.stats import embeddings
 
 SEED = 0
 FEWEST = 4

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
-from udcd_bench.data.augment import four_turns
+from udcd_bench.data.batches.augment import four_turns
 
 
 def head(width):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from udcd_bench import artefact
+from udcd_bench.artefacts import table
 
 
-class Table(artefact.Table):
+class Table(table.Table):
     """A row a method in Table 2's order, every metric, one data set to a band."""
 
     name = "metrics"

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from udcd_bench import artefact
-from udcd_bench.metrics import METRICS
+from udcd_bench.artefacts import table
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from udcd_bench.cells import Line, Records, States
+    from udcd_bench.grid.cells import Line, Records, States
 
 
-class Table(artefact.Table):
+class Table(table.Table):
     """A row a reading, then the rivals; ACC, AP, REC and F1 on either data set."""
 
     name = "readings"
@@ -53,11 +53,11 @@ class Table(artefact.Table):
         "ssd-kd": "SSD-KD",
     }
 
-    def lines(self, ask: artefact.Ask) -> list[Line]:
+    def lines(self, ask: table.Ask) -> list[Line]:
         """The readings, then the rivals, below a rule."""
         return [replace(line, listed=_is_reading(line.row)) for line in super().lines(ask)]
 
-    def build(self, ask: artefact.Ask, found: Records, states: States) -> pd.DataFrame:
+    def build(self, ask: table.Ask, found: Records, states: States) -> pd.DataFrame:
         """As any table's, with two columns more: for a reading, ``moved``, points above UDCD as described, and
         ``place`` among the rivals of which there are figures, 1 the best.
         """

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from udcd_bench import artefact
+from udcd_bench.artefacts import table
 
 
-class Table(artefact.Table):
+class Table(table.Table):
     """A row a method in the printed order, ACC, AP, REC and F1 on either data set."""
 
     name = "table2"

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
-from udcd_bench.profiles import ONE_STAGE, resolve
+from udcd_bench.runs.profiles import ONE_STAGE, resolve
 
 if TYPE_CHECKING:
-    from udcd_bench.data.resident import Batch
-    from udcd_bench.network import Features, Network
-    from udcd_bench.spec import Overrides, Scalar
+    from udcd_bench.data.batches.resident import Batch
+    from udcd_bench.runs.spec import Overrides, Scalar
+    from udcd_bench.training.network import Features, Network
 
 Terms = dict[str, Tensor]
 

@@ -15,20 +15,23 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import records as make
 from PIL import Image
 
-from udcd_bench import cells, markdown, plugins, published
-from udcd_bench.artefact import COLUMNS, Ask
+from support import records as make
+from udcd_bench import plugins
+from udcd_bench.artefacts.table import COLUMNS, Ask
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError
-from udcd_bench.latex import escape, latex
-from udcd_bench.picture import png
-from udcd_bench.render import DASH, Sheet, csv, lay_out
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.grid import cells
+from udcd_bench.paper import published
+from udcd_bench.render import markdown
+from udcd_bench.render.latex import escape, latex
+from udcd_bench.render.picture import png
+from udcd_bench.render.sheet import DASH, Sheet, csv, lay_out
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
 
-GOLDENS = Path(__file__).parent / "goldens" / "table2"
+GOLDENS = Path(__file__).parents[1] / "goldens" / "table2"
 WRITE = os.environ.get("UDCD_BENCH_GOLDEN") == "write"
 SPECIAL = r"50% & {_mine_} #1 $x^2$ ~\λ, é, “q”, --set, 皮"
 
@@ -295,12 +298,13 @@ def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
 
 def test_a_table_is_drawn_without_a_tensor_library():
     code = (
-        "import sys; from udcd_bench import artefact, latex, picture, plugins;"
+        "import sys; from udcd_bench import plugins; from udcd_bench.artefacts import table as artefact;"
+        "from udcd_bench.render import latex, picture;"
         "table = plugins.load_class('tables', 'table2')();"
         "ask = artefact.Ask('demo'); picture.png(table.sheet(ask, {}, {})); table.runs(ask);"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_spreads_between_folds_and_between_seeds_stay_apart():

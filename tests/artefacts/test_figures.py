@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import records as make
 from PIL import Image
 from sklearn.metrics import precision_score, recall_score, silhouette_samples
 
-from udcd_bench import cli, embeddings, evidence, plots, plugins, statistics, verdicts
-from udcd_bench.cells import Ask
+from support import records as make
+from udcd_bench import cli, plugins
+from udcd_bench.artefacts.figure import Look
 from udcd_bench.errors import UserError
-from udcd_bench.figure import Look
-from udcd_bench.store import Store
+from udcd_bench.grid.cells import Ask
+from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.render import plots
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import embeddings, statistics
 
 FIGURES = plugins.names("figures")
 GREY = (0.299, 0.587, 0.114)
@@ -113,10 +116,11 @@ def test_the_same_runs_give_the_same_bytes(demo):
     before = {path: path.read_bytes() for name in names for path in demo[name][0].files}
     code = (
         "import sys; from pathlib import Path\n"
-        "from udcd_bench import cells, evidence, plugins; from udcd_bench.store import Store\n"
+        "from udcd_bench import plugins; from udcd_bench.runs.store import Store\n"
+        "from udcd_bench.grid import cells; from udcd_bench.judging import uncertainty\n"
         "for name, folder in zip(*[iter(sys.argv[1:])] * 2):\n"
         "    store, figure = Store(Path(folder)), plugins.load_class('figures', name)()\n"
-        "    there = evidence.gather(store)\n"
+        "    there = uncertainty.gather(store)\n"
         "    figure.render(cells.Ask(), there.records, there.states, store)\n"
     )
     words = [str(word) for name in names for word in (name, demo[name][0].files[0].parents[1])]
@@ -244,7 +248,7 @@ def test_figures_and_intervals_are_those_of_the_evidence(tmp_path, name):
     found, states, store = fill(tmp_path, name, ask)
     made = figure(name)
     frame = Look(made, ask, found, states, store).figures()
-    there = evidence.Evidence(found, states)
+    there = uncertainty.Evidence(found, states)
     assert len(frame) == len(made.groups(ask)) * len(made.rows) * len(made.metrics)
     assert (
         (frame["low"] < frame["figure"]).all()
@@ -252,7 +256,7 @@ def test_figures_and_intervals_are_those_of_the_evidence(tmp_path, name):
         and (frame["n"] == 4).all()
     )
     group = made.groups(ask)[-1]
-    drawn = evidence.of_group(made, ask, group, there, store, verdicts.rules())
+    drawn = uncertainty.of_group(made, ask, group, there, store, verdicts.rules())
     for line in made.lines(ask):
         mine = [found[spec]["figures"]["mean"] for spec in made.cell(ask, line, group)]
         for metric in made.metrics:

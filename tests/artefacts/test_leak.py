@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import records as make
 
-from udcd_bench import leak, plugins
-from udcd_bench.artefact import Ask
-from udcd_bench.spec import RunSpec, derive_seed
-from udcd_bench.store import Store
+from support import records as make
+from udcd_bench import plugins
+from udcd_bench.artefacts import leak
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs.store import Store
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-import records as make
 
-from udcd_bench import plugins, profiles
-from udcd_bench.artefact import Ask
-from udcd_bench.store import Store
+from support import records as make
+from udcd_bench import plugins
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.runs import profiles
+from udcd_bench.runs.store import Store
 
 FIGURES = {"acc": 0.8, "ap": 0.8, "rec": 0.8, "f1": 0.8}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import records as make
-
+from support import records as make
 from udcd_bench import plugins
-from udcd_bench.artefact import Ask
-from udcd_bench.metrics import METRICS
-from udcd_bench.store import Store
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.runs.store import Store
+from udcd_bench.stats.metrics import METRICS
 
 
 def tables():

@@ -7,16 +7,17 @@ import json
 import os
 
 import pytest
-import tiny
 import torch
 from click.testing import CliRunner
 from torch.testing import assert_close
 
-from udcd_bench import bench, direct, losses, plugins
+from support import tiny
+from udcd_bench import losses, plugins
+from udcd_bench.bench import ratio, reference_forms
+from udcd_bench.bench.step import WARM_UP, Ask, Clock, Subject, data_for
 from udcd_bench.cli import cli
 from udcd_bench.engines.local import ALLOCATOR
-from udcd_bench.profiles import TINY
-from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
+from udcd_bench.runs.profiles import TINY
 
 command = importlib.import_module("udcd_bench.cli.bench")  # its package holds the command by that name
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ def data():
 @pytest.fixture(scope="module")
 def found():
     lines = []
-    return bench.measure(ask(*METHODS), lines.append), lines
+    return ratio.measure(ask(*METHODS), lines.append), lines
 
 
 # --- floor and step ---------------------------------------------------------------------------------------------
@@ -142,14 +143,14 @@ def test_the_table_says_what_was_measured_where(found):
 
 
 def test_quartiles_and_bandwidth_are_figures():
-    assert bench.quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
-    assert bench.copy_bandwidth(Clock(CPU)) > 1e4
-    assert bench.launches(lambda: None, CPU) is None
+    assert ratio.quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
+    assert ratio.copy_bandwidth(Clock(CPU)) > 1e4
+    assert ratio.launches(lambda: None, CPU) is None
 
 
 def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
-    monkeypatch.setattr(bench, "AXES", {"batch": (4, 8), "negatives": (16, 32)})
-    rows = list(bench.growth(("mtg", "crd")))
+    monkeypatch.setattr(ratio, "AXES", {"batch": (4, 8), "negatives": (16, 32)})
+    rows = list(ratio.growth(("mtg", "crd")))
     assert [(r["method"], r["axis"], r["value"]) for r in rows] == [
         ("mtg", "batch", 4), ("mtg", "batch", 8),
         ("crd", "batch", 4), ("crd", "batch", 8), ("crd", "negatives", 16), ("crd", "negatives", 32),
@@ -165,25 +166,25 @@ def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
 def test_the_direct_forms_are_the_same_losses():
     torch.manual_seed(0)
     a, b = torch.randn(2, 6, 5, dtype=torch.float64)
-    assert_close(direct.angle(a, b), losses.rkd_angle(a, b))
+    assert_close(reference_forms.angle(a, b), losses.rkd_angle(a, b))
     a, b = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64)
-    assert_close(direct.gram(a, b), losses.channel_gram(a, b))
+    assert_close(reference_forms.gram(a, b), losses.channel_gram(a, b))
 
 
 def test_ours_of_the_contrast_memory_is_the_closer_to_float64():
     torch.manual_seed(0)
-    _, ours, there, (error, of_direct) = direct._memory()
+    _, ours, there, (error, of_direct) = reference_forms._memory()
     assert error < of_direct < 1e-5
     ours(), there()
 
 
 def test_a_jpeg_becomes_two_views():
-    first, second = direct.decoded_batch([direct.jpeg(60, 40)], 32)
+    first, second = reference_forms.decoded_batch([reference_forms.jpeg(60, 40)], 32)
     assert first.shape == second.shape == (1, 3, 32, 32) and not torch.equal(first, second)
 
 
 def test_a_form_has_its_row():
-    row = {"what": "thing", "ours_ms": 1.0, "direct_ms": 20.0, "ratio": bench.quartiles([20.0])}
+    row = {"what": "thing", "ours_ms": 1.0, "direct_ms": 20.0, "ratio": ratio.quartiles([20.0])}
     assert "20.0×" in command._forms_table([row | {"errors": (1e-7, 2e-7)}, row])
 
 

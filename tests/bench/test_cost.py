@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 
-from udcd_bench import cost, direct, losses, plugins
-from udcd_bench.cost import Count, Size
+from support import tiny
+from udcd_bench import losses, plugins
+from udcd_bench.bench import cost, reference_forms
+from udcd_bench.bench.cost import Count, Size
 from udcd_bench.memory import ContrastMemory
 
 METHODS = plugins.names("methods")
@@ -75,14 +76,14 @@ def test_the_share_is_of_all_the_images_that_the_student_sees():
 def test_gathering_the_rows_of_the_memory_would_exceed_the_share(monkeypatch, network):
     def gathered(self, z, bank, index, normaliser):
         normaliser.copy_(torch.where(normaliser < 0, torch.ones(()), normaliser))
-        return direct.gathered_scores(z, bank, index, normaliser, self.temperature)
+        return reference_forms.gathered_scores(z, bank, index, normaliser, self.temperature)
 
     monkeypatch.setattr(ContrastMemory, "_scores", gathered)
     assert not within("crd", counted("crd"), network)
 
 
 def test_the_angles_of_all_differences_would_exceed_the_share(monkeypatch, network):
-    monkeypatch.setattr(losses, "rkd_angle", direct.angle)
+    monkeypatch.setattr(losses, "rkd_angle", reference_forms.angle)
     assert not within("rkd", counted("rkd"), network)
 
 

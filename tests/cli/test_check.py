@@ -11,13 +11,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
-from udcd_bench import cli, evidence, plugins, published, statistics, verdicts
-from udcd_bench.artefact import Ask
-from udcd_bench.published import Published
-from udcd_bench.render import csv
-from udcd_bench.store import Store
+from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
+from udcd_bench import cli, plugins
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.paper import published
+from udcd_bench.paper.published import Published
+from udcd_bench.render.sheet import csv
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import statistics
 
 
 @pytest.fixture
@@ -51,15 +54,15 @@ def cells(out):
 def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkeypatch):
     fill(tmp_path, paper(seeds=(0, 1)))
     store, rules = Store(tmp_path), verdicts.rules()
-    there, again = evidence.gather(store), evidence.gather(store)
+    there, again = uncertainty.gather(store), uncertainty.gather(store)
     specs = list(there.records)
-    first = evidence.of_runs(specs, ["acc", "f1"], "mean", there, store, rules)
-    turned = evidence.of_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
+    first = uncertainty.of_runs(specs, ["acc", "f1"], "mean", there, store, rules)
+    turned = uncertainty.of_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
     joint, asked = statistics.joint, []
     monkeypatch.setattr(statistics, "joint", lambda *given: (asked.append(given), joint(*given))[1])
-    once_more = evidence.of_runs(specs, ["f1"], "mean", there, store, rules)
+    once_more = uncertainty.of_runs(specs, ["f1"], "mean", there, store, rules)
     assert not asked
-    evidence.of_runs(specs[1:], ["f1"], "mean", there, store, rules)
+    uncertainty.of_runs(specs[1:], ["f1"], "mean", there, store, rules)
     assert len(asked) == 1, "fewer runs are another question"
     for spec in specs:
         assert np.array_equal(first[spec]["acc"], turned[spec]["acc"])
@@ -116,10 +119,10 @@ def test_figures_that_contradict_their_row_are_the_audits():
 
 
 def test_what_training_leaves_goes_from_the_assumed_to_the_seen():
-    assert evidence.training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
-    assert evidence.training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(0.25)
+    assert uncertainty.training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
+    assert uncertainty.training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(0.25)
     two = {(0, 0): 80.0, (0, 1): 82.0}  # variance 2, one degree of freedom
-    assert evidence.training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
+    assert uncertainty.training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
 
 
 # --- against the paper ------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def test_of_two_runs_of_a_spec_the_newest_counts(tmp_path):
     keep(store, spec, n=50, key="a" * 16)
     for age, key in enumerate(("a" * 16, "b" * 16)):
         os.utime(store.runs / key / "record.json", (1e9 + age, 1e9 + age))
-    assert evidence.gather(store).records[spec]["key"] == "b" * 16
+    assert uncertainty.gather(store).records[spec]["key"] == "b" * 16
 
 
 def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
@@ -208,16 +211,16 @@ def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
     del stored["figures"]["best"]
     stored["figures"]["mean"]["acc"] = 0.125
     file.write_text(json.dumps(stored))
-    got = evidence.gather(store).records[spec]["figures"]
+    got = uncertainty.gather(store).records[spec]["figures"]
     assert got["mean"] == pytest.approx({**whole["figures"]["mean"], "acc": 0.125})
     assert got["last"] == pytest.approx(whole["figures"]["last"])
     assert got["best"] == pytest.approx(whole["figures"]["best"])
-    frame = table2().build(paper(), evidence.gather(store).records, {})
+    frame = table2().build(paper(), uncertainty.gather(store).records, {})
     f1 = frame[(frame["method"] == spec.method) & (frame["metric"] == "f1")].iloc[0]
     assert f1["n"] == 1 and f1["ours"] == pytest.approx(100 * whole["figures"]["mean"]["f1"])
 
     (store.runs / whole["key"] / "scores.npz").unlink()
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     assert "f1" not in there.records[spec]["figures"]["mean"]
     frame = table2().build(paper(), there.records, there.states)
     f1, acc = (
@@ -232,7 +235,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
         fill(tmp_path / "kept", ask, ("scratch", "udcd")), {("scratch", "acc"): 9.0, ("udcd", "acc"): 0.2}
     )
     store = Store(tmp_path / "kept")
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     got = table2().render(ask, there.records, there.states, store)
     read = pd.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
     checked = cells(typed("--format=json")[1])
@@ -257,7 +260,7 @@ def test_a_stand_in_has_an_interval_and_no_verdict(tmp_path):
     ask = Ask("demo", methods=ROWS)
     fill(tmp_path, ask, n=100)
     store = Store(tmp_path)
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     frame = table2().render(ask, there.records, there.states, store).frame
     assert set(frame["verdict"]) == {"synthetic stand-in"}
     assert (frame["low"] < frame["ours"]).all() and (frame["ours"] < frame["high"]).all()
@@ -275,7 +278,7 @@ def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
     ask = Ask("paper", methods=("udcd",), datasets=("aptos",), rule=rule)
     frame = fill(tmp_path, ask)
     store = Store(tmp_path)
-    found = evidence.drawn(table2(), ask, evidence.gather(store), store, verdicts.rules())
+    found = uncertainty.drawn(table2(), ask, uncertainty.gather(store), store, verdicts.rules())
     for row in frame.to_dict("records"):
         values = found["aptos", None, "udcd", row["metric"]]
         assert values.mean() == pytest.approx(row["ours"], abs=0.3)
@@ -287,7 +290,7 @@ def test_a_cell_varies_as_its_test_images_and_its_trainings_do(tmp_path):
         ask = Ask("paper", methods=("scratch",), datasets=("aptos",), folds=folds)
         fill(tmp_path / str(len(folds)), ask, n=1000)
         store, rules = Store(tmp_path / str(len(folds))), verdicts.rules()
-        found = evidence.drawn(table2(), ask, evidence.gather(store), store, rules)
+        found = uncertainty.drawn(table2(), ask, uncertainty.gather(store), store, rules)
         # the two epochs' mistakes are independent of each other
         binomial = 100**2 * 0.75 * 0.25 / 1000 / 2
         wanted = math.sqrt((binomial + rules.noise("acc") ** 2) / len(folds))

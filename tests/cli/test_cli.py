@@ -18,8 +18,8 @@ from udcd_bench import cli, plugins
 from udcd_bench.cli.run import COMMON
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import VERSION, Store
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import VERSION, Store
 
 SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
 

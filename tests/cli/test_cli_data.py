@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import layouts
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from support import layouts
 from udcd_bench.cli.data import data
-from udcd_bench.data import ham10000, sources
+from udcd_bench.data import sources
+from udcd_bench.data.layouts import ham10000
 from udcd_bench.errors import UserError
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import records
 from click.testing import CliRunner
 
-from udcd_bench import planner
+from support import records
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.runs import planner
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
 

@@ -7,13 +7,21 @@ import time
 
 import numpy as np
 import pytest
-import small
 import torch
 from torch.testing import assert_close
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from udcd_bench.data.augment import MEAN, STD, Warp, affine_grid, affine_matrices, imagenet, random_views
+from support import small
+from udcd_bench.data.batches.augment import (
+    MEAN,
+    STD,
+    Warp,
+    affine_grid,
+    affine_matrices,
+    imagenet,
+    random_views,
+)
 
 
 def generator(seed=0):
@@ -203,7 +211,7 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
     data = small.dataset()
     rows = np.random.default_rng(1).permutation(40)[:33]
     held = small.resident(data, rows)
-    monkeypatch.setattr("udcd_bench.data.resident.room", lambda device: 33 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr("udcd_bench.data.batches.resident.room", lambda device: 33 * 32 * 32 * 3 - 1)
     if mapped:
         np.save(tmp_path / "images.npy", data.images)
         data = small.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
@@ -218,7 +226,7 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
 
 
 def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypatch):
-    monkeypatch.setattr("udcd_bench.data.resident.room", lambda device: 0)
+    monkeypatch.setattr("udcd_bench.data.batches.resident.room", lambda device: 0)
     streamed = small.resident(small.dataset())
     read, seen = streamed._read, []
 

@@ -15,13 +15,15 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pytest
 from PIL import Image
 
-from udcd_bench.data import cache, decode, ham10000, sources
-from udcd_bench.data import prepare as preparing
+from support import layouts
+from udcd_bench.data import sources
+from udcd_bench.data.cache import decode, prepared
+from udcd_bench.data.cache import prepare as preparing
+from udcd_bench.data.layouts import ham10000
 from udcd_bench.errors import UserError
 
 IDS = layouts.HAM_IDS
@@ -107,7 +109,7 @@ def test_incomplete_only_when_allowed_and_then_it_says_so(ham, tmp_path):
         assert np.array_equal(dataset.images[index[IDS[of("df")]]], decode.resize(image.convert("RGB"), 32))
     for a, b in ((of("akiec", 0), of("akiec", 1)), (of("vasc"), of("mel", 0))):
         assert dataset.groups[index[IDS[a]]] == dataset.groups[index[IDS[b]]]
-    cache.verify(done.path)
+    prepared.verify(done.path)
     assert not prepare(ham, tmp_path, allow_incomplete=True).fresh
     with pytest.raises(UserError, match="not complete"):
         prepare(ham, tmp_path)
@@ -172,7 +174,7 @@ def test_processes_give_the_same_array(tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
-from udcd_bench.data import cache, sources
+from udcd_bench.data import sources
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if {where!r} == "decoding":
@@ -195,7 +197,7 @@ def test_kill_leaves_nothing_that_passes_for_finished(where, tmp_path):
     assert sources.prepared(name, data) == []
     assert sources.prepare(name, size=32, data=data).fresh
     assert not list(target.parent.glob(".incoming-*"))
-    cache.verify(target)
+    prepared.verify(target)
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):
@@ -244,7 +246,7 @@ def test_a_file_system_that_cannot_allocate(ham, tmp_path, monkeypatch):
         raise OSError(errno.EOPNOTSUPP, "no")
 
     monkeypatch.setattr(os, "posix_fallocate", cannot)
-    cache.verify(prepare(ham, tmp_path).path)
+    prepared.verify(prepare(ham, tmp_path).path)
 
 
 def test_a_data_folder_that_is_a_file(ham, tmp_path):
@@ -254,26 +256,26 @@ def test_a_data_folder_that_is_a_file(ham, tmp_path):
 
 
 def edit(target, **changes):
-    path = target / cache.MANIFEST
+    path = target / prepared.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def flip_a_bit(target):
-    data = bytearray((target / cache.ARRAY).read_bytes())
+    data = bytearray((target / prepared.ARRAY).read_bytes())
     data[-1] ^= 1
-    (target / cache.ARRAY).write_bytes(bytes(data))
+    (target / prepared.ARRAY).write_bytes(bytes(data))
 
 
 DAMAGE = {
-    "array gone": (lambda t: (t / cache.ARRAY).unlink(), "images.npy is missing"),
-    "array short": (lambda t: os.truncate(t / cache.ARRAY, 1000), "has 1000 bytes instead of 52352"),
-    "manifest gone": (lambda t: (t / cache.MANIFEST).unlink(), "manifest.json is missing"),
-    "manifest cut": (lambda t: os.truncate(t / cache.MANIFEST, 50), "cannot be read"),
-    "manifest of something else": (lambda t: (t / cache.MANIFEST).write_text("[]"), "not one of this"),
+    "array gone": (lambda t: (t / prepared.ARRAY).unlink(), "images.npy is missing"),
+    "array short": (lambda t: os.truncate(t / prepared.ARRAY, 1000), "has 1000 bytes instead of 52352"),
+    "manifest gone": (lambda t: (t / prepared.MANIFEST).unlink(), "manifest.json is missing"),
+    "manifest cut": (lambda t: os.truncate(t / prepared.MANIFEST, 50), "cannot be read"),
+    "manifest of something else": (lambda t: (t / prepared.MANIFEST).write_text("[]"), "not one of this"),
     "labels edited": (lambda t: edit(t, labels=[0] * len(IDS)), "were changed"),
     "newer": (lambda t: edit(t, schema=99), "newer udcd-bench"),
     "wrong size": (lambda t: edit(t, size=64), "bytes instead of"),
-    "no array": (lambda t: (t / cache.ARRAY).write_bytes(bytes(52352)), "cannot be read"),
+    "no array": (lambda t: (t / prepared.ARRAY).write_bytes(bytes(52352)), "cannot be read"),
 }
 
 
@@ -284,19 +286,19 @@ def test_damage_is_seen_on_loading(kind, ham, tmp_path):
     damage(target)
     for check in (
         lambda: sources.load("ham10000", size=32, data=tmp_path / "data"),
-        lambda: cache.verify(target),
+        lambda: prepared.verify(target),
     ):
         with pytest.raises(UserError, match=said) as error:
             check()
         assert str(target) in str(error.value) and "\n" not in str(error.value)
     if kind != "newer":
         assert prepare(ham, tmp_path).fresh  # and made anew on request
-        cache.verify(target)
+        prepared.verify(target)
 
 
 def test_whatever_is_flipped_in_a_manifest_is_seen(ham, tmp_path):
     target = prepare(ham, tmp_path).path
-    path = target / cache.MANIFEST
+    path = target / prepared.MANIFEST
     whole = path.read_bytes()
     for place in range(0, len(whole) - 1, 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 7]) + whole[place + 1 :])
@@ -304,22 +306,22 @@ def test_whatever_is_flipped_in_a_manifest_is_seen(ham, tmp_path):
             if json.loads(path.read_bytes()) == json.loads(whole):
                 continue  # white space has become other white space
         with pytest.raises(UserError):
-            cache.load(target)
+            prepared.load(target)
     path.write_bytes(whole)
-    cache.load(target)
+    prepared.load(target)
 
 
 def test_a_manifest_from_before_it_had_a_checksum_is_read(ham, tmp_path):
     target = prepare(ham, tmp_path).path
-    sums = json.loads((target / cache.MANIFEST).read_text())["sha256"]
+    sums = json.loads((target / prepared.MANIFEST).read_text())["sha256"]
     edit(target, sha256={name: value for name, value in sums.items() if name != "manifest"})
-    cache.load(target, whole=True)
+    prepared.load(target, whole=True)
 
 
 def test_a_start_sees_a_single_bit(ham, tmp_path):
     target = prepare(ham, tmp_path).path
     flip_a_bit(target)
-    with pytest.raises(cache.DamagedError, match="checksum differs"):
+    with pytest.raises(prepared.DamagedError, match="checksum differs"):
         sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
     assert prepare(ham, tmp_path).fresh, "and preparing makes it anew"
     sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
@@ -327,21 +329,25 @@ def test_a_start_sees_a_single_bit(ham, tmp_path):
 
 def test_verify_sees_a_single_bit(ham, tmp_path):
     target = prepare(ham, tmp_path).path
-    cache.verify(target)
+    prepared.verify(target)
     flip_a_bit(target)
     sources.load("ham10000", size=32, data=tmp_path / "data")
     with pytest.raises(UserError, match="checksum differs"):
-        cache.verify(target)
+        prepared.verify(target)
 
 
 def test_rows_past_counting_in_the_header():
     for n in (0, 7, 10_015, 10**9):
-        head = cache.header(n, 224)
-        assert len(head) == cache.HEADER
+        head = prepared.header(n, 224)
+        assert len(head) == prepared.HEADER
         file = BytesIO(head)
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        assert (shape, fortran, dtype) == ((n, 224, 224, 3), False, np.uint8) and file.tell() == cache.HEADER
+        assert (shape, fortran, dtype) == (
+            (n, 224, 224, 3),
+            False,
+            np.uint8,
+        ) and file.tell() == prepared.HEADER
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK", "I;16", "YCbCr"])
@@ -409,5 +415,5 @@ def test_stale_folders_of_dead_processes_only(tmp_path):
     dead = tmp_path / f".incoming-32-{host}-999999999"
     for folder in (ours, theirs, dead):
         folder.mkdir()
-    cache._sweep(Path(tmp_path / "32"))
+    prepared._sweep(Path(tmp_path / "32"))
     assert ours.exists() and theirs.exists() and not dead.exists()

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pytest
 from PIL import Image
 
-from udcd_bench.data import aptos, digits, folder, ham10000, sources
-from udcd_bench.data.decode import resize
+from support import layouts
+from udcd_bench.data import sources
+from udcd_bench.data.cache.decode import resize
+from udcd_bench.data.layouts import aptos, digits, folder, ham10000
 from udcd_bench.errors import UserError
 
 

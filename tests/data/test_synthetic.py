@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from udcd_bench.data import drawing, fundus, lesions
+from udcd_bench.data.synthetic import drawing, fundus, lesions
 from udcd_bench.errors import UserError
 
 both = pytest.mark.parametrize("source", [lesions, fundus], ids=["lesions", "fundus"])
@@ -146,5 +146,7 @@ def test_grades_have_ever_more_lesions_and_overlap() -> None:
 
 
 def test_drawing_does_without_torch() -> None:
-    code = "import sys, udcd_bench.data.lesions, udcd_bench.data.fundus; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from udcd_bench.data.synthetic import fundus, lesions; sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,18 +15,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import records
 import torch
-from faults import in_threads
 
-from udcd_bench import planner, plugins
-from udcd_bench.atomic import seal
+from support import records
+from support.faults import in_threads
+from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.runs import planner
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+from udcd_bench.storage.atomic import seal
 
 SIZE = {"n_images": 150, "image_size": 32}
 EPOCHS = 4
@@ -300,7 +301,7 @@ def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
         "import os, signal, sys, time\n"
         "from pathlib import Path\n"
         "from udcd_bench.engines import execute, local\n"
-        "from udcd_bench.store import Store\n"
+        "from udcd_bench.runs.store import Store\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, lambda *_: None)\n"
         "    slot = local._start(Store(Path(sys.argv[1])), execute.Place(Path('.')))\n"

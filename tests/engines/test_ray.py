@@ -14,18 +14,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import records
-from faults import litter, record_of
 
-from udcd_bench import planner, plugins
-from udcd_bench.atomic import seal
+from support import records
+from support.faults import litter, record_of
+from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.engines import execute
 from udcd_bench.engines import ray as engine
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.runs import planner
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+from udcd_bench.storage.atomic import seal
 
 pytestmark = pytest.mark.slow
 

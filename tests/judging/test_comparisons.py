@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 
-from udcd_bench import cli, comparisons, evidence, statistics, verdicts
-from udcd_bench.artefact import Ask
-from udcd_bench.store import Store
+from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
+from udcd_bench import cli
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.judging import comparisons, uncertainty, verdicts
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import statistics
 
 NOISELESS = replace(verdicts.rules(), training={"other": 0.0})
 
@@ -28,14 +30,14 @@ def typed(tmp_path, monkeypatch, capsys):
 def compared(out, ask, rules=None, other="udcd"):
     store = Store(out)
     found = comparisons.compare(
-        table2(), ask, evidence.gather(store), store, rules or verdicts.rules(), other
+        table2(), ask, uncertainty.gather(store), store, rules or verdicts.rules(), other
     )
     return {(row.method, row.metric): row for row in found}
 
 
 def scores_of(out, ask, method):
     store = Store(out)
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     return {
         (s.fold, s.seed): store.scores(there.records[s]["key"])
         for s in table2().runs(ask)
@@ -164,7 +166,7 @@ def test_lost_scores_and_rows_that_are_not_run(tmp_path):
     ask = paper()
     fill(tmp_path, ask, ("mtg", "udcd"), n=100)
     store = Store(tmp_path)
-    record = next(r for s, r in evidence.gather(store).records.items() if s.method == "mtg")
+    record = next(r for s, r in uncertainty.gather(store).records.items() if s.method == "mtg")
     (store.runs / record["key"] / "scores.npz").unlink()
     got = compared(tmp_path, ask)
     assert "has lost its scores" in got["mtg", "acc"].reason

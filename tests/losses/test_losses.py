@@ -2,11 +2,11 @@
 
 import inspect
 
-import oracles
 import pytest
 import torch
 from torch.autograd import gradcheck
 
+from support import oracles
 from udcd_bench import losses
 
 NONE = {"reduction": "none"}

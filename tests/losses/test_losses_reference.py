@@ -8,7 +8,7 @@ import torch
 
 from udcd_bench import losses
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 def relations(z):

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
 import torch
 
+from support import oracles
 from udcd_bench import memory as memory_module
 from udcd_bench.losses import nce
 from udcd_bench.memory import ContrastMemory
 
-GOLDENS = sorted((Path(__file__).parent / "goldens").glob("memory_1_*.npz"))
+GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("memory_1_*.npz"))
 
 
 def unit(seed, *shape, dtype=torch.float64):

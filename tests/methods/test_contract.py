@@ -8,18 +8,20 @@ import re
 from dataclasses import fields
 
 import pytest
-import small
 import torch
 
-from udcd_bench import planner, plugins, published
-from udcd_bench.artefact import Table
-from udcd_bench.cells import Ask, method_of
+from support import small
+from udcd_bench import plugins
+from udcd_bench.artefacts.figure import Figure
+from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
-from udcd_bench.figure import Figure
+from udcd_bench.grid.cells import Ask, method_of
 from udcd_bench.method import Method, Progress
-from udcd_bench.profiles import PROFILES, Protocol
-from udcd_bench.spec import RunSpec
-from udcd_bench.trainer import Trainer
+from udcd_bench.paper import published
+from udcd_bench.runs import planner
+from udcd_bench.runs.profiles import PROFILES, Protocol
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.training.trainer import Trainer
 
 METHODS = plugins.names("methods")
 TABLES = plugins.names("tables")

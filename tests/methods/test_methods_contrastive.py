@@ -8,17 +8,17 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import small
 import torch
 from test_trajectories import WIDTH, SmallNet
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from support import small
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.method import Info, Progress
-from udcd_bench.profiles import Protocol
+from udcd_bench.runs.profiles import Protocol
 from udcd_bench.sampling import ContrastSampler
-from udcd_bench.trainer import Trainer
+from udcd_bench.training.trainer import Trainer
 
 ROWS = ("rkd", "crd", "crckd", "udcd", "udcd-released")
 CLASSES = 4

@@ -5,15 +5,15 @@ import math
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
-import tiny
 import torch
 
-from udcd_bench import planner, plugins
-from udcd_bench.data.augment import four_turns
-from udcd_bench.data.resident import Batch
+from support import oracles, tiny
+from udcd_bench import plugins
+from udcd_bench.data.batches.augment import four_turns
+from udcd_bench.data.batches.resident import Batch
 from udcd_bench.method import Info, Progress
+from udcd_bench.runs import planner
 
 STAGED = ("sskd", "ssd-kd", "scl-ikd")
 TEACHER = "test_resnet"  # of another family and width
@@ -64,7 +64,7 @@ def test_stages_are_as_declared(name):
 
 @pytest.mark.parametrize(("name", "epochs"), [("scratch", 16), ("sskd", 20), ("ssd-kd", 20), ("scl-ikd", 36)])
 def test_epochs_of_all_stages_are_planned(name, epochs):
-    from udcd_bench.spec import RunSpec
+    from udcd_bench.runs.spec import RunSpec
 
     class Empty:
         def state(self, key):
@@ -322,8 +322,8 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     """With another teacher, through everything a run goes through."""
     from udcd_bench.data.dataset import Dataset
     from udcd_bench.engines import execute
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
     n = len(tiny.LABELS)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
@@ -391,7 +391,7 @@ RECORDED = {
 
 def recorded(name):
     """The recording, and our method where theirs started."""
-    with np.load(Path(__file__).parent / "trajectories" / f"{name}.npz") as archive:
+    with np.load(Path(__file__).parents[1] / "trajectories" / f"{name}.npz") as archive:
         z = {k: torch.from_numpy(archive[k]) for k in archive.files}
     n_classes = int(z["labels"].max()) + 1
     # SSKD weighs all classes alike

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udcd_bench import cli, metrics, printed
-from udcd_bench.audit import RULES, audit
-from udcd_bench.published import Published, load
+from udcd_bench import cli
+from udcd_bench.paper import rounded
+from udcd_bench.paper.audit import RULES, audit
+from udcd_bench.paper.published import Published, load
+from udcd_bench.stats import metrics
 
 METRICS = ("acc", "ap", "rec", "f1")
 
@@ -29,7 +31,7 @@ def typed(monkeypatch, capsys, *words):
 def found_in_paper():
     """Rule → findings, each as a tuple of (table, dataset, rho, method, metric, percent)."""
     found = {rule: [] for rule in RULES}
-    for finding in audit(printed.published_tables(), printed.own_rhos()):
+    for finding in audit(rounded.published_tables(), rounded.own_rhos()):
         cells = [(c.table, c.dataset, c.rho, c.method, c.metric, c.percent) for c in finding.cells]
         found[finding.rule].append(tuple(cells))
     return found
@@ -108,7 +110,7 @@ def test_the_marks(paper):
 
 
 def test_that_table1s_58_is_table2s_own_comes_from_the_suite():
-    assert printed.own_rhos() == {"ham10000": 58}
+    assert rounded.own_rhos() == {"ham10000": 58}
     tables = {name: load(name) for name in ("table1", "table2")}
     rules = {finding.rule for finding in audit(tables, {})}
     assert not rules & {"same-setting-other-figures", "same-figures-other-method"}

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from udcd_bench import published
 from udcd_bench.errors import UserError
+from udcd_bench.paper import published
 
 HEADER = "dataset,rho,method,metric,percent,marks\n"
 

@@ -12,19 +12,23 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pages
 import pandas as pd
 import pytest
-import records as make
 from click.testing import CliRunner
 from PIL import Image
 from sklearn.metrics import confusion_matrix, recall_score
 
-from udcd_bench import cli, metrics, plugins, report, report_parts, report_runs, verdicts
-from udcd_bench.cells import Ask
+from support import pages
+from support import records as make
+from udcd_bench import cli, plugins
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec, derive_seed
-from udcd_bench.store import Store
+from udcd_bench.grid.cells import Ask
+from udcd_bench.judging import verdicts
+from udcd_bench.report import page, parts
+from udcd_bench.report import runs as report_runs
+from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
 
 EVIL = "<script>alert(\"1\")</script> & 'ψ λ' </table>"
 CLASSES = ["no <b>", 'mild "x"', EVIL, "4"]
@@ -88,7 +92,7 @@ def paper(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(demo, paper):
-    return {"demo": report.page(demo, "demo").decode(), "paper": report.page(paper, "paper").decode()}
+    return {"demo": page.page(demo, "demo").decode(), "paper": page.page(paper, "paper").decode()}
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +214,7 @@ def test_tables_hold_the_figures_of_the_csv(paper, trees):
 
 
 def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, trees):
-    tree = pages.read(report.page(paper, "paper", "grouped").decode())
+    tree = pages.read(page.page(paper, "paper", "grouped").decode())
     spec = table2(Ask("paper"))[0]
     found = {RunSpec.from_dict(r["spec"]): r["figures"]["mean"] for r in paper.records()}
     for number, metric in enumerate(("acc", "ap", "rec", "f1")):
@@ -255,7 +259,7 @@ def test_every_verdict_has_a_symbol_of_its_own_beside_its_word(trees):
         for element in tree.all("span", cls="verdict"):
             symbol = element.one("span")
             assert symbol["aria-hidden"] == "true" and len(symbol.text) == 1 and len(element.text) > 3
-    assert len({report_parts.SYMBOLS[word] for word in verdicts.VERDICTS}) == len(verdicts.VERDICTS)
+    assert len({parts.SYMBOLS[word] for word in verdicts.VERDICTS}) == len(verdicts.VERDICTS)
 
 
 def test_what_failed_or_is_missing_stays_in_its_place(trees):
@@ -292,7 +296,7 @@ def test_claims_and_audit_are_those_of_their_commands(demo, trees):
 
 
 def test_confusions_are_those_of_the_scores(demo):
-    runs = [r for r in report_runs.runs(Ask("demo"), report.evidence.gather(demo)) if r.record]
+    runs = [r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record]
     members = [r for r in runs if (r.spec.method, r.spec.dataset) == ("udcd", "synthetic-fundus")]
     assert len(members) == 2
     counts = np.zeros((4, 4))
@@ -319,12 +323,12 @@ def test_seeds_of_a_fold_do_not_double_its_images(tmp_path):
     specs = [replace(table2(Ask())[0], seed=seed) for seed in (0, 1)]
     for spec in specs:
         finish(store, spec)
-    runs = report_runs.runs(Ask(), report.evidence.gather(store))
+    runs = report_runs.runs(Ask(), page.uncertainty.gather(store))
     assert report_runs.confusion(runs, store).images == (20, 20, 20, 0)
 
 
 def test_curves_are_the_history(demo):
-    run = next(r for r in report_runs.runs(Ask("demo"), report.evidence.gather(demo)) if r.record)
+    run = next(r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record)
     curve = report_runs.curve([run], demo)
     left, right = report_runs.EDGE, report_runs.WIDTH - report_runs.EDGE
     top, bottom = report_runs.EDGE, report_runs.HEIGHT - report_runs.EDGE
@@ -341,7 +345,7 @@ def test_curves_are_the_history(demo):
 
 
 def test_a_run_whose_losses_are_no_numbers_still_has_a_place(demo, monkeypatch, tmp_path):
-    run = next(r for r in report_runs.runs(Ask("demo"), report.evidence.gather(demo)) if r.record)
+    run = next(r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record)
     file = tmp_path / "history.csv"
     file.write_text("stage,epoch,loss,acc\ntrain,0,nan,\ntrain,1,inf,\n")
     monkeypatch.setattr(Store, "file", lambda *_: file)
@@ -356,7 +360,7 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     monkeypatch.setattr(module, "_carry_out", lambda specs, *_: (asked.extend(specs), ([], {"x": "stop"}))[1])
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]
-    there = report.evidence.gather(demo)
+    there = page.uncertainty.gather(demo)
     assert len(lines) == len(there.states) == 15
     for line in lines:
         assert line.startswith("udcd-bench train ")
@@ -370,14 +374,14 @@ def test_versions_hardware_and_day_head_the_page(demo, tmp_path):
     store = results(tmp_path / "out", "demo")
     for key in store.keys():  # noqa: SIM118
         os.utime(store.runs / key / "record.json", (1.7e9, 1.7e9))
-    tree = pages.read(report.page(store, "demo").decode())
+    tree = pages.read(page.page(store, "demo").decode())
     header = tree.one("header").text
     for said in ("13 done, 2 failed", "14 November 2023", "torch 2.9.0", "0123456", "folds 0, 1; seeds 0"):
         assert said in header, said
 
 
 def test_the_same_folder_gives_the_same_page(demo, texts):
-    assert report.page(Store(demo.root), "demo").decode() == texts["demo"]
+    assert page.page(Store(demo.root), "demo").decode() == texts["demo"]
 
 
 # --- figures --------------------------------------------------------------------------------------------
@@ -411,7 +415,7 @@ def test_figures_are_in_the_page_or_said_to_be_missing(suite, tmp_path, split):
     (folder / f"drawn{end}.png").write_bytes(buffer.getvalue())
     for name in (f"drawn{end}.csv", f"drawn{end}-panel.csv", "drawn-grouped-other.csv", "drawnout.csv"):
         (folder / name).touch()
-    tree = pages.read(report.page(store, "demo", split).decode())
+    tree = pages.read(page.page(store, "demo", split).decode())
     picture = tree.one(id="figure-drawn").one("img")
     assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")) == buffer.getvalue()
     assert (picture["width"], picture["height"]) == ("30", "20")
@@ -430,9 +434,9 @@ def test_figures_are_in_the_page_or_said_to_be_missing(suite, tmp_path, split):
 
 def test_commands_make_what_is_shown():
     ask = Ask("paper", folds=(0, 2), seeds=(0, 1, 2), split="grouped")
-    made = report_parts.artefact_command("run", "table2", ask)
+    made = parts.artefact_command("run", "table2", ask)
     assert made == "udcd-bench run table2 --profile paper --split grouped --folds 0,2 --seeds 3"
-    assert report_parts.artefact_command("check", "table2", Ask()) == "udcd-bench check table2 --profile demo"
+    assert parts.artefact_command("check", "table2", Ask()) == "udcd-bench check table2 --profile demo"
 
 
 # --- the command ----------------------------------------------------------------------------------------
@@ -482,7 +486,7 @@ def test_a_folder_of_nothing_but_failures_has_a_page(tmp_path):
     store.create()
     spec = table2(Ask())[0]
     store.fail(make.record(spec)["key"], spec, "MemoryError", "trace")
-    tree = pages.read(report.page(store, "demo").decode())
+    tree = pages.read(page.page(store, "demo").decode())
     assert "Runs1 failed" in tree.one("header").text and "newest" not in tree.one("header").text
     assert "MemoryError" in tree.one(id="runs").text and "No run is done" in tree.one(id="curves").text
     assert "failed" in tree.one(id="table-table2").text
@@ -499,7 +503,7 @@ def test_damage_is_told_with_the_file(tmp_path):
     file = store.runs / key / "scores.npz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"scores\.npz is damaged"):
-        report.page(store, "demo")
+        page.page(store, "demo")
 
 
 # --- in a browser ---------------------------------------------------------------------------------------

@@ -6,14 +6,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import records
 
-from udcd_bench import planner, plugins
-from udcd_bench.atomic import seal
+from support import records
+from udcd_bench import plugins
 from udcd_bench.engines import execute
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import SCHEMA, Store
+from udcd_bench.runs import planner
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import SCHEMA, Store
+from udcd_bench.storage.atomic import seal
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
 

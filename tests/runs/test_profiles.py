@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from udcd_bench import profiles
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError
-from udcd_bench.profiles import PROFILES, Protocol, parse_like, resolve
+from udcd_bench.runs import profiles
+from udcd_bench.runs.profiles import PROFILES, Protocol, parse_like, resolve
 
 PAPER = {
     "image_size": 224,

@@ -9,8 +9,8 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from udcd_bench import spec as module
-from udcd_bench.spec import RunSpec, derive_seed
+from udcd_bench.runs import spec as module
+from udcd_bench.runs.spec import RunSpec, derive_seed
 
 SPEC = RunSpec(
     "kd", "ham10000", "paper", "densenet121", hparams=(("temperature", 2.0),), protocol=(("epochs", 3),)
@@ -37,7 +37,7 @@ def test_the_key_is_the_same_in_every_process_and_for_ever():
     made_of = {"data": "f", "method": "m"}
     assert SPEC.key(made_of) == KEY
     code = (
-        "from udcd_bench.spec import RunSpec\n"
+        "from udcd_bench.runs.spec import RunSpec\n"
         f"print(RunSpec.from_dict({SPEC.to_dict()!r}).key({dict(reversed(made_of.items()))!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

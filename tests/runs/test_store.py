@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import records
-from faults import Full
 from numpy.testing import assert_array_equal
 
-from udcd_bench import claiming
-from udcd_bench.atomic import full_disk, owner, process_mark
-from udcd_bench.claiming import SILENT
+from support import records
+from support.faults import Full
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import SCHEMA, VERSION, DamagedError, Store
+from udcd_bench.runs import locks
+from udcd_bench.runs.locks import SILENT
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import SCHEMA, VERSION, DamagedError, Store
+from udcd_bench.storage.atomic import full_disk, owner, process_mark
 
 SPEC = RunSpec("kd", "aptos", "paper", "densenet121", hparams=(("temperature", 2.0),))
 OTHER = RunSpec("mtg", "ham10000", "paper", "densenet121", rho=9.0)
@@ -218,7 +218,7 @@ def test_a_claim_is_held_by_one(store):
 
 def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(store):
     code = (
-        "import sys; from pathlib import Path; from udcd_bench.store import Store\n"
+        "import sys; from pathlib import Path; from udcd_bench.runs.store import Store\n"
         "print(Store(Path(sys.argv[1])).claim('k1'), flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
@@ -253,7 +253,7 @@ def test_another_machines_claim_expires_when_it_is_silent(store):
 
 
 def test_signs_of_life_come_while_the_process_is_busy(store, monkeypatch):
-    monkeypatch.setattr(claiming, "BEAT", 0.01)
+    monkeypatch.setattr(locks, "BEAT", 0.01)
     assert store.claim("k1")
     (path,) = store.claims.folder.iterdir()
     os.utime(path, (0, 0))
@@ -278,7 +278,7 @@ def test_a_clock_that_goes_wrong_takes_nothing_over(store, monkeypatch):
 RACE = """
 import fcntl, sys, time
 from pathlib import Path
-from udcd_bench.store import Store
+from udcd_bench.runs.store import Store
 
 fcntl.flock = fcntl.lockf = lambda *_: None  # as on a network file system that only says it locks
 store, me = Store(Path(sys.argv[1])), sys.argv[2]

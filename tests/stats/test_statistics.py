@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from udcd_bench import metrics, statistics
-from udcd_bench.statistics import METRICS
+from udcd_bench.stats import metrics, statistics
+from udcd_bench.stats.statistics import METRICS
 
 
 def made(n=60, classes=3, right=0.7, seed=0, per_group=1, epochs=0):

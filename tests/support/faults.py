@@ -71,10 +71,10 @@ def context():
     made = multiprocessing.get_context("forkserver")
     modules = ["torch", "timm", "torchvision", "pandas", "sklearn.metrics", "matplotlib.figure"]
     modules += [
-        "udcd_bench.trainer",
-        "udcd_bench.network",
-        "udcd_bench.data.resident",
-        "udcd_bench.data.augment",
+        "udcd_bench.training.trainer",
+        "udcd_bench.training.network",
+        "udcd_bench.data.batches.resident",
+        "udcd_bench.data.batches.augment",
     ]
     made.set_forkserver_preload([*modules, "udcd_bench.engines.local", "udcd_bench.cli"])
     return made

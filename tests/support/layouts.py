@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from udcd_bench.data.listing import Published
+from udcd_bench.data.layouts.image_index import Published
 
 HAM_COUNTS = {"akiec": 2, "bcc": 2, "bkl": 2, "df": 1, "mel": 3, "nv": 6, "vasc": 1}
 HAM_IDS = [f"ISIC_{24306 + 7 * i:07d}" for i in range(sum(HAM_COUNTS.values()))]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from udcd_bench import metrics
-from udcd_bench.artefact import Ask
+from udcd_bench.artefacts.table import Ask
 from udcd_bench.data import sources
-from udcd_bench.metrics import METRICS
-from udcd_bench.spec import RunSpec, derive_seed
-from udcd_bench.store import Store
+from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
+from udcd_bench.stats.metrics import METRICS
 
 TITLES = {"aptos": "APTOS 2019", "ham10000": "HAM10000"}
 

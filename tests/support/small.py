@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from udcd_bench import plugins, profiles
+from udcd_bench import plugins
+from udcd_bench.data.batches.resident import Resident
 from udcd_bench.data.dataset import Dataset
-from udcd_bench.data.resident import Resident
 from udcd_bench.method import Info, Method
-from udcd_bench.network import EMBEDDING, Network, build
-from udcd_bench.profiles import TINY, Protocol
+from udcd_bench.runs import profiles
+from udcd_bench.runs.profiles import TINY, Protocol
+from udcd_bench.training.network import EMBEDDING, Network, build
 
 SIZE = 32
 BATCH = 8

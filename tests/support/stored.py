@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import records as make
 
-from udcd_bench import cli, evidence, metrics, plugins
-from udcd_bench.artefact import Ask
-from udcd_bench.store import Store
+from support import records as make
+from udcd_bench import cli, plugins
+from udcd_bench.artefacts.table import Ask
+from udcd_bench.judging import uncertainty
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
 
 ROWS = ("scratch", "mtg", "udcd")
 RIGHT = {"scratch": 0.75, "mtg": 0.8, "udcd": 0.9}
@@ -62,7 +64,7 @@ def fill(out, ask, methods=ROWS, **changes):
     for spec in table2().runs(ask):
         if spec.method in methods:
             keep(store, spec, **changes)
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     return table2().build(ask, there.records, there.states)
 
 

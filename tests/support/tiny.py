@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from udcd_bench import network, plugins
-from udcd_bench.data.resident import Resident
+from udcd_bench import plugins
+from udcd_bench.data.batches.resident import Resident
 from udcd_bench.method import Info, Progress
-from udcd_bench.profiles import TINY, Protocol
-from udcd_bench.trainer import Trainer
+from udcd_bench.runs.profiles import TINY, Protocol
+from udcd_bench.training import network
+from udcd_bench.training.trainer import Trainer
 
 LABELS = np.repeat(np.arange(4), (20, 9, 6, 5))
 PROTOCOL = Protocol(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from udcd_bench import network, plugins
-from udcd_bench.data.resident import Resident
+from udcd_bench import plugins
+from udcd_bench.data.batches.resident import Resident
 from udcd_bench.method import Info
-from udcd_bench.profiles import PROFILES
-from udcd_bench.trainer import Trainer
+from udcd_bench.runs.profiles import PROFILES
+from udcd_bench.training import network
+from udcd_bench.training.trainer import Trainer
 
 BACKBONES = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
 SMALL = [PROFILES["demo"].backbone_for(name) for name in BACKBONES]

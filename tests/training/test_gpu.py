@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import small
 import torch
 
-from udcd_bench import bench, metrics, plugins
-from udcd_bench.data import resident, sources
-from udcd_bench.profiles import TINY
-from udcd_bench.subject import Ask, Subject
-from udcd_bench.trainer import Trainer
+from support import small
+from udcd_bench import plugins
+from udcd_bench.bench import ratio
+from udcd_bench.bench.step import Ask, Subject
+from udcd_bench.data import sources
+from udcd_bench.data.batches import resident
+from udcd_bench.runs.profiles import TINY
+from udcd_bench.stats import metrics
+from udcd_bench.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -84,6 +87,6 @@ def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
 
 def test_launches_bandwidth_and_memory_are_measured():
     ask = Ask(("mtg",), backbone=TINY, image_size=32, batch=8, device="cuda", rounds=3, n_train=72)
-    (row,) = bench.measure(ask)["methods"]
+    (row,) = ratio.measure(ask)["methods"]
     assert row["kernel_launches"] > 100 and 0 < row["share_of_copy_bandwidth"] < 1
     assert row["memory_peak_bytes"] > 0

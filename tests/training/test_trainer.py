@@ -8,19 +8,20 @@ import re
 
 import numpy as np
 import pytest
-import small
 import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 from torch.testing import assert_close
 
-from udcd_bench import metrics, plugins
+from support import small
+from udcd_bench import plugins
 from udcd_bench.data import splits
 from udcd_bench.engines import execute
 from udcd_bench.method import Method, Progress
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
-from udcd_bench.trainer import Average, NotFiniteError, Trainer, ema_decay
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
+from udcd_bench.training.trainer import Average, NotFiniteError, Trainer, ema_decay
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,14 +21,14 @@ import torch
 from torch import nn
 
 from udcd_bench import plugins
-from udcd_bench.data.resident import Batch
+from udcd_bench.data.batches.resident import Batch
 from udcd_bench.memory import ContrastMemory
 from udcd_bench.method import Info
-from udcd_bench.network import Features
-from udcd_bench.profiles import Protocol
-from udcd_bench.trainer import Trainer
+from udcd_bench.runs.profiles import Protocol
+from udcd_bench.training.network import Features
+from udcd_bench.training.trainer import Trainer
 
-FOLDER = Path(__file__).parent / "trajectories"
+FOLDER = Path(__file__).parents[1] / "trajectories"
 WIDTH = 16
 
 # What each trainer was told, in our words: our hyper-parameters, and our protocol.

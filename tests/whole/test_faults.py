@@ -9,18 +9,19 @@ import random
 import re
 import shutil
 
-import faults
 import pandas as pd
 import pytest
-import small
-from faults import Fault, Full, command, in_threads, litter, record_of, settle
 
-from udcd_bench import planner, plugins
-from udcd_bench.data import cache, sources
+from support import faults, small
+from support.faults import Fault, Full, command, in_threads, litter, record_of, settle
+from udcd_bench import plugins
+from udcd_bench.data import sources
+from udcd_bench.data.cache import prepared
 from udcd_bench.engines import execute, local
 from udcd_bench.errors import UserError
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.runs import planner
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
 
 SIZE = {"n_images": 100, "image_size": 32, "epochs": 3}
 KILLS = int(os.environ.get("UDCD_BENCH_KILLS", "3"))
@@ -148,7 +149,7 @@ def test_killed_while_data_are_prepared(data, tmp_path, call, n):
     assert command(said, *words, fault=fault) == -9, said.read_text()
     assert command(said, *words) == 0, said.read_text()
     for path in sources.prepared("synthetic-lesions", there):
-        cache.verify(path)
+        prepared.verify(path)
         assert (path / "images.npy").read_bytes() == next(data.glob("*/32/images.npy")).read_bytes()
     assert len(sources.prepared("synthetic-lesions", there)) == 1 and litter(there) == []
 

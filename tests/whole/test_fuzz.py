@@ -13,40 +13,30 @@ import json
 import zipfile
 
 import click
-import fuzz
-import layouts
 import numpy as np
 import pandas as pd
 import pytest
-import records
-from fuzz import attempt, campaign
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from udcd_bench import (
-    audit,
-    baseline,
-    claims,
-    evidence,
-    metrics,
-    planner,
-    plugins,
-    printed,
-    published,
-    rates,
-    report,
-    report_runs,
-    sentences,
-    verdicts,
-)
-from udcd_bench.atomic import seal
+from support import fuzz, layouts, records
+from support.fuzz import attempt, campaign
+from udcd_bench import plugins
 from udcd_bench.cli import options
-from udcd_bench.data import aptos, cache, decode, files, folder, ham10000, medmnist, sources
+from udcd_bench.data import sources
+from udcd_bench.data.cache import decode, prepared
+from udcd_bench.data.layouts import aptos, files, folder, ham10000, medmnist
 from udcd_bench.errors import UserError
-from udcd_bench.metrics import METRICS
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import Store
+from udcd_bench.judging import claim_check, claim_file, seed_baseline, uncertainty, verdicts
+from udcd_bench.paper import audit, published, rounded
+from udcd_bench.report import page, runs
+from udcd_bench.runs import planner, rates
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
+from udcd_bench.stats.metrics import METRICS
+from udcd_bench.storage.atomic import seal
 
 # the packages' names are the commands'
 running, checking = (importlib.import_module(f"udcd_bench.cli.{name}") for name in ("run", "check"))
@@ -158,7 +148,7 @@ def test_published_tables(place):
         assert all(0 <= f.percent <= 100 and f.marks in published.MARKS for f in figures)
         found = audit.audit({"it": figures}, {"mine": 58.0})
         json.dumps([finding.to_dict() for finding in found], allow_nan=False)
-        assert all(cell.text() for row in printed.rows({"it": figures})["it"] for cell in row.values())
+        assert all(cell.text() for row in rounded.rows({"it": figures})["it"] for cell in row.values())
 
     @campaign(2)
     @given(fuzz.tables(texts))
@@ -170,13 +160,13 @@ def test_published_tables(place):
 
 
 def test_claims(place):
-    text = sentences.path().read_text()
+    text = claim_file.path().read_text()
     file = place / "claims.toml"
-    ours = claims.Ours(Store(place / "none"))
+    ours = claim_check.Ours(Store(place / "none"))
 
     def whole():
-        for claim in sentences.read(file):
-            for outcome in (claims.on_published(claim), claims.on_runs(claim, "paper", ours)):
+        for claim in claim_file.read(file):
+            for outcome in (claim_check.on_published(claim), claim_check.on_runs(claim, "paper", ours)):
                 assert outcome.outcome in ("holds", "fails", "cannot tell")
                 json.dumps(outcome.to_dict(), allow_nan=False)
 
@@ -241,9 +231,9 @@ def whole_store(root):
         store.damage(key, thorough=True)
     planner.estimate([], store)
     with contextlib.suppress(UserError):
-        evidence.gather(store)
+        uncertainty.gather(store)
     with contextlib.suppress(UserError):
-        claims.Ours(store)
+        claim_check.Ours(store)
     for rule in ("mean", "best"):
         store.frame(rule).to_csv()
 
@@ -277,7 +267,7 @@ def test_reports_of_records(finished):
 
     def read():
         record = finished.record("k1")
-        report.page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
+        page.page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
 
     @campaign(0.1)
     @given(fuzz.json_files(json.loads(kept)))
@@ -343,7 +333,7 @@ def test_files_that_the_record_vouches_for(name, finished):
         metrics.summaries(arrays["scores"], arrays["labels"])
 
     def curve(key):
-        report_runs.curve([report_runs.Run(SPEC, "", "", finished.record(key))], finished)
+        runs.curve([runs.Run(SPEC, "", "", finished.record(key))], finished)
 
     read = {"scores.npz": scores, "student.safetensors": finished.weights, "history.csv": curve}[name]
 
@@ -365,19 +355,19 @@ def test_files_that_the_record_vouches_for(name, finished):
 
 
 @pytest.fixture(scope="module")
-def prepared(place):
+def prepared_set(place):
     root = layouts.class_folders(place / "mine", ("a b", "é"))
     return sources.prepare(f"folder:{root}", size=32, data=place / "data").path
 
 
-def test_cache_manifests(prepared):
-    path = prepared / cache.MANIFEST
+def test_cache_manifests(prepared_set):
+    path = prepared_set / prepared.MANIFEST
     kept = path.read_bytes()
     old = json.loads(kept)
     del old["sha256"]["manifest"]
 
     def read():
-        dataset = cache.load(prepared)
+        dataset = prepared.load(prepared_set)
         assert dataset.images.shape[0] == len(dataset.labels) == len(dataset.ids)
         assert dataset.labels.dtype == dataset.groups.dtype == np.int64
         dataset.counts()
@@ -390,7 +380,7 @@ def test_cache_manifests(prepared):
         with contextlib.suppress(Exception):
             if which == 2:  # with the sum of what it says
                 says = json.loads(data)
-                rows = cache.Rows(**{key: says[key] for key in cache.Rows.__dataclass_fields__})
+                rows = prepared.Rows(**{key: says[key] for key in prepared.Rows.__dataclass_fields__})
                 says["sha256"]["rows"] = rows.sha256()
                 data = json.dumps(says).encode()
         path.write_bytes(data)
@@ -402,16 +392,16 @@ def test_cache_manifests(prepared):
         path.write_bytes(kept)
 
 
-def test_cache_arrays(prepared):
-    path = prepared / cache.ARRAY
+def test_cache_arrays(prepared_set):
+    path = prepared_set / prepared.ARRAY
     kept = path.read_bytes()
-    short = kept[: cache.HEADER + 8]
+    short = kept[: prepared.HEADER + 8]
 
     @campaign(0.5)
     @given(fuzz.spoiled((short,)))
     def run(data):
         path.write_bytes(data + kept[len(data) :])
-        attempt("cache arrays", cache.load, prepared)
+        attempt("cache arrays", prepared.load, prepared_set)
 
     try:
         run()
@@ -591,7 +581,7 @@ def test_an_earlier_result(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",))
     frame = table.build(ask, records.records(table.runs(ask)), {})
-    from udcd_bench import render
+    from udcd_bench.render import sheet
 
     file = place / "earlier.csv"
 
@@ -603,7 +593,7 @@ def test_an_earlier_result(place):
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
     @campaign()
-    @given(fuzz.tables([render.csv(frame)]))
+    @given(fuzz.tables([sheet.csv(frame)]))
     def run(data):
         file.write_bytes(data)
         attempt("--against FILE", read)
@@ -632,18 +622,18 @@ def test_rates(place):
 def test_figures_by_seed(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",), seeds=(0, 1, 2))
-    there = evidence.Evidence(records.records(table.runs(ask)), {})
+    there = uncertainty.Evidence(records.records(table.runs(ask)), {})
     frame = table.build(ask, there.records, {})
-    file, about = place / "seeds.json", baseline.settings(table, ask)
+    file, about = place / "seeds.json", seed_baseline.settings(table, ask)
     file.unlink(missing_ok=True)
-    made = baseline.by_device(table, ask, there)
-    baseline.save(file, about, made)
+    made = seed_baseline.by_device(table, ask, there)
+    seed_baseline.save(file, about, made)
     rules = verdicts.rules()
 
     def read():
-        if not baseline.is_seeds(file):
+        if not seed_baseline.is_seeds(file):
             raise UserError("It is taken for an earlier result.")
-        judged = baseline.judged(frame, made, file, baseline.load(file, about), rules)
+        judged = seed_baseline.judged(frame, made, file, seed_baseline.load(file, about), rules)
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
     @campaign()

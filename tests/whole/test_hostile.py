@@ -18,24 +18,28 @@ import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pandas as pd
 import pytest
-import records
 from click.testing import CliRunner
 from PIL import Image
 from test_artefacts import frame_of, sheet_of
 
-from udcd_bench import network, plugins, render, report
-from udcd_bench.atomic import seal
+from support import layouts, records
+from udcd_bench import plugins
 from udcd_bench.cli import cli
-from udcd_bench.data import cache, decode, files, folder, medmnist, sources
+from udcd_bench.data import sources
+from udcd_bench.data.cache import decode, prepared
+from udcd_bench.data.layouts import files, folder, medmnist
 from udcd_bench.errors import UserError, printable
-from udcd_bench.latex import latex
-from udcd_bench.markdown import markdown
-from udcd_bench.spec import RunSpec
-from udcd_bench.store import DamagedError, Store
+from udcd_bench.render import sheet
+from udcd_bench.render.latex import latex
+from udcd_bench.render.markdown import markdown
+from udcd_bench.report import page
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import DamagedError, Store
+from udcd_bench.storage.atomic import seal
+from udcd_bench.training import network
 
 ENGINE = Path(plugins.__file__).parent
 
@@ -145,10 +149,10 @@ def test_arrays_of_objects_are_refused(harm, tmp_path):
     root = layouts.class_folders(tmp_path / "mine", ("a", "b"))
     target = sources.prepare(f"folder:{root}", size=32, data=tmp_path / "data").path
     data = saved(harm, np.save)
-    array = target / cache.ARRAY
+    array = target / prepared.ARRAY
     array.write_bytes(data + bytes(array.stat().st_size - len(data)))
     with pytest.raises(UserError, match="cannot be read"):
-        cache.load(target)
+        prepared.load(target)
 
 
 def test_a_pickle_is_no_checkpoint(harm, tmp_path):
@@ -371,31 +375,31 @@ NAMES = (
 )  # fmt: skip
 
 
-def sheet(names):
+def frame_and_sheet(names):
     frame = frame_of({name: {"acc": 80.0 + i, "f1": 70.0} for i, name in enumerate(names)}, dataset=names[0])
     frame["note"] = [names[i % len(names)] for i in range(len(frame))]
     return frame, sheet_of(frame, title=names[1], caption=names, warning=names[2], headings=[names[0]])
 
 
 def test_names_in_a_csv():
-    frame, _ = sheet(NAMES)
-    back = list(csv.DictReader(io.StringIO(render.csv(frame), newline="")))
+    frame, _ = frame_and_sheet(NAMES)
+    back = list(csv.DictReader(io.StringIO(sheet.csv(frame), newline="")))
     assert [row["method"] for row in back] == frame["method"].tolist()
     assert [row["note"] for row in back] == frame["note"].tolist()
-    read = pd.read_csv(io.StringIO(render.csv(frame)), keep_default_na=False, lineterminator="\n")
+    read = pd.read_csv(io.StringIO(sheet.csv(frame)), keep_default_na=False, lineterminator="\n")
     assert read["method"].tolist() == frame["method"].tolist()
 
 
 def test_names_on_the_console():
-    _, laid = sheet(NAMES)
-    text = render.console(laid)
+    _, laid = frame_and_sheet(NAMES)
+    text = sheet.console(laid)
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in text.replace("\n", ""))
     body = text[text.index("ACC") :]
     assert sum(line.rstrip().endswith("70.00") or "70.00" in line for line in body.splitlines()) == len(NAMES)
 
 
 def test_names_in_latex(tmp_path):
-    _, laid = sheet(NAMES)
+    _, laid = frame_and_sheet(NAMES)
     text = latex(laid)
     assert "\\input{/etc" not in text and text.isprintable() is False
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
@@ -413,16 +417,16 @@ def test_names_in_latex(tmp_path):
 
 
 def test_names_in_the_picture():
-    from udcd_bench.picture import png
+    from udcd_bench.render.picture import png
 
-    _, laid = sheet(NAMES)
+    _, laid = frame_and_sheet(NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png(laid).startswith(b"\x89PNG")
 
 
 def test_names_in_markdown():
-    _, laid = sheet(NAMES)
+    _, laid = frame_and_sheet(NAMES)
     text = markdown(laid)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tables}) == 1, "no name adds a column"
@@ -466,7 +470,7 @@ def test_names_in_html(tmp_path):
         )
         store.finish(record["key"], record, history, scores, {"w": np.zeros(1, np.float32)})
         parsed = Tags()
-        parsed.feed(report.page(store, "paper").decode())
+        parsed.feed(page.page(store, "paper").decode())
         pages.append(parsed)
     assert pages[0].tags == pages[1].tags, "a name adds no element"
     assert NAMES[9] in "".join(pages[1].text)

@@ -13,9 +13,9 @@ import pytest
 
 from udcd_bench import plugins
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAY = (
-    "from udcd_bench import plugins, published; print(plugins.root());"
+    "from udcd_bench import plugins; from udcd_bench.paper import published; print(plugins.root());"
     "print(*(name for kind in plugins.CLASS for name in plugins.names(kind)));"
     "print(len(published.load('table2')))"
 )
@@ -74,7 +74,7 @@ def test_sdist(built, tmp_path):
     (folder,) = tmp_path.iterdir()
     root, names, _ = say(folder)
     assert root == folder and names == here()
-    for name in ("LICENSE", "README.md", "noxfile.py", "tests/test_packaging.py", "tables/table2.csv"):
+    for name in ("LICENSE", "README.md", "noxfile.py", "tests/whole/test_packaging.py", "tables/table2.csv"):
         assert (folder / name).exists(), name
 
 

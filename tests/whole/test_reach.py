@@ -8,10 +8,10 @@ import signal
 import time
 
 import pytest
-from faults import NEVER, litter, settle, started
 
+from support.faults import NEVER, litter, settle, started
 from udcd_bench.data import sources
-from udcd_bench.store import Store
+from udcd_bench.runs.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import layouts
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support import layouts
+
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.S)
 IN_BLOCKS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("udcd-bench ")]

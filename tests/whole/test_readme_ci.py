@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from stored import fill, paper
 
-ROOT = Path(__file__).parents[1]
+from support.stored import fill, paper
+
+ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text().partition("\n## In CI\n")[2].partition("\n## ")[0]
 (WORKFLOW,) = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", SECTION, re.S))
 STEPS = WORKFLOW["jobs"]["check"]["steps"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import statistics
-from udcd_bench.cells import STAND_IN
-from udcd_bench.metrics import METRICS
-from udcd_bench.render import both_spreads
+from udcd_bench.grid.cells import STAND_IN
+from udcd_bench.render.sheet import both_spreads
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.cells import Ask
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.verdicts import Rules
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.runs.spec import RunSpec
 
 RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
 MOST_HASHES = 6

@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from udcd_bench import captions, cells, evidence, plots, statistics, verdicts
-from udcd_bench.artefact import Artefact, Rendered
-from udcd_bench.cells import Ask, Group, Line, heading
-from udcd_bench.grid import Grid
-from udcd_bench.metrics import METRICS
-from udcd_bench.render import paragraph
+from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.table import Artefact, Rendered
+from udcd_bench.grid import cells
+from udcd_bench.grid.cells import Ask, Group, Line, heading
+from udcd_bench.grid.grid import Grid
+from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.render import plots
+from udcd_bench.render.sheet import paragraph
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.cells import Records, States
-    from udcd_bench.plots import Page
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.grid.cells import Records, States
+    from udcd_bench.render.plots import Page
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 Frames = Mapping[str, "pd.DataFrame"]
 """Ending of a file's name → what stands in it; ``.csv`` comes first."""
@@ -63,7 +67,7 @@ class Look:
     def scores(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """A run's stored arrays; ``scores`` of the epochs that are reported."""
         arrays: dict[str, Any] = self.store.scores(record["key"])
-        return arrays | {"scores": evidence.reported(arrays["scores"], self.ask.rule, arrays["labels"])}
+        return arrays | {"scores": uncertainty.reported(arrays["scores"], self.ask.rule, arrays["labels"])}
 
     def history(self, record: Mapping[str, Any]) -> pd.DataFrame:
         """A row an epoch of a run; ``epochs`` counts those of all stages, from 1."""
@@ -140,10 +144,10 @@ class Look:
         import pandas as pd
 
         rules = verdicts.rules()
-        there = evidence.Evidence(self.found, self.states)
+        there = uncertainty.Evidence(self.found, self.states)
         rows = []
         for group in self.groups:
-            drawn = evidence.of_group(self.grid, self.ask, group, there, self.store, rules)
+            drawn = uncertainty.of_group(self.grid, self.ask, group, there, self.store, rules)
             for line, metric in itertools.product(self.lines, self.grid.metrics):
                 runs = self.runs(line, group)
                 values = {at: 100 * r["figures"][self.ask.rule][metric] for at, r in runs.items()}

@@ -11,21 +11,23 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import captions, statistics, verdicts
-from udcd_bench.artefact import Rendered
-from udcd_bench.cells import heading
-from udcd_bench.evidence import Evidence, of_group
-from udcd_bench.metrics import METRICS
-from udcd_bench.render import DASH, Band, Cell, Row, Sheet, console
+from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.table import Rendered
+from udcd_bench.grid.cells import heading
+from udcd_bench.judging import verdicts
+from udcd_bench.judging.uncertainty import Evidence, of_group
+from udcd_bench.render.sheet import DASH, Band, Cell, Row, Sheet, console
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from udcd_bench.artefact import Table
-    from udcd_bench.cells import Ask, Records, States
-    from udcd_bench.store import Store
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.grid.cells import Ask, Records, States
+    from udcd_bench.runs.store import Store
 
 SPLITS = ("paper", "grouped")
 
@@ -61,8 +63,8 @@ def build(table: Table, ask: Ask, found: Records, states: States, store: Store) 
 
 def render(table: Table, ask: Ask, found: Records, states: States, store: Store) -> Rendered:
     """Write ``NAME-leak`` as CSV, LaTeX and PNG."""
-    from udcd_bench.latex import latex
-    from udcd_bench.picture import png
+    from udcd_bench.render.latex import latex
+    from udcd_bench.render.picture import png
 
     frame = build(table, ask, found, states, store)
     laid_out = sheet(table, ask, frame, found)

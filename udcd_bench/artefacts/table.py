@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from udcd_bench import captions, evidence, published, store, verdicts
-from udcd_bench.cells import Ask, heading
-from udcd_bench.grid import COLUMNS, Grid
-from udcd_bench.render import Sheet, console, csv, lay_out
+from udcd_bench.artefacts import captions
+from udcd_bench.grid.cells import Ask, heading
+from udcd_bench.grid.grid import COLUMNS, Grid
+from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.paper import published
+from udcd_bench.render.sheet import Sheet, console, csv, lay_out
+from udcd_bench.runs import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.cells import Records, States
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.grid.cells import Records, States
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 __all__ = ["COLUMNS", "Artefact", "Ask", "Rendered", "Table"]
 
@@ -71,7 +74,7 @@ class Table(Grid, Artefact):
     def judged(self, ask: Ask, found: Records, states: States, there: Store) -> pd.DataFrame:
         """``build`` with intervals from the runs' stored scores, and verdicts on the published figures."""
         frame, rules = self.build(ask, found, states), verdicts.rules()
-        drawn = evidence.drawn(self, ask, evidence.Evidence(found, states), there, rules)
+        drawn = uncertainty.drawn(self, ask, uncertainty.Evidence(found, states), there, rules)
         printed = frame["published"].notna().any()
         contradicted = verdicts.impossible(self.name, published.load(self.name)) if printed else {}
         return verdicts.into(frame, drawn, rules, contradicted)
@@ -105,9 +108,9 @@ class Table(Grid, Artefact):
 
     def render(self, ask: Ask, found: Records, states: States, there: Store) -> Rendered:
         """CSV, LaTeX, PNG and Markdown."""
-        from udcd_bench.latex import latex
-        from udcd_bench.markdown import markdown
-        from udcd_bench.picture import png
+        from udcd_bench.render.latex import latex
+        from udcd_bench.render.markdown import markdown
+        from udcd_bench.render.picture import png
 
         frame = self.judged(ask, found, states, there)
         sheet = self._set(ask, found, frame)

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from udcd_bench import plugins
-from udcd_bench.data.resident import Batch
+from udcd_bench.data.batches.resident import Batch
 from udcd_bench.method import Info, Progress
-from udcd_bench.network import EMBEDDING, Features, make_backbone
+from udcd_bench.training.network import EMBEDDING, Features, make_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from udcd_bench import cost, plugins
-from udcd_bench.engines.machine import environment, pick_device
-from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for, endless
+from udcd_bench import plugins
+from udcd_bench.bench import cost
+from udcd_bench.bench.step import WARM_UP, Ask, Clock, Subject, data_for, endless
+from udcd_bench.engines.environment import environment, pick_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from udcd_bench.data.resident import Resident
+    from udcd_bench.data.batches.resident import Resident
 
 
 def quartiles(values: list[float]) -> dict[str, float]:

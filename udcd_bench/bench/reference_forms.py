@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from udcd_bench import losses
-from udcd_bench.bench import quartiles
-from udcd_bench.data.augment import MEAN, PAPER, STD
+from udcd_bench.bench.ratio import quartiles
+from udcd_bench.bench.step import WARM_UP, Ask, Clock, Subject, data_for
+from udcd_bench.data.batches.augment import MEAN, PAPER, STD
 from udcd_bench.memory import ContrastMemory
-from udcd_bench.subject import WARM_UP, Ask, Clock, Subject, data_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

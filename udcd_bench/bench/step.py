@@ -17,17 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from udcd_bench import cost, network, plugins, profiles
-from udcd_bench.data.resident import Resident
-from udcd_bench.engines.machine import pick_device
+from udcd_bench import plugins
+from udcd_bench.bench import cost
+from udcd_bench.data.batches.resident import Resident
+from udcd_bench.engines.environment import pick_device
 from udcd_bench.method import Info
+from udcd_bench.runs import profiles
 from udcd_bench.sampling import ContrastSampler
-from udcd_bench.trainer import Trainer, ema_decay, make_optimiser
+from udcd_bench.training import network
+from udcd_bench.training.trainer import Trainer, ema_decay, make_optimiser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from udcd_bench.data.resident import Batch
+    from udcd_bench.data.batches.resident import Batch
 
 COUNTS = (5364, 890, 879, 411, 262, 114, 92)
 """Training images of each class in a fold of HAM10000; the pixels are random."""

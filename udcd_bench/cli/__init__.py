@@ -59,7 +59,7 @@ def main() -> None:
         click.echo(f"\nInterrupted. Nothing is lost; go on with: {_again()}", err=True)
         sys.exit(130)
     except OSError as error:
-        from udcd_bench.store import full_disk
+        from udcd_bench.runs.store import full_disk
 
         mended = full_disk(error, Path(error.filename or "."))
         if not isinstance(mended, UserError):

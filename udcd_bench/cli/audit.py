@@ -16,8 +16,8 @@ from udcd_bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from udcd_bench.audit import Finding
-    from udcd_bench.published import Published
+    from udcd_bench.paper.audit import Finding
+    from udcd_bench.paper.published import Published
 
 
 def _own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
@@ -54,13 +54,13 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
     second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: it
     ends with status 0 whatever it finds.
     """
-    from udcd_bench import audit as rules
-    from udcd_bench import claims as sentences
-    from udcd_bench import printed
+    from udcd_bench.judging import claim_check
+    from udcd_bench.paper import audit as rules
+    from udcd_bench.paper import rounded
 
-    tables = _read(files) if files else printed.published_tables()
-    found = rules.audit(tables, printed.own_rhos() | own)
-    found += [] if files else sentences.failures()
+    tables = _read(files) if files else rounded.published_tables()
+    found = rules.audit(tables, rounded.own_rhos() | own)
+    found += [] if files else claim_check.failures()
     if form == "json":
         sizes = {name: len(figures) for name, figures in tables.items()}
         report = {"tables": sizes, "findings": [finding.to_dict() for finding in found]}
@@ -79,14 +79,16 @@ def claims(profile: str, out: Path, form: str) -> None:
     Our runs are those of the profile in --out, on real data; each gain has its 95 % interval, of test images drawn by
     groups and of training. This is a report: it ends with status 0 whatever it finds.
     """
-    from udcd_bench import claims as judged
-    from udcd_bench import sentences
-    from udcd_bench.store import Store
+    from udcd_bench.judging import claim_check, claim_file
+    from udcd_bench.runs.store import Store
 
-    runs = judged.Ours(Store(out))
+    runs = claim_check.Ours(Store(out))
     found = [
-        (claim, {"published": judged.on_published(claim), "ours": judged.on_runs(claim, profile, runs)})
-        for claim in sentences.read(sentences.path())
+        (
+            claim,
+            {"published": claim_check.on_published(claim), "ours": claim_check.on_runs(claim, profile, runs)},
+        )
+        for claim in claim_file.read(claim_file.path())
     ]
     if form == "json":
         about = ("name", "quote", "where", "reading")
@@ -105,7 +107,7 @@ def claims(profile: str, out: Path, form: str) -> None:
 
 def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
     """Figures by the file's short name, or its path where two share one."""
-    from udcd_bench import published
+    from udcd_bench.paper import published
 
     stems = [file.stem for file in files]
     found: dict[str, tuple[Published, ...]] = {}
@@ -118,7 +120,7 @@ def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
 
 
 def _lines(tables: dict[str, tuple[Published, ...]], found: Sequence[Finding]) -> list[str]:
-    from udcd_bench.audit import RULES
+    from udcd_bench.paper.audit import RULES
 
     sizes = ", ".join(f"{name} ({len(figures)} figures)" for name, figures in tables.items())
     lines = [f"{len(found)} finding{'s' * (len(found) != 1)} in {sizes}."]

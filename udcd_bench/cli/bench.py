@@ -76,26 +76,26 @@ def _say(line: str) -> None:
 
 
 def _measure(asked: dict[str, Any]) -> dict[str, Any]:
-    from udcd_bench.bench import measure
-    from udcd_bench.subject import Ask
+    from udcd_bench.bench.ratio import measure
+    from udcd_bench.bench.step import Ask
 
     return measure(Ask(**asked), _say)
 
 
 def _growth(methods: tuple[str, ...]) -> dict[str, Any]:
-    from udcd_bench import bench
+    from udcd_bench.bench import ratio
 
     rows = []
-    for row in bench.growth(methods):
+    for row in ratio.growth(methods):
         _say(f"{row['method']} {row['axis']}={row['value']}: {row['ms']:.1f} ms")
         rows.append(row)
-    return {"growth": rows} | bench.where()
+    return {"growth": rows} | ratio.where()
 
 
 def _forms(threads: int) -> dict[str, Any]:
-    from udcd_bench import bench, direct
+    from udcd_bench.bench import ratio, reference_forms
 
-    return {"forms": direct.compare(threads, _say)} | bench.where()
+    return {"forms": reference_forms.compare(threads, _say)} | ratio.where()
 
 
 def _where(found: dict[str, Any]) -> str:

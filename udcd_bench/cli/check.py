@@ -15,10 +15,10 @@ from udcd_bench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.artefact import Table
-    from udcd_bench.cells import Ask
-    from udcd_bench.evidence import Evidence, Place
-    from udcd_bench.store import Store
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.judging.uncertainty import Evidence, Place
+    from udcd_bench.runs.store import Store
 
 NEEDED = ("dataset", "rho", "method", "metric", "ours", "split_hash")
 """Columns of an earlier result."""
@@ -49,15 +49,15 @@ STORED = [
 
 def stored(table: Table, asked: dict[str, Any]) -> tuple[Store, Evidence, Ask]:
     """The results folder, what it holds, and the ask with the folds and seeds there are."""
-    from udcd_bench import evidence
-    from udcd_bench.store import Store
+    from udcd_bench.judging import uncertainty
+    from udcd_bench.runs.store import Store
 
     ask = ask_of(asked, (0,), (0,))
     table.groups(ask)  # says what is wrong with the ask before the folder is read
     store = Store(asked["out"])
-    there = evidence.gather(store)
+    there = uncertainty.gather(store)
     seeds = None if asked["seeds"] is None else tuple(range(asked["seeds"]))
-    return store, there, evidence.repeats(ask, there, asked["folds"], seeds)
+    return store, there, uncertainty.repeats(ask, there, asked["folds"], seeds)
 
 
 @click.command()
@@ -95,8 +95,10 @@ def check(table: str, **asked: Any) -> int:
     when the runs of a cell failed, or when nothing was compared. Cells that are better, not run, underpowered or
     impossible fail nothing.
     """
-    from udcd_bench import baseline, evidence, plugins, published, verdicts
+    from udcd_bench import plugins
     from udcd_bench.cli import check_formats
+    from udcd_bench.judging import seed_baseline, uncertainty, verdicts
+    from udcd_bench.paper import published
 
     rules = verdicts.rules(asked["tolerance"])
     made = plugins.load_class("tables", table)()
@@ -107,15 +109,15 @@ def check(table: str, **asked: Any) -> int:
     columns: list[verdicts.Column] = []
     if asked["against"] == "paper":
         figures = published.load(table)
-        found = evidence.drawn(made, ask, there, store, rules) if frame["published"].notna().any() else {}
+        found = uncertainty.drawn(made, ask, there, store, rules) if frame["published"].notna().any() else {}
         theirs = {f.place: f.percent for f in figures}
         judged = verdicts.cells(
             frame[frame["published"].notna()], theirs, found, rules, verdicts.impossible(table, figures)
         )
         columns = verdicts.columns(judged, figures, found)
-    elif baseline.is_seeds(file := Path(asked["against"])):
-        earlier = baseline.load(file, baseline.settings(made, ask))
-        judged = baseline.judged(frame, baseline.by_device(made, ask, there), file, earlier, rules)
+    elif seed_baseline.is_seeds(file := Path(asked["against"])):
+        earlier = seed_baseline.load(file, seed_baseline.settings(made, ask))
+        judged = seed_baseline.judged(frame, seed_baseline.by_device(made, ask, there), file, earlier, rules)
     else:
         judged = verdicts.regressions(frame, _earlier(file, frame), rules)
     compared = sum(cell.verdict in verdicts.COMPARED for cell in judged)
@@ -130,21 +132,23 @@ def check(table: str, **asked: Any) -> int:
 
 def _record(table: Table, ask: Ask, there: Evidence, asked: dict[str, Any]) -> int:
     """Store the figures by seed; 1 where there is none."""
-    from udcd_bench import baseline
+    from udcd_bench.judging import seed_baseline
 
     if asked["against"] != "paper":
         raise UserError("--record writes figures and --against checks them; give one of the two.")
-    made = baseline.by_device(table, ask, there)
+    made = seed_baseline.by_device(table, ask, there)
     if not made:
         click.echo(f"udcd-bench: {_no_runs(table, ask, asked)}", err=True)
         return 1
-    baseline.save(asked["record"], baseline.settings(table, ask), made)
+    seed_baseline.save(asked["record"], seed_baseline.settings(table, ask), made)
     for device, seeds in made.items():
         fewest = seeds.fewest()
         told = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
         click.echo(f"{asked['record']}: {len(seeds.rows)} rows, {told}.")
-        if fewest < baseline.SEEDS:
-            click.echo(f"Fewer than {baseline.SEEDS} seeds: a check against them is underpowered.", err=True)
+        if fewest < seed_baseline.SEEDS:
+            click.echo(
+                f"Fewer than {seed_baseline.SEEDS} seeds: a check against them is underpowered.", err=True
+            )
     return 0
 
 
@@ -176,7 +180,7 @@ def _earlier(file: Path, frame: pd.DataFrame) -> dict[Place, float]:
     import numpy as np
     import pandas as pd
 
-    from udcd_bench.verdicts import place_of
+    from udcd_bench.judging.verdicts import place_of
 
     try:
         # opened here: pandas would unpack archives, and fetch what looks like an address

@@ -8,8 +8,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.metrics import METRICS
-from udcd_bench.verdicts import COMPARED, VERDICTS, Column, Judged, counts
+from udcd_bench.judging.verdicts import COMPARED, VERDICTS, Column, Judged, counts
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from udcd_bench.cli.check import STORED, stored
 from udcd_bench.cli.options import option
 
 if TYPE_CHECKING:
-    from udcd_bench.comparisons import Compared
+    from udcd_bench.judging.comparisons import Compared
 
 
 @click.command()
@@ -32,8 +32,11 @@ def compare(table: str, **asked: Any) -> int:
     that the best row is truly the best; and writes it all as TABLE-compare.csv. Exit 1 when nothing was compared or
     runs were refused as pairs.
     """
-    from udcd_bench import captions, comparisons, plugins, statistics, verdicts
-    from udcd_bench.metrics import METRICS
+    from udcd_bench import plugins
+    from udcd_bench.artefacts import captions
+    from udcd_bench.judging import comparisons, verdicts
+    from udcd_bench.stats import statistics
+    from udcd_bench.stats.metrics import METRICS
 
     made = plugins.load_class("tables", table)()
     store, there, ask = stored(made, asked)
@@ -69,7 +72,7 @@ def compare(table: str, **asked: Any) -> int:
 
 
 def _text(about: dict[str, str], compared: list[Compared]) -> str:
-    from udcd_bench import comparisons
+    from udcd_bench.judging import comparisons
 
     lines = [about["title"], *([f"!! {about['warning']}"] if about["warning"] else [])]
     wide = max((len(row.method_title) for row in compared), default=0)
@@ -99,7 +102,7 @@ def _line(row: Compared, wide: int) -> str:
 
 
 def _json(about: dict[str, str], compared: list[Compared]) -> str:
-    from udcd_bench import comparisons
+    from udcd_bench.judging import comparisons
 
     rows = comparisons.frame(compared).to_dict("records")
     plain = [

@@ -13,7 +13,7 @@ from udcd_bench.cli.options import FOLDER, option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from udcd_bench.data.prepare import Prepared
+    from udcd_bench.data.cache.prepare import Prepared
 
 data_option = option(
     "--data",
@@ -45,7 +45,7 @@ def list_(data_dir: Path) -> None:
 
     for name, source in sources.SOURCES.items():
         _entry(name, f"{source.title}: {source.what}", source.where, _sizes(sources.prepared(name, data_dir)))
-    from udcd_bench.data.medmnist import WHERE_TO_GET
+    from udcd_bench.data.layouts.medmnist import WHERE_TO_GET
 
     _entry("medmnist:NAME", f"any single-label 2-D MedMNIST file, NAME.npz in {data_dir}", WHERE_TO_GET, "")
     _entry("folder:PATH", "your own images: one subfolder a class, or a CSV with path and label", "", "")
@@ -68,10 +68,10 @@ def _sizes(targets: list[Path]) -> str:
 
 
 def _described(target: Path) -> str:
-    from udcd_bench.data import cache
+    from udcd_bench.data.cache import prepared
 
     try:
-        info = cache.manifest(target)
+        info = prepared.manifest(target)
     except UserError:
         return f"{target.name} pixels (DAMAGED, see `udcd-bench data verify`)"
     if info is None:
@@ -81,14 +81,14 @@ def _described(target: Path) -> str:
 
 def _others(data_dir: Path) -> list[str]:
     """Prepared folders and MedMNIST sets, by the name they were prepared under."""
-    from udcd_bench.data import cache
+    from udcd_bench.data.cache import prepared
 
     found = []
     for pattern in ("folder-*/*", "medmnist-*/*"):
         for target in sorted(data_dir.glob(pattern)):
             if target.name.isdecimal():
                 try:
-                    info = cache.manifest(target) or {}
+                    info = prepared.manifest(target) or {}
                 except UserError:
                     info = {}
                 found.append(f"{info.get('name', target.parent.name)}: {_described(target)}")
@@ -139,9 +139,9 @@ def prepare(
 
 
 def _say(name: str, done: Prepared, seconds: float) -> None:
-    from udcd_bench.data import cache
+    from udcd_bench.data.cache import prepared
 
-    info = cache.manifest(done.path)
+    info = prepared.manifest(done.path)
     assert info is not None
     what = (
         f"{info['n']} images of {len(info['classes'])} classes at {info['size']}×{info['size']}, {done.path}"
@@ -161,7 +161,8 @@ def _say(name: str, done: Prepared, seconds: float) -> None:
 @data_option
 def verify(name: str, data_dir: Path) -> None:
     """Check every prepared size of NAME down to the last byte."""
-    from udcd_bench.data import cache, sources
+    from udcd_bench.data import sources
+    from udcd_bench.data.cache import prepared
 
     targets = sources.prepared(name, data_dir)
     if not targets:
@@ -169,7 +170,7 @@ def verify(name: str, data_dir: Path) -> None:
     wrong = []
     for target in targets:
         try:
-            cache.verify(target)
+            prepared.verify(target)
         except UserError as error:
             wrong.append(str(error))
         else:
@@ -189,16 +190,17 @@ def show(
     name: str, out: Path | None, size: int | None, n_images: int | None, data_dir: Path, jobs: int
 ) -> None:
     """Draw a contact sheet of NAME: samples by class, counts, augmented views."""
-    from udcd_bench.data import cache, sheet, sources
+    from udcd_bench.data import contact_sheet, sources
+    from udcd_bench.data.cache import prepared
 
     held = sources.prepared(name, data_dir) if size is None and n_images is None else []
     if held and not name.startswith(("folder:", "medmnist:")):
-        dataset = cache.load(held[-1])
+        dataset = prepared.load(held[-1])
     else:
         side = size or (int(held[-1].name) if held else 128)
         dataset = sources.load(name, size=side, data=data_dir, n_images=n_images, jobs=jobs)
     file = out or Path("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png")
     try:
-        click.echo(f"{sheet.draw(dataset, file)}")
+        click.echo(f"{contact_sheet.draw(dataset, file)}")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from udcd_bench.spec import Overrides
+    from udcd_bench.runs.spec import Overrides
 
 FOLDER = click.Path(path_type=Path)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from udcd_bench.planner import Job
+    from udcd_bench.runs.planner import Job
 
 
 def span(seconds: float) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 
 @click.group("results")
@@ -27,7 +27,7 @@ def results() -> None:
 
 
 def _open(folder: Path) -> Store:
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such results folder.")
@@ -35,7 +35,7 @@ def _open(folder: Path) -> Store:
 
 
 def _label(store: Store, key: str) -> str:
-    from udcd_bench.spec import RunSpec
+    from udcd_bench.runs.spec import RunSpec
 
     return RunSpec.from_dict(store.record(key)["spec"]).label()
 
@@ -45,7 +45,7 @@ def _label(store: Store, key: str) -> str:
 @options.out
 def merge(folders: tuple[Path, ...], out: Path) -> None:
     """Copy the finished runs of FOLDERS into --out, each whole; nothing when two folders disagree about a run."""
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
     target = Store(out)
     new, same, wrong = _compare([_open(folder) for folder in folders], target)
@@ -100,7 +100,7 @@ def export(file: Path, out: Path) -> None:
 
     import pandas as pd
 
-    from udcd_bench.atomic import write_atomically
+    from udcd_bench.storage.atomic import write_atomically
 
     ending = file.suffix.lower()
     if ending not in (".csv", ".parquet"):
@@ -150,7 +150,7 @@ def verify(out: Path) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
     """Remove runs that no table or figure needs, at any fold or seed, and what failures and damage have left."""
-    from udcd_bench.profiles import PROFILES
+    from udcd_bench.runs.profiles import PROFILES
 
     store = _open(out)
     places = list(_unneeded(store, profiles or tuple(PROFILES)))
@@ -169,7 +169,7 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
 
 def _unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
     """What it is, and where, of all that may go."""
-    from udcd_bench.spec import RunSpec
+    from udcd_bench.runs.spec import RunSpec
 
     records = {key: store.record(key) for key in store.keys()}  # noqa: SIM118
     specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
@@ -193,8 +193,9 @@ def _unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path
 
 def _needed(profiles: Sequence[str], seeds: int) -> set[RunSpec]:
     """The runs of every table and figure, at every fold, seed and split."""
-    from udcd_bench import planner, plugins
-    from udcd_bench.cells import Ask
+    from udcd_bench import plugins
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.runs import planner
 
     found: set[RunSpec] = set()
     for kind in ("tables", "figures"):

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from udcd_bench.cells import Ask
     from udcd_bench.engines.execute import Load, Place
-    from udcd_bench.planner import Job
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 COMMON = [
     options.profile, options.backbone, options.teacher_backbone, options.settings, options.data, options.out,
@@ -76,9 +76,11 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
     from dataclasses import replace
 
-    from udcd_bench import evidence, leak, plugins
-    from udcd_bench.artefact import Table
-    from udcd_bench.store import Store
+    from udcd_bench import plugins
+    from udcd_bench.artefacts import leak
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.judging import uncertainty
+    from udcd_bench.runs.store import Store
 
     names = plugins.names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
@@ -90,7 +92,7 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
     if asked["dry_run"]:
         return 0
     done = [job for job in jobs if store.state_is_done(job.key)]
-    found = {job.spec: evidence.completed(store.record(job.key), store) for job in done}
+    found = {job.spec: uncertainty.completed(store.record(job.key), store) for job in done}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.state(job.key) for job in jobs
     }
@@ -106,8 +108,8 @@ def _make(kind: str, name: str, asked: dict[str, Any]) -> int:
 
 def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> Ask:
     """What the command line asks of an artefact."""
-    from udcd_bench import profiles
-    from udcd_bench.artefact import Ask
+    from udcd_bench.artefacts.table import Ask
+    from udcd_bench.runs import profiles
 
     protocol, hparams = profiles.divide(asked["settings"])
     return Ask(
@@ -138,10 +140,10 @@ def ask_of(asked: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]
 @options.adding(COMMON)
 def train(method: str, dataset: str, **asked: Any) -> int:
     """Train one method on any source of images; print and store its record."""
-    from udcd_bench import profiles
-    from udcd_bench.metrics import METRICS
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs import profiles
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
+    from udcd_bench.stats.metrics import METRICS
 
     protocol, hparams = profiles.divide(asked["settings"])
     spec = RunSpec(
@@ -178,7 +180,7 @@ def train(method: str, dataset: str, **asked: Any) -> int:
 @options.out
 def status(out: Path) -> None:
     """What a results folder holds: runs done, under way, interrupted, failed."""
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
     if not out.exists():
         raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
@@ -195,9 +197,9 @@ def _carry_out(
     specs: Iterable[RunSpec], store: Store, asked: dict[str, Any]
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
-    from udcd_bench import planner
     from udcd_bench.cli.progress import Board, span
     from udcd_bench.engines.execute import Place, load_data, made_of
+    from udcd_bench.runs import planner
 
     if asked["form"] != "text" and not asked["dry_run"]:
         raise UserError(f"--format {asked['form']} says what would run; give --dry-run with it.")
@@ -238,8 +240,8 @@ def _carry_out(
 
 def _rated(file: Path | None, jobs: Iterable[Job], place: Place, load: Load) -> Callable[[Job], float | None]:
     """What a run takes by a file of ``bench``."""
-    from udcd_bench import planner, rates
     from udcd_bench.engines.execute import split_of
+    from udcd_bench.runs import planner, rates
 
     if file is None:
         return lambda job: None

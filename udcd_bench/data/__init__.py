@@ -1,1 +1,1 @@
-"""Sources, the decoded cache, splits, batches and batched augmentation."""
+"""Images with labels, groups and splits, wherever they come from. Knows no method, loss or metric."""

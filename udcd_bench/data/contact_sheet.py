@@ -124,7 +124,7 @@ def _bars(figure: Figure, where: Box, counts: Ints) -> None:
 def _augmented(figure: Figure, dataset: Dataset, rng: np.random.Generator, at: Place) -> None:
     import torch
 
-    from udcd_bench.data import augment
+    from udcd_bench.data.batches import augment
 
     rows = np.sort(rng.choice(len(dataset.labels), min(VIEWS, len(dataset.labels)), replace=False))
     images = torch.from_numpy(np.ascontiguousarray(dataset.images[rows])).permute(0, 3, 1, 2).float() / 255

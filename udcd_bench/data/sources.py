@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.data import aptos, folder, ham10000, medmnist
+from udcd_bench.data.layouts import aptos, folder, ham10000, medmnist
 from udcd_bench.errors import UserError, nearest, printable
 
 if TYPE_CHECKING:
+    from udcd_bench.data.cache.prepare import Prepared, Progress
     from udcd_bench.data.dataset import Dataset
-    from udcd_bench.data.listing import Listing
-    from udcd_bench.data.prepare import Prepared, Progress
+    from udcd_bench.data.layouts.image_index import Listing
 
 N_IMAGES = 2000  # of a synthetic set, unless asked otherwise
 SEED = 2020  # of the synthetic sets; which images there are is part of what they are
@@ -109,25 +109,25 @@ def load(
     damaged, which is then moved aside; HAM10000 and APTOS have to be prepared. `n_images` is for the synthetic sets.
     `whole`: look at every byte.
     """
-    from udcd_bench.data import cache
-    from udcd_bench.data.prepare import check_size
+    from udcd_bench.data.cache import prepared
+    from udcd_bench.data.cache.prepare import check_size
 
     check_size(size)
     target = data / slug(name, n_images) / str(size)
     if prepare_missing and _makes_itself(name) and target.is_dir():
         try:
-            cache.load(target, whole=whole)
-        except cache.DamagedError as error:
+            prepared.load(target, whole=whole)
+        except prepared.DamagedError as error:
             says, _, _ = str(error).partition("; delete")
-            logging.getLogger(__name__).warning("%s; moved to %s.", says, cache.set_aside(target))
-    here = (target / cache.MANIFEST).exists()
+            logging.getLogger(__name__).warning("%s; moved to %s.", says, prepared.set_aside(target))
+    here = (target / prepared.MANIFEST).exists()
     if target.is_dir() and not here:
-        cache.manifest(target)  # says what is wrong
+        prepared.manifest(target)  # says what is wrong
     if prepare_missing and _may_have_changed(name, data, here):
         prepare(name, size=size, data=data, n_images=n_images, jobs=jobs, accept_incomplete=True)
     elif not here:
         raise _missing(name, size, data)
-    return replace(cache.load(target, whole=whole), name=printable(name))
+    return replace(prepared.load(target, whole=whole), name=printable(name))
 
 
 def prepare(
@@ -146,7 +146,7 @@ def prepare(
 
     `accept_incomplete`: an incomplete set someone allowed earlier is good enough; a new one is not made.
     """
-    from udcd_bench.data import prepare as preparing
+    from udcd_bench.data.cache import prepare as preparing
 
     preparing.check_size(size)
     if place is not None and (name == "digits" or is_synthetic(name) or name.startswith(folder.PREFIX)):
@@ -223,10 +223,10 @@ def _path(name: str) -> Path:
 
 def _artist(name: str) -> Any:
     if name == "synthetic-lesions":
-        from udcd_bench.data import lesions
+        from udcd_bench.data.synthetic import lesions
 
         return lesions
-    from udcd_bench.data import fundus
+    from udcd_bench.data.synthetic import fundus
 
     return fundus
 
@@ -236,7 +236,8 @@ def _digest(*parts: object) -> str:
 
 
 def _prepare_medmnist(name: str, target: Path, size: int, place: Path | None, data: Path) -> Prepared:
-    from udcd_bench.data import arrays, prepare
+    from udcd_bench.data.cache import prepare
+    from udcd_bench.data.layouts import arrays
 
     short = name.removeprefix(medmnist.PREFIX)
     file = medmnist.find(short, place, data)
@@ -248,7 +249,8 @@ def _prepare_medmnist(name: str, target: Path, size: int, place: Path | None, da
 
 
 def _prepare_digits(target: Path, size: int) -> Prepared:
-    from udcd_bench.data import arrays, digits, prepare
+    from udcd_bench.data.cache import prepare
+    from udcd_bench.data.layouts import arrays, digits
 
     source = _digest(digits.NAME, digits.VERSION, digits.RHO, digits.SEED)
     return prepare.existing(target, source, True) or arrays.prepare(digits.read(), target, size, source)
@@ -257,7 +259,8 @@ def _prepare_digits(target: Path, size: int) -> Prepared:
 def _draw(name: str, target: Path, size: int, n: int, jobs: int, progress: Progress | None) -> Prepared:
     import numpy as np
 
-    from udcd_bench.data import cache, drawing, prepare
+    from udcd_bench.data.cache import prepare, prepared
+    from udcd_bench.data.synthetic import drawing
 
     artist = _artist(name)
     source = _digest(name, artist.VERSION, n, SEED, size)
@@ -265,14 +268,14 @@ def _draw(name: str, target: Path, size: int, n: int, jobs: int, progress: Progr
         return done
     labels = artist.labels(n, SEED)
     groups = artist.groups(n, labels, SEED)
-    with cache.incoming(target, n, size) as work:
+    with prepared.incoming(target, n, size) as work:
         if done := prepare.existing(target, source, True):  # another process drew them while we waited
             return done
-        images = np.load(work / cache.ARRAY, mmap_mode="r+")
+        images = np.load(work / prepared.ARRAY, mmap_mode="r+")
         told = None if progress is None else (lambda more: progress(more, n))
         drawing.draw_all(artist.draw, labels, size, SEED, jobs=jobs, progress=told, groups=groups, out=images)
         images.flush()
-        rows = cache.Rows(
+        rows = prepared.Rows(
             name=name,
             title=SOURCES[name].title,
             classes=artist.CLASSES,
@@ -284,5 +287,5 @@ def _draw(name: str, target: Path, size: int, n: int, jobs: int, progress: Progr
             synthetic=True,
             source="drawn by udcd-bench",
         )
-        cache.publish(work, target, rows, size)
+        prepared.publish(work, target, rows, size)
     return prepare.Prepared(target, (), True, "")

@@ -12,7 +12,7 @@ import numpy as np
 
 from udcd_bench.data.dataset import Dataset, Ints, fingerprint
 from udcd_bench.errors import UserError
-from udcd_bench.spec import derive_seed
+from udcd_bench.runs.spec import derive_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,19 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import metrics, planner, plugins
+from udcd_bench import plugins
 from udcd_bench.data import sources, splits
-from udcd_bench.engines.machine import environment, pick_device
+from udcd_bench.engines.environment import environment, pick_device
 from udcd_bench.errors import CrowdedError, RunError, UserError
+from udcd_bench.runs import planner
+from udcd_bench.stats import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from udcd_bench.data.dataset import Dataset
-    from udcd_bench.network import Network
-    from udcd_bench.profiles import Protocol
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs.profiles import Protocol
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
+    from udcd_bench.training.network import Network
 
     Load = Callable[[str, Protocol, "Place"], Dataset]
 
@@ -99,7 +101,7 @@ class _Kept:
 
 
 def _network(backbone: str, dataset: Dataset, protocol: Protocol, *, autocast: bool, weights: str) -> Network:
-    from udcd_bench import network
+    from udcd_bench.training import network
 
     return network.build(
         backbone, len(dataset.classes), weights=weights, image_size=protocol.image_size, autocast=autocast
@@ -148,7 +150,7 @@ def _explained(error: Exception, spec: RunSpec, store: Store, place: Place) -> R
     """What went wrong in a run, with the mend or the command that makes it go wrong again where there is one."""
     import torch
 
-    from udcd_bench.trainer import NotFiniteError
+    from udcd_bench.training.trainer import NotFiniteError
 
     batch_size = planner.protocol_of(spec).batch_size
     # on the CPU torch has no exception of its own for this
@@ -180,10 +182,10 @@ def _execute(
     import pandas as pd
     import torch
 
-    from udcd_bench.data.augment import Warp
-    from udcd_bench.data.resident import Resident
+    from udcd_bench.data.batches.augment import Warp
+    from udcd_bench.data.batches.resident import Resident
     from udcd_bench.method import Info
-    from udcd_bench.trainer import Trainer
+    from udcd_bench.training.trainer import Trainer
 
     protocol = planner.protocol_of(spec)
     dataset = load_data(spec.dataset, protocol, place, False)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     from udcd_bench.engines.execute import Place
-    from udcd_bench.planner import Job
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 Event = dict[str, Any]
 """``kind`` is begin, alive, epoch, note, or of the end of a run busy, done, failed; ``key`` names the run."""
@@ -122,7 +122,7 @@ def carry_out(
 ) -> Event:
     """Claim a run and make it; the event of its end. tell: is told what happens on the way."""
     from udcd_bench.engines.execute import execute
-    from udcd_bench.store import DamagedError
+    from udcd_bench.runs.store import DamagedError
 
     try:
         if not store.claims.take(key):

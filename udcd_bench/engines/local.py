@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import workers
-from udcd_bench.engines.work import AGAIN, UNDER_WAY, Event, Work, carry_out, patience
+from udcd_bench.engines.job_queue import AGAIN, UNDER_WAY, Event, Work, carry_out, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.process import BaseProcess
 
     from udcd_bench.engines.execute import Place
-    from udcd_bench.planner import Job
-    from udcd_bench.store import Store
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.store import Store
 
 SIGN = 1.0
 """Seconds between a process's signs of progress, where there is any."""
@@ -204,7 +204,7 @@ def _serve(pipe: Connection, root: Path, place: Place) -> None:
     """Take runs from the pipe until it closes."""
     workers.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
     store = Store(root)
     tell = _Teller(pipe)

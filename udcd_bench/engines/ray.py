@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.engines import local
-from udcd_bench.engines.work import AGAIN, Event, Work, carry_out, patience
+from udcd_bench.engines.job_queue import AGAIN, Event, Work, carry_out, patience
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from udcd_bench.engines.execute import Place
-    from udcd_bench.planner import Job
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 RETRIES = 3
 """How often Ray tries a run anew whose process or machine is gone."""
@@ -254,7 +254,7 @@ def _task(
 ) -> list[Event]:
     """Make a run; what there is to say of it, its end last. teacher: what its teacher's task has said."""
     from udcd_bench.engines.execute import load_data, made_of
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
     if teacher and teacher[-1]["kind"] != "done":
         return [

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from udcd_bench import statistics
-from udcd_bench.spec import Overrides, RunSpec
+from udcd_bench.runs.spec import Overrides, RunSpec
+from udcd_bench.stats import statistics
 
 Records = Mapping[RunSpec, Mapping[str, Any]]
 States = Mapping[RunSpec, str]

@@ -11,17 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from udcd_bench import cells, planner, plugins, profiles, published
-from udcd_bench.cells import Ask, Group, Line, heading, method_of
+from udcd_bench import plugins
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError, nearest
-from udcd_bench.spec import RunSpec
+from udcd_bench.grid import cells
+from udcd_bench.grid.cells import Ask, Group, Line, heading, method_of
+from udcd_bench.paper import published
+from udcd_bench.runs import planner, profiles
+from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.cells import Records, States
-    from udcd_bench.spec import Overrides
+    from udcd_bench.grid.cells import Records, States
+    from udcd_bench.runs.spec import Overrides
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
 """The first of the long frame. spread: between folds where there are several, else between seeds."""

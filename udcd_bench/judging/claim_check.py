@@ -16,18 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import evidence, printed, profiles, published, sentences, statistics, verdicts
-from udcd_bench.audit import Finding
-from udcd_bench.metrics import METRICS
-from udcd_bench.sentences import columns
-from udcd_bench.spec import RunSpec
+from udcd_bench.judging import claim_file, uncertainty, verdicts
+from udcd_bench.judging.claim_file import columns
+from udcd_bench.paper import published, rounded
+from udcd_bench.paper.audit import Finding
+from udcd_bench.runs import profiles
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from udcd_bench.resampling import Floats
-    from udcd_bench.sentences import Claim, Column
-    from udcd_bench.store import Store
+    from udcd_bench.judging.claim_file import Claim, Column
+    from udcd_bench.runs.store import Store
+    from udcd_bench.stats.resampling import Floats
 
 Runs = dict[tuple[int, int], float]
 """Percent by (fold, seed)."""
@@ -50,14 +53,14 @@ class Gain:
     high: float
     n: int
     absent: int = 0
-    cells: tuple[printed.Cell, ...] = ()
+    cells: tuple[rounded.Cell, ...] = ()
 
     def text(self) -> str:
         """For people."""
         known = self.n and math.isfinite(self.low + self.high)
         ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if known else ""
         absent = f" ({self.absent} of the other rows without runs)" if self.absent else ""
-        return f"{self.where} {printed.title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
+        return f"{self.where} {rounded.title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def on_published(claim: Claim) -> Outcome:
     for name in claim.tables:
         cells = {
             (cell.dataset, cell.rho, cell.metric, cell.method): cell
-            for row in printed.rows({name: published.load(name)})[name]
+            for row in rounded.rows({name: published.load(name)})[name]
             for cell in row.values()
         }
         for column in columns(replace(claim, tables=(name,)), "paper"):
@@ -126,7 +129,7 @@ class Ours:
 
     def __init__(self, store: Store, rule: str = "mean") -> None:
         self.store, self.rule, self.rules = store, rule, verdicts.rules()
-        self.found = evidence.gather(store)
+        self.found = uncertainty.gather(store)
         self.repeats: dict[RunSpec, list[RunSpec]] = {}
         for spec, record in self.found.records.items():
             if not record["synthetic"]:
@@ -148,7 +151,9 @@ class Ours:
             for row in (claim.subject, *others)
         }
         where = (column.where, column.metric)
-        drawn = evidence.of_rows(rows, [column.metric], self.rule, where, self.found, self.store, self.rules)
+        drawn = uncertainty.of_rows(
+            rows, [column.metric], self.rule, where, self.found, self.store, self.rules
+        )
         if any((row, column.metric) not in drawn for row in rows):
             return np.empty(0)
         sign = 1 if METRICS[column.metric].better == "higher" else -1
@@ -239,8 +244,8 @@ def _generous(claim: Claim, gains: Sequence[Gain]) -> list[str]:
 
 def failures() -> Iterator[Finding]:
     """The suite's claims that fail on the published figures, as findings of the audit."""
-    if sentences.path().is_file():
-        for claim in sentences.read(sentences.path()):
+    if claim_file.path().is_file():
+        for claim in claim_file.read(claim_file.path()):
             outcome = on_published(claim)
             if outcome.outcome == "fails":
                 cells = tuple(cell for gain in outcome.gains for cell in gain.cells)

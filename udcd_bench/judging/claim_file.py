@@ -7,11 +7,13 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import planner, plugins, printed, profiles
-from udcd_bench.cells import method_of, settings_of
+from udcd_bench import plugins
 from udcd_bench.errors import UserError, nearest
-from udcd_bench.metrics import METRICS
-from udcd_bench.spec import RunSpec
+from udcd_bench.grid.cells import method_of, settings_of
+from udcd_bench.paper import rounded
+from udcd_bench.runs import planner, profiles
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,7 +115,7 @@ def _claim(where: str, subject: str, entry: dict[str, Any]) -> Claim:
 
 def columns(claim: Claim, profile: str) -> list[Column]:
     """The columns a claim speaks of, in order, and the runs of ours that would fill them."""
-    own = printed.own_rhos()
+    own = rounded.own_rhos()
     found = []
     for name in claim.tables:
         table = plugins.declared("tables", name)

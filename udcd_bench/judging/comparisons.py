@@ -21,25 +21,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import evidence as kept
-from udcd_bench import statistics
-from udcd_bench.cells import heading
 from udcd_bench.errors import UserError, nearest
-from udcd_bench.metrics import METRICS
-from udcd_bench.render import percent
-from udcd_bench.spec import RunSpec, derive_seed
+from udcd_bench.grid.cells import heading
+from udcd_bench.judging import uncertainty as kept
+from udcd_bench.render.sheet import percent
+from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
-    from udcd_bench.cells import Ask, Group
-    from udcd_bench.evidence import Evidence
-    from udcd_bench.grid import Grid
-    from udcd_bench.resampling import Floats
-    from udcd_bench.store import Store
-    from udcd_bench.verdicts import Rules
+    from udcd_bench.grid.cells import Ask, Group
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.uncertainty import Evidence
+    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.runs.store import Store
+    from udcd_bench.stats.resampling import Floats
 
 DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""

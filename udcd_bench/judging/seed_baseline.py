@@ -17,11 +17,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import statistics
-from udcd_bench.cells import ABSENT, heading
 from udcd_bench.errors import UserError
-from udcd_bench.store import write_atomically
-from udcd_bench.verdicts import Judged, judge, place_of
+from udcd_bench.grid.cells import ABSENT, heading
+from udcd_bench.judging.verdicts import Judged, judge, place_of
+from udcd_bench.runs.store import write_atomically
+from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.cells import Ask
-    from udcd_bench.evidence import Evidence, Place
-    from udcd_bench.grid import Grid
-    from udcd_bench.verdicts import Rules
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.uncertainty import Evidence, Place
+    from udcd_bench.judging.verdicts import Rules
 
 VERSION = 1
 KIND = "udcd-bench figures by seed"

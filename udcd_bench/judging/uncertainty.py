@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import metrics as figures_of
-from udcd_bench import statistics
-from udcd_bench.resampling import Floats
-from udcd_bench.spec import RunSpec, derive_seed
+from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.stats import metrics as figures_of
+from udcd_bench.stats import statistics
+from udcd_bench.stats.resampling import Floats
 
 if TYPE_CHECKING:
-    from udcd_bench.cells import Ask, Group
-    from udcd_bench.grid import Grid
-    from udcd_bench.store import Store
-    from udcd_bench.verdicts import Rules
+    from udcd_bench.grid.cells import Ask, Group
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.runs.store import Store
 
 Place = tuple[str, float | None, str, str]
 """Data set, imbalance as shown, method, metric."""

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import audit, plugins, statistics
-from udcd_bench.cells import ABSENT, STAND_IN
+from udcd_bench import plugins
 from udcd_bench.errors import UserError
-from udcd_bench.metrics import METRICS
+from udcd_bench.grid.cells import ABSENT, STAND_IN
+from udcd_bench.paper import audit
+from udcd_bench.stats import statistics
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
-    from udcd_bench.evidence import Drawn, Place
-    from udcd_bench.published import Published
+    from udcd_bench.judging.uncertainty import Drawn, Place
+    from udcd_bench.paper.published import Published
 
 VERDICTS = {
     "reproduced": "the other figure lies within the tolerance of ours or within our 95 % interval",

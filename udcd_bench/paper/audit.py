@@ -13,14 +13,14 @@ from fractions import Fraction
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udcd_bench.metrics import METRICS
-from udcd_bench.printed import place, rows, title
+from udcd_bench.paper.rounded import place, rows, title
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from udcd_bench.printed import Cell, Row
-    from udcd_bench.published import Published
+    from udcd_bench.paper.published import Published
+    from udcd_bench.paper.rounded import Cell, Row
 
 ROLES = {
     "precision": ("precision", "prec", "ap"),

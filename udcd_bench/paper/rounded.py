@@ -8,13 +8,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import plugins, published
-from udcd_bench.metrics import METRICS
+from udcd_bench import plugins
+from udcd_bench.paper import published
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from udcd_bench.published import Published
+    from udcd_bench.paper.published import Published
 
 
 @dataclass(frozen=True)

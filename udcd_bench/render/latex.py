@@ -7,7 +7,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
-from udcd_bench.render import Sheet
+from udcd_bench.render.sheet import Sheet
 
 if TYPE_CHECKING:
     import jinja2

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import printable
-from udcd_bench.render import Band, Cell, Sheet
+from udcd_bench.render.sheet import Band, Cell, Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

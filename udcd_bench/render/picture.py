@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import printable
-from udcd_bench.render import Band, Cell, Row, Sheet
-from udcd_bench.typeset import SIZE, Piece, font, length, quietly, wrap
+from udcd_bench.render.sheet import Band, Cell, Row, Sheet
+from udcd_bench.render.typeset import SIZE, Piece, font, length, quietly, wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

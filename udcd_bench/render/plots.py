@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udcd_bench.typeset import Piece, font, length, quietly, wrap
+from udcd_bench.render.typeset import Piece, font, length, quietly, wrap
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from udcd_bench.errors import printable
-from udcd_bench.metrics import METRICS
+from udcd_bench.stats.metrics import METRICS
 
 DASH = "–"
 MARKS = "Bold: best of these figures; underlined: second."

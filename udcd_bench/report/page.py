@@ -13,25 +13,28 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from udcd_bench import audit, captions, claims, evidence, printed, profiles, sentences, verdicts
-from udcd_bench import report_parts as parts
-from udcd_bench import report_runs as of_runs
-from udcd_bench.cells import Ask
+from udcd_bench.artefacts import captions
 from udcd_bench.errors import UserError
-from udcd_bench.metrics import METRICS
-from udcd_bench.render import MARKS
+from udcd_bench.grid.cells import Ask
+from udcd_bench.judging import claim_check, claim_file, uncertainty, verdicts
+from udcd_bench.paper import audit, rounded
+from udcd_bench.render.sheet import MARKS
+from udcd_bench.report import parts as parts
+from udcd_bench.report import runs as of_runs
+from udcd_bench.runs import profiles
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import jinja2
 
-    from udcd_bench.audit import Finding
-    from udcd_bench.claims import Outcome
-    from udcd_bench.evidence import Evidence
-    from udcd_bench.report_runs import Run
-    from udcd_bench.sentences import Claim
-    from udcd_bench.store import Store
+    from udcd_bench.judging.claim_check import Outcome
+    from udcd_bench.judging.claim_file import Claim
+    from udcd_bench.judging.uncertainty import Evidence
+    from udcd_bench.paper.audit import Finding
+    from udcd_bench.report.runs import Run
+    from udcd_bench.runs.store import Store
 
 
 def page(store: Store, profile: str, split: str = "paper") -> bytes:
@@ -40,11 +43,11 @@ def page(store: Store, profile: str, split: str = "paper") -> bytes:
     Raises UserError when the folder is not there or has no run of these, and for runs that are damaged.
     """
     about = profiles.profile(profile)
-    there = evidence.gather(store) if store.root.is_dir() else None
+    there = uncertainty.gather(store) if store.root.is_dir() else None
     if there is None:
         raise UserError(f"{store.root}: there is no such folder; --out names one that a run has made.")
     others = _others(there, profile, split)
-    ask = evidence.repeats(Ask(profile, split=split), there, None, None)
+    ask = uncertainty.repeats(Ask(profile, split=split), there, None, None)
     runs = of_runs.runs(ask, there)
     if not runs:
         raise UserError(_nothing(store, profile, split, others))
@@ -150,17 +153,17 @@ def _facts(runs: Iterable[Run]) -> list[tuple[str, list[str]]]:
 
 def _claims(profile: str, store: Store) -> Iterator[tuple[Claim, Outcome, Outcome]]:
     """Each sentence of the paper, judged on its figures and on ours."""
-    if not sentences.path().is_file():
+    if not claim_file.path().is_file():
         return
-    runs = claims.Ours(store)
-    for claim in sentences.read(sentences.path()):
-        yield claim, claims.on_published(claim), claims.on_runs(claim, profile, runs)
+    runs = claim_check.Ours(store)
+    for claim in claim_file.read(claim_file.path()):
+        yield claim, claim_check.on_published(claim), claim_check.on_runs(claim, profile, runs)
 
 
 def _findings() -> Iterator[tuple[str, audit.Rule, list[Finding]]]:
     """What the published tables say about themselves, by rule."""
-    tables = printed.published_tables()
-    found = audit.audit(tables, printed.own_rhos()) + list(claims.failures())
+    tables = rounded.published_tables()
+    found = audit.audit(tables, rounded.own_rhos()) + list(claim_check.failures())
     for name, rule in audit.RULES.items():
         if of_rule := [finding for finding in found if finding.rule == name]:
             yield name, rule, of_rule

@@ -9,10 +9,14 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from udcd_bench import evidence, leak, plugins, profiles, published, verdicts
-from udcd_bench.cells import ABSENT, STAND_IN
+from udcd_bench import plugins
+from udcd_bench.artefacts import leak
 from udcd_bench.data import sources
-from udcd_bench.metrics import METRICS
+from udcd_bench.grid.cells import ABSENT, STAND_IN
+from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.paper import published
+from udcd_bench.runs import profiles
+from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +24,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.artefact import Table
-    from udcd_bench.cells import Ask
-    from udcd_bench.evidence import Evidence, Place
-    from udcd_bench.published import Published
-    from udcd_bench.render import Cell, Sheet
-    from udcd_bench.store import Store
-    from udcd_bench.verdicts import Column, Judged, Rules
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.judging.uncertainty import Evidence, Place
+    from udcd_bench.judging.verdicts import Column, Judged, Rules
+    from udcd_bench.paper.published import Published
+    from udcd_bench.render.sheet import Cell, Sheet
+    from udcd_bench.runs.store import Store
 
 SYMBOLS = {
     "reproduced": "=", "higher": "▲", "lower": "▼", "underpowered": "~", "impossible": "!", "failed": "✕",
@@ -160,7 +164,7 @@ def _judge(
     figures: Sequence[Published],
 ) -> tuple[list[Judged], list[Column]]:
     """As ``udcd-bench check`` does."""
-    found = evidence.drawn(made, ask, there, store, rules)
+    found = uncertainty.drawn(made, ask, there, store, rules)
     theirs = {figure.place: figure.percent for figure in figures}
     impossible = verdicts.impossible(made.name, figures)
     judged = verdicts.cells(frame[frame["published"].notna()], theirs, found, rules, impossible)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import planner, plugins, profiles
-from udcd_bench.cells import Group, heading
+from udcd_bench import plugins
+from udcd_bench.grid.cells import Group, heading
+from udcd_bench.runs import planner, profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from udcd_bench.cells import Ask
-    from udcd_bench.evidence import Evidence, Record
-    from udcd_bench.metrics import Floats
-    from udcd_bench.spec import RunSpec
-    from udcd_bench.store import Store
+    from udcd_bench.grid.cells import Ask
+    from udcd_bench.judging.uncertainty import Evidence, Record
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
+    from udcd_bench.stats.metrics import Floats
 
 WIDTH, HEIGHT, EDGE = 220.0, 64.0, 3.0
 """Of a learning curve, in CSS pixels."""

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from udcd_bench.atomic import full_disk, lives, owner
+from udcd_bench.storage.atomic import full_disk, lives, owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

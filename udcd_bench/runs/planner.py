@@ -7,14 +7,15 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench import plugins, profiles
-from udcd_bench.spec import RunSpec
+from udcd_bench import plugins
+from udcd_bench.runs import profiles
+from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from udcd_bench.store import Store
+    from udcd_bench.runs.store import Store
 
 WHY = {
     "absent": "not made yet",

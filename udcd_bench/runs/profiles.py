@@ -15,7 +15,7 @@ from udcd_bench.errors import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from udcd_bench.spec import Overrides, Scalar
+    from udcd_bench.runs.spec import Overrides, Scalar
 
 TINY = "densenet-tiny"
 """A DenseNet small enough for two CPU cores; see ``network``."""

@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from udcd_bench.atomic import from_json
 from udcd_bench.errors import UserError
+from udcd_bench.storage.atomic import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from udcd_bench.planner import Job
-    from udcd_bench.profiles import Protocol
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.profiles import Protocol
 
 
 @dataclass(frozen=True)

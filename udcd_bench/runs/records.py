@@ -6,12 +6,12 @@ import csv
 import math
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.spec import verify
+from udcd_bench.runs.spec import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from udcd_bench.packing import Arrays
+    from udcd_bench.storage.packing import Arrays
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("method_title", "dataset_title", "incomplete", "split_hash", "reporting"), str),

@@ -21,8 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench import packing, records
-from udcd_bench.atomic import (
+from udcd_bench.errors import UserError
+from udcd_bench.runs import records
+from udcd_bench.runs.locks import Claims
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.storage import packing
+from udcd_bench.storage.atomic import (
     from_json,
     full_disk,
     owner,
@@ -33,10 +37,7 @@ from udcd_bench.atomic import (
     unseal,
     write_atomically,
 )
-from udcd_bench.claiming import Claims
-from udcd_bench.errors import UserError
-from udcd_bench.packing import Arrays
-from udcd_bench.spec import RunSpec
+from udcd_bench.storage.packing import Arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench import metrics as figures_of
+from udcd_bench.stats import metrics as figures_of
 
 Floats = npt.NDArray[np.float64]
 

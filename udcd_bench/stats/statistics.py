@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench.resampling import METRICS, Floats, joint, point, rates
+from udcd_bench.stats.resampling import METRICS, Floats, joint, point, rates
 
 __all__ = [
     "METRICS", "Interval", "Paired", "Spread", "Test", "bootstrap", "corrected_resampled_t", "ends", "holm",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench.errors import UserError
-from udcd_bench.profiles import TINY
+from udcd_bench.runs.profiles import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from udcd_bench.data.resident import Batch, Resident
+    from udcd_bench.data.batches.resident import Batch, Resident
     from udcd_bench.method import Method, Progress, Stage
-    from udcd_bench.profiles import Protocol as TrainingProtocol
+    from udcd_bench.runs.profiles import Protocol as TrainingProtocol
 
 
 class NotFiniteError(Exception):

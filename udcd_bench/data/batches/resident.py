@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udcd_bench.data.augment import PAPER, Warp, imagenet, random_views
+from udcd_bench.data.batches.augment import PAPER, Warp, imagenet, random_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

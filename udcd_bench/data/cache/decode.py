@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from udcd_bench.data.dataset import Images
-from udcd_bench.data.files import Archives, Where
+from udcd_bench.data.layouts.files import Archives, Where
 
 RESIZE = "whole image to size x size, bilinear, antialiased"
 SMALLEST, LARGEST = 32, 512

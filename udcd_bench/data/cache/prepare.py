@@ -12,10 +12,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from udcd_bench.data import cache, decode, workers
-from udcd_bench.data.cache import Rows
-from udcd_bench.data.decode import Decoded
-from udcd_bench.data.listing import Item, Listing, Report
+from udcd_bench.data import workers
+from udcd_bench.data.cache import decode, prepared
+from udcd_bench.data.cache.decode import Decoded
+from udcd_bench.data.cache.prepared import Rows
+from udcd_bench.data.layouts.image_index import Item, Listing, Report
 from udcd_bench.errors import UserError
 
 CHUNK = 16
@@ -59,10 +60,10 @@ def prepare(
     if done := existing(target, source, allow_incomplete):
         return done
     items, report = listing.items, listing.report.copy()
-    with cache.incoming(target, len(items), size) as work:
+    with prepared.incoming(target, len(items), size) as work:
         if done := existing(target, source, allow_incomplete):  # another process did it while we waited
             return done
-        rows = {done.row: done for done in _decode(work / cache.ARRAY, items, size, jobs, progress)}
+        rows = {done.row: done for done in _decode(work / prepared.ARRAY, items, size, jobs, progress)}
         for row, item in enumerate(items):
             if rows[row].problem:
                 report.add("unreadable", f"{item.where.shown} ({rows[row].problem})")
@@ -72,7 +73,7 @@ def prepare(
         blocking = report.blocking()
         if not kept or (blocking and not allow_incomplete):
             raise UserError(_refusal(listing, report, bool(kept)))
-        _compact(work / cache.ARRAY, kept, len(items), size)
+        _compact(work / prepared.ARRAY, kept, len(items), size)
         splits = [items[row].split for row in kept]
         made = Rows(
             name=listing.name,
@@ -88,17 +89,17 @@ def prepare(
             source=listing.source,
             report=report.lines(),
         )
-        cache.publish(work, target, made, size)
+        prepared.publish(work, target, made, size)
     return Prepared(target, report.lines(), True, made.incomplete)
 
 
 def existing(target: Path, source: str, allow_incomplete: bool) -> Prepared | None:
     """The set in `target` if it was made from the same source and passes for what is asked."""
     try:
-        info = cache.manifest(target)
+        info = prepared.manifest(target)
         if info is None or info["source_sha256"] != source or (info["incomplete"] and not allow_incomplete):
             return None
-        cache.load(target, whole=True)  # a damaged one is made anew
+        prepared.load(target, whole=True)  # a damaged one is made anew
     except UserError:
         return None
     return Prepared(target, info["report"], False, info["incomplete"])
@@ -122,7 +123,7 @@ def _decode(
     if jobs <= 1 or len(files) <= 4 * CHUNK:  # a pool costs more than it saves
         try:
             for chunk in chunks:
-                yield from told(decode.decode_rows(str(path), cache.HEADER, size, chunk))
+                yield from told(decode.decode_rows(str(path), prepared.HEADER, size, chunk))
         finally:
             decode.close_archives()
         return
@@ -131,7 +132,7 @@ def _decode(
     with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:
         try:
             waiting = [
-                pool.submit(decode.decode_rows, str(path), cache.HEADER, size, chunk) for chunk in chunks
+                pool.submit(decode.decode_rows, str(path), prepared.HEADER, size, chunk) for chunk in chunks
             ]
             for finished in as_completed(waiting):
                 yield from told(finished.result())
@@ -224,9 +225,11 @@ def _compact(path: Path, kept: Sequence[int], n: int, size: int) -> None:
         for to, row in enumerate(kept):
             if to != row:
                 os.pwrite(
-                    fd, os.pread(fd, row_bytes, cache.HEADER + row * row_bytes), cache.HEADER + to * row_bytes
+                    fd,
+                    os.pread(fd, row_bytes, prepared.HEADER + row * row_bytes),
+                    prepared.HEADER + to * row_bytes,
                 )
-        os.ftruncate(fd, cache.HEADER + len(kept) * row_bytes)
-        os.pwrite(fd, cache.header(len(kept), size), 0)
+        os.ftruncate(fd, prepared.HEADER + len(kept) * row_bytes)
+        os.pwrite(fd, prepared.header(len(kept), size), 0)
     finally:
         os.close(fd)

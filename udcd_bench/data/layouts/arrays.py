@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from udcd_bench.data import cache
-from udcd_bench.data.cache import Rows
+from udcd_bench.data.cache import prepared
+from udcd_bench.data.cache.decode import resize
+from udcd_bench.data.cache.prepare import Prepared, check_size, existing, merge_groups
+from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.dataset import Images, Ints
-from udcd_bench.data.decode import resize
-from udcd_bench.data.listing import Report
-from udcd_bench.data.prepare import Prepared, check_size, existing, merge_groups
+from udcd_bench.data.layouts.image_index import Report
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def prepare(arrays: Arrays, target: Path, size: int, source_sha256: str) -> Prep
         hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in arrays.images
     ]
     report = _duplicates(arrays, digests)
-    with cache.incoming(target, n, size) as work:
+    with prepared.incoming(target, n, size) as work:
         if done := existing(target, source_sha256, True):
             return done
-        with (work / cache.ARRAY).open("r+b") as file:
-            file.seek(cache.HEADER)
+        with (work / prepared.ARRAY).open("r+b") as file:
+            file.seek(prepared.HEADER)
             for image in arrays.images:
                 file.write(resize(Image.fromarray(image).convert("RGB"), size).tobytes())
         rows = Rows(
@@ -64,7 +64,7 @@ def prepare(arrays: Arrays, target: Path, size: int, source_sha256: str) -> Prep
             source=arrays.source,
             report=report,
         )
-        cache.publish(work, target, rows, size)
+        prepared.publish(work, target, rows, size)
     return Prepared(target, report, True, "")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from udcd_bench.data.arrays import Arrays
+from udcd_bench.data.layouts.arrays import Arrays
 
 NAME = "digits"
 TITLE = "Digits (long-tailed, ρ = 4)"

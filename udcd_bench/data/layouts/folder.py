@@ -13,8 +13,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from udcd_bench.data.files import IMAGE_SUFFIXES, Where, scan
-from udcd_bench.data.listing import Item, Listing, Report, nfc, read_table
+from udcd_bench.data.layouts.files import IMAGE_SUFFIXES, Where, scan
+from udcd_bench.data.layouts.image_index import Item, Listing, Report, nfc, read_table
 from udcd_bench.errors import UserError, printable
 
 PREFIX = "folder:"

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udcd_bench.data.files import Files, Where, scan
-from udcd_bench.data.listing import Listing, Published, Report, match, read_table
+from udcd_bench.data.layouts.files import Files, Where, scan
+from udcd_bench.data.layouts.image_index import Listing, Published, Report, match, read_table
 from udcd_bench.errors import UserError
 
 NAME = "ham10000"

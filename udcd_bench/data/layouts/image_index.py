@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from udcd_bench.data.files import IMAGE_SUFFIXES, Archives, Files, Where
+from udcd_bench.data.layouts.files import IMAGE_SUFFIXES, Archives, Files, Where
 from udcd_bench.errors import UserError, printable
 
 # What can be wrong with a set of images: the words, and whether it keeps the set from being prepared.

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.data.files import MAX_RATIO, METHODS
+from udcd_bench.data.layouts.files import MAX_RATIO, METHODS
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from udcd_bench.data.arrays import Arrays
+    from udcd_bench.data.layouts.arrays import Arrays
 
 PREFIX = "medmnist:"
 SPLITS = ("train", "val", "test")
@@ -51,7 +51,7 @@ def find(name: str, place: Path | None, data: Path) -> Path:
 
 def read(file: Path, name: str) -> Arrays:
     """All images of an npz file in the order train, val, test."""
-    from udcd_bench.data.arrays import Arrays  # brings Pillow, which a list of names does not need
+    from udcd_bench.data.layouts.arrays import Arrays  # brings Pillow, which a list of names does not need
 
     images, labels = {}, {}
     try:

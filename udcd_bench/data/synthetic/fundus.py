@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from udcd_bench.data.dataset import Images, Ints
-from udcd_bench.data.drawing import (
+from udcd_bench.data.synthetic.drawing import (
     Field,
     Path,
     canvas_side,

@@ -1,11 +1,11 @@
 """What the seven kinds of drawn lesion are like: overlapping distributions of what a dermatologist scores.
 
-A change here changes pixels, so it raises `udcd_bench.data.lesions.VERSION`.
+A change here changes pixels, so it raises `udcd_bench.data.synthetic.lesions.VERSION`.
 """
 
 from __future__ import annotations
 
-from udcd_bench.data.drawing import generator
+from udcd_bench.data.synthetic.drawing import generator
 
 NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 

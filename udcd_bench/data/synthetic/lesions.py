@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from udcd_bench.data.dataset import Images, Ints
-from udcd_bench.data.drawing import (
+from udcd_bench.data.synthetic.drawing import (
     Field,
     Path,
     canvas_side,
@@ -30,7 +30,7 @@ from udcd_bench.data.drawing import (
     spots,
     strokes,
 )
-from udcd_bench.data.lesion_features import NAMES, features
+from udcd_bench.data.synthetic.lesion_features import NAMES, features
 
 VERSION = 4
 CLASSES = tuple(f"synthetic {name}" for name in NAMES)

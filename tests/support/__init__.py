@@ -1,0 +1,1 @@
+"""Helpers of the tests: small data, networks and runs, oracles, faults and fuzz."""

@@ -1,0 +1,1 @@
+"""What a training step costs beside the network's own arithmetic. Stores no run."""

@@ -1,0 +1,1 @@
+"""What the paper prints and what its figures say of themselves. Knows nothing of our runs."""
