@@ -82,7 +82,7 @@ def layer(path):
 
 
 def test_every_module_has_its_layer():
-    named = {layer(path) for path in SOURCES} - {"__init__", "templates"}
+    named = {layer(path) for path in SOURCES} - {"__init__"}
     assert named <= RANK.keys(), f"say in LAYERS where {named - RANK.keys()} stand"
 
 

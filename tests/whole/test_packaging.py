@@ -63,8 +63,13 @@ def test_wheel(built, tmp_path):
     root, names, figures = say(tmp_path)
     assert root == tmp_path / "udcd_bench" / "suite" and names == here() and int(figures) == 72
     assert not (tmp_path / "tables").exists()  # a top-level package of that name would hide others'
-    for name in ("table.tex.jinja", "report.html.jinja", "report.css", "report.js"):
-        assert (tmp_path / "udcd_bench" / "templates" / name).exists(), name
+    for name in (
+        "render/templates/table.tex.jinja",
+        "report/templates/report.html.jinja",
+        "report/templates/report.css",
+        "report/templates/report.js",
+    ):
+        assert (tmp_path / "udcd_bench" / name).exists(), name
     assert (tmp_path / "udcd_bench" / "py.typed").exists()
 
 

@@ -48,7 +48,7 @@ def _templates() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("udcd_bench"),
+        loader=jinja2.PackageLoader("udcd_bench.render"),
         block_start_string="<%",
         block_end_string="%>",
         variable_start_string="<<",

@@ -95,7 +95,7 @@ def _templates() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("udcd_bench"),
+        loader=jinja2.PackageLoader("udcd_bench.report"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
