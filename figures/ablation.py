@@ -35,23 +35,23 @@ class Figure(figure.Figure):
     }
     shown = ("dataset", "method", "metric", "figure", "low", "high", "n", "state")
 
-    def frames(self, look):
-        return {".csv": look.figures()}
+    def build_frames(self, data):
+        return {".csv": data.build_values_frame()}
 
-    def says(self, look, frames):
-        return [f"Lines are {look.interval()}"]
+    def describe(self, data, frames):
+        return [f"Lines are {data.describe_interval()}"]
 
-    def paint(self, look, frames, **about):
-        sets = look.datasets(frames[".csv"])
-        page = plots.Page(plots.WIDE, (0.55 + 0.21 * len(look.lines)) * len(sets), **about)
-        panels = page.panels(len(sets), len(self.metrics), sharey=True)
+    def draw(self, data, frames, **texts):
+        sets = data.split_by_dataset(frames[".csv"])
+        page = plots.FigurePage(plots.WIDE, (0.55 + 0.21 * len(data.rows)) * len(sets), **texts)
+        panels = page.add_panels(len(sets), len(self.metrics), sharey=True)
         for row, (title, of_set) in zip(panels, sets):
             for axes, metric in zip(row, self.metrics):
-                plots.plain(axes, grid="x")
+                plots.tidy_axes(axes, grid="x")
                 here = of_set[of_set["metric"] == metric].set_index("method")
-                for place, line in enumerate(look.lines):
-                    found = here.loc[line.row]
-                    look_of = plots.style(place)
+                for place, line in enumerate(data.rows):
+                    found = here.loc[line.name]
+                    look_of = plots.pick_style(place)
                     if found["n"] == 0:
                         axes.text(
                             0.5, place, found["state"], transform=axes.get_yaxis_transform(), ha="center",
@@ -65,8 +65,10 @@ class Figure(figure.Figure):
                     )  # fmt: skip
                 first = here["figure"].iloc[0]
                 axes.axvline(first, color=plots.GREY, linestyle=(0, (1, 2)), linewidth=0.8, zorder=0)
-                axes.set_yticks(range(len(look.lines)), [plots.fit(line.title, 150) for line in look.lines])
-                axes.set_ylim(len(look.lines) - 0.5, -0.5)
+                axes.set_yticks(
+                    range(len(data.rows)), [plots.truncate_text(line.title, 150) for line in data.rows]
+                )
+                axes.set_ylim(len(data.rows) - 0.5, -0.5)
                 axes.tick_params(axis="y", length=0)
                 axes.set_xlabel(f"{METRICS[metric].title} (%)")
             row[0].set_title(title, loc="left")

@@ -29,25 +29,28 @@ class Figure(figure.Figure):
     rows: ClassVar = {"crckd": "CRCKD", "ssd-kd": "SSD-KD", "udcd": "UDCD"}
     shown = ("dataset", "backbone", "method", "figure", "low", "high", "n", "state")
 
-    def frames(self, look):
-        return {".csv": look.figures()}
+    def build_frames(self, data):
+        return {".csv": data.build_values_frame()}
 
-    def says(self, look, frames):
-        return [f"Lines are {look.interval()}"]
+    def describe(self, data, frames):
+        return [f"Lines are {data.describe_interval()}"]
 
-    def paint(self, look, frames, **about):
-        sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, look.label(line), line=False) for place, line in enumerate(look.lines)]
-        page = plots.Page(plots.WIDE, 2.1 * len(sets), legend=legend, **about)
-        names = list(dict.fromkeys(group.backbone for group in look.groups))
-        step = 0.66 / len(look.lines)
-        for (axes,), (title, of_set) in zip(page.panels(len(sets), 1), sets):
-            plots.plain(axes)
-            for place, line in enumerate(look.lines):
-                look_of = plots.style(place)
+    def draw(self, data, frames, **texts):
+        sets = data.split_by_dataset(frames[".csv"])
+        legend = [
+            plots.make_legend_entry(place, data.format_label(line), line=False)
+            for place, line in enumerate(data.rows)
+        ]
+        page = plots.FigurePage(plots.WIDE, 2.1 * len(sets), legend=legend, **texts)
+        names = list(dict.fromkeys(group.backbone for group in data.groups))
+        step = 0.66 / len(data.rows)
+        for (axes,), (title, of_set) in zip(page.add_panels(len(sets), 1), sets):
+            plots.tidy_axes(axes)
+            for place, line in enumerate(data.rows):
+                look_of = plots.pick_style(place)
                 for at, name in enumerate(names):
-                    x = at + (place - (len(look.lines) - 1) / 2) * step
-                    there = of_set[(of_set["method"] == line.row) & (of_set["backbone"] == name)]
+                    x = at + (place - (len(data.rows) - 1) / 2) * step
+                    there = of_set[(of_set["method"] == line.name) & (of_set["backbone"] == name)]
                     if there.empty or not there["n"].iloc[0]:
                         text = there["state"].iloc[0] if len(there) else "not in the suite yet"
                         axes.text(
@@ -61,7 +64,9 @@ class Figure(figure.Figure):
                         x, found["figure"], look_of.marker, color=look_of.colour, markersize=5,
                         markeredgecolor="black", markeredgewidth=0.3,
                     )  # fmt: skip
-            axes.set_xticks(range(len(names)), [plots.fit(name, 480 / len(names)) for name in names])
+            axes.set_xticks(
+                range(len(names)), [plots.truncate_text(name, 480 / len(names)) for name in names]
+            )
             axes.set_xlim(-0.5, len(names) - 0.5)
             axes.tick_params(axis="x", length=0)
             axes.set_ylabel(f"{METRICS[self.metrics[0]].title} (%)")

@@ -32,15 +32,15 @@ class Figure(figure.Figure):
     shown = ("dataset", "method", "epoch", "loss", "acc", "n", "state")
     ending = "-last.csv"
 
-    def frames(self, look):
+    def build_frames(self, data):
         rows, last = [], []
-        for group in look.groups:
-            for line in look.lines:
-                about, runs = look.about(line, group), look.runs(line, group)
+        for group in data.groups:
+            for line in data.rows:
+                about, runs = data.describe_cell(line, group), data.find_records(line, group)
                 if not runs:
                     last.append(about)
                     continue
-                kept = pd.concat([look.history(record) for record in runs.values()])
+                kept = pd.concat([data.load_history(record) for record in runs.values()])
                 reported = 0
                 for epoch, of_epoch in kept.groupby("epochs"):
                     here = {"epoch": epoch, "stage": of_epoch["stage"].iloc[0]}
@@ -54,19 +54,21 @@ class Figure(figure.Figure):
         empty = pd.DataFrame(columns=["dataset", "method", "epoch", "reported", "loss", "acc", "synthetic"])
         return {".csv": pd.DataFrame(rows) if rows else empty, "-last.csv": pd.DataFrame(last)}
 
-    def paint(self, look, frames, **about):
-        sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, look.label(line)) for place, line in enumerate(look.lines)]
-        page = plots.Page(plots.WIDE, 2.1 * len(sets), legend=legend, **about)
-        panels = page.panels(len(sets), 2, gridspec_kw={"width_ratios": [1.6, 1]})
+    def draw(self, data, frames, **texts):
+        sets = data.split_by_dataset(frames[".csv"])
+        legend = [
+            plots.make_legend_entry(place, data.format_label(line)) for place, line in enumerate(data.rows)
+        ]
+        page = plots.FigurePage(plots.WIDE, 2.1 * len(sets), legend=legend, **texts)
+        panels = page.add_panels(len(sets), 2, gridspec_kw={"width_ratios": [1.6, 1]})
         for row, (title, of_set) in zip(panels, sets):
             for axes, column, of in zip(row, ("loss", "acc"), ("epoch", "reported")):
-                plots.plain(axes)
-                for place, line in enumerate(look.lines):
-                    here = of_set[of_set["method"] == line.row].dropna(subset=[column])
+                plots.tidy_axes(axes)
+                for place, line in enumerate(data.rows):
+                    here = of_set[of_set["method"] == line.name].dropna(subset=[column])
                     if here.empty:
                         continue
-                    style, spread = plots.style(place), here[f"{column}_spread"].fillna(0)
+                    style, spread = plots.pick_style(place), here[f"{column}_spread"].fillna(0)
                     axes.fill_between(
                         here[of], here[column] - spread, here[column] + spread, color=style.colour, alpha=0.15,
                         linewidth=0,
@@ -79,7 +81,7 @@ class Figure(figure.Figure):
                 if len(of_set):
                     axes.set_ylabel("training loss" if column == "loss" else "test ACC (%)")
                 else:
-                    plots.gap(axes, "No run is done.")
+                    plots.draw_placeholder(axes, "No run is done.")
             if len(of_set):
                 row[0].set_yscale("log", subs=[2, 5])
                 for formats in (row[0].yaxis.set_major_formatter, row[0].yaxis.set_minor_formatter):

@@ -18,7 +18,7 @@ from udcd_bench.artefacts import figure
 from udcd_bench.render import plots
 from udcd_bench.stats import metrics
 
-FEW = 10
+MIN_PREDICTIONS = 10
 """A bin with fewer predictions is drawn hollow."""
 
 
@@ -39,42 +39,42 @@ class Figure(figure.Figure):
     shown = ("dataset", "method", "ece", "n", "state")
     ending = "-ece.csv"
 
-    def frames(self, look):
+    def build_frames(self, data):
         bins, errors = [], []
-        for group in look.groups:
-            for line in look.lines:
-                about, runs = look.about(line, group), look.runs(line, group)
-                ece = [100 * record["figures"][look.ask.rule]["ece"] for record in runs.values()]
+        for group in data.groups:
+            for line in data.rows:
+                about, runs = data.describe_cell(line, group), data.find_records(line, group)
+                ece = [100 * record["figures"][data.request.rule]["ece"] for record in runs.values()]
                 errors.append(about | {"ece": np.mean(ece) if ece else np.nan})
                 if runs:
-                    kept = [look.scores(record) for record in runs.values()]
-                    bins += [about | of_bin for of_bin in binned(kept)]
+                    kept = [data.load_scores(record) for record in runs.values()]
+                    bins += [about | of_bin for of_bin in bin_predictions(kept)]
         empty = pd.DataFrame(
             columns=["dataset", "method", "predictions", "confidence", "accuracy", "synthetic"]
         )
         return {".csv": pd.DataFrame(bins) if bins else empty, "-ece.csv": pd.DataFrame(errors)}
 
-    def paint(self, look, frames, **about):
-        rows, columns = look.shape()
+    def draw(self, data, frames, **texts):
+        rows, columns = data.compute_panel_shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
         side = min((width - 0.4) / columns - 0.1, 3.0)
-        page = plots.Page(width, rows * (side + 0.55), **about)
-        panels = page.panels(rows, columns)
+        page = plots.FigurePage(width, rows * (side + 0.55), **texts)
+        panels = page.add_panels(rows, columns)
         for axes in panels.flat:
             axes.set_axis_off()
         bins, errors = frames[".csv"], frames["-ece.csv"].set_index(["dataset", "method"])
-        for row, column, line, group in look.panels():
+        for row, column, line, group in data.iterate_panels():
             axes = panels[row, column]
             axes.set_axis_on()
             axes.set_box_aspect(1)
-            title = plots.fit(line.title, 66 * side)
-            here = bins[(bins["dataset"] == group.source) & (bins["method"] == line.row)]
+            title = plots.truncate_text(line.title, 66 * side)
+            here = bins[(bins["dataset"] == group.source) & (bins["method"] == line.name)]
             if here.empty:
                 axes.set_title(f"{title}\n")
-                plots.gap(axes, look.state(line, group))
+                plots.draw_placeholder(axes, data.describe_state(line, group))
                 continue
-            axes.set_title(f"{title}\nECE {errors.loc[(group.source, line.row), 'ece']:.1f} %")
-            plots.plain(axes, grid="both")
+            axes.set_title(f"{title}\nECE {errors.loc[(group.source, line.name), 'ece']:.1f} %")
+            plots.tidy_axes(axes, grid="both")
             widths = here["high"] - here["low"]
             axes.bar(
                 here["low"],
@@ -87,7 +87,7 @@ class Figure(figure.Figure):
             )
             axes.plot([0, 1], [0, 1], color=plots.GREY, linestyle=(0, (4, 2)), linewidth=0.8)
             there = here.dropna(subset=["accuracy"])
-            many = there["predictions"] >= FEW
+            many = there["predictions"] >= MIN_PREDICTIONS
             axes.plot(
                 there["confidence"][many], there["accuracy"][many], color=plots.COLOURS[0], linewidth=0.8
             )
@@ -100,14 +100,14 @@ class Figure(figure.Figure):
             axes.set_xlabel("confidence")
             axes.tick_params(labelleft=column == 0)
             if column == 0:
-                axes.set_ylabel(f"{plots.fit(group.title, 140)}\naccuracy, share")
+                axes.set_ylabel(f"{plots.truncate_text(group.title, 140)}\naccuracy, share")
         return page
 
 
-def binned(kept):
+def bin_predictions(run_arrays):
     """Bins of the predictions of some runs: ends, number, share, mean confidence, accuracy; NaN where it is empty."""
     confidence, right = [], []
-    for arrays in kept:
+    for arrays in run_arrays:
         for epoch in arrays["scores"]:
             p = metrics.softmax(np.asarray(epoch, dtype=np.float64))
             confidence.append(p.max(1))

@@ -18,7 +18,7 @@ from udcd_bench.artefacts import figure
 from udcd_bench.render import plots
 from udcd_bench.stats.metrics import METRICS
 
-MOST_BANDS = 4
+MAX_BANDS = 4
 """That can be told apart where they overlap."""
 
 
@@ -36,25 +36,29 @@ class Figure(figure.Figure):
     rows: ClassVar = {"crckd": "CRCKD", "ssd-kd": "SSD-KD", "udcd": "UDCD"}
     shown = ("dataset", "fraction", "method", "metric", "figure", "low", "high", "n", "state")
 
-    def frames(self, look):
-        return {".csv": look.figures()}
+    def build_frames(self, data):
+        return {".csv": data.build_values_frame()}
 
-    def says(self, look, frames):
-        return [f"{'Upright lines' if len(look.lines) > MOST_BANDS else 'Bands'} are {look.interval()}"]
+    def describe(self, data, frames):
+        return [
+            f"{'Upright lines' if len(data.rows) > MAX_BANDS else 'Bands'} are {data.describe_interval()}"
+        ]
 
-    def paint(self, look, frames, **about):
-        sets = look.datasets(frames[".csv"])
-        legend = [plots.marked(place, look.label(line)) for place, line in enumerate(look.lines)]
-        page = plots.Page(plots.WIDE, 2.3 * len(sets), legend=legend, **about)
-        panels = page.panels(len(sets), len(self.metrics), sharex=True)
+    def draw(self, data, frames, **texts):
+        sets = data.split_by_dataset(frames[".csv"])
+        legend = [
+            plots.make_legend_entry(place, data.format_label(line)) for place, line in enumerate(data.rows)
+        ]
+        page = plots.FigurePage(plots.WIDE, 2.3 * len(sets), legend=legend, **texts)
+        panels = page.add_panels(len(sets), len(self.metrics), sharex=True)
         for row, (title, of_set) in zip(panels, sets):
             for axes, metric in zip(row, self.metrics):
-                plots.plain(axes)
-                for place, line in enumerate(look.lines):
-                    chosen = (of_set["method"] == line.row) & (of_set["metric"] == metric)
+                plots.tidy_axes(axes)
+                for place, line in enumerate(data.rows):
+                    chosen = (of_set["method"] == line.name) & (of_set["metric"] == metric)
                     here = of_set[chosen].sort_values("fraction")
-                    x, look_of = 100 * here["fraction"], plots.style(place)
-                    if len(look.lines) > MOST_BANDS:
+                    x, look_of = 100 * here["fraction"], plots.pick_style(place)
+                    if len(data.rows) > MAX_BANDS:
                         axes.vlines(x, here["low"], here["high"], color=look_of.colour, linewidth=0.6)
                     else:
                         axes.fill_between(

@@ -24,7 +24,7 @@ from udcd_bench.render import plots
 from udcd_bench.stats import embeddings
 
 SEED = 0
-FEWEST = 4
+MIN_IMAGES = 4
 
 
 class Figure(figure.Figure):
@@ -43,18 +43,18 @@ class Figure(figure.Figure):
     shown = ("dataset", "method", "fold", "seed", "silhouette", "purity", "chance", "images", "state")
     ending = "-separation.csv"
 
-    def frames(self, look):
+    def build_frames(self, data):
         numbers, points = [], []
-        for group in look.groups:
-            chosen = drawn(look, group)
+        for group in data.groups:
+            chosen = choose_run(data, group)
             ids = None
-            for line in look.lines:
-                about, runs = look.about(line, group), look.runs(line, group)
+            for line in data.rows:
+                about, runs = data.describe_cell(line, group), data.find_records(line, group)
                 if not runs:
                     numbers.append(about)
                 for (fold, seed), record in runs.items():
-                    kept = look.scores(record)
-                    made = embeddings.separation(kept["embeddings"], kept["labels"])
+                    kept = data.load_scores(record)
+                    made = embeddings.measure_separation(kept["embeddings"], kept["labels"])
                     here = about | {"fold": fold, "seed": seed, "split_hash": record["split_hash"]}
                     numbers.append(here | made._asdict() | {"images": len(kept["labels"])})
                     if (fold, seed) != chosen:
@@ -64,7 +64,7 @@ class Figure(figure.Figure):
                         raise UserError(
                             f"{line.title} was tested on other images than the rows above it; run it again."
                         )
-                    points.append(pd.DataFrame(here | points_of(kept, record["classes"])))
+                    points.append(pd.DataFrame(here | compute_points(kept, record["classes"])))
         columns = ["fold", "seed", "silhouette", "purity", "chance", "images"]
         separation = pd.DataFrame(numbers)
         for column in columns:
@@ -75,88 +75,92 @@ class Figure(figure.Figure):
             "-separation.csv": separation,
         }
 
-    def says(self, look, frames):
+    def describe(self, data, frames):
         points = frames[".csv"]
         counts = points.groupby(["dataset", "method"]).size()
-        used = " / ".join(dict.fromkeys(f"{embeddings.perplexity(n):.3g}" for n in counts))
+        used = " / ".join(dict.fromkeys(f"{embeddings.choose_perplexity(n):.3g}" for n in counts))
         chance = frames["-separation.csv"].groupby("dataset_title")["chance"].mean().dropna()
         told = [f"Perplexity {used}."] if used else []
         told += [f"A share of {value:.2f} is chance on {title}." for title, value in chance.items()]
-        if len(look.ask.folds) * len(look.ask.seeds) > 1 and len(points):
+        if len(data.request.folds) * len(data.request.seeds) > 1 and len(points):
             told.append(
                 f"Drawn: fold {points['fold'].iloc[0]}, seed {points['seed'].iloc[0]}; numbers: mean ± standard "
                 "deviation over all folds and seeds that are done."
             )
         return told
 
-    def paint(self, look, frames, **about):
+    def draw(self, data, frames, **texts):
         points, numbers = frames[".csv"], frames["-separation.csv"]
-        names = classes(points)
-        several = len(look.groups) > 1
+        names = count_classes(points)
+        several = len(data.groups) > 1
         legend = [
-            plots.marked(label, f"{name} ({count})" + (f", {source}" if several else ""), line=False)
+            plots.make_legend_entry(
+                label, f"{name} ({count})" + (f", {source}" if several else ""), line=False
+            )
             for source, label, name, count in names
         ]
-        rows, columns = look.shape()
+        rows, columns = data.compute_panel_shape()
         width = plots.WIDE if columns > 1 else plots.NARROW
         side = min(width / columns - 0.1, 3.0)
-        page = plots.Page(width, rows * (side + 0.45), legend=legend, **about)
-        panels = page.panels(rows, columns)
+        page = plots.FigurePage(width, rows * (side + 0.45), legend=legend, **texts)
+        panels = page.add_panels(rows, columns)
         for axes in panels.flat:
             axes.set_axis_off()
-        for row, column, line, group in look.panels():
+        for row, column, line, group in data.iterate_panels():
             axes = panels[row, column]
             axes.set_axis_on()
             axes.set_box_aspect(1)
             axes.set(xticks=[], yticks=[])
-            of_cell = (numbers["dataset"] == group.source) & (numbers["method"] == line.row)
-            axes.set_title(heading(line.title, numbers[of_cell], 66 * side))
-            here = points[(points["dataset"] == group.source) & (points["method"] == line.row)]
+            of_cell = (numbers["dataset"] == group.source) & (numbers["method"] == line.name)
+            axes.set_title(format_panel_title(line.title, numbers[of_cell], 66 * side))
+            here = points[(points["dataset"] == group.source) & (points["method"] == line.name)]
             if here.empty:
                 state = numbers[of_cell]["state"].iloc[0]
-                plots.gap(axes, state if not look.runs(line, group) else "this fold is not run")
+                plots.draw_placeholder(
+                    axes, state if not data.find_records(line, group) else "this fold is not run"
+                )
                 continue
             for label, of_class in here.groupby("label"):
-                style = plots.style(int(label))
+                style = plots.pick_style(int(label))
                 axes.scatter(
                     of_class["x"], of_class["y"], s=11, c=style.colour, marker=style.marker, linewidths=0.3,
                     edgecolors="black", alpha=0.85,
                 )  # fmt: skip
             axes.margins(0.04)
             if not np.isfinite(here["x"]).any():
-                plots.gap(axes, "too few images")
+                plots.draw_placeholder(axes, "too few images")
             if several and column == 0:
                 axes.set_ylabel(group.title)
         return page
 
 
-def drawn(look, group):
+def choose_run(data, group):
     """The (fold, seed) that most rows have, the first of several; None where there is none."""
-    runs = [look.runs(line, group) for line in look.lines]
-    asked = [(fold, seed) for fold in look.ask.folds for seed in look.ask.seeds]
+    runs = [data.find_records(line, group) for line in data.rows]
+    asked = [(fold, seed) for fold in data.request.folds for seed in data.request.seeds]
     best = max(asked, key=lambda at: sum(at in of_row for of_row in runs))
     return best if any(best in of_row for of_row in runs) else None
 
 
-def points_of(kept, names):
+def compute_points(arrays, class_names):
     """Columns of a run's images; no place for fewer than ``FEWEST``."""
-    n = len(kept["labels"])
-    xy = embeddings.plane(kept["embeddings"], SEED) if n >= FEWEST else np.full((n, 2), np.nan)
-    of_class = [names[label] for label in kept["labels"]]
-    return {"id": kept["ids"], "label": kept["labels"], "class": of_class, "x": xy[:, 0], "y": xy[:, 1]}
+    n = len(arrays["labels"])
+    xy = embeddings.compute_tsne(arrays["embeddings"], SEED) if n >= MIN_IMAGES else np.full((n, 2), np.nan)
+    of_class = [class_names[label] for label in arrays["labels"]]
+    return {"id": arrays["ids"], "label": arrays["labels"], "class": of_class, "x": xy[:, 0], "y": xy[:, 1]}
 
 
-def classes(points):
+def count_classes(points):
     """(data set, label, name, images) of each class of a data set that is there."""
     first = points.drop_duplicates(["dataset", "id"])
     counts = first.groupby(["dataset", "label", "class"], sort=True).size()
     return [(*key, count) for key, count in counts.items()]
 
 
-def heading(title, numbers, width):
+def format_panel_title(title, numbers, width):
     """A panel's title: the method, its two numbers."""
     found = numbers.dropna(subset=["purity"])
-    lines = [plots.fit(title, width)]
+    lines = [plots.truncate_text(title, width)]
     for column, text in (("silhouette", "silhouette"), ("purity", "10-NN purity")):
         if len(found):
             spread = f" ± {found[column].std(ddof=1):.2f}" if len(found) > 1 else ""

@@ -27,18 +27,18 @@ from torch import nn
 from udcd_bench import losses, memory, method, sampling
 
 
-def turn(images, ways):
+def turn_images(images, turns):
     """Square images (B, 3, H, H) turned by `ways` % 4 quarters each; where `ways` (B,) is 4 to 7, upside down first."""
     n, channels, side, _ = images.shape
     pixels = torch.arange(side * side, device=images.device).view(side, side)
     sources = torch.stack([x.rot90(k) for x in (pixels, pixels.flip(0)) for k in range(4)]).flatten(1)
     first = torch.arange(n, device=images.device) * side * side
     rows = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    turned = rows.index_select(0, (sources[ways] + first[:, None]).flatten())
+    turned = rows.index_select(0, (sources[turns] + first[:, None]).flatten())
     return turned.view(n, side, side, channels).permute(0, 3, 1, 2)
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy, class-guided contrast, consistency and relations to the classes."""
 
     title = "CRCKD"
@@ -68,22 +68,24 @@ class Method(method.Method):
             info.labels, info.classes, hp.positives, hp.negatives, self.generator
         )
 
-    def ways(self, n, device):
+    def sample_turns(self, n, device):
         """How n images are turned, (n,)."""
         return torch.randint(8, (n,), generator=self.generator, device=device)
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         student = self.student(batch.views[0])
-        teacher = self.teach(turn(batch.views[1], self.ways(len(batch.index), batch.index.device)))
+        teacher = self.run_teacher(
+            turn_images(batch.views[1], self.sample_turns(len(batch.index), batch.index.device))
+        )
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
 
-        scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
-        self.memory = self.memory.updated(z_student.detach(), z_teacher.detach(), batch.index)
+        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
+        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
         ccd = sum(losses.nce(x, n_positives=self.hp.positives, n_data=self.info.n_train) for x in scores)
-        ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.started else 1)
+        ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.teacher_active else 1)
         terms = {"ce": self.cross_entropy(student.logits, batch.labels), "ccd": ccd_weight * ccd}
-        if progress.started:
+        if progress.teacher_active:
             kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
             anchors_s, anchors_t = (
                 losses.class_anchors(bank, self.info.labels, self.info.classes)

@@ -19,7 +19,7 @@ from torch import nn
 from udcd_bench import losses, memory, method, sampling
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy and contrast with a memory, both ways."""
 
     title = "CRD"
@@ -42,16 +42,16 @@ class Method(method.Method):
         )
         self.sampler = sampling.ContrastSampler(info.labels, info.classes, 1, hp.negatives, self.generator)
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         images = batch.views[0]
-        student, teacher = self.student(images), self.teach(images)
+        student, teacher = self.student(images), self.run_teacher(images)
         z_student = F.normalize(self.student_projector(student.pooled))
         z_teacher = F.normalize(self.teacher_projector(teacher.pooled))
-        self.seen = z_student.detach(), z_teacher.detach(), batch.index
+        self.pending_update = z_student.detach(), z_teacher.detach(), batch.index
 
-        scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
+        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
         crd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
         return {"ce": self.cross_entropy(student.logits, batch.labels), "crd": self.hp.crd_weight * crd}
 
     def after_step(self):
-        self.memory.update(*self.seen)
+        self.memory.update(*self.pending_update)

@@ -12,7 +12,7 @@ Differs from the paper:
 from udcd_bench import losses, method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy and softened targets of a trained teacher."""
 
     title = "KD"
@@ -24,9 +24,9 @@ class Method(method.Method):
         "kd_weight": 0.9,  # O
     }
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         images = batch.views[0]
-        student, teacher = self.student(images), self.teach(images)
+        student, teacher = self.student(images), self.run_teacher(images)
         kd = losses.kd(
             student_logits=student.logits, teacher_logits=teacher.logits, temperature=self.hp.temperature
         )

@@ -12,7 +12,7 @@ Differs from the paper: it prints neither the weight nor the schedule of this ro
 from udcd_bench import losses, method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy and consistency with the running average."""
 
     title = "MTG"
@@ -23,11 +23,11 @@ class Method(method.Method):
         "weight": 1.0,  # O:CRCKD, its `consistency`
     }
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         student = self.student(batch.views[0])
         terms = {"ce": self.cross_entropy(student.logits, batch.labels)}
-        if progress.started:
-            teacher = self.teach(batch.views[1])
+        if progress.teacher_active:
+            teacher = self.run_teacher(batch.views[1])
             kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
             terms["kl"] = self.hp.weight * progress.ramp * kl
         return terms

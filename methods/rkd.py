@@ -16,7 +16,7 @@ Differs from the paper:
 from udcd_bench import losses, method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy, distances and angles."""
 
     title = "RKD"
@@ -27,9 +27,9 @@ class Method(method.Method):
         "angle_weight": 50.0,  # O
     }
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         images = batch.views[0]
-        student, teacher = self.student(images), self.teach(images)
+        student, teacher = self.student(images), self.run_teacher(images)
         distance = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
         angle = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
         return {

@@ -23,7 +23,7 @@ from torch import nn
 from udcd_bench import losses, method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Three stages: the teacher's encoder, the student's, a classifier."""
 
     title = "SCL-IKD"
@@ -53,31 +53,31 @@ class Method(method.Method):
 
     def stages(self):
         return [
-            method.Stage("teacher", self.teacher_losses, [self.teacher_network]),
-            method.Stage("student", self.student_losses, [self.student]),
-            method.Stage("classifier", self.losses, [self.classifier]),
+            method.Stage("teacher", self.compute_teacher_losses, [self.teacher_network]),
+            method.Stage("student", self.compute_student_losses, [self.student]),
+            method.Stage("classifier", self.compute_losses, [self.classifier]),
         ]
 
-    def contrast(self, projection, labels):
+    def compute_contrast(self, projection, labels):
         return losses.npairs(projection, labels, temperature=self.hp.contrast_temperature)
 
-    def teacher_losses(self, batch, progress):
+    def compute_teacher_losses(self, batch, progress):
         projection = self.teacher_network(batch.views[0]).embedding.relu()
-        return {"contrast": self.contrast(projection, batch.labels)}
+        return {"contrast": self.compute_contrast(projection, batch.labels)}
 
-    def student_losses(self, batch, progress):
+    def compute_student_losses(self, batch, progress):
         images, hp = batch.views[0], self.hp
-        student, teacher = self.student(images).embedding.relu(), self.teach(images).embedding.relu()
+        student, teacher = self.student(images).embedding.relu(), self.run_teacher(images).embedding.relu()
         kd = losses.kd(student_logits=student, teacher_logits=teacher, temperature=hp.temperature)
         soft_s, soft_t = ((x / hp.temperature).softmax(1) for x in (student, teacher))
         cosine = F.cosine_similarity(soft_s, soft_t).mean()
         return {
-            "contrast": hp.contrast_weight * self.contrast(student, batch.labels),
+            "contrast": hp.contrast_weight * self.compute_contrast(student, batch.labels),
             "kd": hp.kd_weight * kd / hp.temperature**2,  # O has no T² here
             "cosine": hp.cosine_weight * (1 - cosine),
         }
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         with torch.no_grad():
             pooled = self.student(batch.views[0]).pooled
         return {"ce": self.cross_entropy(self.classifier(pooled), batch.labels)}
@@ -86,5 +86,5 @@ class Method(method.Method):
         features = self.student(images)
         return features._replace(logits=self.classifier(features.pooled))
 
-    def deployed(self):
-        return super().deployed() | self.classifier.state_dict(prefix="head.")
+    def get_inference_state_dict(self):
+        return super().get_inference_state_dict() | self.classifier.state_dict(prefix="head.")

@@ -9,12 +9,12 @@ Differs from the paper: none known.
 from udcd_bench import method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Cross-entropy, nothing else."""
 
     title = "Scratch"
     citation = "Huang et al., Densely connected convolutional networks, CVPR 2017"
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         logits = self.student(batch.views[0]).logits
         return {"ce": self.cross_entropy(logits, batch.labels)}

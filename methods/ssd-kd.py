@@ -28,15 +28,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
-from udcd_bench.data.batches.augment import four_turns
+from udcd_bench.data.batches.augment import rotate_four_ways
 
 
-def head(width):
+def make_head(width):
     """F → F → F with a ReLU between."""
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """SSKD's four terms, RKD's two, and the channels' Gram matrices."""
 
     title = "SSD-KD"
@@ -59,27 +59,27 @@ class Method(method.Method):
 
     def setup(self):
         width, teacher_width = self.info.student_width, self.info.teacher_width
-        self.student_head, self.teacher_head = head(width), head(teacher_width)
+        self.student_head, self.teacher_head = make_head(width), make_head(teacher_width)
         convolution = nn.Conv2d(width, teacher_width, 1, bias=False)
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(teacher_width), nn.ReLU())
 
     def stages(self):
         return [
-            method.Stage("head", self.head_losses, [self.teacher_head]),
-            method.Stage("train", self.losses, [self.student, self.student_head, self.adapter]),
+            method.Stage("head", self.compute_head_losses, [self.teacher_head]),
+            method.Stage("train", self.compute_losses, [self.student, self.student_head, self.adapter]),
         ]
 
     @staticmethod
-    def own_image(labels):
+    def find_own_images(labels):
         """The column of each turned view's own upright image, (3B,)."""
         return torch.arange(len(labels), device=labels.device).repeat_interleave(3)
 
-    def head_losses(self, batch, progress):
-        teacher = self.teach(four_turns(batch.views[0]))
+    def compute_head_losses(self, batch, progress):
+        teacher = self.run_teacher(rotate_four_ways(batch.views[0]))
         table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        return {"similarity": F.cross_entropy(table, self.own_image(batch.labels))}
+        return {"similarity": F.cross_entropy(table, self.find_own_images(batch.labels))}
 
-    def gram(self, student_map, teacher_map):
+    def compute_gram(self, student_map, teacher_map):
         """The channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
         precise = self.adapter[0].weight.dtype
         maps = student_map.to(precise), teacher_map.to(precise)
@@ -89,9 +89,9 @@ class Method(method.Method):
         )
         return losses.channel_gram(self.adapter(student_map), teacher_map)
 
-    def losses(self, batch, progress):
-        views, hp = four_turns(batch.views[0]), self.hp
-        student, teacher = self.student(views), self.teach(views)
+    def compute_losses(self, batch, progress):
+        views, hp = rotate_four_ways(batch.views[0]), self.hp
+        student, teacher = self.student(views), self.run_teacher(views)
         with torch.no_grad():
             teacher_table = losses.view_similarity(self.teacher_head(teacher.pooled))
         student_table = losses.view_similarity(self.student_head(student.pooled))
@@ -105,13 +105,13 @@ class Method(method.Method):
         similarity = losses.selective_kd(
             student_table,
             teacher_table,
-            self.own_image(batch.labels),
+            self.find_own_images(batch.labels),
             hp.similarity_keep,
             hp.similarity_temperature,
         )
         distance = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
         angle = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
-        gram = self.gram(student.feature_map, teacher.feature_map)
+        gram = self.compute_gram(student.feature_map, teacher.feature_map)
         return {
             "ce": hp.ce_weight * self.cross_entropy(up_s, batch.labels),
             "kd": hp.kd_weight * kd,

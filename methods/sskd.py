@@ -22,15 +22,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
-from udcd_bench.data.batches.augment import four_turns
+from udcd_bench.data.batches.augment import rotate_four_ways
 
 
-def head(width):
+def make_head(width):
     """F → F → F with a ReLU between."""
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Distillation of predictions, and of similarities between turned and upright images."""
 
     title = "SSKD"
@@ -49,28 +49,28 @@ class Method(method.Method):
     }
 
     def setup(self):
-        self.student_head = head(self.info.student_width)
-        self.teacher_head = head(self.info.teacher_width)
+        self.student_head = make_head(self.info.student_width)
+        self.teacher_head = make_head(self.info.teacher_width)
 
     def stages(self):
         return [
-            method.Stage("head", self.head_losses, [self.teacher_head]),
-            method.Stage("train", self.losses, [self.student, self.student_head]),
+            method.Stage("head", self.compute_head_losses, [self.teacher_head]),
+            method.Stage("train", self.compute_losses, [self.student, self.student_head]),
         ]
 
     @staticmethod
-    def own_image(labels):
+    def find_own_images(labels):
         """The column of each turned view's own upright image, (3B,)."""
         return torch.arange(len(labels), device=labels.device).repeat_interleave(3)
 
-    def head_losses(self, batch, progress):
-        teacher = self.teach(four_turns(batch.views[0]))
+    def compute_head_losses(self, batch, progress):
+        teacher = self.run_teacher(rotate_four_ways(batch.views[0]))
         table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        return {"similarity": F.cross_entropy(table, self.own_image(batch.labels))}
+        return {"similarity": F.cross_entropy(table, self.find_own_images(batch.labels))}
 
-    def losses(self, batch, progress):
-        views, hp = four_turns(batch.views[0]), self.hp
-        student, teacher = self.student(views), self.teach(views)
+    def compute_losses(self, batch, progress):
+        views, hp = rotate_four_ways(batch.views[0]), self.hp
+        student, teacher = self.student(views), self.run_teacher(views)
         with torch.no_grad():
             teacher_table = losses.view_similarity(self.teacher_head(teacher.pooled))
         student_table = losses.view_similarity(self.student_head(student.pooled))
@@ -84,7 +84,7 @@ class Method(method.Method):
         similarity = losses.selective_kd(
             student_table,
             teacher_table,
-            self.own_image(batch.labels),
+            self.find_own_images(batch.labels),
             hp.similarity_keep,
             hp.similarity_temperature,
         )

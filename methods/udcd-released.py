@@ -32,7 +32,7 @@ from torch import nn
 from udcd_bench import losses, memory, method, sampling
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """The released objective."""
 
     title = "UDCD (released code)"
@@ -59,28 +59,28 @@ class Method(method.Method):
         )
         self.sampler = sampling.ContrastSampler(info.labels, info.classes, 1, hp.negatives, self.generator)
 
-    def relations(self, z, bank):
+    def compute_relations(self, z, bank):
         """The logits (B, C) of rows z over the classes' centres in a bank."""
         centres = losses.class_anchors(bank, self.info.labels, self.info.classes)
         return losses.anchor_logits(z, centres, self.hp.temperature)
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         student = self.student(batch.views[0])
         ce = self.cross_entropy(student.logits, batch.labels)
-        if not progress.started:
+        if not progress.teacher_active:
             return {"ce": ce}
-        teacher = self.teach(batch.views[1])
+        teacher = self.run_teacher(batch.views[1])
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
 
         # as R calls it: the teacher in the student's place
         kl = losses.uncertainty_kl(student_logits=teacher.logits, teacher_logits=student.logits)
-        scores = self.memory(z_student, z_teacher, self.sampler.draw(batch.index))
+        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
         ccd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
-        self.memory = self.memory.updated(z_student.detach(), z_teacher.detach(), batch.index)
+        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
         relation = losses.uncertainty_kl(
-            student_logits=self.relations(z_student, self.memory.student),
-            teacher_logits=self.relations(z_teacher, self.memory.teacher).detach(),
+            student_logits=self.compute_relations(z_student, self.memory.student),
+            teacher_logits=self.compute_relations(z_teacher, self.memory.teacher).detach(),
         )
         return {
             "ce": ce,

@@ -28,7 +28,7 @@ from torch import nn
 from udcd_bench import losses, memory, method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     """Equation 8."""
 
     title = "UDCD"
@@ -67,19 +67,19 @@ class Method(method.Method):
             self.info.n_train, width, temperature=self.hp.temperature, momentum=self.hp.momentum
         )
 
-    def averages(self):
+    def list_ema_pairs(self):
         if self.hp.projectors == "frozen":
-            return super().averages()
-        return [*super().averages(), (self.projector, self.teacher_projector)]
+            return super().list_ema_pairs()
+        return [*super().list_ema_pairs(), (self.projector, self.teacher_projector)]
 
-    def confidence(self, logits):
+    def compute_psi(self, logits):
         """ψ₁ and ψ₂ per image, (B,) each, without gradient."""
-        psi1 = losses.confidence(logits)
+        psi1 = losses.normalized_entropy(logits)
         if self.hp.confidence == "none":
             return torch.ones_like(psi1), torch.zeros_like(psi1)
         return (1 - psi1, psi1) if self.hp.confidence == "text" else (psi1, 1 - psi1)
 
-    def relation_alignment(self, z_student, z_teacher):
+    def compute_relation_alignment(self, z_student, z_teacher):
         """λ₃'s term per image, (B,): each network's rows against the class anchors of its own memory."""
         anchors_s, anchors_t = (
             losses.class_anchors(
@@ -98,18 +98,18 @@ class Method(method.Method):
             reduction="none",
         )
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         student = self.student(batch.views[0])
-        self.seen = None
-        if not progress.started:
+        self.pending_update = None
+        if not progress.teacher_active:
             return {"ce": self.cross_entropy(student.logits, batch.labels)}
-        teacher = self.teach(batch.views[1])
+        teacher = self.run_teacher(batch.views[1])
         z_student = F.normalize(self.projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.seen = z_student.detach(), z_teacher, batch.index
+        self.pending_update = z_student.detach(), z_teacher, batch.index
 
-        _, psi2_student = self.confidence(student.logits)
-        psi1_teacher, psi2_teacher = self.confidence(teacher.logits)
+        _, psi2_student = self.compute_psi(student.logits)
+        psi1_teacher, psi2_teacher = self.compute_psi(teacher.logits)
         kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
         scl = losses.memory_scl(
             z_student,
@@ -121,7 +121,7 @@ class Method(method.Method):
             temperature=self.hp.temperature,
             reduction="none",
         )
-        cra = self.relation_alignment(z_student, z_teacher)
+        cra = self.compute_relation_alignment(z_student, z_teacher)
         return {
             "ce": self.cross_entropy(student.logits, batch.labels, 1 + psi2_student + psi2_teacher),
             "kl": self.hp.lambda_kl * progress.ramp * kl,
@@ -130,5 +130,5 @@ class Method(method.Method):
         }
 
     def after_step(self):
-        if self.seen is not None:
-            self.memory.update(*self.seen)
+        if self.pending_update is not None:
+            self.memory.update(*self.pending_update)

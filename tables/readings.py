@@ -19,7 +19,7 @@ from udcd_bench.artefacts import table
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from udcd_bench.grid.cells import Line, Records, States
+    from udcd_bench.grid.cells import Records, States, TableRow
 
 
 class Table(table.Table):
@@ -53,15 +53,15 @@ class Table(table.Table):
         "ssd-kd": "SSD-KD",
     }
 
-    def lines(self, ask: table.Ask) -> list[Line]:
+    def list_rows(self, request: table.TableRequest) -> list[TableRow]:
         """The readings, then the rivals, below a rule."""
-        return [replace(line, listed=_is_reading(line.row)) for line in super().lines(ask)]
+        return [replace(line, listed=_is_reading(line.name)) for line in super().list_rows(request)]
 
-    def build(self, ask: table.Ask, found: Records, states: States) -> pd.DataFrame:
+    def build_frame(self, request: table.TableRequest, all_records: Records, states: States) -> pd.DataFrame:
         """As any table's, with two columns more: for a reading, ``moved``, points above UDCD as described, and
         ``place`` among the rivals of which there are figures, 1 the best.
         """
-        frame = super().build(ask, found, states)
+        frame = super().build_frame(request, all_records, states)
         moved, places = [], []
         for row in frame.to_dict("records"):
             column = frame[
@@ -75,7 +75,7 @@ class Table(table.Table):
             places.append(1 + int((rivals > ours).sum()) if len(rivals) and not math.isnan(ours) else pd.NA)
         return frame.assign(moved=moved, place=pd.array(places, dtype="Int64"))
 
-    def remarks(self, frame: pd.DataFrame) -> tuple[str, ...]:
+    def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:
         """How far the readings move UDCD, and under how many it is still the best."""
         told = []
         for title, group in frame.groupby("dataset_title", sort=False):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def printable(text: str, keep: str = "") -> str:
+def make_printable(text: str, keep: str = "") -> str:
     """A name from a file or an archive made safe to print and to store: controls and what is no text by number.
 
     Else a name could end its line, or tell the terminal what to do.
@@ -31,18 +31,18 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message, keep="\n"))
+        super().__init__(make_printable(message, keep="\n"))
 
 
 class RunError(Exception):
     """A run failed by itself, for a reason that is known: one sentence. Other runs go on, and it is not tried again."""
 
 
-class CrowdedError(RunError):
+class RunMemoryError(RunError):
     """Memory ran out: alone, the run may fit."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggest_nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest known one if there is any, and all of them."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udcd_bench.losses._numeric import TINY, double, without_autocast
+from udcd_bench.losses._numeric import TINY, disable_autocast, to_float64
 
-DIRECT_ABOVE = 64
+GATHER_RATIO = 64
 """Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
-PARTS = 4
+PARTIAL_SUMS = 4
 """Sums that an inner product is made of."""
 
 
-class _Sampled(torch.autograd.Function):
+class _SampledProducts(torch.autograd.Function):
     """Inner products of z (B, D) with the sampled rows of a bank (N, D), (B, n): those of all rows, gathered.
 
     The bank gets no gradient. Short sums are added up, since a single long one loses twice as many digits; one product
@@ -28,7 +28,7 @@ class _Sampled(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, rows: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(rows, index)
         inner = z.new_zeros(len(z), len(rows))
-        for a, b in zip(z.chunk(PARTS, 1), rows.chunk(PARTS, 1)):
+        for a, b in zip(z.chunk(PARTIAL_SUMS, 1), rows.chunk(PARTIAL_SUMS, 1)):
             inner.addmm_(a, b.T)
         return inner.gather(1, index)
 
@@ -73,21 +73,21 @@ class ContrastMemory(nn.Module):
         image itself first. The student is scored against the teacher's bank and the other way round:
         exp(z · row / τ) / Z, with Z = mean(exp)·n_data of the first batch ever seen. At least float32.
         """
-        with without_autocast(student):
+        with disable_autocast(student):
             return (
-                self._scores(student, self.teacher, contrast_index, self.z_student),
-                self._scores(teacher, self.student, contrast_index, self.z_teacher),
+                self._compute_scores(student, self.teacher, contrast_index, self.z_student),
+                self._compute_scores(teacher, self.student, contrast_index, self.z_teacher),
             )
 
-    def _scores(self, z: Tensor, bank: Tensor, index: Tensor, normaliser: Tensor) -> Tensor:
+    def _compute_scores(self, z: Tensor, bank: Tensor, index: Tensor, normaliser: Tensor) -> Tensor:
         dtype = torch.promote_types(torch.promote_types(z.dtype, bank.dtype), torch.float32)
         z, rows = z.to(dtype), bank.to(dtype)
-        if self.n_data <= DIRECT_ABOVE * index.shape[1]:
-            inner: Tensor = _Sampled.apply(z, rows, index)
+        if self.n_data <= GATHER_RATIO * index.shape[1]:
+            inner: Tensor = _SampledProducts.apply(z, rows, index)
         else:
             inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
         # an exponent of 14 has no more than five digits behind the point in float32
-        scores = (double(inner) / self.temperature).exp()
+        scores = (to_float64(inner) / self.temperature).exp()
         fresh = (scores.detach().mean() * self.n_data).to(normaliser.dtype)
         fixed = torch.where(normaliser < 0, fresh, normaliser)
         normaliser.copy_(fixed)
@@ -111,7 +111,7 @@ class ContrastMemory(nn.Module):
             rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
             bank.index_copy_(0, index, rows.to(bank.dtype))
 
-    def updated(self, student: Tensor, teacher: Tensor, index: Tensor) -> ContrastMemory:
+    def copy_and_update(self, student: Tensor, teacher: Tensor, index: Tensor) -> ContrastMemory:
         """A copy with those rows turned, as `update` does: for use before the step's backward pass."""
         later = copy.deepcopy(self)
         later.update(student, teacher, index)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
-from udcd_bench.runs.profiles import ONE_STAGE, resolve
+from udcd_bench.runs.profiles import ONE_STAGE, resolve_hparams
 
 if TYPE_CHECKING:
     from udcd_bench.data.batches.resident import Batch
@@ -26,7 +26,7 @@ Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Info:
+class DatasetInfo:
     """All a method may know of the data.
 
     labels: (n_train,) int64 on the device, of the training images in the order ``Batch.index`` counts them.
@@ -43,9 +43,9 @@ class Info:
     ce_normalise: str = "weights"
 
     @classmethod
-    def of(
+    def from_labels(
         cls, labels: Tensor, classes: int, student: Network, teacher: Network | None, **other: Any
-    ) -> Info:
+    ) -> DatasetInfo:
         """What follows from the training labels (n_train,) and the networks; other: further fields by name."""
         return cls(
             n_train=len(labels),
@@ -69,7 +69,7 @@ class Progress:
     ramp_epochs: int
 
     @property
-    def started(self) -> bool:
+    def teacher_active(self) -> bool:
         """Whether the teacher's terms have begun."""
         return self.epoch >= self.start_epoch
 
@@ -93,13 +93,13 @@ class Stage:
     """
 
     name: str
-    losses: Callable[[Batch, Progress], Terms]
-    trains: Sequence[nn.Module]
+    compute_losses: Callable[[Batch, Progress], Terms]
+    trained_modules: Sequence[nn.Module]
     views: int = 1
-    averages: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
+    ema_pairs: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
 
 
-class Method(nn.Module):
+class BaseMethod(nn.Module):
     """Base of every row.
 
     Class attributes
@@ -127,7 +127,7 @@ class Method(nn.Module):
 
     def __init__(
         self,
-        info: Info,
+        info: DatasetInfo,
         student: Network,
         teacher: Network | None = None,
         hparams: Overrides = (),
@@ -137,7 +137,7 @@ class Method(nn.Module):
         self.info = info
         self.student = student
         self.teacher_network = teacher
-        self.hp: Any = SimpleNamespace(**resolve(self.title, self.hparams, self.choices, hparams))
+        self.hp: Any = SimpleNamespace(**resolve_hparams(self.title, self.hparams, self.choices, hparams))
         self.generator = generator or torch.Generator(device=info.labels.device)
         if teacher is not None and self.teacher != "own":
             teacher.requires_grad_(False)
@@ -146,14 +146,14 @@ class Method(nn.Module):
     def setup(self) -> None:
         """Make heads and memories."""
 
-    def losses(self, batch: Batch, progress: Progress) -> Terms:
+    def compute_losses(self, batch: Batch, progress: Progress) -> Terms:
         """Named, weighted scalars whose sum is minimised."""
         raise NotImplementedError
 
     def after_step(self) -> None:
         """Called after the optimiser's step, without gradient: the place to update a memory."""
 
-    def averages(self) -> Sequence[tuple[nn.Module, nn.Module]]:
+    def list_ema_pairs(self) -> Sequence[tuple[nn.Module, nn.Module]]:
         """(source, running average) of every module the loop averages after a step."""
         if self.teacher == "ema" and self.teacher_network is not None:
             return [(self.student, self.teacher_network)]
@@ -161,21 +161,23 @@ class Method(nn.Module):
 
     def stages(self) -> Sequence[Stage]:
         """One stage that trains everything but the teacher, unless a method says otherwise."""
-        averaged = [average for _, average in self.averages()]
+        averaged = [average for _, average in self.list_ema_pairs()]
         trains = [m for m in self.children() if m is not self.teacher_network and m not in averaged]
-        return [Stage("train", self.losses, trains, views=self.views, averages=self.averages())]
+        return [
+            Stage("train", self.compute_losses, trains, views=self.views, ema_pairs=self.list_ema_pairs())
+        ]
 
     def predict(self, images: Tensor) -> Features:
         """What is tested and stored: the student's features, for images (B, 3, H, W)."""
         features: Features = self.student(images)
         return features
 
-    def deployed(self) -> dict[str, Tensor]:
+    def get_inference_state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers that ``predict`` uses, stored with the run: the student's, under their own names."""
         state: dict[str, Tensor] = self.student.state_dict()
         return state
 
-    def teach(self, images: Tensor) -> Features:
+    def run_teacher(self, images: Tensor) -> Features:
         """The teacher's features of images (B, 3, H, W), without gradient."""
         assert self.teacher_network is not None
         with torch.no_grad():

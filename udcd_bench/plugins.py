@@ -11,19 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.errors import UserError, nearest
+from udcd_bench.errors import UserError, suggest_nearest
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-CLASS = {"methods": "Method", "tables": "Table", "figures": "Figure"}
+CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 """What a file of each kind defines."""
-ENTRY_POINTS = "udcd_bench.suites"
+ENTRY_POINT_GROUP = "udcd_bench.suites"
 """Group under which an installed package names the package of its own that is a suite."""
-_EXTRA: list[Path] = []
+_ADDED_SUITES: list[Path] = []
 
 
-def root() -> Path:
+def find_root() -> Path:
     """The folder that holds ``methods``, ``tables`` and ``figures``: in the wheel, or beside a checkout's engine."""
     here = Path(__file__).resolve().parent
     suite = here / "suite"
@@ -38,41 +38,47 @@ def add_suite(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"--suite {folder}: there is no such folder.")
     folder = folder.resolve()
-    if folder not in _EXTRA:
-        _EXTRA.append(folder)
-        files.cache_clear()
+    if folder not in _ADDED_SUITES:
+        _ADDED_SUITES.append(folder)
+        find_files.cache_clear()
         # worker processes are started afresh, and find the folder where this one was told of it
         named = [Path(p).resolve() for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
-        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_EXTRA])))
+        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_ADDED_SUITES])))
 
 
-def _folders(kind: str) -> list[Path]:
+def _list_folders(kind: str) -> list[Path]:
     named = [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
     for folder in named:
         if not folder.is_dir():
             raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
     folders = []
-    for suite in dict.fromkeys([root(), *_installed(), *_EXTRA, *(p.resolve() for p in named)]):
+    for suite in dict.fromkeys(
+        [find_root(), *_find_installed_suites(), *_ADDED_SUITES, *(p.resolve() for p in named)]
+    ):
         if (suite / kind).is_dir():
             folders.append(suite / kind)
-        elif kind == "methods" and suite != root() and not any((suite / k).is_dir() for k in CLASS):
+        elif (
+            kind == "methods"
+            and suite != find_root()
+            and not any((suite / k).is_dir() for k in CONTENT_CLASSES)
+        ):
             folders.append(suite)
     return folders
 
 
-def _installed() -> list[Path]:
+def _find_installed_suites() -> list[Path]:
     """Suites of installed packages, found without importing them."""
     from importlib.metadata import entry_points
 
     suites = []
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(group=ENTRY_POINT_GROUP):
         # the package's folder is found without importing it
         package, *inner = point.value.split(".")
         spec = importlib.util.find_spec(package)
         places = [Path(p, *inner) for p in (spec.submodule_search_locations or ())] if spec else []
         if not any(place.is_dir() for place in places):
             raise UserError(
-                f"The entry point {point.name!r} of {ENTRY_POINTS} names {point.value!r}, which is no package; "
+                f"The entry point {point.name!r} of {ENTRY_POINT_GROUP} names {point.value!r}, which is no package; "
                 "mend or uninstall the distribution it comes from."
             )
         suites += [place.resolve() for place in places if place.is_dir()]
@@ -80,10 +86,10 @@ def _installed() -> list[Path]:
 
 
 @cache
-def files(kind: str) -> dict[str, Path]:
+def find_files(kind: str) -> dict[str, Path]:
     """Name → file of every piece of content of a kind. Raises UserError when two files claim one name."""
     found: dict[str, Path] = {}
-    for folder in _folders(kind):
+    for folder in _list_folders(kind):
         for path in sorted(folder.glob("*.py")):
             name = path.stem
             if name.startswith(("_", ".")):
@@ -94,27 +100,27 @@ def files(kind: str) -> dict[str, Path]:
     return found
 
 
-def names(kind: str) -> tuple[str, ...]:
+def list_names(kind: str) -> tuple[str, ...]:
     """All names of a kind, sorted."""
-    return tuple(sorted(files(kind)))
+    return tuple(sorted(find_files(kind)))
 
 
-def find(kind: str, name: str) -> Path:
+def find_file(kind: str, name: str) -> Path:
     """The file of that name. Raises UserError naming the nearest."""
-    known = files(kind)
+    known = find_files(kind)
     if name not in known:
-        raise UserError(f"There is no {kind[:-1]} {name!r}{nearest(name, known)}")
+        raise UserError(f"There is no {kind[:-1]} {name!r}{suggest_nearest(name, known)}")
     return known[name]
 
 
-def source_hash(kind: str, name: str) -> str:
+def hash_source(kind: str, name: str) -> str:
     """Hash of the file's text, so that a changed source means a new run."""
-    return hashlib.sha256(find(kind, name).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(find_file(kind, name).read_bytes()).hexdigest()[:16]
 
 
-def load(kind: str, name: str) -> ModuleType:
+def load_module(kind: str, name: str) -> ModuleType:
     """Execute the file and return its module. Whatever it raises is told with the file's name."""
-    path = find(kind, name)
+    path = find_file(kind, name)
     module_name = f"udcd_bench_{kind}_{path.stem}".replace("-", "_")
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
@@ -134,34 +140,36 @@ def load(kind: str, name: str) -> ModuleType:
 
 def load_class(kind: str, name: str) -> Any:
     """The one class a content file defines: ``Method``, ``Table`` or ``Figure``."""
-    wanted = CLASS[kind]
-    module = load(kind, name)
+    wanted = CONTENT_CLASSES[kind]
+    module = load_module(kind, name)
     found = getattr(module, wanted, None)
     if not isinstance(found, type) or found.__module__ != module.__name__:
         raise UserError(f"{module.__file__} defines no class {wanted}; a file in {kind} has one.")
     return found
 
 
-def declared(kind: str, name: str) -> dict[str, Any]:
+def read_attributes(kind: str, name: str) -> dict[str, Any]:
     """The literal class attributes of a content file and its docstring (as ``doc``), read without executing it.
 
     So that a listing, a plan or a wrong option need not wait for a tensor library.
     """
-    path = find(kind, name)
+    path = find_file(kind, name)
     stat = path.stat()
-    return dict(_declared(kind, path, stat.st_mtime_ns, stat.st_size))
+    return dict(_parse_attributes(kind, path, stat.st_mtime_ns, stat.st_size))
 
 
 @cache
-def _declared(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
+def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     """Read once for each state of the file: a plan of a thousand runs asks a thousand times."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    body = next((n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CLASS[kind]), None)
+    body = next(
+        (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTENT_CLASSES[kind]), None
+    )
     if body is None:
-        raise UserError(f"{path} defines no class {CLASS[kind]}; a file in {kind} has one.")
+        raise UserError(f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one.")
     found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for node in body:
         targets: list[ast.expr]
@@ -182,9 +190,9 @@ def _declared(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     return found
 
 
-def comments(kind: str, name: str, attribute: str) -> dict[str, str]:
+def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:
     """Key → the comment beside it, of a literal dict among a content file's class attributes."""
-    text = find(kind, name).read_text()
+    text = find_file(kind, name).read_text()
     found: dict[str, str] = {}
     for node in ast.walk(ast.parse(text)):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):

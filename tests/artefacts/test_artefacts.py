@@ -19,15 +19,15 @@ from PIL import Image
 
 from support import records as make
 from udcd_bench import plugins
-from udcd_bench.artefacts.table import COLUMNS, Ask
+from udcd_bench.artefacts.table import COLUMNS, TableRequest
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError
 from udcd_bench.grid import cells
 from udcd_bench.paper import published
 from udcd_bench.render import markdown
-from udcd_bench.render.latex import escape, latex
-from udcd_bench.render.picture import png
-from udcd_bench.render.sheet import DASH, Sheet, csv, lay_out
+from udcd_bench.render.latex import escape_latex, render_latex
+from udcd_bench.render.picture import render_png
+from udcd_bench.render.sheet import DASH, Sheet, format_table_csv, lay_out
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
@@ -59,7 +59,9 @@ def table(tmp_path, monkeypatch):
     for name, (title, teacher, hparams) in SUITE.items():
         body = f"class Method:\n    title = {title!r}\n    teacher = {teacher}\n    hparams = {hparams}\n"
         (root / "methods" / f"{name}.py").write_text(body, encoding="utf-8")
-    shutil.copytree(plugins.root() / "tables", root / "tables", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        plugins.find_root() / "tables", root / "tables", ignore=shutil.ignore_patterns("__pycache__")
+    )
 
     def title(name):
         if name not in TITLES:
@@ -68,9 +70,9 @@ def table(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plugins, "root", lambda: root)
     monkeypatch.setattr(sources, "title", title)
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     yield plugins.load_class("tables", "table2")()
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 def rendered(table, ask, out, changes=None, missing=(), failed=()):
@@ -87,8 +89,8 @@ def rendered(table, ask, out, changes=None, missing=(), failed=()):
 # --- goldens ---------------------------------------------------------------------------------------------
 
 CASES = {
-    "demo": Ask("demo", backbone="tiny"),
-    "paper": Ask("paper", folds=(0, 1), seeds=(0, 1), backbone="densenet121"),
+    "demo": TableRequest("demo", backbone="tiny"),
+    "paper": TableRequest("paper", folds=(0, 1), seeds=(0, 1), backbone="densenet121"),
 }
 
 
@@ -122,17 +124,17 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
 
 
 def test_runs_are_the_methods_there_are_on_the_profiles_data(table):
-    runs = table.runs(Ask("demo"))
+    runs = table.runs(TableRequest("demo"))
     assert [(r.method, r.dataset) for r in runs[:5]] == [
         (method, "synthetic-fundus") for method in ("scratch", "mtg", "udcd", "kd", "mine")
     ]
     assert len(runs) == len(set(runs)) == 10
     assert {r.backbone for r in runs} == {"densenet-tiny"}
-    assert {r.dataset for r in table.runs(Ask("paper"))} == {"aptos", "ham10000"}
+    assert {r.dataset for r in table.runs(TableRequest("paper"))} == {"aptos", "ham10000"}
 
 
 def test_folds_seeds_split_and_overrides_reach_every_run(table):
-    ask = Ask(
+    ask = TableRequest(
         "paper", folds=(0, 3), seeds=(0, 7), split="grouped", protocol=(("epochs", "4"),), backbone="resnet50"
     )
     runs = table.runs(ask)
@@ -142,40 +144,42 @@ def test_folds_seeds_split_and_overrides_reach_every_run(table):
 
 
 def test_a_hyper_parameter_goes_to_the_methods_that_have_it(table):
-    runs = table.runs(Ask("demo", hparams=(("lambda_kl", "2"),)))
+    runs = table.runs(TableRequest("demo", hparams=(("lambda_kl", "2"),)))
     assert {(r.method, r.hparams) for r in runs if r.hparams} == {("udcd", (("lambda_kl", 2.0),))}
     with pytest.raises(UserError, match="did you mean 'lambda_kl'"):
-        table.runs(Ask("demo", hparams=(("lamda_kl", "2"),)))
+        table.runs(TableRequest("demo", hparams=(("lamda_kl", "2"),)))
 
 
 def test_only_a_method_with_a_trained_teacher_has_another_backbone_for_it(table):
-    runs = table.runs(Ask("demo", teacher_backbone="resnet18"))
+    runs = table.runs(TableRequest("demo", teacher_backbone="resnet18"))
     assert {r.method for r in runs if r.teacher_backbone} == {"kd"}
 
 
 def test_methods_and_data_sets_can_be_chosen(table):
-    ask = Ask("paper", methods=("udcd", "scratch"), datasets=("ham10000", "folder:my_images", "ham10000"))
+    ask = TableRequest(
+        "paper", methods=("udcd", "scratch"), datasets=("ham10000", "folder:my_images", "ham10000")
+    )
     assert [(r.method, r.dataset) for r in table.runs(ask)] == [
         ("scratch", "ham10000"),
         ("udcd", "ham10000"),
         ("scratch", "folder:my_images"),
         ("udcd", "folder:my_images"),
     ]
-    demo = Ask("demo", datasets=("ham10000", "synthetic-lesions"))
+    demo = TableRequest("demo", datasets=("ham10000", "synthetic-lesions"))
     assert {r.dataset for r in table.runs(demo)} == {"synthetic-lesions"}
 
 
 def test_what_does_not_exist_is_told_with_the_nearest(table):
     with pytest.raises(UserError, match="'scrach'; did you mean 'scratch'"):
-        table.runs(Ask("demo", methods=("scrach",)))
+        table.runs(TableRequest("demo", methods=("scrach",)))
     with pytest.raises(UserError, match="Unknown data set 'ham1000'"):
-        table.runs(Ask("demo", datasets=("ham1000",)))
+        table.runs(TableRequest("demo", datasets=("ham1000",)))
     with pytest.raises(UserError, match="did you mean 'demo'"):
-        table.runs(Ask("dmo"))
+        table.runs(TableRequest("dmo"))
 
 
 def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(table, tmp_path):
-    ask = Ask("demo", methods=("rkd",))
+    ask = TableRequest("demo", methods=("rkd",))
     assert table.runs(ask) == []
     got = table.render(ask, {}, {}, Store(tmp_path))
     assert set(got.frame["verdict"]) == {"not in the suite yet"}
@@ -186,7 +190,7 @@ def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(ta
 
 
 def test_the_long_frame(table, tmp_path):
-    got = rendered(table, Ask("paper", folds=(0, 1)), tmp_path)
+    got = rendered(table, TableRequest("paper", folds=(0, 1)), tmp_path)
     frame = got.frame
     assert tuple(frame.columns[: len(COLUMNS)]) == COLUMNS
     assert len(frame) == 2 * (9 + 2) * 4
@@ -194,7 +198,11 @@ def test_the_long_frame(table, tmp_path):
     row = frame[(frame["dataset"] == "aptos") & (frame["method"] == "mtg") & (frame["metric"] == "f1")].iloc[
         0
     ]
-    specs = [s for s in table.runs(Ask("paper", folds=(0, 1))) if (s.method, s.dataset) == ("mtg", "aptos")]
+    specs = [
+        s
+        for s in table.runs(TableRequest("paper", folds=(0, 1)))
+        if (s.method, s.dataset) == ("mtg", "aptos")
+    ]
     a, b = (100 * make.record(spec)["figures"]["mean"]["f1"] for spec in specs)
     assert (row["published"], row["n"], row["n_folds"], row["n_seeds"]) == (69.76, 2, 2, 1)
     assert row["verdict"] == "impossible", "the paper's F1 of this row contradicts it"
@@ -211,21 +219,21 @@ def test_the_long_frame(table, tmp_path):
 
 
 def test_the_reporting_rule_chooses_the_figures(table, tmp_path):
-    mean, best = (rendered(table, Ask("demo", rule=rule), tmp_path) for rule in ("mean", "best"))
+    mean, best = (rendered(table, TableRequest("demo", rule=rule), tmp_path) for rule in ("mean", "best"))
     assert not mean.frame["ours"].equals(best.frame["ours"])
     assert "mean over the last 2 epochs" in mean.text
     assert "optimistic" in best.text and "mean over" not in best.text
 
 
 def test_one_run_gives_no_spread_and_says_so(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path)
+    got = rendered(table, TableRequest("demo"), tmp_path)
     assert got.frame["spread"].isna().all()
     assert "n = 1, so there is no spread" in " ".join(got.text.split())
     assert "±" not in got.text
 
 
 def test_nothing_from_a_synthetic_set_can_pass_for_the_real_one(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path)
+    got = rendered(table, TableRequest("demo"), tmp_path)
     assert got.frame["published"].isna().all()
     assert set(got.frame.loc[got.frame["n"] > 0, "verdict"]) == {"synthetic stand-in"}
     assert set(got.frame["dataset"]) == {"synthetic-fundus", "synthetic-lesions"}
@@ -238,27 +246,27 @@ def test_nothing_from_a_synthetic_set_can_pass_for_the_real_one(table, tmp_path)
 
 
 def test_a_stand_in_outside_the_demo_says_so_beside_real_data(table, tmp_path):
-    got = rendered(table, Ask("quick", datasets=("ham10000", "synthetic-lesions")), tmp_path)
+    got = rendered(table, TableRequest("quick", datasets=("ham10000", "synthetic-lesions")), tmp_path)
     by_set = got.frame.groupby("dataset")["published"].count()
     assert by_set["ham10000"] == 36 and by_set["synthetic-lesions"] == 0
     assert "the images of synthetic-lesions are drawn" in " ".join(got.text.split())
 
 
 def test_a_record_that_says_synthetic_gets_no_published_figure(table, tmp_path):
-    got = rendered(table, Ask("paper"), tmp_path, {"synthetic": True})
+    got = rendered(table, TableRequest("paper"), tmp_path, {"synthetic": True})
     ours = got.frame[got.frame["n"] > 0]
     assert ours["published"].isna().all() and set(ours["verdict"]) == {"synthetic stand-in"}
 
 
 def test_no_run_at_all_still_makes_a_table(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path, missing=tuple(SUITE))
+    got = rendered(table, TableRequest("demo"), tmp_path, missing=tuple(SUITE))
     assert set(got.frame["verdict"]) == {"not run", "not in the suite yet"}
     assert "None of 10 runs is done" in got.text
     assert all(path.stat().st_size for path in got.files)
 
 
 def test_a_failed_run_is_named_where_it_is_missing(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path, missing=("udcd",), failed=("mtg",))
+    got = rendered(table, TableRequest("demo"), tmp_path, missing=("udcd",), failed=("mtg",))
     by = got.frame.set_index("method")["verdict"]
     assert set(by["mtg"]) == {"failed"} and set(by["udcd"]) == {"not run"}
     assert re.search(r"^MTG \[a\]( +failed)+$", got.text, re.M)
@@ -268,7 +276,7 @@ def test_a_failed_run_is_named_where_it_is_missing(table, tmp_path):
 
 
 def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
-    ask = Ask("paper", folds=(0, 1, 2), methods=("scratch", "udcd"))
+    ask = TableRequest("paper", folds=(0, 1, 2), methods=("scratch", "udcd"))
     specs = table.runs(ask)
     lost = [s for s in specs if s.method == "udcd" and s.dataset == "aptos" and s.fold]
     found = {s: make.record(s) for s in specs if s not in lost}
@@ -279,7 +287,7 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
 
 
 def test_rows_tested_on_other_images_are_told(table, tmp_path):
-    ask = Ask("demo")
+    ask = TableRequest("demo")
     found = {spec: make.record(spec) for spec in table.runs(ask)}
     assert "split hashes differ" not in table.render(ask, found, {}, Store(tmp_path)).text
     last = list(found)[-1]
@@ -288,7 +296,7 @@ def test_rows_tested_on_other_images_are_told(table, tmp_path):
 
 
 def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path, {"incomplete": "7 images were left out."})
+    got = rendered(table, TableRequest("demo"), tmp_path, {"incomplete": "7 images were left out."})
     with Image.open(got.files[2]) as picture:
         about = picture.text["Description"]
     for text in (got.text, about, *(path.read_text(encoding="utf-8") for path in got.files[:2])):
@@ -309,14 +317,14 @@ def test_a_table_is_drawn_without_a_tensor_library():
 
 def test_spreads_between_folds_and_between_seeds_stay_apart():
     nan = pytest.approx(math.nan, nan_ok=True)
-    assert cells.summarise({}) == (nan, nan, nan, 0, 0, 0)
-    assert cells.summarise({(0, 0): 1.5}) == (1.5, nan, nan, 1, 1, 1)
-    folds = cells.summarise({(0, 0): 1.0, (1, 0): 3.0})
+    assert cells.summarize_values({}) == (nan, nan, nan, 0, 0, 0)
+    assert cells.summarize_values({(0, 0): 1.5}) == (1.5, nan, nan, 1, 1, 1)
+    folds = cells.summarize_values({(0, 0): 1.0, (1, 0): 3.0})
     assert folds == (2.0, pytest.approx(math.sqrt(2)), nan, 2, 2, 1) and folds.spread == folds.folds
-    seeds = cells.summarise({(0, 0): 1.0, (0, 1): 3.0})
+    seeds = cells.summarize_values({(0, 0): 1.0, (0, 1): 3.0})
     assert seeds == (2.0, nan, pytest.approx(math.sqrt(2)), 2, 1, 2) and seeds.spread == seeds.seeds
     # folds 10 apart, seeds 2 apart within each
-    both = cells.summarise({(0, 0): 10.0, (0, 1): 12.0, (1, 0): 20.0, (1, 1): 22.0})
+    both = cells.summarize_values({(0, 0): 10.0, (0, 1): 12.0, (1, 0): 20.0, (1, 1): 22.0})
     assert both == (16.0, pytest.approx(10 / math.sqrt(2)), pytest.approx(math.sqrt(2)), 4, 2, 2)
     assert both.spread == both.folds
 
@@ -335,7 +343,7 @@ def test_spreads_between_folds_and_between_seeds_stay_apart():
     ],
 )
 def test_the_caption_says_which_spread_is_which(table, tmp_path, folds, seeds, shown, says):
-    got = rendered(table, Ask("paper", folds=folds, seeds=seeds), tmp_path)
+    got = rendered(table, TableRequest("paper", folds=folds, seeds=seeds), tmp_path)
     assert len(re.findall(shown, got.text)) == 2 * 5 * 4 and "±" in got.text
     assert says in " ".join(got.text.split())
     latex_, markdown_ = (got.files[place].read_text(encoding="utf-8") for place in (1, 3))
@@ -348,7 +356,7 @@ def test_the_caption_says_which_spread_is_which(table, tmp_path, folds, seeds, s
 
 
 def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
-    ask = Ask("paper", folds=(0, 1), seeds=(0, 1), datasets=("aptos",))
+    ask = TableRequest("paper", folds=(0, 1), seeds=(0, 1), datasets=("aptos",))
     found = {s: make.record(s) for s in table.runs(ask) if s.method != "kd" or s.fold == 0}
     found = {s: r for s, r in found.items() if s.method != "scratch" or s.seed == 0}
     got = table.render(ask, found, {}, Store(tmp_path))
@@ -414,30 +422,31 @@ def test_many_groups_stack_in_bands():
     frame = pd.concat([frame_of({"x": {"acc": 80.0}}, name) for name in "abcde"])
     sheet = sheet_of(frame)
     assert [band.groups for band in sheet.bands] == [("a", "b"), ("c", "d"), ("e",)]
-    assert latex(sheet).count(r"\multicolumn{1}{c}") == 5
+    assert render_latex(sheet).count(r"\multicolumn{1}{c}") == 5
     assert (
-        Image.open(io.BytesIO(png(sheet))).size[1] > Image.open(io.BytesIO(png(sheet_of(frame[:2])))).size[1]
+        Image.open(io.BytesIO(render_png(sheet))).size[1]
+        > Image.open(io.BytesIO(render_png(sheet_of(frame[:2])))).size[1]
     )
 
 
 def test_csv_reads_back_whatever_the_names_hold():
     frame = frame_of({'a, "b"\n; c': {"acc": 80.126}})
-    back = pd.read_csv(io.StringIO(csv(frame)))
+    back = pd.read_csv(io.StringIO(format_table_csv(frame)))
     assert back["method"].tolist() == ['a, "b"\n; c']
     assert back["ours"].tolist() == [80.13]
 
 
 def test_latex_specials_are_escaped():
-    assert escape("50% & {_x_} #1 $ ~ ^ \\") == (
+    assert escape_latex("50% & {_x_} #1 $ ~ ^ \\") == (
         r"50\% \& \{\_x\_\} \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
-    assert escape("a\n b\tc") == "a b c"
-    assert escape("[x] *") == "{[}x] {*}"
-    assert escape("--set ρ é 皮") == r"-{}-set $\rho$ \'{e} {[}U+76AE]"
+    assert escape_latex("a\n b\tc") == "a b c"
+    assert escape_latex("[x] *") == "{[}x] {*}"
+    assert escape_latex("--set ρ é 皮") == r"-{}-set $\rho$ \'{e} {[}U+76AE]"
 
 
 def test_the_picture_is_large_enough_to_print(table, tmp_path):
-    got = rendered(table, Ask("demo"), tmp_path)
+    got = rendered(table, TableRequest("demo"), tmp_path)
     with Image.open(got.files[2]) as picture:
         assert picture.info["dpi"][0] == pytest.approx(250, abs=1)
         assert min(picture.size) > 900
@@ -447,7 +456,7 @@ def test_the_picture_is_large_enough_to_print(table, tmp_path):
 
 
 def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
-    got = rendered(table, Ask("paper"), tmp_path, failed=("udcd",))
+    got = rendered(table, TableRequest("paper"), tmp_path, failed=("udcd",))
     text = got.files[3].read_text(encoding="utf-8")
     assert got.files[3].name == "table2.md"
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -461,7 +470,7 @@ def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
 
 
 def test_markdown_and_html_are_escaped():
-    assert markdown.escape("a|b <u>_x_</u> *y* `z` & \\\n q") == (
+    assert markdown.escape_markdown("a|b <u>_x_</u> *y* `z` & \\\n q") == (
         r"a\|b &lt;u&gt;\_x\_&lt;/u&gt; \*y\* \`z\` &amp; \\ q"
     )
 
@@ -495,7 +504,7 @@ After.
 
 
 def test_the_latex_compiles_alone_and_inside_another_document(table, tmp_path):
-    asks = {"one": Ask("demo"), "two": Ask("paper", folds=(0, 1), seeds=(0, 1))}
+    asks = {"one": TableRequest("demo"), "two": TableRequest("paper", folds=(0, 1), seeds=(0, 1))}
     for name, ask in asks.items():
         got = rendered(table, ask, tmp_path / name, failed=("mtg",), missing=("kd",))
         text = got.files[1].read_text(encoding="utf-8")
@@ -528,10 +537,10 @@ def test_balance_is_seen():
 
 
 def test_every_published_figure_of_table2_has_a_place(table, tmp_path):
-    frame = rendered(table, Ask("paper"), tmp_path).frame
-    assert int(frame["published"].count()) == len(published.load("table2"))
+    frame = rendered(table, TableRequest("paper"), tmp_path).frame
+    assert int(frame["published"].count()) == len(published.load_table("table2"))
 
 
 def test_specs_in_a_cell_are_those_of_the_runs(table):
-    ask = Ask("demo", folds=(0, 1))
+    ask = TableRequest("demo", folds=(0, 1))
     assert replace(table.runs(ask)[0], fold=1) in table.runs(ask)

@@ -18,15 +18,15 @@ from sklearn.metrics import precision_score, recall_score, silhouette_samples
 
 from support import records as make
 from udcd_bench import cli, plugins
-from udcd_bench.artefacts.figure import Look
+from udcd_bench.artefacts.figure import FigureData
 from udcd_bench.errors import UserError
-from udcd_bench.grid.cells import Ask
+from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import uncertainty, verdicts
 from udcd_bench.render import plots
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import embeddings, statistics
 
-FIGURES = plugins.names("figures")
+FIGURES = plugins.list_names("figures")
 GREY = (0.299, 0.587, 0.114)
 every_figure = pytest.mark.parametrize("name", FIGURES)
 
@@ -38,7 +38,7 @@ def figure(name):
 def fill(out, name, ask, *, skip=lambda spec: False, fail=lambda spec: False, **how):
     """Store what a figure asks for; returns (found, states, store)."""
     store, found, states = Store(out), {}, {}
-    for spec in figure(name).runs(ask):
+    for spec in figure(name).list_runs(ask):
         if fail(spec):
             states[spec] = "failed: RuntimeError: the loss is nan"
         elif not skip(spec):
@@ -48,7 +48,7 @@ def fill(out, name, ask, *, skip=lambda spec: False, fail=lambda spec: False, **
 
 def render(out, name, ask=None, **how):
     """A figure of such runs: (rendered, its CSV files by ending)."""
-    ask = ask or Ask()
+    ask = ask or TableRequest()
     there = fill(out, name, ask, **how)
     made = figure(name).render(ask, *there)
     frames = {path.name.removeprefix(name): pd.read_csv(path) for path in made.files if path.suffix == ".csv"}
@@ -132,7 +132,7 @@ def test_the_same_runs_give_the_same_bytes(demo):
 
 @pytest.mark.parametrize("name", ["tsne", "ablation"])
 def test_real_images_have_no_warning(tmp_path, name):
-    made, frames = render(tmp_path, name, Ask("paper", split="grouped"))
+    made, frames = render(tmp_path, name, TableRequest("paper", split="grouped"))
     assert "drawn by a program" not in made.text and "split grouped" in " ".join(made.text.split())
     assert {path.stem.split("-")[1] for path in made.files} == {"grouped"}
     for frame in frames.values():
@@ -168,13 +168,13 @@ def test_no_run_at_all(tmp_path, name):
 @every_figure
 def test_one_method_and_long_names(tmp_path, name):
     classes = ("melanocytic naevi", "actinic keratoses and intraepithelial carcinoma", "皮膚", "d_$x$_{1}")
-    one, _ = render(tmp_path, name, Ask(methods=("udcd",)), classes=classes)
+    one, _ = render(tmp_path, name, TableRequest(methods=("udcd",)), classes=classes)
     assert one.frame["method"].str.startswith("udcd").all()
 
 
 @pytest.mark.parametrize("name", ["tsne", "reliability", "learning", "backbones"])
 def test_many_methods_and_folds(tmp_path, name):
-    ask = Ask(methods=plugins.names("methods")[:5], folds=(0, 1), datasets=("digits",))
+    ask = TableRequest(methods=plugins.list_names("methods")[:5], folds=(0, 1), datasets=("digits",))
     made, frames = render(tmp_path, name, ask, n=24, skip=lambda s: (s.method, s.fold) == ("kd", 1))
     states = pd.concat(frames.values()).set_index("method")["state"]
     assert set(states["kd"]) == {"1 of 2 runs"} and "KD: n = 1 of 2 runs" in " ".join(made.text.split())
@@ -197,7 +197,7 @@ def test_an_unknown_method_and_figure(tmp_path, monkeypatch, capsys):
 
 
 def test_styles_differ_in_greyscale_and_at_all():
-    styles = [plots.style(index) for index in range(104)]
+    styles = [plots.pick_style(index) for index in range(104)]
     assert len({(s.colour, s.marker) for s in styles}) == 104
     assert len({s.marker for s in styles[:13]}) == 13 and len({str(s.dash) for s in styles[:5]}) == 5
 
@@ -210,12 +210,14 @@ def test_styles_differ_in_greyscale_and_at_all():
 
 
 def test_no_text_is_smaller_than_what_a_page_bears():
-    with plots.styled():
-        page = plots.Page(3.5, 1, title="T", warning="W", caption=["C."], legend=[plots.marked(0, "L")])
-        page.panels(1, 1)[0, 0].set_title("P")
+    with plots.apply_style():
+        page = plots.FigurePage(
+            3.5, 1, title="T", warning="W", caption=["C."], legend=[plots.make_legend_entry(0, "L")]
+        )
+        page.add_panels(1, 1)[0, 0].set_title("P")
         page.figure.canvas.draw()
         sizes = [text.get_fontsize() for text in page.figure.findobj(lambda a: hasattr(a, "get_fontsize"))]
-    assert min(sizes) >= plots.SMALLEST >= 7
+    assert min(sizes) >= plots.MIN_FONT_SIZE >= 7
 
 
 def test_a_users_own_style_changes_nothing(tmp_path):
@@ -228,15 +230,15 @@ def test_a_users_own_style_changes_nothing(tmp_path):
 
 
 def test_words_that_all_classes_share():
-    assert plots.without_common_words(["grade 0", "grade 1"]) == ("grade", ["0", "1"])
-    assert plots.without_common_words(["a", "a b"]) == ("", ["a", "a b"])
-    assert plots.without_common_words(["one two"]) == ("one", ["two"])
+    assert plots.split_common_words(["grade 0", "grade 1"]) == ("grade", ["0", "1"])
+    assert plots.split_common_words(["a", "a b"]) == ("", ["a", "a b"])
+    assert plots.split_common_words(["one two"]) == ("one", ["two"])
 
 
 def test_labels_are_cut_where_they_do_not_fit():
-    assert plots.fit("short", 100) == "short"
-    cut = plots.fit("a long name of a class", 40)
-    assert cut.endswith("…") and plots.text_width(cut) <= 40
+    assert plots.truncate_text("short", 100) == "short"
+    cut = plots.truncate_text("a long name of a class", 40)
+    assert cut.endswith("…") and plots.measure_text(cut) <= 40
 
 
 # --- figures -----------------------------------------------------------------------------------------------
@@ -244,27 +246,27 @@ def test_labels_are_cut_where_they_do_not_fit():
 
 @pytest.mark.parametrize("name", ["scarcity", "ablation", "backbones"])
 def test_figures_and_intervals_are_those_of_the_evidence(tmp_path, name):
-    ask = Ask(folds=(0, 1), seeds=(0, 1))
+    ask = TableRequest(folds=(0, 1), seeds=(0, 1))
     found, states, store = fill(tmp_path, name, ask)
     made = figure(name)
-    frame = Look(made, ask, found, states, store).figures()
-    there = uncertainty.Evidence(found, states)
-    assert len(frame) == len(made.groups(ask)) * len(made.rows) * len(made.metrics)
+    frame = FigureData(made, ask, found, states, store).build_values_frame()
+    there = uncertainty.Results(found, states)
+    assert len(frame) == len(made.list_column_groups(ask)) * len(made.rows) * len(made.metrics)
     assert (
         (frame["low"] < frame["figure"]).all()
         and (frame["figure"] < frame["high"]).all()
         and (frame["n"] == 4).all()
     )
-    group = made.groups(ask)[-1]
-    drawn = uncertainty.of_group(made, ask, group, there, store, verdicts.rules())
-    for line in made.lines(ask):
-        mine = [found[spec]["figures"]["mean"] for spec in made.cell(ask, line, group)]
+    group = made.list_column_groups(ask)[-1]
+    drawn = uncertainty.bootstrap_group(made, ask, group, there, store, verdicts.load_tolerances())
+    for line in made.list_rows(ask):
+        mine = [found[spec]["figures"]["mean"] for spec in made.list_cell_runs(ask, line, group)]
         for metric in made.metrics:
-            where = {"fraction": group.fraction, "method": line.row, "metric": metric}
-            row = of(of(frame, **where), backbone=made.cell(ask, line, group)[0].backbone).iloc[0]
+            where = {"fraction": group.fraction, "method": line.name, "metric": metric}
+            row = of(of(frame, **where), backbone=made.list_cell_runs(ask, line, group)[0].backbone).iloc[0]
             values = np.reshape([100 * figures[metric] for figures in mine], (2, 2))
             assert row["figure"] == pytest.approx(values.mean())
-            assert (row["low"], row["high"]) == statistics.ends(drawn[line.row, metric])
+            assert (row["low"], row["high"]) == statistics.compute_interval(drawn[line.name, metric])
             assert row["spread_folds"] == pytest.approx(values.mean(1).std(ddof=1))
             assert row["spread_seeds"] == pytest.approx(np.sqrt(values.var(1, ddof=1).mean()))
 
@@ -279,7 +281,7 @@ def test_backbones_of_the_demo_stand_in_for_the_papers(demo):
     frame = demo["backbones"][1][".csv"]
     small = ["densenet-tiny", "resnet-tiny", "efficientnet-tiny", "mobilenet-tiny"]
     assert list(dict.fromkeys(frame["backbone"])) == small
-    paper = figure("backbones").runs(Ask("paper"))
+    paper = figure("backbones").list_runs(TableRequest("paper"))
     assert list(dict.fromkeys(s.backbone for s in paper)) == list(figure("backbones").backbones)
 
 
@@ -300,29 +302,29 @@ def test_separation_against_a_slow_loop():
         }
         own, near = mean.pop(labels[i]), min(mean.values())
         widths.append((near - own) / max(own, near))
-    found = embeddings.separation(7 * x, labels)
+    found = embeddings.measure_separation(7 * x, labels)
     assert found.purity == pytest.approx(pure / 500) and found.chance == pytest.approx(same / (50 * 49))
     assert found.silhouette == pytest.approx(np.mean(widths))
 
 
 def test_separation_of_little():
-    assert np.isnan(embeddings.separation(np.ones((1, 3)), [0])).all()
-    alone = embeddings.separation(np.eye(3), [0, 0, 0])
+    assert np.isnan(embeddings.measure_separation(np.ones((1, 3)), [0])).all()
+    alone = embeddings.measure_separation(np.eye(3), [0, 0, 0])
     assert np.isnan(alone.silhouette) and alone.purity == alone.chance == 1
-    assert embeddings.separation(np.eye(3), [0, 1, 2]).purity == 0
-    assert np.isfinite(embeddings.separation(np.zeros((6, 3)), [0, 1] * 3)).all()
+    assert embeddings.measure_separation(np.eye(3), [0, 1, 2]).purity == 0
+    assert np.isfinite(embeddings.measure_separation(np.zeros((6, 3)), [0, 1] * 3)).all()
     assert (
-        embeddings.perplexity(1000) == 30
-        and embeddings.perplexity(31) == 10
-        and embeddings.perplexity(4) == 1
+        embeddings.choose_perplexity(1000) == 30
+        and embeddings.choose_perplexity(31) == 10
+        and embeddings.choose_perplexity(4) == 1
     )
     for n in (4, 5, 12):
-        assert np.isfinite(embeddings.plane(np.random.default_rng(0).normal(size=(n, 8)), 0)).all()
-    assert (embeddings.plane(np.ones((5, 8)), 0) == 0).all()
+        assert np.isfinite(embeddings.compute_tsne(np.random.default_rng(0).normal(size=(n, 8)), 0)).all()
+    assert (embeddings.compute_tsne(np.ones((5, 8)), 0) == 0).all()
 
 
 def test_tsne_shows_the_same_images_and_numbers_of_the_embedding(tmp_path):
-    ask = Ask(folds=(0, 1), seeds=(0, 1))
+    ask = TableRequest(folds=(0, 1), seeds=(0, 1))
     skip = lambda spec: spec.method == "udcd" and (spec.fold, spec.seed) == (0, 0)  # noqa: E731
     made, frames = render(tmp_path, "tsne", ask, skip=skip)
     points, numbers = frames[".csv"], frames["-separation.csv"]
@@ -335,8 +337,8 @@ def test_tsne_shows_the_same_images_and_numbers_of_the_embedding(tmp_path):
     ids = [list(part["id"]) for _, part in points.groupby("method")]
     assert ids[0] == ids[1] == ids[2] and len(numbers) == 11
     store = Store(tmp_path)
-    for record in store.records():
-        kept, spec = store.scores(record["key"]), record["spec"]
+    for record in store.read_records():
+        kept, spec = store.read_scores(record["key"]), record["spec"]
         row = of(numbers, method=spec["method"], fold=spec["fold"], seed=spec["seed"]).iloc[0]
         widths = silhouette_samples(kept["embeddings"].astype(float), kept["labels"], metric="cosine")
         assert row["silhouette"] == pytest.approx(widths.mean(), rel=1e-4) and row["images"] == 60
@@ -345,10 +347,10 @@ def test_tsne_shows_the_same_images_and_numbers_of_the_embedding(tmp_path):
 
 def test_tsne_refuses_other_images(tmp_path):
     store = Store(tmp_path)
-    specs = figure("tsne").runs(Ask())
+    specs = figure("tsne").list_runs(TableRequest())
     found = {spec: make.finish(store, spec, n=60 + 3 * (spec.method == "udcd")) for spec in specs}
     with pytest.raises(UserError, match="UDCD was tested on other images"):
-        figure("tsne").render(Ask(), found, {}, store)
+        figure("tsne").render(TableRequest(), found, {}, store)
 
 
 def test_tsne_of_too_few_images(tmp_path):
@@ -358,14 +360,14 @@ def test_tsne_of_too_few_images(tmp_path):
 
 
 def test_confusion_counts_every_image_once(tmp_path):
-    ask = Ask(folds=(0, 1, 2), seeds=(0, 1), datasets=("digits",), methods=("udcd",))
+    ask = TableRequest(folds=(0, 1, 2), seeds=(0, 1), datasets=("digits",), methods=("udcd",))
     _, frames = render(tmp_path, "confusion", ask, n=40)
     cells, classes = frames[".csv"], frames["-classes.csv"].set_index("class")
     assert cells["count"].sum() == pytest.approx(120) and classes["support"].sum() == pytest.approx(120)
     store = Store(tmp_path)
     true, said, weights = [], [], []
-    for record in store.records():
-        kept = store.scores(record["key"])
+    for record in store.read_records():
+        kept = store.read_scores(record["key"])
         for epoch in kept["scores"]:
             true += list(kept["labels"])
             said += list(epoch.argmax(1))
@@ -380,12 +382,12 @@ def test_confusion_counts_every_image_once(tmp_path):
 
 
 def test_reliability_bins_against_a_slow_loop(tmp_path):
-    ask = Ask(datasets=("digits",), methods=("udcd",))
+    ask = TableRequest(datasets=("digits",), methods=("udcd",))
     _, frames = render(tmp_path, "reliability", ask)
     bins = frames[".csv"].set_index("bin")
     store = Store(tmp_path)
-    (record,) = store.records()
-    kept = store.scores(record["key"])
+    (record,) = store.read_records()
+    kept = store.read_scores(record["key"])
     inside = {number: [] for number in range(1, 16)}
     for epoch in kept["scores"].astype(float):
         for row, label in zip(epoch, kept["labels"]):
@@ -404,10 +406,10 @@ def test_reliability_bins_against_a_slow_loop(tmp_path):
 
 
 def test_learning_curves_are_the_histories(tmp_path):
-    ask = Ask(seeds=(0, 1, 2), datasets=("digits",), methods=("udcd",))
+    ask = TableRequest(seeds=(0, 1, 2), datasets=("digits",), methods=("udcd",))
     frame = render(tmp_path, "learning", ask)[1][".csv"]
     store = Store(tmp_path)
-    runs = [pd.read_csv(store.file(key, "history.csv")) for key in store.keys()]  # noqa: SIM118
+    runs = [pd.read_csv(store.verify_file(key, "history.csv")) for key in store.list_keys()]
     assert list(frame["epoch"]) == [1, 2, 3, 4] and list(frame["reported"].dropna()) == [1, 2]
     assert frame["loss"].iloc[3] == pytest.approx(np.mean([run["loss"].iloc[3] for run in runs]), rel=1e-4)
     assert frame["acc_spread"].iloc[3] == pytest.approx(
@@ -416,8 +418,8 @@ def test_learning_curves_are_the_histories(tmp_path):
 
 
 def test_a_damaged_run_is_told(tmp_path):
-    found, states, store = fill(tmp_path, "tsne", Ask())
+    found, states, store = fill(tmp_path, "tsne", TableRequest())
     key = next(iter(found.values()))["key"]
     Path(store.runs / key / "scores.npz").write_bytes(io.BytesIO(b"no").getvalue())
     with pytest.raises(UserError, match="is damaged"):
-        figure("tsne").render(Ask(), found, states, store)
+        figure("tsne").render(TableRequest(), found, states, store)

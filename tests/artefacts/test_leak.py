@@ -12,7 +12,7 @@ import pytest
 from support import records as make
 from udcd_bench import plugins
 from udcd_bench.artefacts import leak
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 
@@ -34,12 +34,12 @@ def finish(store, spec, share):
     scores = np.eye(3)[told][None] + draws.uniform(0, 0.1, (1, N, 3))
     acc = float((scores[0].argmax(1) == labels).mean())
     record = make.record(spec, figures=dict.fromkeys(("acc", "ap", "rec", "f1"), acc))
-    store.finish(
+    store.finish_run(
         record["key"], record, pd.DataFrame({"epoch": [0]}), make.arrays(scores, labels), {"w": np.zeros(1)}
     )
 
 
-ASK = Ask("paper", methods=("scratch", "udcd"), split="both")
+ASK = TableRequest("paper", methods=("scratch", "udcd"), split="both")
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def stored(table, tmp_path):
 
 def made(table, store):
     found = {}
-    for key in store.keys():  # noqa: SIM118
-        record = store.record(key)
+    for key in store.list_keys():
+        record = store.read_record(key)
         found[RunSpec.from_dict(record["spec"])] = record
     return leak.render(table, ASK, found, {}, store)
 
@@ -80,6 +80,6 @@ def test_a_split_without_runs_leaves_a_dash(table, stored):
         record = stored.record(key)
         if (spec := RunSpec.from_dict(record["spec"])).split == "paper" or spec.method == "udcd":
             found[spec] = record
-    frame = leak.build(table, ASK, found, {}, stored).set_index("method")
+    frame = leak.build_frame(table, ASK, found, {}, stored).set_index("method")
     assert frame.loc["scratch", "leak"].isna().all() and frame.loc["scratch", "low"].isna().all()
     assert frame.loc["udcd", "leak"].notna().all()

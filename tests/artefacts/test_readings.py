@@ -7,7 +7,7 @@ import pytest
 
 from support import records as make
 from udcd_bench import plugins
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.runs import profiles
 from udcd_bench.runs.store import Store
 
@@ -30,8 +30,8 @@ def made(table, ask, figures):
 
 
 def test_every_switch_of_udcd_is_read_both_ways(table):
-    choices = plugins.declared("methods", "udcd")["choices"]
-    defaults = plugins.declared("methods", "udcd")["hparams"]
+    choices = plugins.read_attributes("methods", "udcd")["choices"]
+    defaults = plugins.read_attributes("methods", "udcd")["hparams"]
     open_choices = {
         f"udcd:{key}={value}"
         for key, values in choices.items()
@@ -45,7 +45,7 @@ def test_every_switch_of_udcd_is_read_both_ways(table):
 
 
 def test_a_reading_is_a_run_of_its_own_and_the_rivals_are_table_2s(table):
-    specs = table.runs(Ask())
+    specs = table.runs(TableRequest())
     assert len(set(specs)) == len(specs) == 2 * len(table.rows)
     batch = [spec for spec in specs if spec.protocol]
     assert {spec.protocol for spec in batch} == {
@@ -53,14 +53,14 @@ def test_a_reading_is_a_run_of_its_own_and_the_rivals_are_table_2s(table):
         (("freeze_bn_after_first_eval", True),),
     }
     two = plugins.load_class("tables", "table2")()
-    shared = set(specs) & set(two.runs(Ask()))
+    shared = set(specs) & set(two.list_runs(TableRequest()))
     assert {spec.method for spec in shared} == {*two.rows, "udcd-released"}
-    assert profiles.divide((("epochs", 3), ("delta", 1))) == ((("epochs", 3),), (("delta", 1),))
+    assert profiles.split_overrides((("epochs", 3), ("delta", 1))) == ((("epochs", 3),), (("delta", 1),))
 
 
 def test_how_far_each_moves_and_its_place(table, tmp_path):
     figures = {"udcd": 0.7, "udcd:relation=kl": 0.9, "crd": 0.75, "ssd-kd": 0.69}
-    ask = Ask("paper")
+    ask = TableRequest("paper")
     got = table.render(ask, made(table, ask, figures), {}, Store(tmp_path))
     frame = got.frame[(got.frame["dataset"] == "aptos") & (got.frame["metric"] == "f1")].set_index("method")
     assert frame.loc["udcd", "moved"] == 0 and frame.loc["udcd:relation=kl", "moved"] == 20
@@ -75,7 +75,7 @@ def test_how_far_each_moves_and_its_place(table, tmp_path):
 
 
 def test_without_rivals_there_is_no_place_and_without_udcd_nothing_to_move_from(table, tmp_path):
-    ask = Ask("paper", methods=("udcd-released",))
+    ask = TableRequest("paper", methods=("udcd-released",))
     got = table.render(ask, made(table, ask, {}), {}, Store(tmp_path))
     assert got.frame["place"].isna().all() and got.frame["moved"].isna().all()
     assert "surpasses UDCD" not in got.text

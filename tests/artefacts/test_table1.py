@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support import records as make
 from udcd_bench import plugins
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.paper import published
 from udcd_bench.runs.store import Store
 
@@ -15,26 +15,26 @@ def tables():
 
 def test_the_datas_own_imbalance_is_table_2s_run():
     one, two = tables()
-    ask = Ask("paper", folds=(0, 1))
-    shared = set(one.runs(ask)) & set(two.runs(ask))
-    assert shared == {spec for spec in two.runs(ask) if spec.dataset == "ham10000"}
-    assert {spec.rho for spec in one.runs(ask)} == {144, None, 17, 9}
+    ask = TableRequest("paper", folds=(0, 1))
+    shared = set(one.list_runs(ask)) & set(two.list_runs(ask))
+    assert shared == {spec for spec in two.list_runs(ask) if spec.dataset == "ham10000"}
+    assert {spec.rho for spec in one.list_runs(ask)} == {144, None, 17, 9}
 
 
 def test_every_published_figure_has_a_place(tmp_path):
     one, _ = tables()
-    ask = Ask("paper")
-    found = {spec: make.record(spec) for spec in one.runs(ask)}
+    ask = TableRequest("paper")
+    found = {spec: make.record(spec) for spec in one.list_runs(ask)}
     got = one.render(ask, found, {}, Store(tmp_path))
-    assert int(got.frame["published"].count()) == len(published.load("table1")) == 80
+    assert int(got.frame["published"].count()) == len(published.load_table("table1")) == 80
     kd = got.frame[(got.frame["method"] == "kd") & (got.frame["metric"] == "acc")]
     assert dict(zip(kd["rho"], kd["published"])) == {144: 86.56, 58: 85.05, 17: 76.07, 9: 75.21}
 
 
 def test_a_stand_in_has_no_published_figure(tmp_path):
     one, _ = tables()
-    ask = Ask("demo")
-    got = one.render(ask, {spec: make.record(spec) for spec in one.runs(ask)}, {}, Store(tmp_path))
+    ask = TableRequest("demo")
+    got = one.render(ask, {spec: make.record(spec) for spec in one.list_runs(ask)}, {}, Store(tmp_path))
     assert got.frame["published"].isna().all() and set(got.frame["dataset"]) == {"synthetic-lesions"}
     assert (
         "images of synthetic-lesions are drawn" in " ".join(got.text.split()) and "HAM10000" not in got.text

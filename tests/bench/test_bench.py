@@ -14,14 +14,14 @@ from torch.testing import assert_close
 from support import tiny
 from udcd_bench import losses, plugins
 from udcd_bench.bench import ratio, reference_forms
-from udcd_bench.bench.step import WARM_UP, Ask, Clock, Subject, data_for
+from udcd_bench.bench.step import WARM_UP_ROUNDS, BenchConfig, Clock, TimedMethod, make_random_data
 from udcd_bench.cli import cli
-from udcd_bench.engines.local import ALLOCATOR
-from udcd_bench.runs.profiles import TINY
+from udcd_bench.engines.local import ALLOCATOR_ENV
+from udcd_bench.runs.profiles import TINY_DENSENET
 
 command = importlib.import_module("udcd_bench.cli.bench")  # its package holds the command by that name
 CPU = torch.device("cpu")
-METHODS = plugins.names("methods")
+METHODS = plugins.list_names("methods")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,19 +31,26 @@ def one_thread():
 
 
 def ask(*methods, **changes):
-    small = {"backbone": TINY, "image_size": 32, "batch": 8, "device": "cpu", "rounds": 3, "n_train": 64}
-    return Ask(methods, **{**small, **changes})
+    small = {
+        "backbone": TINY_DENSENET,
+        "image_size": 32,
+        "batch": 8,
+        "device": "cpu",
+        "rounds": 3,
+        "n_train": 64,
+    }
+    return BenchConfig(methods, **{**small, **changes})
 
 
 @pytest.fixture(scope="module")
 def data():
-    return data_for(ask(), CPU)
+    return make_random_data(ask(), CPU)
 
 
 @pytest.fixture(scope="module")
 def found():
     lines = []
-    return ratio.measure(ask(*METHODS), lines.append), lines
+    return ratio.measure_ratios(ask(*METHODS), lines.append), lines
 
 
 # --- floor and step ---------------------------------------------------------------------------------------------
@@ -53,9 +60,9 @@ def found():
     ("name", "images"), [("scratch", [8]), ("udcd", [8, 8]), ("kd", [8, 8]), ("sskd", [32, 32])]
 )
 def test_the_floor_has_the_images_that_the_networks_are_given(data, name, images):
-    subject = Subject(ask(), name, data)
-    assert [len(x) for x in subject.images] == images
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in subject.images)
+    subject = TimedMethod(ask(), name, data)
+    assert [len(x) for x in subject.network_inputs] == images
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in subject.network_inputs)
 
 
 def calls_of(subject, call):
@@ -78,22 +85,22 @@ def calls_of(subject, call):
 @pytest.mark.parametrize("name", METHODS)
 def test_step_and_floor_make_the_same_passes(data, name):
     """A method that ran its network twice a step would show as a ratio of two, not hide in its floor."""
-    subject = Subject(ask(), name, data)
-    step, floor = calls_of(subject, subject.step), calls_of(subject, subject.floor)
+    subject = TimedMethod(ask(), name, data)
+    step, floor = calls_of(subject, subject.run_step), calls_of(subject, subject.run_floor)
     assert step == floor and step[0] == ("student", True, True)
 
 
 def test_the_steady_state_is_measured(data):
-    subject = Subject(ask(), "udcd", data)
-    assert subject.progress.started and subject.progress.ramp == 1
-    assert set(subject.step()[0]) == {"ce", "kl", "scl", "cra"}
-    assert subject.stage.name == "train" and Subject(ask(), "scl-ikd", data).stage.name == "student"
+    subject = TimedMethod(ask(), "udcd", data)
+    assert subject.progress.teacher_active and subject.progress.ramp == 1
+    assert set(subject.run_step()[0]) == {"ce", "kl", "scl", "cra"}
+    assert subject.stage.name == "train" and TimedMethod(ask(), "scl-ikd", data).stage.name == "student"
 
 
 def test_the_floor_trains_the_student_and_nothing_else(data):
-    subject = Subject(ask(), "udcd", data)
+    subject = TimedMethod(ask(), "udcd", data)
     before = {k: v.clone() for k, v in subject.method.named_parameters()}
-    subject.floor()
+    subject.run_floor()
     moved = {k for k, v in subject.method.named_parameters() if not torch.equal(v, before[k])}
     assert moved == {k for k in before if k.startswith("student.")}
     assert isinstance(subject.optimiser, type(subject.trainer.optimiser))
@@ -103,11 +110,11 @@ def test_the_floor_trains_the_student_and_nothing_else(data):
 
 
 def test_measuring_the_parts_leaves_the_method_as_it_was(data):
-    subject = Subject(ask(), "crckd", data)
-    parts = subject.parts(Clock(CPU), 1)
+    subject = TimedMethod(ask(), "crckd", data)
+    parts = subject.time_parts(Clock(CPU), 1)
     assert list(parts) == ["views", "losses", "sampling", "memory", "EMA", "logging"]
     assert min(parts[k] for k in parts if k != "losses") > 0
-    assert subject.method.student.backbone is not None and "loss" not in subject.step()[0]
+    assert subject.method.student.backbone is not None and "loss" not in subject.run_step()[0]
 
 
 # --- what it finds ----------------------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ def test_every_method_has_its_ratio_and_parts(found):
         assert row["parts"]["views"]["share"] == row["parts"]["views"]["ms"] / row["floor_ms"]
     assert result["environment"]["torch"] == torch.__version__ and result["environment"]["threads"] == 1
     assert result["memory_peak_bytes"] > 50e6 and set(result["input_images_per_s"]) == {1, 2}
-    assert lines[-1] == f"round {WARM_UP + 3} of {WARM_UP + 3}"
+    assert lines[-1] == f"round {WARM_UP_ROUNDS + 3} of {WARM_UP_ROUNDS + 3}"
     json.dumps(result)
 
 
@@ -143,14 +150,14 @@ def test_the_table_says_what_was_measured_where(found):
 
 
 def test_quartiles_and_bandwidth_are_figures():
-    assert ratio.quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
-    assert ratio.copy_bandwidth(Clock(CPU)) > 1e4
-    assert ratio.launches(lambda: None, CPU) is None
+    assert ratio.compute_quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
+    assert ratio.measure_copy_bandwidth(Clock(CPU)) > 1e4
+    assert ratio.count_kernel_launches(lambda: None, CPU) is None
 
 
 def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
     monkeypatch.setattr(ratio, "AXES", {"batch": (4, 8), "negatives": (16, 32)})
-    rows = list(ratio.growth(("mtg", "crd")))
+    rows = list(ratio.measure_growth(("mtg", "crd")))
     assert [(r["method"], r["axis"], r["value"]) for r in rows] == [
         ("mtg", "batch", 4), ("mtg", "batch", 8),
         ("crd", "batch", 4), ("crd", "batch", 8), ("crd", "negatives", 16), ("crd", "negatives", 32),
@@ -166,25 +173,25 @@ def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
 def test_the_direct_forms_are_the_same_losses():
     torch.manual_seed(0)
     a, b = torch.randn(2, 6, 5, dtype=torch.float64)
-    assert_close(reference_forms.angle(a, b), losses.rkd_angle(a, b))
+    assert_close(reference_forms.compute_angle_loss(a, b), losses.rkd_angle(a, b))
     a, b = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64)
-    assert_close(reference_forms.gram(a, b), losses.channel_gram(a, b))
+    assert_close(reference_forms.compute_gram_loss(a, b), losses.channel_gram(a, b))
 
 
 def test_ours_of_the_contrast_memory_is_the_closer_to_float64():
     torch.manual_seed(0)
-    _, ours, there, (error, of_direct) = reference_forms._memory()
+    _, ours, there, (error, of_direct) = reference_forms._build_memory_form()
     assert error < of_direct < 1e-5
     ours(), there()
 
 
 def test_a_jpeg_becomes_two_views():
-    first, second = reference_forms.decoded_batch([reference_forms.jpeg(60, 40)], 32)
+    first, second = reference_forms.decode_batch([reference_forms.make_jpeg(60, 40)], 32)
     assert first.shape == second.shape == (1, 3, 32, 32) and not torch.equal(first, second)
 
 
 def test_a_form_has_its_row():
-    row = {"what": "thing", "ours_ms": 1.0, "direct_ms": 20.0, "ratio": ratio.quartiles([20.0])}
+    row = {"what": "thing", "ours_ms": 1.0, "direct_ms": 20.0, "ratio": ratio.compute_quartiles([20.0])}
     assert "20.0×" in command._forms_table([row | {"errors": (1e-7, 2e-7)}, row])
 
 
@@ -192,15 +199,26 @@ def test_a_form_has_its_row():
 
 
 def test_it_runs_in_a_process_with_the_allocators_settings(monkeypatch):
-    for name in ALLOCATOR:
+    for name in ALLOCATOR_ENV:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
-    for name in ALLOCATOR:
-        assert command._apart(os.getenv, name) == ALLOCATOR[name]
+    for name in ALLOCATOR_ENV:
+        assert command._apart(os.getenv, name) == ALLOCATOR_ENV[name]
 
 
 def test_the_command_prints_and_writes(tmp_path):
-    words = ["--methods", "mtg", "--backbone", TINY, "--image-size", "32", "--batch", "4", "--device", "cpu"]
+    words = [
+        "--methods",
+        "mtg",
+        "--backbone",
+        TINY_DENSENET,
+        "--image-size",
+        "32",
+        "--batch",
+        "4",
+        "--device",
+        "cpu",
+    ]
     words += ["--threads", "1", "--rounds", "3", "--json", str(tmp_path / "new" / "bench.json")]
     done = CliRunner().invoke(cli, ["bench", *words])
     assert done.exit_code == 0, done.output

@@ -10,10 +10,10 @@ import torch
 from support import tiny
 from udcd_bench import losses, plugins
 from udcd_bench.bench import cost, reference_forms
-from udcd_bench.bench.cost import Count, Size
+from udcd_bench.bench.cost import OperationCounts, ProblemSize
 from udcd_bench.memory import ContrastMemory
 
-METHODS = plugins.names("methods")
+METHODS = plugins.list_names("methods")
 SHARE_OF_OPERATIONS = 0.04
 SHARE_OF_BYTES = 0.08
 MORE_BYTES = {"ssd-kd": 0.28}
@@ -29,22 +29,22 @@ def one_thread():
 @pytest.fixture(scope="module")
 def network():
     """DenseNet-121 at 64², per image."""
-    whole = cost.backbone_step("densenet121", 64, 64)
+    whole = cost.count_backbone_step("densenet121", 64, 64)
     return whole.moved / 64, whole.flops / 64
 
 
-def counted(name, **changes) -> Count:
-    call = cost.own_terms(name, replace(Size(), **changes))
+def counted(name, **changes) -> OperationCounts:
+    call = cost.make_terms_call(name, replace(ProblemSize(), **changes))
     call()  # what the first step alone does
-    return cost.count(call)
+    return cost.count_operations(call)
 
 
 def images_a_step(name, size=64):
     """Images that the student is given."""
     seen = []
-    forward = cost.Recalled.forward
+    forward = cost.StubNetwork.forward
 
-    class Watching(cost.Recalled):
+    class Watching(cost.StubNetwork):
         def forward(self, images):
             if torch.is_grad_enabled():
                 seen.append(len(images))
@@ -52,7 +52,7 @@ def images_a_step(name, size=64):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "Recalled", Watching)
-        cost.own_terms(name, Size())()
+        cost.make_terms_call(name, ProblemSize())()
     return max(seen)
 
 
@@ -76,14 +76,14 @@ def test_the_share_is_of_all_the_images_that_the_student_sees():
 def test_gathering_the_rows_of_the_memory_would_exceed_the_share(monkeypatch, network):
     def gathered(self, z, bank, index, normaliser):
         normaliser.copy_(torch.where(normaliser < 0, torch.ones(()), normaliser))
-        return reference_forms.gathered_scores(z, bank, index, normaliser, self.temperature)
+        return reference_forms.compute_gathered_scores(z, bank, index, normaliser, self.temperature)
 
     monkeypatch.setattr(ContrastMemory, "_scores", gathered)
     assert not within("crd", counted("crd"), network)
 
 
 def test_the_angles_of_all_differences_would_exceed_the_share(monkeypatch, network):
-    monkeypatch.setattr(losses, "rkd_angle", reference_forms.angle)
+    monkeypatch.setattr(losses, "rkd_angle", reference_forms.compute_angle_loss)
     assert not within("rkd", counted("rkd"), network)
 
 
@@ -125,19 +125,21 @@ def test_what_cra_keeps_for_the_backward_pass_is_small():
 
 def test_bytes_and_operations_are_those_of_a_product():
     a, b = torch.ones(3, 5), torch.ones(5, 7)
-    found = cost.count(lambda: (a.T.T @ b).mul_(2))
+    found = cost.count_operations(lambda: (a.T.T @ b).mul_(2))
     product = 4 * 3 * 7
     # what is read and written: the product's three matrices, then its result twice, in place; views cost nothing
-    assert found == Count(moved=4 * (15 + 35) + product + 2 * product, largest=product, flops=2 * 3 * 5 * 7)
+    assert found == OperationCounts(
+        moved=4 * (15 + 35) + product + 2 * product, largest=product, flops=2 * 3 * 5 * 7
+    )
 
 
 def test_a_tensor_that_repeats_itself_counts_once():
     a = torch.ones(1, 4).expand(1000, 4)
-    assert cost.count(lambda: a.sum()).moved == 4 * 4 + 4
+    assert cost.count_operations(lambda: a.sum()).moved == 4 * 4 + 4
 
 
 def test_recalled_features_ask_for_a_gradient_where_a_networks_do():
-    stand_in = cost.Recalled(Size(width=6, side=3))
+    stand_in = cost.StubNetwork(ProblemSize(width=6, side=3))
     images = torch.zeros(4, 3, 8, 8)
     features = stand_in(images)
     assert features.feature_map.shape == (4, 6, 3, 3) and features.logits.shape == (4, 7)

@@ -14,11 +14,11 @@ import pytest
 
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.judging import uncertainty, verdicts
 from udcd_bench.paper import published
-from udcd_bench.paper.published import Published
-from udcd_bench.render.sheet import csv
+from udcd_bench.paper.published import PublishedValue
+from udcd_bench.render.sheet import format_table_csv
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import statistics
 
@@ -38,7 +38,7 @@ def printed(monkeypatch):
             place = (row["method"], row["metric"])
             ours = 70.0 if math.isnan(row["ours"]) else row["ours"]
             percent = ours + (more or {}).get(place, 0.0)
-            figures.append(Published("aptos", None, *place, percent, (marks or {}).get(place, "")))
+            figures.append(PublishedValue("aptos", None, *place, percent, (marks or {}).get(place, "")))
         monkeypatch.setattr(published, "load", lambda table: tuple(figures))
 
     return put
@@ -53,16 +53,16 @@ def cells(out):
 
 def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkeypatch):
     fill(tmp_path, paper(seeds=(0, 1)))
-    store, rules = Store(tmp_path), verdicts.rules()
-    there, again = uncertainty.gather(store), uncertainty.gather(store)
+    store, rules = Store(tmp_path), verdicts.load_tolerances()
+    there, again = uncertainty.load_results(store), uncertainty.load_results(store)
     specs = list(there.records)
-    first = uncertainty.of_runs(specs, ["acc", "f1"], "mean", there, store, rules)
-    turned = uncertainty.of_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
-    joint, asked = statistics.joint, []
+    first = uncertainty.bootstrap_runs(specs, ["acc", "f1"], "mean", there, store, rules)
+    turned = uncertainty.bootstrap_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
+    joint, asked = statistics.bootstrap_jointly, []
     monkeypatch.setattr(statistics, "joint", lambda *given: (asked.append(given), joint(*given))[1])
-    once_more = uncertainty.of_runs(specs, ["f1"], "mean", there, store, rules)
+    once_more = uncertainty.bootstrap_runs(specs, ["f1"], "mean", there, store, rules)
     assert not asked
-    uncertainty.of_runs(specs[1:], ["f1"], "mean", there, store, rules)
+    uncertainty.bootstrap_runs(specs[1:], ["f1"], "mean", there, store, rules)
     assert len(asked) == 1, "fewer runs are another question"
     for spec in specs:
         assert np.array_equal(first[spec]["acc"], turned[spec]["acc"])
@@ -89,14 +89,18 @@ def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkey
     ],
 )
 def test_a_figure_beside_another(theirs, low, high, verdict):
-    assert verdicts.judge(80.0, theirs, low, high, tolerance=1.0, widest=2.0) == verdict
+    assert verdicts.judge_value(80.0, theirs, low, high, tolerance=1.0, widest=2.0) == verdict
 
 
 def test_tolerances_stand_in_the_file_for_every_metric_a_confusion_matrix_gives():
-    rules = verdicts.rules()
+    rules = verdicts.load_tolerances()
     assert set(rules.points) >= {"acc", "ap", "rec", "f1", "other"}
-    assert rules.tolerance("acc") < rules.tolerance("f1") and rules.tolerance("auroc") > 0
-    assert verdicts.rules(0.25).tolerance("acc") == verdicts.rules(0.25).tolerance("ece") == 0.25
+    assert rules.get_tolerance("acc") < rules.get_tolerance("f1") and rules.get_tolerance("auroc") > 0
+    assert (
+        verdicts.load_tolerances(0.25).get_tolerance("acc")
+        == verdicts.load_tolerances(0.25).get_tolerance("ece")
+        == 0.25
+    )
 
 
 def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
@@ -106,23 +110,27 @@ def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
         if text is not None:
             (tmp_path / "tables" / "tolerances.toml").write_text(text)
         with pytest.raises(verdicts.UserError, match=r"tolerances\.toml cannot be read"):
-            verdicts.rules()
+            verdicts.load_tolerances()
 
 
 def test_figures_that_contradict_their_row_are_the_audits():
     found = {
-        table: {p[2] for p in verdicts.impossible(table, published.load(table))}
+        table: {p[2] for p in verdicts.find_contradicted_cells(table, published.load_table(table))}
         for table in ("table1", "table2")
     }
     assert found == {"table1": {"kd", "scl-ikd", "ssd-kd"}, "table2": {"mtg", "ssd-kd"}}
-    assert ("aptos", None, "mtg", "f1") in verdicts.impossible("table2", published.load("table2"))
+    assert ("aptos", None, "mtg", "f1") in verdicts.find_contradicted_cells(
+        "table2", published.load_table("table2")
+    )
 
 
 def test_what_training_leaves_goes_from_the_assumed_to_the_seen():
-    assert uncertainty.training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
-    assert uncertainty.training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(0.25)
+    assert uncertainty.compute_training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
+    assert uncertainty.compute_training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(
+        0.25
+    )
     two = {(0, 0): 80.0, (0, 1): 82.0}  # variance 2, one degree of freedom
-    assert uncertainty.training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
+    assert uncertainty.compute_training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
 
 
 # --- against the paper ------------------------------------------------------------------------------------
@@ -132,7 +140,7 @@ def test_every_verdict(typed, printed, tmp_path):
     ask = paper(folds=(0, 1))
     frame = fill(tmp_path / "kept", ask, ("scratch", "udcd"))
     store = Store(tmp_path / "kept")
-    spec = next(s for s in table2().runs(ask) if s.method == "mtg")
+    spec = next(s for s in table2().list_runs(ask) if s.method == "mtg")
     more = {("scratch", "acc"): 9.0, ("scratch", "rec"): -9.0, ("scratch", "f1"): 9.0, ("udcd", "acc"): 0.4}
     printed(frame, more)
     status, out, _ = typed("--format=json")
@@ -146,7 +154,7 @@ def test_every_verdict(typed, printed, tmp_path):
 
     printed(frame, {("udcd", "acc"): -5.0})
     assert typed()[0] == 0, "better than the paper, and rows that are not run, fail nothing"
-    store.fail("0" * 16, spec, "OutOfMemoryError: so big", "trace")
+    store.record_failure("0" * 16, spec, "OutOfMemoryError: so big", "trace")
     status, out, _ = typed()
     assert status == 1 and "failed: The run failed" not in out
     assert "failed: 1 of 2 runs failed: OutOfMemoryError: so big" in out
@@ -192,17 +200,17 @@ def test_folds_and_seeds_are_those_there_are_unless_given(typed, printed, tmp_pa
 
 
 def test_of_two_runs_of_a_spec_the_newest_counts(tmp_path):
-    store, spec = Store(tmp_path), table2().runs(paper())[0]
+    store, spec = Store(tmp_path), table2().list_runs(paper())[0]
     keep(store, spec, n=50, key="b" * 16)
     keep(store, spec, n=50, key="a" * 16)
     for age, key in enumerate(("a" * 16, "b" * 16)):
         os.utime(store.runs / key / "record.json", (1e9 + age, 1e9 + age))
-    assert uncertainty.gather(store).records[spec]["key"] == "b" * 16
+    assert uncertainty.load_results(store).records[spec]["key"] == "b" * 16
 
 
 def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
     """As when a metric or a reporting rule is newer than the run; what was stored stays."""
-    store, spec = Store(tmp_path), table2().runs(paper())[0]
+    store, spec = Store(tmp_path), table2().list_runs(paper())[0]
     whole = keep(store, spec, n=200)
     file = store.runs / whole["key"] / "record.json"
     stored = json.loads(file.read_text())
@@ -211,18 +219,18 @@ def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
     del stored["figures"]["best"]
     stored["figures"]["mean"]["acc"] = 0.125
     file.write_text(json.dumps(stored))
-    got = uncertainty.gather(store).records[spec]["figures"]
+    got = uncertainty.load_results(store).records[spec]["figures"]
     assert got["mean"] == pytest.approx({**whole["figures"]["mean"], "acc": 0.125})
     assert got["last"] == pytest.approx(whole["figures"]["last"])
     assert got["best"] == pytest.approx(whole["figures"]["best"])
-    frame = table2().build(paper(), uncertainty.gather(store).records, {})
+    frame = table2().build_frame(paper(), uncertainty.load_results(store).records, {})
     f1 = frame[(frame["method"] == spec.method) & (frame["metric"] == "f1")].iloc[0]
     assert f1["n"] == 1 and f1["ours"] == pytest.approx(100 * whole["figures"]["mean"]["f1"])
 
     (store.runs / whole["key"] / "scores.npz").unlink()
-    there = uncertainty.gather(store)
+    there = uncertainty.load_results(store)
     assert "f1" not in there.records[spec]["figures"]["mean"]
-    frame = table2().build(paper(), there.records, there.states)
+    frame = table2().build_frame(paper(), there.records, there.states)
     f1, acc = (
         frame[(frame["method"] == spec.method) & (frame["metric"] == m)].iloc[0] for m in ("f1", "acc")
     )
@@ -235,7 +243,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
         fill(tmp_path / "kept", ask, ("scratch", "udcd")), {("scratch", "acc"): 9.0, ("udcd", "acc"): 0.2}
     )
     store = Store(tmp_path / "kept")
-    there = uncertainty.gather(store)
+    there = uncertainty.load_results(store)
     got = table2().render(ask, there.records, there.states, store)
     read = pd.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
     checked = cells(typed("--format=json")[1])
@@ -257,10 +265,10 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
 
 
 def test_a_stand_in_has_an_interval_and_no_verdict(tmp_path):
-    ask = Ask("demo", methods=ROWS)
+    ask = TableRequest("demo", methods=ROWS)
     fill(tmp_path, ask, n=100)
     store = Store(tmp_path)
-    there = uncertainty.gather(store)
+    there = uncertainty.load_results(store)
     frame = table2().render(ask, there.records, there.states, store).frame
     assert set(frame["verdict"]) == {"synthetic stand-in"}
     assert (frame["low"] < frame["ours"]).all() and (frame["ours"] < frame["high"]).all()
@@ -275,10 +283,12 @@ def test_what_the_interval_is_made_of_is_the_same_each_time(typed, printed, tmp_
 
 @pytest.mark.parametrize("rule", ["mean", "last", "best"])
 def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
-    ask = Ask("paper", methods=("udcd",), datasets=("aptos",), rule=rule)
+    ask = TableRequest("paper", methods=("udcd",), datasets=("aptos",), rule=rule)
     frame = fill(tmp_path, ask)
     store = Store(tmp_path)
-    found = uncertainty.drawn(table2(), ask, uncertainty.gather(store), store, verdicts.rules())
+    found = uncertainty.bootstrap_table(
+        table2(), ask, uncertainty.load_results(store), store, verdicts.load_tolerances()
+    )
     for row in frame.to_dict("records"):
         values = found["aptos", None, "udcd", row["metric"]]
         assert values.mean() == pytest.approx(row["ours"], abs=0.3)
@@ -287,13 +297,13 @@ def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
 def test_a_cell_varies_as_its_test_images_and_its_trainings_do(tmp_path):
     """Accuracy of independent images is binomial; folds are averaged; training adds what is assumed of it."""
     for folds in ((0,), (0, 1, 2, 3)):
-        ask = Ask("paper", methods=("scratch",), datasets=("aptos",), folds=folds)
+        ask = TableRequest("paper", methods=("scratch",), datasets=("aptos",), folds=folds)
         fill(tmp_path / str(len(folds)), ask, n=1000)
-        store, rules = Store(tmp_path / str(len(folds))), verdicts.rules()
-        found = uncertainty.drawn(table2(), ask, uncertainty.gather(store), store, rules)
+        store, rules = Store(tmp_path / str(len(folds))), verdicts.load_tolerances()
+        found = uncertainty.bootstrap_table(table2(), ask, uncertainty.load_results(store), store, rules)
         # the two epochs' mistakes are independent of each other
         binomial = 100**2 * 0.75 * 0.25 / 1000 / 2
-        wanted = math.sqrt((binomial + rules.noise("acc") ** 2) / len(folds))
+        wanted = math.sqrt((binomial + rules.get_noise("acc") ** 2) / len(folds))
         assert found["aptos", None, "scratch", "acc"].std() == pytest.approx(wanted, rel=0.12)
 
 
@@ -314,7 +324,7 @@ def test_a_check_that_compared_nothing_fails(typed, printed, tmp_path):
 
 
 def test_runs_of_stand_ins_are_never_held_against_the_paper(typed, tmp_path):
-    fill(tmp_path / "kept", Ask("demo", methods=ROWS), n=100)
+    fill(tmp_path / "kept", TableRequest("demo", methods=ROWS), n=100)
     status, out, err = typed(plain=("--out=kept",))
     assert status == 1 and "synthetic stand-ins" in err and "reproduced" not in out
     fill(tmp_path / "other", paper(), n=100, synthetic=True)
@@ -329,7 +339,7 @@ def earlier(frame, path, more=None, **changes):
     changed = frame.assign(**changes)
     for (method, metric), points in (more or {}).items():
         changed.loc[(changed["method"] == method) & (changed["metric"] == metric), "ours"] += points
-    path.write_text(csv(changed), encoding="utf-8")
+    path.write_text(format_table_csv(changed), encoding="utf-8")
     return path
 
 
@@ -347,7 +357,7 @@ def test_an_earlier_result(typed, tmp_path):
 
 
 def test_stand_ins_compare_with_ones_own(typed, tmp_path):
-    frame = fill(tmp_path / "kept", Ask("demo", methods=ROWS), n=100)
+    frame = fill(tmp_path / "kept", TableRequest("demo", methods=ROWS), n=100)
     file = earlier(frame, tmp_path / "before.csv")
     status, out, _ = typed("--against", file, plain=("--out=kept",))
     assert status == 0 and "24 reproduced" in out
@@ -389,8 +399,8 @@ def test_an_earlier_result_without_a_figure_compares_nothing(typed, tmp_path):
 def test_formats_tell_the_same(typed, printed, tmp_path):
     frame = fill(tmp_path / "kept", paper(), ("scratch", "udcd"))
     store, ask = Store(tmp_path / "kept"), paper()
-    spec = next(s for s in table2().runs(ask) if s.method == "mtg")
-    store.fail("0" * 16, spec, "Error: 50% <&> a::b,\nsecond\x00line", "trace")
+    spec = next(s for s in table2().list_runs(ask) if s.method == "mtg")
+    store.record_failure("0" * 16, spec, "Error: 50% <&> a::b,\nsecond\x00line", "trace")
     printed(frame, {("scratch", "acc"): 9.0})
     assert typed("--format=text")[0] == 1
 

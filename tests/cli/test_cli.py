@@ -15,11 +15,11 @@ import timm
 import torch
 
 from udcd_bench import cli, plugins
-from udcd_bench.cli.run import COMMON
+from udcd_bench.cli.run import RUN_OPTIONS
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
 from udcd_bench.runs.spec import RunSpec
-from udcd_bench.runs.store import VERSION, Store
+from udcd_bench.runs.store import STORE_VERSION, Store
 
 SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
 
@@ -27,7 +27,7 @@ SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=150)
+    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=150)
     return folder
 
 
@@ -35,14 +35,14 @@ def in_this_process(jobs, store, place, slots, notify):
     """What the local engine does, without its processes, so that a test can break what they use."""
     for job in jobs:
         if not job.done:
-            store.claim(job.key)
-            store.begin(job.key, job.spec)
+            store.acquire(job.key)
+            store.start_run(job.key, job.spec)
             notify({"kind": "begin", "key": job.key})
 
             def report(row, key=job.key):
                 notify({"kind": "epoch", "key": key, "row": row})
 
-            execute.execute(job.spec, job.key, job.teacher_key, store, place, report)
+            execute.execute_run(job.spec, job.key, job.teacher_key, store, place, report)
             notify({"kind": "done", "key": job.key})
     return {}
 
@@ -55,7 +55,7 @@ def typed(tmp_path, drawn, monkeypatch, capsys):
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")  # what a command sets is undone
     monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
     monkeypatch.setattr(local, "run", in_this_process)
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     threads = torch.get_num_threads()
 
     def run(*words):
@@ -66,7 +66,7 @@ def typed(tmp_path, drawn, monkeypatch, capsys):
         return ended.value.code, out, err
 
     yield run
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     torch.set_num_threads(threads)
 
 
@@ -193,7 +193,7 @@ def test_a_damaged_cache_is_moved_aside_and_made_again(typed, drawn, tmp_path, c
 
 def test_results_of_a_newer_version(refused, tmp_path):
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "store.json").write_text(json.dumps({"version": VERSION + 1}))
+    (tmp_path / "results" / "store.json").write_text(json.dumps({"version": STORE_VERSION + 1}))
     for words in (TRAIN, TABLE, ("status",)):
         assert "written by a newer udcd-bench" in refused(*words)
 
@@ -220,7 +220,7 @@ def test_a_full_disk(refused, monkeypatch, tmp_path):
         calls.clear()
         shutil.rmtree(tmp_path / "results", ignore_errors=True)
         assert "The disk is full" in refused(*TRAIN)
-        assert Store(tmp_path / "results").keys() == []
+        assert Store(tmp_path / "results").list_keys() == []
     monkeypatch.setattr(local, "run", lambda *_: {})
     calls.clear()
     room[0] = 0
@@ -261,7 +261,7 @@ def test_train_prints_and_stores_the_record(typed, tmp_path):
     assert "lesions (synthetic stand-in)" in out and "no published figure compares" in out
     assert "Scratch on lesions (synthetic stand-in), the last epoch, n=1:" in out
     store = Store(tmp_path / "results")
-    (record,) = store.records()
+    (record,) = store.read_records()
     assert out.splitlines()[-1] == f"results/runs/{record['key']}/record.json"
     assert f"{record['figures']['mean']['acc']:.4f}" in out
     again, out_again, err = typed(*TRAIN)
@@ -271,7 +271,7 @@ def test_train_prints_and_stores_the_record(typed, tmp_path):
 
 def test_the_last_of_two_settings_counts(typed, tmp_path):
     assert typed(*TRAIN, "--set=epochs=3", "--set=epochs=1")[0] == 0
-    (record,) = Store(tmp_path / "results").records()
+    (record,) = Store(tmp_path / "results").read_records()
     assert record["epochs"] == 1
 
 
@@ -345,7 +345,7 @@ def test_status_counts(typed, tmp_path):
     assert typed("status")[1] == "results: no runs yet.\n"
     typed(*TRAIN)
     spec = RunSpec("kd", "digits", "demo", "densenet-tiny")
-    store.fail("k", spec, "ValueError: boom", "")
+    store.record_failure("k", spec, "ValueError: boom", "")
     status, out, _ = typed("status")
     assert status == 0
     lines = out.splitlines()
@@ -353,7 +353,7 @@ def test_status_counts(typed, tmp_path):
         lines[0].startswith("done         scratch synthetic-lesions densenet-tiny fold 0")
         and "acc " in lines[0]
     )
-    assert lines[1] == f"failed       {spec.label()}  ValueError: boom"
+    assert lines[1] == f"failed       {spec.format_label()}  ValueError: boom"
     assert lines[-1] == "results: 1 done, 1 failed."
 
 
@@ -364,7 +364,7 @@ def test_methods_are_listed(typed, tmp_path):
     status, out, _ = typed("--suite", suite, "methods", "list")
     assert status == 0
     listed = {line.split()[0] for line in out.splitlines()}
-    assert listed == set(plugins.names("methods")) and "mine" in listed
+    assert listed == set(plugins.list_names("methods")) and "mine" in listed
     status, out, _ = typed("methods", "show", "kd")
     assert status == 0 and "Hinton" in out and "temperature" in out and "Differs from" in out
 
@@ -375,7 +375,7 @@ def test_options_are_heard_in_the_environment(typed, monkeypatch, tmp_path):
     monkeypatch.setenv("UDCD_BENCH_METHODS", "scratch")
     status, out, _ = typed(*TABLE)
     assert status == 0 and str(tmp_path / "there" / "demo" / "table2.csv") in out and "MTG" not in out
-    assert COMMON, "the options that run and train share"
+    assert RUN_OPTIONS, "the options that run and train share"
 
 
 def test_version_and_help(typed):
@@ -391,7 +391,7 @@ def test_the_lines_of_a_dry_run_make_the_runs_it_plans(typed, refused, tmp_path)
     for line in lines:
         assert typed(*shlex.split(line)[1:])[0] == 0
     assert typed(*words, "--dry-run", "--format=commands")[1] == ""
-    assert "6 of 6" not in typed(*words)[2] and len(list(Store(tmp_path / "results").records())) == 6
+    assert "6 of 6" not in typed(*words)[2] and len(list(Store(tmp_path / "results").read_records())) == 6
     assert "--dry-run" in refused(*words, "--format=commands")
 
 
@@ -403,6 +403,6 @@ def test_deterministic_operations_are_switched_on_and_change_nothing_on_a_cpu(ty
     finally:
         torch.use_deterministic_algorithms(False)
     stores = [Store(tmp_path / name) for name in ("out0", "out1")]
-    (plain,), (again,) = (list(store.records()) for store in stores)
+    (plain,), (again,) = (list(store.read_records()) for store in stores)
     assert plain["key"] == again["key"] and plain["files"]["scores.npz"] == again["files"]["scores.npz"]
     assert again["environment"]["deterministic"] and plain["environment"]["deterministic"]

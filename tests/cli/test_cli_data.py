@@ -36,7 +36,7 @@ def test_prepare_verify_list_show(ham, tmp_path):
     assert "is whole" in run("verify", "ham10000").output
     listed = run("list").output
     assert "prepared: 32 pixels (17 images)" in listed
-    for name in (*sources.names(), "medmnist:NAME", "folder:PATH"):
+    for name in (*sources.list_names(), "medmnist:NAME", "folder:PATH"):
         assert name in listed
     out = tmp_path / "new folder" / "sheet.png"
     assert run("show", "ham10000", "--out", out).exit_code == 0

@@ -21,9 +21,9 @@ def show(*arguments):
     return result.output
 
 
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_show_tells_every_value_and_its_source(name):
-    text, about = show(name), plugins.declared("methods", name)
+    text, about = show(name), plugins.read_attributes("methods", name)
     assert about["citation"] in text and "Differs from" in text
     for key, value in about.get("hparams", {}).items():
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}  "))
@@ -73,8 +73,8 @@ def test_an_installed_package_joins(tmp_path):
 def test_an_entry_point_to_nothing_is_named(tmp_path, monkeypatch):
     installed(tmp_path, "no_such_package")
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     with pytest.raises(UserError, match=r"'mine' of udcd_bench.suites names 'no_such_package'"):
-        plugins.names("methods")
+        plugins.list_names("methods")
     monkeypatch.undo()
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()

@@ -31,7 +31,7 @@ def finish(store, spec, key="", **changes):
     store.create()
     history = pd.DataFrame({"epoch": [0], "loss": [1.0]})
     scores = records.arrays(np.ones((1, 4, 3), np.float32), np.arange(4) % 3)
-    store.finish(key, records.record(spec, **changes), history, scores, {"w": np.ones(2, np.float32)})
+    store.finish_run(key, records.record(spec, **changes), history, scores, {"w": np.ones(2, np.float32)})
     return key
 
 
@@ -64,15 +64,15 @@ def test_folders_are_joined_and_again_changes_nothing(folders, tmp_path):
     before = tree(one.root), tree(two.root)
     out = Store(tmp_path / "all")
     assert "3 runs added, 1 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
-    assert out.keys() == ["k0", "k1", "k2"]
-    assert all(out.damage(key, thorough=True) == "" for key in out.keys())  # noqa: SIM118
+    assert out.list_keys() == ["k0", "k1", "k2"]
+    assert all(out.find_damage(key, thorough=True) == "" for key in out.list_keys())
     assert tree(out.runs / "k0") == tree(one.runs / "k0") and tree(out.runs / "k2") == tree(two.runs / "k2")
     joined = tree(out.root)
     assert "0 runs added, 4 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
     assert tree(out.root) == joined and (tree(one.root), tree(two.root)) == before
     # into one of them
     assert "1 runs added" in results("merge", two.root, "--out", one.root)
-    assert one.frame().drop(columns="seconds").equals(out.frame().drop(columns="seconds"))
+    assert one.frame().drop(columns="seconds").equals(out.build_frame().drop(columns="seconds"))
 
 
 def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp_path):
@@ -109,7 +109,7 @@ def test_a_damaged_run_is_not_merged(folders, tmp_path):
 
 def test_a_merge_that_is_cut_short_has_whole_runs_and_goes_on(folders, tmp_path, monkeypatch):
     one, two = folders
-    put, count = Store.put, iter(range(9))
+    put, count = Store.write_run, iter(range(9))
 
     def stop(*arguments):
         if next(count) == 1:
@@ -120,7 +120,7 @@ def test_a_merge_that_is_cut_short_has_whole_runs_and_goes_on(folders, tmp_path,
         patch.setattr(Store, "put", stop)
         results("merge", one.root, two.root, "--out", tmp_path / "all")
     out = Store(tmp_path / "all")
-    assert out.keys() == ["k0"] and out.damage("k0", thorough=True) == ""
+    assert out.list_keys() == ["k0"] and out.find_damage("k0", thorough=True) == ""
     assert "2 runs added" in results("merge", one.root, two.root, "--out", out.root)
 
 
@@ -197,7 +197,7 @@ def test_what_is_damaged_is_moved_aside_and_told(folders):
 def pruned(tmp_path):
     """A folder with what is needed (kept) and what is not (gone)."""
     store = Store(tmp_path / "results")
-    scratch = planner.check(replace(KD, method="scratch", fold=3, seed=2))
+    scratch = planner.normalize_spec(replace(KD, method="scratch", fold=3, seed=2))
     teacher = finish(store, replace(scratch, protocol=(("epochs", 4),)), "teacher")
     kept = [teacher, finish(store, scratch, "new")]
     kept += [finish(store, replace(scratch, method="kd"), "kd", teacher_key=teacher)]
@@ -205,13 +205,13 @@ def pruned(tmp_path):
     (store.runs / "old" / "record.json").touch()
     os.utime(store.runs / "old" / "record.json", (1, 1))
     finish(store, replace(scratch, dataset="digits"), "other")
-    store.begin("under-way-kept", replace(scratch, fold=1))
-    store.begin("under-way-gone", replace(scratch, backbone="resnet18", dataset="digits"))
-    store.begin("held", replace(scratch, dataset="digits"))
-    assert store.claim("held")
-    store.fail("failed", scratch, "no", "")
+    store.start_run("under-way-kept", replace(scratch, fold=1))
+    store.start_run("under-way-gone", replace(scratch, backbone="resnet18", dataset="digits"))
+    store.start_run("held", replace(scratch, dataset="digits"))
+    assert store.acquire("held")
+    store.record_failure("failed", scratch, "no", "")
     finish(store, replace(scratch, seed=1), "damaged")
-    store.set_aside("damaged")
+    store.quarantine("damaged")
     return store, kept
 
 
@@ -257,7 +257,7 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     monkeypatch.setattr("udcd_bench.plugins._EXTRA", [])
     store = Store(tmp_path / "a folder")
     jobs = planner.plan([replace(KD, **change)], store, lambda spec: {})
-    lines = planner.commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")
+    lines = planner.format_commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")
     assert len(lines) == len(jobs) == 2
     asked = []
     monkeypatch.setattr(
@@ -277,7 +277,7 @@ def test_done_runs_have_no_command(tmp_path):
     jobs = planner.plan([KD], store, lambda spec: {})
     finish(store, jobs[0].spec, jobs[0].key)
     jobs = planner.plan([KD], store, lambda spec: {})
-    (line,) = planner.commands(jobs, data=tmp_path, out=tmp_path)
+    (line,) = planner.format_commands(jobs, data=tmp_path, out=tmp_path)
     assert line.split()[:3] == ["udcd-bench", "train", "kd"]
 
 
@@ -292,7 +292,7 @@ def test_each_record_is_read_once(tmp_path, monkeypatch):
     jobs = planner.plan([KD], store, lambda spec: {})
     read, real = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: (read.append(self.name), real(self))[1])
-    for look in (store.frame, store.overview, lambda: planner.estimate(jobs, store)):
+    for look in (store.build_frame, store.summarize, lambda: planner.estimate_seconds(jobs, store)):
         look()
         assert [name for name in read if name != "store.json"] == ["record.json"] * 5
         read.clear()

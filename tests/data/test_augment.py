@@ -14,13 +14,13 @@ from torchvision.transforms.v2 import functional as oracle
 
 from support import small
 from udcd_bench.data.batches.augment import (
-    MEAN,
-    STD,
-    Warp,
-    affine_grid,
-    affine_matrices,
-    imagenet,
-    random_views,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AffineRange,
+    make_affine_grid,
+    make_imagenet_stats,
+    make_random_views,
+    sample_affine_matrices,
 )
 
 
@@ -30,12 +30,12 @@ def generator(seed=0):
 
 def normalise(images):
     """Images (B, 3, H, W) in [0, 1] by ImageNet's figures, channel by channel."""
-    return torch.stack([(images[:, c] - MEAN[c]) / STD[c] for c in range(3)], dim=1)
+    return torch.stack([(images[:, c] - IMAGENET_MEAN[c]) / IMAGENET_STD[c] for c in range(3)], dim=1)
 
 
 def draws(n, seed=0):
     """(angle in degrees, shift as fractions of the side, mirrored) of each of n draws, read off the maps."""
-    theta = affine_matrices(n, generator(seed)).double()
+    theta = sample_affine_matrices(n, generator(seed)).double()
     mirrored = torch.linalg.det(theta[:, :, :2]) < 0
     angle = torch.rad2deg(torch.atan2(-theta[:, 0, 1], theta[:, 1, 1]))
     return angle, theta[:, :, 2] / 2, mirrored
@@ -57,7 +57,7 @@ def test_draws_fill_their_ranges_and_no_more():
 
 def test_every_image_has_its_own_draw():
     same = torch.rand(1, 3, 16, 16, generator=generator(7)).repeat(32, 1, 1, 1)
-    turned = random_views(same, 1, generator())[0]
+    turned = make_random_views(same, 1, generator())[0]
     assert len({tuple(image.flatten().tolist()) for image in turned}) == 32
 
 
@@ -75,7 +75,7 @@ def test_it_is_torchvisions_affine_image_by_image():
     """
     images = smooth()
     side = images.shape[-1]
-    got = random_views(images, 1, generator(11))[0]
+    got = make_random_views(images, 1, generator(11))[0]
     for image, turned, angle, shift, mirrored in zip(images, got, *draws(len(images), 11)):
         radians = math.radians(angle)
         x, y = (-side * shift).tolist()
@@ -95,7 +95,7 @@ def test_it_is_torchvisions_affine_image_by_image():
 
 def test_what_comes_from_outside_is_black():
     white = torch.ones(200, 1, 32, 32)
-    turned = random_views(white, 1, generator())[0]
+    turned = make_random_views(white, 1, generator())[0]
     angle, _, _ = draws(200)
     corners = turned[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners[angle.abs() > 8].min(dim=1).values == 0).all()
@@ -105,9 +105,13 @@ def test_what_comes_from_outside_is_black():
 
 def test_a_warp_of_nothing_changes_nothing_and_its_bounds_hold():
     images = smooth()
-    assert_close(random_views(images, 1, generator(), Warp(0, 0, 0))[0], images, atol=1e-5, rtol=0)
-    assert_close(random_views(images, 1, generator(), Warp(0, 0, 1))[0], images.flip(3), atol=1e-5, rtol=0)
-    theta = affine_matrices(500, generator(), Warp(rotation=45, translation=0.2, flip=0.1))
+    assert_close(
+        make_random_views(images, 1, generator(), AffineRange(0, 0, 0))[0], images, atol=1e-5, rtol=0
+    )
+    assert_close(
+        make_random_views(images, 1, generator(), AffineRange(0, 0, 1))[0], images.flip(3), atol=1e-5, rtol=0
+    )
+    theta = sample_affine_matrices(500, generator(), AffineRange(rotation=45, translation=0.2, flip=0.1))
     assert 0.37 < theta[:, :, 2].abs().max() <= 0.4 + 1e-6
     assert math.sin(math.radians(43)) < theta[:, 0, 1].abs().max() <= math.sin(math.radians(45)) + 1e-6
     assert 0.05 < (torch.linalg.det(theta[:, :, :2]) < 0).float().mean() < 0.15
@@ -115,15 +119,15 @@ def test_a_warp_of_nothing_changes_nothing_and_its_bounds_hold():
 
 def test_normalisation_is_imagenets():
     images = torch.rand(2, 3, 4, 4, generator=generator())
-    mean, std = imagenet(torch.device("cpu"))
+    mean, std = make_imagenet_stats(torch.device("cpu"))
     assert_close((255 * images - mean) / std, normalise(images))
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (5, 9), (1, 2)])
 def test_the_grid_is_the_frameworks(height, width):
-    theta = affine_matrices(6, generator(), Warp(180, 0.4, 0.5))
+    theta = sample_affine_matrices(6, generator(), AffineRange(180, 0.4, 0.5))
     wanted = torch.nn.functional.affine_grid(theta, [6, 3, height, width], align_corners=False)
-    assert_close(affine_grid(theta, height, width), wanted, atol=1e-6, rtol=0)
+    assert_close(make_affine_grid(theta, height, width), wanted, atol=1e-6, rtol=0)
 
 
 # --- batches --------------------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def test_every_image_once_an_epoch_in_a_new_order():
 @pytest.mark.parametrize(("n", "steps"), [(8, 1), (9, 1), (10, 2), (16, 2), (17, 2)])
 def test_steps_are_counted_as_they_are_made(n, steps):
     resident = small.resident(small.dataset(), np.arange(n))
-    assert resident.steps(8) == steps == len(epoch(resident))
+    assert resident.count_steps(8) == steps == len(epoch(resident))
 
 
 def test_the_two_views_are_draws_of_the_same_images():
@@ -189,7 +193,7 @@ def test_a_restored_state_gives_the_same_epoch():
     data = small.dataset()
     one, other = small.resident(data), small.resident(data)
     epoch(one)
-    state = {key: value.clone() for key, value in one.state().items()}
+    state = {key: value.clone() for key, value in one.get_state().items()}
     wanted = epoch(one)
     other.restore(state)
     for a, b in zip(wanted, epoch(other), strict=True):
@@ -200,9 +204,9 @@ def test_a_restored_state_gives_the_same_epoch():
 def test_tests_see_the_images_as_they_are():
     data = small.dataset()
     rows = np.array([5, 3, 20, 0, 1])
-    parts = list(small.resident(data, rows).plain(2))
+    parts = list(small.resident(data, rows).iterate_images(2))
     assert [len(part) for part in parts] == [2, 2, 1]
-    wanted = (data.images[rows] / 255 - np.array(MEAN)) / np.array(STD)
+    wanted = (data.images[rows] / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     assert_close(torch.cat(parts).permute(0, 2, 3, 1), torch.from_numpy(wanted).float(), atol=1e-6, rtol=1e-5)
 
 
@@ -216,19 +220,19 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
         np.save(tmp_path / "images.npy", data.images)
         data = small.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
     streamed = small.resident(data, rows)
-    assert held.held is not None and streamed.held is None
+    assert held.device_images is not None and streamed.device_images is None
     for views in (1, 2):
         for a, b in zip(epoch(held, 8, views), epoch(streamed, 8, views), strict=True):
             assert torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels)
             assert all(torch.equal(x, y) and x.stride() == y.stride() for x, y in zip(a.views, b.views))
-    for x, y in zip(held.plain(7), streamed.plain(7), strict=True):
+    for x, y in zip(held.iterate_images(7), streamed.iterate_images(7), strict=True):
         assert torch.equal(x, y)
 
 
 def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypatch):
     monkeypatch.setattr("udcd_bench.data.batches.resident.room", lambda device: 0)
     streamed = small.resident(small.dataset())
-    read, seen = streamed._read, []
+    read, seen = streamed._read_images, []
 
     def reading(index):
         seen.append(len(index))
@@ -236,8 +240,8 @@ def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypa
             raise OSError("the disk is gone")
         return read(index)
 
-    streamed._read = reading
-    batches = streamed.epoch(8, 1)
+    streamed._read_images = reading
+    batches = streamed.iterate_batches(8, 1)
     next(batches)
     for _ in range(200):
         if len(seen) == 2:

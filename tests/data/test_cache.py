@@ -40,7 +40,7 @@ def ham(tmp_path):
 
 
 def prepare(root, tmp_path, **options):
-    return sources.prepare("ham10000", size=32, data=tmp_path / "data", place=root, **options)
+    return sources.prepare_dataset("ham10000", size=32, data=tmp_path / "data", source_path=root, **options)
 
 
 def file(root, i):
@@ -99,7 +99,7 @@ def test_all_that_is_wrong_is_told_together_and_nothing_written(ham, tmp_path):
 def test_incomplete_only_when_allowed_and_then_it_says_so(ham, tmp_path):
     everything_wrong(ham)
     done = prepare(ham, tmp_path, allow_incomplete=True)
-    dataset = sources.load("ham10000", size=32, data=tmp_path / "data")
+    dataset = sources.load_dataset("ham10000", size=32, data=tmp_path / "data")
     assert len(dataset.ids) == len(IDS) - 5
     assert dataset.incomplete == done.incomplete
     assert dataset.incomplete.startswith("Incomplete HAM10000: 12 images, with ")
@@ -113,7 +113,9 @@ def test_incomplete_only_when_allowed_and_then_it_says_so(ham, tmp_path):
     assert not prepare(ham, tmp_path, allow_incomplete=True).fresh
     with pytest.raises(UserError, match="not complete"):
         prepare(ham, tmp_path)
-    assert sources.load("ham10000", size=32, data=tmp_path / "data").fingerprint == dataset.fingerprint
+    assert (
+        sources.load_dataset("ham10000", size=32, data=tmp_path / "data").fingerprint == dataset.fingerprint
+    )
 
 
 def test_duplicates_alone_do_not_block(ham, tmp_path):
@@ -152,10 +154,10 @@ def test_the_second_call_is_instant_and_a_changed_source_is_noticed(ham, tmp_pat
         patch.setattr(decode, "decode_rows", None)  # nothing may be decoded
         again = prepare(ham, tmp_path)
     assert first.fresh and not again.fresh and again.path == first.path
-    before = sources.load("ham10000", size=32, data=tmp_path / "data")
+    before = sources.load_dataset("ham10000", size=32, data=tmp_path / "data")
     file(ham, 0).write_bytes(layouts.encode(layouts.picture(500)))
     assert prepare(ham, tmp_path).fresh
-    after = sources.load("ham10000", size=32, data=tmp_path / "data")
+    after = sources.load_dataset("ham10000", size=32, data=tmp_path / "data")
     assert after.fingerprint != before.fingerprint
     assert before.images[0].shape == (32, 32, 3)  # an open map outlives the set it came from
 
@@ -164,9 +166,9 @@ def test_processes_give_the_same_array(tmp_path):
     root = layouts.class_folders(tmp_path / "a", ("x", "y"), each=40)
     told = []
     options = {"size": 32, "progress": lambda more, total: told.append((more, total))}
-    sources.prepare(f"folder:{root}", data=tmp_path / "one", **options)
-    sources.prepare(f"folder:{root}", data=tmp_path / "two", jobs=2, **options)
-    one, two = (sources.load(f"folder:{root}", size=32, data=tmp_path / d) for d in ("one", "two"))
+    sources.prepare_dataset(f"folder:{root}", data=tmp_path / "one", **options)
+    sources.prepare_dataset(f"folder:{root}", data=tmp_path / "two", jobs=2, **options)
+    one, two = (sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / d) for d in ("one", "two"))
     assert one.fingerprint == two.fingerprint
     assert sum(more for more, _ in told) == 160 and {total for _, total in told} == {80}
 
@@ -192,10 +194,10 @@ def test_kill_leaves_nothing_that_passes_for_finished(where, tmp_path):
     name, data = f"folder:{root}", tmp_path / "data"
     code = KILLED.format(where=where, name=name, data=str(data))
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    target = data / sources.slug(name) / "32"
+    target = data / sources.make_slug(name) / "32"
     assert not target.exists() and list(target.parent.glob(".incoming-*"))
-    assert sources.prepared(name, data) == []
-    assert sources.prepare(name, size=32, data=data).fresh
+    assert sources.list_prepared(name, data) == []
+    assert sources.prepare_dataset(name, size=32, data=data).fresh
     assert not list(target.parent.glob(".incoming-*"))
     prepared.verify(target)
 
@@ -238,7 +240,7 @@ def test_a_full_disk(ham, tmp_path, monkeypatch):
             patch.setattr(os, name, full)
             with pytest.raises(UserError, match=f"disk that holds {tmp_path}"):
                 prepare(ham, tmp_path)
-    assert sources.prepared("ham10000", tmp_path / "data") == []
+    assert sources.list_prepared("ham10000", tmp_path / "data") == []
 
 
 def test_a_file_system_that_cannot_allocate(ham, tmp_path, monkeypatch):
@@ -285,7 +287,7 @@ def test_damage_is_seen_on_loading(kind, ham, tmp_path):
     damage, said = DAMAGE[kind]
     damage(target)
     for check in (
-        lambda: sources.load("ham10000", size=32, data=tmp_path / "data"),
+        lambda: sources.load_dataset("ham10000", size=32, data=tmp_path / "data"),
         lambda: prepared.verify(target),
     ):
         with pytest.raises(UserError, match=said) as error:
@@ -315,31 +317,31 @@ def test_a_manifest_from_before_it_had_a_checksum_is_read(ham, tmp_path):
     target = prepare(ham, tmp_path).path
     sums = json.loads((target / prepared.MANIFEST).read_text())["sha256"]
     edit(target, sha256={name: value for name, value in sums.items() if name != "manifest"})
-    prepared.load(target, whole=True)
+    prepared.load(target, check_pixels=True)
 
 
 def test_a_start_sees_a_single_bit(ham, tmp_path):
     target = prepare(ham, tmp_path).path
     flip_a_bit(target)
-    with pytest.raises(prepared.DamagedError, match="checksum differs"):
-        sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
+    with pytest.raises(prepared.DamagedDataError, match="checksum differs"):
+        sources.load_dataset("ham10000", size=32, data=tmp_path / "data", check_pixels=True)
     assert prepare(ham, tmp_path).fresh, "and preparing makes it anew"
-    sources.load("ham10000", size=32, data=tmp_path / "data", whole=True)
+    sources.load_dataset("ham10000", size=32, data=tmp_path / "data", check_pixels=True)
 
 
 def test_verify_sees_a_single_bit(ham, tmp_path):
     target = prepare(ham, tmp_path).path
     prepared.verify(target)
     flip_a_bit(target)
-    sources.load("ham10000", size=32, data=tmp_path / "data")
+    sources.load_dataset("ham10000", size=32, data=tmp_path / "data")
     with pytest.raises(UserError, match="checksum differs"):
         prepared.verify(target)
 
 
 def test_rows_past_counting_in_the_header():
     for n in (0, 7, 10_015, 10**9):
-        head = prepared.header(n, 224)
-        assert len(head) == prepared.HEADER
+        head = prepared.make_header(n, 224)
+        assert len(head) == prepared.HEADER_BYTES
         file = BytesIO(head)
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
@@ -347,7 +349,7 @@ def test_rows_past_counting_in_the_header():
             (n, 224, 224, 3),
             False,
             np.uint8,
-        ) and file.tell() == prepared.HEADER
+        ) and file.tell() == prepared.HEADER_BYTES
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK", "I;16", "YCbCr"])
@@ -382,7 +384,7 @@ def test_a_bomb_is_a_bad_file_not_a_crash(ham, tmp_path, monkeypatch):
 def test_a_member_that_claims_too_much_is_not_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x.jpg", b"0")
-    where = next(iter(ham10000.scan(tmp_path).images.values()))[0]
+    where = next(iter(ham10000.scan_files(tmp_path).images.values()))[0]
     done = decode.decode_rows(os.devnull, 0, 32, [(0, replace(where, size=2**40))])
     decode.close_archives()
     assert done[0].problem == "larger than 512 MB"
@@ -406,7 +408,9 @@ def test_nothing_readable(tmp_path):
     for c in "xy":
         layouts.write(tmp_path / "a" / c / "1.jpg", "no image")
     with pytest.raises(UserError, match="not one image could be read"):
-        sources.prepare(f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data", allow_incomplete=True)
+        sources.prepare_dataset(
+            f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data", allow_incomplete=True
+        )
 
 
 def test_stale_folders_of_dead_processes_only(tmp_path):
@@ -415,5 +419,5 @@ def test_stale_folders_of_dead_processes_only(tmp_path):
     dead = tmp_path / f".incoming-32-{host}-999999999"
     for folder in (ours, theirs, dead):
         folder.mkdir()
-    prepared._sweep(Path(tmp_path / "32"))
+    prepared._remove_stale(Path(tmp_path / "32"))
     assert ours.exists() and theirs.exists() and not dead.exists()

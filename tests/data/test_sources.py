@@ -51,8 +51,8 @@ def small_published(monkeypatch):
 
 
 def make(name, root, data, **options):
-    done = sources.prepare(name, size=32, data=data, place=root, **options)
-    return done, sources.load(name, size=32, data=data)
+    done = sources.prepare_dataset(name, size=32, data=data, source_path=root, **options)
+    return done, sources.load_dataset(name, size=32, data=data)
 
 
 @pytest.mark.parametrize("layout", HAM)
@@ -127,7 +127,7 @@ def test_aptos_layouts(layout, tmp_path):
 def test_altered_aptos_is_refused_by_name(folder_name, said, tmp_path):
     root = layouts.aptos_class_folders(tmp_path / "a", folder_name)
     with pytest.raises(UserError, match=said):
-        sources.prepare("aptos", size=32, data=tmp_path, place=root, allow_incomplete=True)
+        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=root, allow_incomplete=True)
 
 
 def test_class_folders_beside_the_originals_do_no_harm(tmp_path):
@@ -140,17 +140,17 @@ def test_class_folders_beside_the_originals_do_no_harm(tmp_path):
 def test_folder_of_class_folders(tmp_path):
     root = layouts.class_folders(tmp_path / "my images", each=4)
     name = f"folder:{root}"
-    dataset = sources.load(name, size=32, data=tmp_path / "data")
+    dataset = sources.load_dataset(name, size=32, data=tmp_path / "data")
     assert dataset.name == name and dataset.title == "my images"
     assert dataset.classes == ("bénin", "mal'in", 'x "y" z')
-    assert dataset.counts().tolist() == [4, 4, 4] and dataset.own_split is None
-    again = sources.load(name, size=32, data=tmp_path / "data")
+    assert dataset.count_labels().tolist() == [4, 4, 4] and dataset.own_split is None
+    again = sources.load_dataset(name, size=32, data=tmp_path / "data")
     assert again.fingerprint == dataset.fingerprint
     (root / "bénin" / "image 0 é'.png").unlink()
-    fewer = sources.load(name, size=32, data=tmp_path / "data")
-    assert fewer.counts().tolist() == [3, 4, 4] and fewer.fingerprint != dataset.fingerprint
+    fewer = sources.load_dataset(name, size=32, data=tmp_path / "data")
+    assert fewer.count_labels().tolist() == [3, 4, 4] and fewer.fingerprint != dataset.fingerprint
     shutil.rmtree(root)  # the disk with the originals may be gone
-    assert sources.load(name, size=32, data=tmp_path / "data").fingerprint == fewer.fingerprint
+    assert sources.load_dataset(name, size=32, data=tmp_path / "data").fingerprint == fewer.fingerprint
 
 
 def test_folder_with_a_split_of_its_own(tmp_path):
@@ -158,7 +158,7 @@ def test_folder_with_a_split_of_its_own(tmp_path):
         layouts.class_folders(tmp_path / "a" / split, ("10", "9"), each)
         for i, file in enumerate(sorted((tmp_path / "a" / split).rglob("*.png"))):
             file.write_bytes(layouts.encode(layouts.picture(hash((split, i)) % 10_000), "PNG"))
-    dataset = sources.load(f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data")
+    dataset = sources.load_dataset(f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data")
     assert dataset.classes == ("9", "10")
     assert dataset.own_split is not None
     assert dict(zip(*np.unique(dataset.own_split, return_counts=True), strict=True)) == {
@@ -175,35 +175,35 @@ def test_folder_from_a_csv(tmp_path):
         f'"{file}",{label},p{i // 2}' for i, (file, label) in enumerate(zip(files, "yyxxyy", strict=True))
     ]
     table = layouts.write(root / "my labels.csv", "\n".join(["\ufeffpath, label,group", *rows]))
-    dataset = sources.load(f"folder:{table}", size=32, data=tmp_path / "data")
+    dataset = sources.load_dataset(f"folder:{table}", size=32, data=tmp_path / "data")
     assert dataset.classes == ("x", "y") and dataset.labels.tolist() == [1, 1, 0, 0, 1, 1]
     assert dataset.groups.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_folder_cache_names_never_collide(tmp_path):
     one, other = tmp_path / "x y" / "images", tmp_path / "x-y" / "images"
-    assert folder.slug(one) != folder.slug(other)
-    assert folder.slug(tmp_path / ".." / "x") != folder.slug(tmp_path / "x")
+    assert folder.make_path_slug(one) != folder.make_path_slug(other)
+    assert folder.make_path_slug(tmp_path / ".." / "x") != folder.make_path_slug(tmp_path / "x")
 
 
 @pytest.mark.parametrize("text, said", [("file,label\n", "no column 'path'"), ("", "not a table")])
 def test_bad_csv(text, said, tmp_path):
     table = layouts.write(tmp_path / "t.csv", text)
     with pytest.raises(UserError, match=said):
-        sources.load(f"folder:{table}", size=32, data=tmp_path / "data")
+        sources.load_dataset(f"folder:{table}", size=32, data=tmp_path / "data")
 
 
 def test_folders_without_enough(tmp_path):
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", layouts.class_folders(tmp_path / "one", ("a",)), tmp_path / "none"):
         with pytest.raises(UserError, match=r"at least two classes|There is no"):
-            sources.load(f"folder:{root}", size=32, data=tmp_path / "data")
+            sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
 
 
 @pytest.mark.parametrize("grey", [True, False])
 def test_medmnist(grey, tmp_path):
     file = layouts.medmnist_file(tmp_path / "retinamnist.npz", grey=grey)
-    dataset = sources.load("medmnist:retinamnist", size=32, data=tmp_path)
+    dataset = sources.load_dataset("medmnist:retinamnist", size=32, data=tmp_path)
     assert dataset.own_split is not None and dataset.ordered
     assert dataset.own_split.tolist() == ["train"] * 12 + ["val"] * 4 + ["test"] * 6
     assert dataset.labels[:12].tolist() == [0, 1, 2] * 4 and dataset.images.shape == (22, 32, 32, 3)
@@ -211,7 +211,10 @@ def test_medmnist(grey, tmp_path):
         first = Image.fromarray(held["test_images"][0]).convert("RGB")
     assert np.array_equal(dataset.images[16], resize(first, 32))
     file.unlink()
-    assert sources.load("medmnist:retinamnist", size=32, data=tmp_path).fingerprint == dataset.fingerprint
+    assert (
+        sources.load_dataset("medmnist:retinamnist", size=32, data=tmp_path).fingerprint
+        == dataset.fingerprint
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,26 +230,26 @@ def test_medmnist(grey, tmp_path):
 def test_medmnist_that_cannot_be_used(changes, said, tmp_path):
     layouts.medmnist_file(tmp_path / "x.npz", **changes)
     with pytest.raises(UserError, match=said):
-        sources.load("medmnist:x", size=32, data=tmp_path)
+        sources.load_dataset("medmnist:x", size=32, data=tmp_path)
 
 
 def test_medmnist_names_and_files(tmp_path):
     with pytest.raises(UserError, match="is no MedMNIST set"):
-        sources.load("medmnist:../x", size=32, data=tmp_path)
+        sources.load_dataset("medmnist:../x", size=32, data=tmp_path)
     with pytest.raises(UserError, match="zenodo"):
-        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+        sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path)
     layouts.write(tmp_path / "dermamnist.npz", "no npz")
     with pytest.raises(UserError, match="damaged or no npz"):
-        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+        sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path)
     np.save(tmp_path / "a.npy", np.zeros(3))
     (tmp_path / "a.npy").rename(tmp_path / "dermamnist.npz")
     with pytest.raises(UserError, match="single array"):
-        sources.load("medmnist:dermamnist", size=32, data=tmp_path)
+        sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path)
 
 
 def test_digits(tmp_path):
-    dataset = sources.load("digits", size=32, data=tmp_path)
-    assert dataset.counts().tolist() == [178, 153, 131, 112, 96, 82, 71, 61, 52, 44]
+    dataset = sources.load_dataset("digits", size=32, data=tmp_path)
+    assert dataset.count_labels().tolist() == [178, 153, 131, 112, 96, 82, 71, 61, 52, 44]
     assert not dataset.synthetic and isinstance(dataset.images, np.memmap)
     assert not dataset.images.flags.writeable
     from sklearn.datasets import load_digits
@@ -259,20 +262,20 @@ def test_digits(tmp_path):
 
 
 def test_digit_counts_are_those_of_the_rule():
-    assert digits.counts([100] * 3, rho=4) == [100, 50, 25]
-    assert digits.counts([100, 20, 100], rho=4) == [40, 20, 10]
+    assert digits.compute_counts([100] * 3, rho=4) == [100, 50, 25]
+    assert digits.compute_counts([100, 20, 100], rho=4) == [40, 20, 10]
 
 
 @pytest.mark.parametrize("name, n_classes", [("synthetic-lesions", 7), ("synthetic-fundus", 5)])
 def test_synthetic_sets_are_drawn_once(name, n_classes, tmp_path):
-    dataset = sources.load(name, size=32, data=tmp_path, n_images=12)
+    dataset = sources.load_dataset(name, size=32, data=tmp_path, n_images=12)
     assert dataset.synthetic and "synthetic stand-in" in dataset.title and sources.is_synthetic(name)
     assert len(dataset.classes) == n_classes and dataset.images.shape == (12, 32, 32, 3)
     assert dataset.ordered == sources.is_ordered(name) == (name == "synthetic-fundus")
-    stamp = (tmp_path / sources.slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns
-    again = sources.load(name, size=32, data=tmp_path, n_images=12, prepare_missing=False)
+    stamp = (tmp_path / sources.make_slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns
+    again = sources.load_dataset(name, size=32, data=tmp_path, n_images=12, prepare_missing=False)
     assert again.fingerprint == dataset.fingerprint
-    assert (tmp_path / sources.slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns == stamp
+    assert (tmp_path / sources.make_slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns == stamp
 
 
 def test_two_processes_may_ask_for_the_same_set_at_once(tmp_path):
@@ -294,7 +297,7 @@ def test_two_processes_may_ask_for_the_same_set_at_once(tmp_path):
 @pytest.mark.parametrize("name", ["ham10000", "aptos"])
 def test_missing_data_says_where_to_get_it_and_how(name, tmp_path):
     with pytest.raises(UserError) as error:
-        sources.load(name, size=224, data=tmp_path)
+        sources.load_dataset(name, size=224, data=tmp_path)
     words = str(error.value)
     assert f"udcd-bench data prepare {name} --from DIR --size 224 --data {tmp_path}" in words
     assert ("10.7910/DVN/DBW86T" if name == "ham10000" else "aptos2019-blindness-detection") in words
@@ -303,27 +306,29 @@ def test_missing_data_says_where_to_get_it_and_how(name, tmp_path):
 
 def test_unknown_names_and_sizes(tmp_path):
     with pytest.raises(UserError, match="did you mean 'ham10000'"):
-        sources.load("ham1000", size=32, data=tmp_path)
+        sources.load_dataset("ham1000", size=32, data=tmp_path)
     with pytest.raises(UserError, match="32 to 512"):
-        sources.load("digits", size=8, data=tmp_path)
+        sources.load_dataset("digits", size=8, data=tmp_path)
     with pytest.raises(UserError, match="needs a path"):
-        sources.load("folder:", size=32, data=tmp_path)
+        sources.load_dataset("folder:", size=32, data=tmp_path)
     with pytest.raises(UserError, match="is not prepared"):
-        sources.load("digits", size=32, data=tmp_path, prepare_missing=False)
+        sources.load_dataset("digits", size=32, data=tmp_path, prepare_missing=False)
     with pytest.raises(UserError, match="no folder"):
-        sources.prepare("ham10000", size=32, data=tmp_path, place=tmp_path / "nowhere")
+        sources.prepare_dataset("ham10000", size=32, data=tmp_path, source_path=tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds neither"):
-        sources.prepare("ham10000", size=32, data=tmp_path, place=tmp_path)
+        sources.prepare_dataset("ham10000", size=32, data=tmp_path, source_path=tmp_path)
     with pytest.raises(UserError, match="holds neither"):
-        sources.prepare("aptos", size=32, data=tmp_path, place=tmp_path)
+        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=tmp_path)
     with pytest.raises(UserError, match="neither a folder nor a zip"):
-        sources.prepare("aptos", size=32, data=tmp_path, place=layouts.write(tmp_path / "f", "x"))
+        sources.prepare_dataset(
+            "aptos", size=32, data=tmp_path, source_path=layouts.write(tmp_path / "f", "x")
+        )
 
 
 def test_a_wrong_column_is_named(tmp_path):
     layouts.write(tmp_path / "train.csv", "id,diagnosis\na,1\n")
     with pytest.raises(UserError, match=r"train.csv has no column 'id_code'; it has: id, diagnosis"):
-        sources.prepare("aptos", size=32, data=tmp_path, place=tmp_path)
+        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=tmp_path)
 
 
 def test_names_import_nothing_heavy():
@@ -333,5 +338,5 @@ def test_names_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert sources.names() == ("ham10000", "aptos", "synthetic-lesions", "synthetic-fundus", "digits")
-    assert sources.title(f"folder:{Path('/a/b c')}") == "b c"
+    assert sources.list_names() == ("ham10000", "aptos", "synthetic-lesions", "synthetic-fundus", "digits")
+    assert sources.find_title(f"folder:{Path('/a/b c')}") == "b c"

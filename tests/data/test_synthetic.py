@@ -43,19 +43,21 @@ def test_an_image_depends_on_its_arguments_alone(source: ModuleType) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_the_number_of_processes_changes_no_pixel() -> None:
-    labels = lesions.labels(40, 0)
-    groups = lesions.groups(40, labels, 0)
+    labels = lesions.make_labels(40, 0)
+    groups = lesions.make_groups(40, labels, 0)
     seen: list[int] = []
-    alone = drawing.draw_all(lesions.draw, labels, 32, 9, jobs=1, groups=groups)
+    alone = drawing.draw_all(lesions.draw_image, labels, 32, 9, jobs=1, groups=groups)
     out = np.empty_like(alone)
-    several = drawing.draw_all(lesions.draw, labels, 32, 9, 2, progress=seen.append, groups=groups, out=out)
+    several = drawing.draw_all(
+        lesions.draw_image, labels, 32, 9, 2, progress=seen.append, groups=groups, out=out
+    )
     assert several is out and sum(seen) == 40
     assert np.array_equal(alone, several)
-    assert np.array_equal(alone[39], lesions.draw(39, int(labels[39]), 32, 9, int(groups[39])))
+    assert np.array_equal(alone[39], lesions.draw_image(39, int(labels[39]), 32, 9, int(groups[39])))
 
 
 def test_no_images_are_no_error() -> None:
-    assert drawing.draw_all(fundus.draw, np.zeros(0, np.int64), 32, 0, jobs=2).shape == (0, 32, 32, 3)
+    assert drawing.draw_all(fundus.draw_image, np.zeros(0, np.int64), 32, 0, jobs=2).shape == (0, 32, 32, 3)
 
 
 @both
@@ -89,8 +91,8 @@ def test_labels_are_shuffled_by_their_seed(source: ModuleType) -> None:
 
 
 def test_a_quarter_of_the_lesion_images_repeat_an_earlier_lesion_of_the_class() -> None:
-    labels = lesions.labels(2000, 0)
-    groups = lesions.groups(2000, labels, 0)
+    labels = lesions.make_labels(2000, 0)
+    groups = lesions.make_groups(2000, labels, 0)
     assert groups.dtype == np.int64
     assert 0.2 < np.mean(groups != np.arange(2000)) < 0.3
     assert np.all(groups <= np.arange(2000)) and np.all(groups[groups] == groups)
@@ -98,10 +100,10 @@ def test_a_quarter_of_the_lesion_images_repeat_an_earlier_lesion_of_the_class() 
 
 
 def test_photographs_of_one_lesion_are_alike_but_not_the_same() -> None:
-    assert lesions.features(4, 2, 0) == lesions.features(4, 2, 0)
+    assert lesions.sample_features(4, 2, 0) == lesions.sample_features(4, 2, 0)
 
     def palette(index: int, group: int) -> np.ndarray:
-        image = lesions.draw(index, 4, 64, 0, group)[16:48, 16:48]
+        image = lesions.draw_image(index, 4, 64, 0, group)[16:48, 16:48]
         return image.reshape(-1, 3).mean(0)
 
     same = [np.abs(palette(g, g) - palette(g + 500, g)).mean() for g in range(12)]
@@ -110,11 +112,11 @@ def test_photographs_of_one_lesion_are_alike_but_not_the_same() -> None:
 
 
 def test_every_eye_is_an_eye_of_its_own() -> None:
-    assert np.array_equal(fundus.groups(7, fundus.labels(7, 0), 0), np.arange(7))
+    assert np.array_equal(fundus.make_groups(7, fundus.make_labels(7, 0), 0), np.arange(7))
 
 
 def test_both_left_and_right_eyes_are_drawn() -> None:
-    eyes = np.stack([fundus.draw(i, 0, 48, 0, i) for i in range(16)]).astype(float).sum(-1)
+    eyes = np.stack([fundus.draw_image(i, 0, 48, 0, i) for i in range(16)]).astype(float).sum(-1)
     right = eyes[:, 18:30, 24:].max((1, 2)) > eyes[:, 18:30, :24].max((1, 2))  # the disc outshines all
     assert 2 <= right.sum() <= 14
 
@@ -129,7 +131,7 @@ def test_one_index_is_one_picture_at_every_size(source: ModuleType) -> None:
 
 def test_classes_differ_on_average_and_overlap() -> None:
     def darkness(label: int) -> np.ndarray:
-        images = [lesions.draw(i, label, 32, 0, i) for i in range(40)]
+        images = [lesions.draw_image(i, label, 32, 0, i) for i in range(40)]
         return np.array([im[:4].mean() - im[12:20, 12:20].mean() for im in images])
 
     nevus, melanoma = darkness(5), darkness(4)
@@ -139,7 +141,7 @@ def test_classes_differ_on_average_and_overlap() -> None:
 
 def test_grades_have_ever_more_lesions_and_overlap() -> None:
     counts = np.array(
-        [[fundus.burden(i, grade, 0)["microaneurysms"] for i in range(400)] for grade in range(4)]
+        [[fundus.sample_burden(i, grade, 0)["microaneurysms"] for i in range(400)] for grade in range(4)]
     )
     assert np.all(np.diff(counts.mean(1)) > 0)
     assert np.all(counts[:-1].max(1) > counts[1:].min(1))

@@ -27,7 +27,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
-from udcd_bench.storage.atomic import seal
+from udcd_bench.storage.atomic import dump_with_checksum
 
 SIZE = {"n_images": 150, "image_size": 32}
 EPOCHS = 4
@@ -60,7 +60,7 @@ def settings(**changes):
 def data(tmp_path_factory):
     """The drawn images, made once; every command finds them there."""
     folder = tmp_path_factory.mktemp("data")
-    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=150)
+    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=150)
     return folder
 
 
@@ -72,11 +72,11 @@ def suite(tmp_path_factory):
     (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
     before, threads = os.environ.get("UDCD_BENCH_SUITE"), torch.get_num_threads()
     yield folder
-    plugins._EXTRA.clear()
+    plugins._ADDED_SUITES.clear()
     os.environ.pop("UDCD_BENCH_SUITE", None)
     if before is not None:
         os.environ["UDCD_BENCH_SUITE"] = before
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     torch.set_num_threads(threads)
 
 
@@ -87,7 +87,7 @@ def table(data, out, methods, *words):
 
 def scores(store):
     """Method → its stored scores."""
-    return {record["spec"]["method"]: store.scores(record["key"]) for record in store.records()}
+    return {record["spec"]["method"]: store.read_scores(record["key"]) for record in store.read_records()}
 
 
 def same(one, other):
@@ -95,7 +95,7 @@ def same(one, other):
 
 
 def claims(store):
-    return list(store.claims.folder.glob("*"))
+    return list(store.locks.folder.glob("*"))
 
 
 @contextlib.contextmanager
@@ -147,12 +147,14 @@ def killed(data, tmp_path_factory):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(NEVER)
     end = time.monotonic() + NEVER
-    while store.state(key) == "running":  # the kill reaches the whole group, its last member a moment later
+    while (
+        store.get_state(key) == "running"
+    ):  # the kill reaches the whole group, its last member a moment later
         assert time.monotonic() < end
         time.sleep(0.01)
     # the first is done and stays as it is, the second goes on, the third begins
-    assert list(scores(store)) == ["scratch"] and store.state(key) == "interrupted"
-    (before,) = store.keys()
+    assert list(scores(store)) == ["scratch"] and store.get_state(key) == "interrupted"
+    (before,) = store.list_keys()
     stamp = (store.runs / before / "record.json").stat().st_mtime_ns
     assert 1 <= store.load_checkpoint(key)[1]["epoch"] < EPOCHS
     code = cli.main(words, standalone_mode=False)
@@ -230,9 +232,9 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     store = Store(tmp_path)
     jobs = planner.plan(specs, store, lambda spec: {})
     teacher, student = jobs
-    slot = local._Slot(None, None, None)
-    work = local.Work({}, {student.key: student}, failed={teacher.key: "no"})
-    local._give_out([slot], work, told.append)
+    slot = local._Worker(None, None, None)
+    work = local.JobQueue({}, {student.key: student}, failed={teacher.key: "no"})
+    local._assign_jobs([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
     assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
 
@@ -241,8 +243,8 @@ def test_teachers_begin_before_all_others_and_the_longest_runs_next(tmp_path):
     methods = ("mtg", "kd", "sskd", "udcd", "scl-ikd")
     specs = [RunSpec(method, "synthetic-lesions", "demo", "densenet-tiny") for method in methods]
     jobs = planner.plan([*specs, replace(specs[-1], fraction=0.1)], Store(tmp_path), lambda spec: {})
-    work, begun = local.Work.of(jobs), []
-    while (ready := work.ready(set(work.waiting))) is not None:
+    work, begun = local.JobQueue.from_jobs(jobs), []
+    while (ready := work.find_ready(set(work.waiting))) is not None:
         del work.waiting[ready.key]
         begun.append((ready.spec.method, ready.spec.fraction))
     whole = ("scratch", "scl-ikd", "sskd", "mtg", "kd", "udcd")
@@ -254,7 +256,7 @@ def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):
     with pytest.raises(UserError, match=r"--device cuda:99: torch sees \d+ CUDA devices; try --device cpu"):
         cli.main([*train("scratch", data, tmp_path), "--device=cuda:99"], standalone_mode=False)
     store = Store(tmp_path)
-    assert claims(store) == [] and list(store.failures.glob("*")) == [] and store.overview() == []
+    assert claims(store) == [] and list(store.failures.glob("*")) == [] and store.summarize() == []
 
 
 def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, monkeypatch):
@@ -263,16 +265,16 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     store.create()
     spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple(SIZE.items()))
     (job,) = planner.plan([spec], store, lambda spec: {})
-    assert store.claim(job.key)
+    assert store.acquire(job.key)
     events = []
     slots = threading.Thread(
-        target=local.run, args=([job], store, execute.Place(data, "cpu"), 1, events.append)
+        target=local.run, args=([job], store, execute.RunContext(data, "cpu"), 1, events.append)
     )
     slots.start()
     time.sleep(0.2)
-    assert store.state(job.key) == "running" and events == []
+    assert store.get_state(job.key) == "running" and events == []
     about = {"schema": 2, "key": job.key, "files": {}}
-    store.put(job.key, {"record.json": seal(records.record(spec) | about)})
+    store.write_run(job.key, {"record.json": dump_with_checksum(records.record(spec) | about)})
     store.release(job.key)
     slots.join(NEVER)
     assert events == [{"kind": "done", "key": job.key}] and claims(store) == []
@@ -291,9 +293,9 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     assert process.returncode == 130
     assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
     assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
-    assert store.state(key) == "interrupted" and claims(store) == []
+    assert store.get_state(key) == "interrupted" and claims(store) == []
     assert store.load_checkpoint(key)[1]["epoch"] >= 1
-    assert [state for state, _, _ in store.overview()] == ["interrupted"]
+    assert [state for state, _, _ in store.summarize()] == ["interrupted"]
 
 
 def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
@@ -329,7 +331,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
     store = Store(tmp_path)
     store.create()
     (job,) = planner.plan([RunSpec("scratch", "digits", "demo", "densenet-tiny")], store, lambda spec: {})
-    assert store.claim(job.key)
+    assert store.acquire(job.key)
 
     class Nothing:
         def close(self):
@@ -337,7 +339,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
 
         terminate = join = close
 
-    slot = local._Slot(Nothing(), Nothing(), None)
+    slot = local._Worker(Nothing(), Nothing(), None)
     monkeypatch.setattr(local, "_start", lambda *_: slot)
 
     def interrupt(*_):
@@ -346,16 +348,16 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
 
     monkeypatch.setattr(local, "_give_out", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        local.run([job], store, execute.Place(tmp_path), 1, print)
-    assert store.state(job.key) == "running"
+        local.run([job], store, execute.RunContext(tmp_path), 1, print)
+    assert store.get_state(job.key) == "running"
 
 
 def test_slots_are_as_many_as_the_cores_hold(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert local.slots("cpu", 1, None) == 6 and local.slots("cpu", 4, None) == 1
-    assert local.slots("cpu", 0, None) == 1, "a run that takes all threads runs alone"
-    assert local.slots("cuda:1", 1, None) == 1
-    assert local.slots("cpu", 4, 3) == local.slots("cuda:1", 1, 3) == 3
+    assert local.count_slots("cpu", 1, None) == 6 and local.count_slots("cpu", 4, None) == 1
+    assert local.count_slots("cpu", 0, None) == 1, "a run that takes all threads runs alone"
+    assert local.count_slots("cuda:1", 1, None) == 1
+    assert local.count_slots("cpu", 4, 3) == local.count_slots("cuda:1", 1, 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, na
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local.gpus(device) == names
-    assert local.slots(device, 1, 2) == 2 * max(1, len(names))
-    places = local._places(execute.Place(tmp_path, device))
+    assert local.list_gpus(device) == names
+    assert local.count_slots(device, 1, 2) == 2 * max(1, len(names))
+    places = local._make_contexts(execute.RunContext(tmp_path, device))
     assert [place.device for place in places] == (names if len(names) > 1 else [device])

@@ -26,7 +26,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
-from udcd_bench.storage.atomic import seal
+from udcd_bench.storage.atomic import dump_with_checksum
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ class Method(method.Method):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
+    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
     return folder
 
 
@@ -78,10 +78,10 @@ def suite(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("UDCD_BENCH_SUITE", str(folder))
     patch.setattr(engine, "RETRIES", 1)
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     yield folder
     patch.undo()
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +124,14 @@ def planned(data, store, method, **changes):
     spec = RunSpec(
         method, "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple((SIZE | changes).items())
     )
-    place = execute.Place(data, "cpu")
-    return planner.plan([spec], store, lambda spec: execute.made_of(spec, place)), place
+    place = execute.RunContext(data, "cpu")
+    return planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place)), place
 
 
 def assert_same(store, other):
-    assert store.keys() == other.keys() != []
-    for key in store.keys():  # noqa: SIM118
-        for read in (Store.scores, Store.weights):
+    assert store.list_keys() == other.keys() != []
+    for key in store.list_keys():
+        for read in (Store.read_scores, Store.read_weights):
             one, two = read(store, key), read(other, key)
             assert one.keys() == two.keys()
             assert all(one[name].tobytes() == two[name].tobytes() for name in one)
@@ -144,7 +144,7 @@ def test_as_local_to_the_last_bit_and_what_fails_fails_alone(cluster, data, tmp_
     assert on_ray(cluster, *table(data, tmp_path / "ray", words)) == 1
     local, ray = Store(tmp_path / "local"), Store(tmp_path / "ray")
     assert_same(ray, local)
-    assert {record["spec"]["method"] for record in ray.records()} == {"scratch", "kd", "udcd"}
+    assert {record["spec"]["method"] for record in ray.read_records()} == {"scratch", "kd", "udcd"}
     shown = capsys.readouterr()
     assert "raylet" not in shown.out
     told = shown.err
@@ -153,7 +153,7 @@ def test_as_local_to_the_last_bit_and_what_fails_fails_alone(cluster, data, tmp_
     )
     failed = {
         spec["spec"]["method"]: spec
-        for spec in map(ray.failure, (p.stem for p in ray.failures.glob("*.json")))
+        for spec in map(ray.read_failure, (p.stem for p in ray.failures.glob("*.json")))
     }
     assert (
         failed["boom"]["message"] == "ValueError: boom it went" and "boom.py" in failed["boom"]["traceback"]
@@ -161,7 +161,7 @@ def test_as_local_to_the_last_bit_and_what_fails_fails_alone(cluster, data, tmp_
     assert (
         failed["gone"]["message"] == "its process or machine died, and so in each of Ray's further tries (1)"
     )
-    assert set(failed) == {"boom", "gone"} and list(ray.claims.folder.iterdir()) == []
+    assert set(failed) == {"boom", "gone"} and list(ray.locks.folder.iterdir()) == []
     frames = [pd.read_csv(s.root / "demo" / "table2.csv").drop(columns="note") for s in (ray, local)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
@@ -176,9 +176,9 @@ def test_a_machine_killed_in_the_middle_of_a_run(cluster, data, tmp_path):
     def strike():
         end = time.monotonic() + NEVER
         while time.monotonic() < end and not owners:
-            for claim in store.claims.folder.glob("*"):
+            for claim in store.locks.folder.glob("*"):
                 key, owner, _ = claim.name.split(".")
-                if len(store.history(key)) >= 2:
+                if len(store.read_checkpoint_history(key)) >= 2:
                     owners.append(owner)
             time.sleep(0.01)
         pid = int(owners[0].split("-")[1])
@@ -209,7 +209,7 @@ def test_a_process_that_crashes_or_hangs_is_started_anew(cluster, data, tmp_path
     monkeypatch.setattr(engine, "RETRIES", 3)  # on a crowded machine the first step takes long too
     assert on_ray(cluster, *table(data, tmp_path, "crashes,hangs")) == 0
     store = Store(tmp_path)
-    assert len(store.keys()) == 2 and litter(tmp_path) == []
+    assert len(store.list_keys()) == 2 and litter(tmp_path) == []
 
 
 def test_a_failed_teacher_fails_its_students(cluster, data, tmp_path):
@@ -217,31 +217,31 @@ def test_a_failed_teacher_fails_its_students(cluster, data, tmp_path):
     teacher, student = jobs
     store, told = Store(tmp_path), []
     store.create()
-    with engine.joined(cluster.address, "cpu", None, 1) as made:
+    with engine.join_cluster(cluster.address, "cpu", None, 1) as made:
         failed = made.run(jobs, store, place, made.slots, told.append)
     assert "loss term ce is" in failed[teacher.key] and failed[student.key] == "its teacher's run failed"
     assert [event["key"] for event in told if event["kind"] == "failed"] == [teacher.key, student.key]
-    assert store.keys() == [] and not (store.work / student.key).exists()
+    assert store.list_keys() == [] and not (store.work / student.key).exists()
 
 
 def test_a_run_that_another_start_is_at_is_left_to_it(cluster, data, tmp_path):
     store, told = Store(tmp_path), []
     store.create()
     (job,), place = planned(data, store, "scratch")
-    assert store.claim(job.key)
+    assert store.acquire(job.key)
 
     def finish():
         time.sleep(5)
         about = {"schema": 2, "key": job.key, "files": {}}
-        store.put(job.key, {"record.json": seal(records.record(job.spec) | about)})
+        store.write_run(job.key, {"record.json": dump_with_checksum(records.record(job.spec) | about)})
         store.release(job.key)
 
     other = threading.Thread(target=finish)
-    with engine.joined(cluster.address, "cpu", None, 1) as made:
+    with engine.join_cluster(cluster.address, "cpu", None, 1) as made:
         other.start()
         assert made.run([job], store, place, made.slots, told.append) == {}
     other.join()
-    assert [event["kind"] for event in told] == ["begin", "done"] and store.state(job.key) == "done"
+    assert [event["kind"] for event in told] == ["begin", "done"] and store.get_state(job.key) == "done"
 
 
 @pytest.mark.parametrize("change", ["key", "folder"])
@@ -253,9 +253,9 @@ def test_a_machine_that_is_not_as_this_one_says_so(cluster, data, tmp_path, chan
         store.create()
         job = replace(job, key="0" * 16)
     says = {"key": "install the same on every machine", "folder": "have to share the results folder"}[change]
-    with engine.joined(cluster.address, "cpu", None, 1) as made, pytest.raises(UserError, match=says):
+    with engine.join_cluster(cluster.address, "cpu", None, 1) as made, pytest.raises(UserError, match=says):
         made.run([job], store, place, made.slots, lambda event: None)
-    assert store.keys() == []
+    assert store.list_keys() == []
 
 
 def test_ctrl_c_on_a_new_cluster_gives_claims_back(data, suite, tmp_path):
@@ -290,15 +290,15 @@ def test_ctrl_c_on_a_new_cluster_gives_claims_back(data, suite, tmp_path):
         and "Traceback" not in said
     )
     assert list((out / "runs" / ".claims").iterdir()) == []
-    assert [state for state, _, _ in Store(out).overview()] == ["interrupted"]
+    assert [state for state, _, _ in Store(out).summarize()] == ["interrupted"]
 
 
 def test_what_a_cluster_without_gpus_cannot_do(cluster, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     with pytest.raises(UserError, match="--jobs says how many runs share a GPU, and the cluster has none"):
-        engine.joined("auto", "cpu", 2, 1).__enter__()
+        engine.join_cluster("auto", "cpu", 2, 1).__enter__()
     with pytest.raises(UserError, match="--device cuda: the cluster has no GPU"):
-        engine.joined(cluster.address, "cuda", None, 1).__enter__()
+        engine.join_cluster(cluster.address, "cuda", None, 1).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_an_address_where_nobody_is(address, says, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed; nox -s ray does it")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=says):
-        engine.joined(address, "cpu", None, 1).__enter__()
+        engine.join_cluster(address, "cpu", None, 1).__enter__()
 
 
 def test_a_cluster_that_wants_a_token(monkeypatch):
@@ -330,7 +330,7 @@ def test_a_cluster_that_wants_a_token(monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UserError, match="the Ray cluster there wants a token; set RAY_AUTH_MODE=token"):
-        engine.joined("127.0.0.1:6379", "cpu", None, 1).__enter__()
+        engine.join_cluster("127.0.0.1:6379", "cpu", None, 1).__enter__()
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(data, tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def test_without_ray_a_sentence_says_how_to_get_it(data, tmp_path, monkeypatch):
 def test_ray_chooses_the_gpu():
     pytest.importorskip("ray", reason="Ray is not installed; nox -s ray does it")
     with pytest.raises(UserError, match="Ray chooses the GPU; give --device cuda"):
-        engine.joined("", "cuda:1", None, 1).__enter__()
+        engine.join_cluster("", "cuda:1", None, 1).__enter__()
 
 
 def test_an_address_is_for_ray(data, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from support import records as make
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.judging import seed_baseline
 from udcd_bench.runs.store import Store
 
@@ -23,7 +23,7 @@ def typed(tmp_path, monkeypatch, capsys):
 
 
 def environment(device):
-    return {**make.record(table2().runs(paper())[0])["environment"], "device": device}
+    return {**make.record(table2().list_runs(paper())[0])["environment"], "device": device}
 
 
 def verdicts_of(out):
@@ -64,7 +64,7 @@ def test_the_file_says_what_it_holds(typed, tmp_path):
     ]
     run = cpu["rows"][0]["runs"][1]
     assert (run["fold"], run["seed"]) == (0, 1) and run["percent"].keys() == {"acc", "ap", "rec", "f1"}
-    spec = next(s for s in table2().runs(paper(seeds=(1,))) if s.method == "scratch")
+    spec = next(s for s in table2().list_runs(paper(seeds=(1,))) if s.method == "scratch")
     assert run["split_hash"] == make.record(spec)["split_hash"]
 
 
@@ -75,17 +75,19 @@ def test_the_mean_of_new_seeds_falls_into_the_interval_as_often_as_it_says():
         level = rng.normal(80, 5, 2)  # folds differ by far more than seeds do
         there = {(f, s): level[f] + rng.normal() for f in (0, 1) for s in range(3 + f)}
         here = {(f, s): level[f] + rng.normal() for f in (0, 1) for s in range(2 - f)}
-        half, why = seed_baseline.half_width(there, here, 0.95)
+        half, why = seed_baseline.compute_half_width(there, here, 0.95)
         assert not why
-        inside += abs(seed_baseline._mean(there) - seed_baseline._mean(here)) <= half
+        inside += (
+            abs(seed_baseline._average_over_folds(there) - seed_baseline._average_over_folds(here)) <= half
+        )
     assert inside / n == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_interval_is_the_textbooks_for_one_fold():
     there = {(0, s): v for s, v in enumerate((80.0, 81.0, 83.0))}
-    half, _ = seed_baseline.half_width(there, {(0, 0): 82.0}, 0.95)
+    half, _ = seed_baseline.compute_half_width(there, {(0, 0): 82.0}, 0.95)
     assert half == pytest.approx(4.302653 * math.sqrt(7 / 3) * math.sqrt(1 / 3 + 1))
-    half, why = seed_baseline.half_width({(0, 0): 80.0, (0, 1): 81.0}, {(0, 0): 80.0}, 0.95)
+    half, why = seed_baseline.compute_half_width({(0, 0): 80.0, (0, 1): 81.0}, {(0, 0): 80.0}, 0.95)
     assert math.isnan(half) and "2 of a fold" in why
 
 
@@ -156,11 +158,11 @@ def test_a_row_that_has_not_run_or_failed(typed, tmp_path):
     status, _, err = typed("--against=seeds.json", "--out=empty")
     assert status == 1 and "holds no finished run" in err
     store = Store(tmp_path / "after")
-    for spec in table2().runs(paper(seeds=SEEDS)):
+    for spec in table2().list_runs(paper(seeds=SEEDS)):
         if spec.method == "scratch":
             keep(store, spec, n=60)
         elif spec.method == "mtg":
-            store.fail(make.record(spec)["key"], spec, "Error: so bad", "trace")
+            store.record_failure(make.record(spec)["key"], spec, "Error: so bad", "trace")
     status, out, _ = typed("--against=seeds.json", "--out=after", "--format=json")
     got = verdicts_of(out)
     assert status == 1 and (got["mtg", "acc"], got["udcd", "acc"]) == ("failed", "not run")
@@ -169,7 +171,7 @@ def test_a_row_that_has_not_run_or_failed(typed, tmp_path):
 
 
 def test_stand_ins_compare_with_ones_own_and_are_named(typed, tmp_path):
-    fill(tmp_path / "kept", Ask("demo", methods=ROWS, seeds=SEEDS), n=3000)
+    fill(tmp_path / "kept", TableRequest("demo", methods=ROWS, seeds=SEEDS), n=3000)
     typed("--record=seeds.json", "--out=kept", plain=())
     assert (tmp_path / "seeds.json").read_text().count("(synthetic stand-in)") == 6
     status, out, _ = typed("--against=seeds.json", "--out=kept", plain=())

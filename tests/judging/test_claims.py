@@ -19,14 +19,14 @@ from support import records
 from udcd_bench import cli, plugins
 from udcd_bench.errors import UserError
 from udcd_bench.judging import claim_check, claim_file
-from udcd_bench.judging.claim_check import Gain, judge
+from udcd_bench.judging.claim_check import Gain, judge_claim
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
 
 @pytest.fixture(scope="module")
 def paper():
-    return {claim.name: claim for claim in claim_file.read(claim_file.path())}
+    return {claim.name: claim for claim in claim_file.load_claims(claim_file.find_claims_file())}
 
 
 def typed(monkeypatch, capsys, *words):
@@ -56,7 +56,7 @@ def typed(monkeypatch, capsys, *words):
     ],
 )
 def test_the_papers_sentences_on_its_own_figures(paper, name, outcome, gains):
-    found = claim_check.on_published(paper[name])
+    found = claim_check.check_on_paper(paper[name])
     assert found.outcome == outcome
     assert [round(gain.gain, 2) for gain in found.gains] == gains
     assert all(f"{gain:+.2f}" in found.reason for gain in gains)
@@ -67,17 +67,17 @@ def test_every_sentence_is_above(paper):
 
 
 def test_what_holds_only_at_the_precision_given_says_so(paper):
-    reason = claim_check.on_published(paper["precision-at-every-imbalance"]).reason
+    reason = claim_check.check_on_paper(paper["precision-at-every-imbalance"]).reason
     assert "11.88 and 0.95 only when rounded or cut to whole per cents (1 to 11)" in reason
-    assert "only" not in claim_check.on_published(paper["accuracy-at-every-imbalance"]).reason
+    assert "only" not in claim_check.check_on_paper(paper["accuracy-at-every-imbalance"]).reason
 
 
 def test_only_one_of_eight_lies_in_5_to_11(paper):
-    assert "not so in 7 of 8" in claim_check.on_published(paper["across-metrics"]).reason
+    assert "not so in 7 of 8" in claim_check.check_on_paper(paper["across-metrics"]).reason
 
 
 def test_the_audit_lists_what_fails():
-    found = list(claim_check.failures())
+    found = list(claim_check.find_failed_claims())
     assert [finding.rule for finding in found] == ["claim-fails"] * 2
     assert {cell.table for finding in found for cell in finding.cells} == {"table2"}
     assert [len(finding.cells) for finding in found] == [16, 4]
@@ -85,7 +85,7 @@ def test_the_audit_lists_what_fails():
 
 def test_there_need_be_no_claims(monkeypatch, tmp_path):
     monkeypatch.setattr(claim_file, "path", lambda: tmp_path / "claims.toml")
-    assert list(claim_check.failures()) == []
+    assert list(claim_check.find_failed_claims()) == []
 
 
 # --- on runs ------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Made:
 def runs(claim, value, profile="paper", places=((0, 0),), drop=()):
     """Runs of ours for a claim: value(row, column, run) in percent."""
     made = {}
-    for column in claim_file.columns(claim, profile):
+    for column in claim_file.list_claim_columns(claim, profile):
         for row, spec in column.specs.items():
             if row not in drop:
                 of_metric = made.setdefault(spec, {}).setdefault(column.metric, {})
@@ -121,17 +121,17 @@ def runs(claim, value, profile="paper", places=((0, 0),), drop=()):
 
 def test_no_runs_and_stand_ins_are_no_evidence(paper):
     for claim in paper.values():
-        assert claim_check.on_runs(claim, "paper", Made({})).outcome == "cannot tell"
+        assert claim_check.check_on_runs(claim, "paper", Made({})).outcome == "cannot tell"
         made = runs(claim, lambda row, *_: 90.0 if row == "udcd" else 80.0, "demo")
-        found = claim_check.on_runs(claim, "demo", made)
+        found = claim_check.check_on_runs(claim, "demo", made)
         assert found.outcome == "cannot tell" and "no runs on real data" in found.reason
 
 
 def test_a_gain_whose_interval_is_not_known_settles_nothing(paper):
     made = runs(paper["best-accuracy"], lambda row, *_: 81.0 if row == "udcd" else 80.0)
-    assert claim_check.on_runs(paper["best-accuracy"], "paper", made).outcome == "holds"
+    assert claim_check.check_on_runs(paper["best-accuracy"], "paper", made).outcome == "holds"
     made.gain = lambda *_: np.empty(0)
-    found = claim_check.on_runs(paper["best-accuracy"], "paper", made)
+    found = claim_check.check_on_runs(paper["best-accuracy"], "paper", made)
     assert found.outcome == "cannot tell" and "ACC +1.00 over" in found.reason
 
 
@@ -142,13 +142,13 @@ def test_runs_that_disagree_cannot_tell(paper):
         return 80.0 + (row == "udcd") * (1 if run[0] or column.where != "ham10000 10%" else worst)
 
     for worst, outcome in ((0.5, "holds"), (0, "cannot tell"), (-1, "cannot tell")):
-        found = claim_check.on_runs(claim, "paper", runs(claim, value, places=places))
+        found = claim_check.check_on_runs(claim, "paper", runs(claim, value, places=places))
         assert found.outcome == outcome
         assert (
             f"ham10000 10% ACC {(2 + worst) / 3:+.2f} ({worst:+.2f} to +1.00, n=3) over crckd" in found.reason
         )
     below = runs(claim, lambda row, *_: 80.0 - (row == "udcd"), places=places)
-    assert claim_check.on_runs(claim, "paper", below).outcome == "fails"
+    assert claim_check.check_on_runs(claim, "paper", below).outcome == "fails"
 
 
 def test_a_row_or_a_column_that_was_not_run_settles_nothing_good(paper):
@@ -157,21 +157,21 @@ def test_a_row_or_a_column_that_was_not_run_settles_nothing_good(paper):
     def good(row, *_):
         return 83.0 if row == "udcd" else 80.0
 
-    assert claim_check.on_runs(claim, "paper", runs(claim, good)).outcome == "holds"
-    found = claim_check.on_runs(claim, "paper", runs(claim, good, drop=("kd",)))
+    assert claim_check.check_on_runs(claim, "paper", runs(claim, good)).outcome == "holds"
+    found = claim_check.check_on_runs(claim, "paper", runs(claim, good, drop=("kd",)))
     assert found.outcome == "cannot tell" and "(1 of the other rows without runs)" in found.reason
     some = Made({spec: metrics for spec, metrics in runs(claim, good).found.items() if spec.rho != 9})
-    found = claim_check.on_runs(claim, "paper", some)
+    found = claim_check.check_on_runs(claim, "paper", some)
     assert found.outcome == "cannot tell" and "1 of 4 figures are missing" in found.reason
     # a missing row can only lower the gain
     bad = runs(claim, lambda row, *_: 80.0, drop=("kd",))
-    assert claim_check.on_runs(claim, "paper", bad).outcome == "fails"
+    assert claim_check.check_on_runs(claim, "paper", bad).outcome == "fails"
     alone = runs(claim, good, drop=("kd", "scl-ikd", "crckd", "ssd-kd"))
-    assert claim_check.on_runs(claim, "paper", alone).outcome == "cannot tell"
+    assert claim_check.check_on_runs(claim, "paper", alone).outcome == "cannot tell"
 
 
 def test_a_component_left_out_is_a_run_with_its_override(paper):
-    (column,) = claim_file.columns(paper["every-component-matters"], "paper")
+    (column,) = claim_file.list_claim_columns(paper["every-component-matters"], "paper")
     assert column.specs["udcd:lambda_kl=0"].hparams == (("lambda_kl", 0.0),)
     assert column.specs["udcd:confidence=none"].hparams == (("confidence", "none"),)
     assert column.specs["udcd"].hparams == () and len(column.specs) == 6
@@ -187,13 +187,13 @@ def test_runs_come_from_the_store_and_the_newest_counts(tmp_path):
         ("b" * 16, replace(spec, fold=1), 0.7),
         ("c" * 16, replace(spec, dataset="synthetic-fundus"), 0.9),
     ):
-        store.finish(key, records.record(of, figures={"acc": acc}), history, {}, {})
-    found = claim_check.Ours(store)
-    assert list(found.repeats) == [spec]
-    assert found.figures(spec, "acc") == {(0, 0): 50.0, (1, 0): 70.0}
-    store.finish("0" * 16, records.record(spec, figures={"acc": 0.6}), history, {}, {})
+        store.finish_run(key, records.record(of, figures={"acc": acc}), history, {}, {})
+    found = claim_check.OwnResults(store)
+    assert list(found.specs_by_setting) == [spec]
+    assert found.find_values(spec, "acc") == {(0, 0): 50.0, (1, 0): 70.0}
+    store.finish_run("0" * 16, records.record(spec, figures={"acc": 0.6}), history, {}, {})
     os.utime(store.runs / ("0" * 16) / "record.json", (2e9, 2e9))
-    assert claim_check.Ours(store).figures(spec, "acc") == {(0, 0): 60.0, (1, 0): 70.0}
+    assert claim_check.OwnResults(store).find_values(spec, "acc") == {(0, 0): 60.0, (1, 0): 70.0}
 
 
 @pytest.mark.parametrize(
@@ -202,15 +202,17 @@ def test_runs_come_from_the_store_and_the_newest_counts(tmp_path):
 def test_the_interval_of_a_gain_is_that_of_the_test_images_and_training(tmp_path, paper, shares, outcome):
     claim, store = paper["every-backbone-improves-f1"], Store(tmp_path)
     claim = replace(claim, backbones=("resnet50",), others=("crckd",), metrics=("acc",))
-    (column,) = claim_file.columns(claim, "paper")
+    (column,) = claim_file.list_claim_columns(claim, "paper")
     draws, n = np.random.default_rng(0), 400
     labels = np.arange(n) % 3
     for row, share in zip(("udcd", "crckd"), shares):
         right = draws.permutation(n) < round(share * n)
         scores = np.eye(3)[np.where(right, labels, (labels + 1) % 3)][None]
         record = records.record(column.specs[row], figures={"acc": right.mean()})
-        store.finish(record["key"], record, pd.DataFrame({"epoch": [0]}), records.arrays(scores, labels), {})
-    found = claim_check.on_runs(claim, "paper", claim_check.Ours(store))
+        store.finish_run(
+            record["key"], record, pd.DataFrame({"epoch": [0]}), records.arrays(scores, labels), {}
+        )
+    found = claim_check.check_on_runs(claim, "paper", claim_check.OwnResults(store))
     assert found.outcome == outcome
     (gain,) = found.gains
     # independent errors, and half a point of training on either side
@@ -250,7 +252,7 @@ def claim(kind, **numbers):
     ],
 )
 def test_bounds_cover_what_is_rounded_or_cut_to_them(made, gains, outcome):
-    assert judge(made, gains, len(gains)).outcome == outcome
+    assert judge_claim(made, gains, len(gains)).outcome == outcome
 
 
 ENDS = st.tuples(*[st.floats(-20, 20)] * 2).map(sorted)
@@ -262,10 +264,10 @@ ENDS = st.tuples(*[st.floats(-20, 20)] * 2).map(sorted)
     st.floats(0, 1),
 )
 def test_what_holds_or_fails_does_so_anywhere_in_the_intervals(made, ends, share):
-    wide = judge(made, [gain(*pair) for pair in ends], len(ends)).outcome
+    wide = judge_claim(made, [gain(*pair) for pair in ends], len(ends)).outcome
     at = [gain(min(max(low + share * (high - low), low), high)) for low, high in ends]
     if wide != "cannot tell":
-        assert judge(made, at, len(at)).outcome == wide
+        assert judge_claim(made, at, len(at)).outcome == wide
 
 
 # --- the file and the command -------------------------------------------------------------------------------
@@ -307,8 +309,8 @@ high = 2.5
 def test_a_file_that_does_not_fit_is_refused(monkeypatch, capsys, tmp_path, old, new, says):
     file = tmp_path / "claims.toml"
     file.write_text(GOOD)
-    assert [c.high for c in claim_file.read(file)] == [2.5]
-    assert math.isnan(claim_file.read(file)[0].value)
+    assert [c.high for c in claim_file.load_claims(file)] == [2.5]
+    assert math.isnan(claim_file.load_claims(file)[0].value)
     file.write_text(GOOD.replace(old, new))
     monkeypatch.setattr(claim_file, "path", lambda: file)
     status, _, err = typed(monkeypatch, capsys, "claims", "--out", tmp_path / "results")
@@ -318,10 +320,10 @@ def test_a_file_that_does_not_fit_is_refused(monkeypatch, capsys, tmp_path, old,
 def test_an_unknown_table_and_an_absent_file(tmp_path):
     file = tmp_path / "claims.toml"
     with pytest.raises(UserError, match="cannot be read"):
-        claim_file.read(file)
+        claim_file.load_claims(file)
     file.write_text(GOOD.replace("table2", "tabel2"))
     with pytest.raises(UserError, match="did you mean 'table2'"):
-        claim_check.on_published(claim_file.read(file)[0])
+        claim_check.check_on_paper(claim_file.load_claims(file)[0])
 
 
 def test_the_command(monkeypatch, capsys, tmp_path):
@@ -342,4 +344,7 @@ def test_the_command(monkeypatch, capsys, tmp_path):
 
 
 def test_the_claims_are_packaged():
-    assert claim_file.path().is_file() and claim_file.path().parent == plugins.root() / "tables"
+    assert (
+        claim_file.find_claims_file().is_file()
+        and claim_file.find_claims_file().parent == plugins.find_root() / "tables"
+    )

@@ -14,12 +14,12 @@ import pytest
 
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.judging import comparisons, uncertainty, verdicts
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import statistics
 
-NOISELESS = replace(verdicts.rules(), training={"other": 0.0})
+NOISELESS = replace(verdicts.load_tolerances(), training={"other": 0.0})
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ def typed(tmp_path, monkeypatch, capsys):
 
 def compared(out, ask, rules=None, other="udcd"):
     store = Store(out)
-    found = comparisons.compare(
-        table2(), ask, uncertainty.gather(store), store, rules or verdicts.rules(), other
+    found = comparisons.compare_rows(
+        table2(), ask, uncertainty.load_results(store), store, rules or verdicts.load_tolerances(), other
     )
     return {(row.method, row.metric): row for row in found}
 
 
 def scores_of(out, ask, method):
     store = Store(out)
-    there = uncertainty.gather(store)
+    there = uncertainty.load_results(store)
     return {
-        (s.fold, s.seed): store.scores(there.records[s]["key"])
-        for s in table2().runs(ask)
+        (s.fold, s.seed): store.read_scores(there.records[s]["key"])
+        for s in table2().list_runs(ask)
         if s.method == method
     }
 
@@ -51,7 +51,7 @@ def test_a_single_pair_is_the_paired_bootstraps(tmp_path):
     got = compared(tmp_path, ask, NOISELESS)
     mtg, udcd = (scores_of(tmp_path, ask, method)[0, 0] for method in ("mtg", "udcd"))
     for metric in ("acc", "f1"):
-        wanted = statistics.paired_bootstrap(
+        wanted = statistics.bootstrap_difference(
             mtg["scores"],
             udcd["scores"],
             mtg["labels"],
@@ -64,7 +64,7 @@ def test_a_single_pair_is_the_paired_bootstraps(tmp_path):
         assert row.difference == pytest.approx(100 * wanted.difference)
         # the standard error of a simulated end, 1.96 deviations out, of both
         deviation = 100 * (wanted.high - wanted.low) / 2 / 1.96
-        chance = 0.025 * 0.975 * (1 / comparisons.DRAWS + 1 / 20_000)
+        chance = 0.025 * 0.975 * (1 / comparisons.N_DRAWS + 1 / 20_000)
         error = deviation * math.sqrt(chance) / (math.exp(-(1.96**2) / 2) / math.sqrt(2 * math.pi))
         assert (row.low, row.high) == pytest.approx((100 * wanted.low, 100 * wanted.high), abs=4 * error)
         assert row.ours - row.theirs == pytest.approx(row.difference)
@@ -76,7 +76,7 @@ def test_trainings_noise_widens_the_interval_as_far_as_it_should(tmp_path):
     fill(tmp_path, ask, n=2000)
     without, within = (compared(tmp_path, ask, rules)["mtg", "acc"] for rules in (NOISELESS, None))
     wide = [(row.high - row.low) / 2 / 1.96 for row in (without, within)]
-    assumed = verdicts.rules().noise("acc")
+    assumed = verdicts.load_tolerances().get_noise("acc")
     assert wide[1] == pytest.approx(math.sqrt(wide[0] ** 2 + 2 * assumed**2), rel=0.06)
 
 
@@ -85,7 +85,10 @@ def test_folds_and_seeds_are_paired_and_averaged(tmp_path):
     frame = fill(tmp_path, ask, n=300)
     got = compared(tmp_path, ask)
     of = {
-        method: {at: 100 * statistics.point(s["scores"], s["labels"])["rec"] for at, s in found.items()}
+        method: {
+            at: 100 * statistics.compute_point_estimates(s["scores"], s["labels"])["rec"]
+            for at, s in found.items()
+        }
         for method in ROWS
         for found in [scores_of(tmp_path, ask, method)]
     }
@@ -105,7 +108,7 @@ def test_folds_and_seeds_are_paired_and_averaged(tmp_path):
 def test_only_folds_and_seeds_of_both_are_paired(tmp_path):
     ask, store = paper(folds=(0, 1), seeds=(0, 1)), Store(tmp_path)
     lost = {("mtg", 0, 1), ("udcd", 1, 1)}
-    for spec in table2().runs(ask):
+    for spec in table2().list_runs(ask):
         if spec.method in ROWS and (spec.method, spec.fold, spec.seed) not in lost:
             keep(store, spec, n=100)
     got = compared(tmp_path, ask)
@@ -126,9 +129,11 @@ def test_p_is_corrected_over_the_rows_of_its_column(tmp_path):
 def test_equal_methods_are_told_apart_as_seldom_as_p_says():
     """Of differences that are noise alone, p below 0.1 comes in a tenth."""
     rng = np.random.default_rng(0)
-    ps = [statistics.p_of_none(rng.normal(rng.normal(), 1, 400)) for _ in range(1500)]
+    ps = [statistics.compute_p_value(rng.normal(rng.normal(), 1, 400)) for _ in range(1500)]
     assert np.mean(np.array(ps) < 0.1) == pytest.approx(0.1, abs=0.025)
-    assert statistics.p_of_none(np.zeros(10)) == 1 and math.isnan(statistics.p_of_none(np.array([math.nan])))
+    assert statistics.compute_p_value(np.zeros(10)) == 1 and math.isnan(
+        statistics.compute_p_value(np.array([math.nan]))
+    )
 
 
 def test_the_winner_and_how_probably_it_is_best(tmp_path):
@@ -144,7 +149,7 @@ def test_the_winner_and_how_probably_it_is_best(tmp_path):
 
 def test_runs_on_other_images_are_refused_with_the_reason(tmp_path):
     ask, store = paper(), Store(tmp_path)
-    for spec in table2().runs(ask):
+    for spec in table2().list_runs(ask):
         if spec.method == "udcd":
             keep(store, spec, n=100)
         elif spec.method == "mtg":
@@ -166,7 +171,7 @@ def test_lost_scores_and_rows_that_are_not_run(tmp_path):
     ask = paper()
     fill(tmp_path, ask, ("mtg", "udcd"), n=100)
     store = Store(tmp_path)
-    record = next(r for s, r in uncertainty.gather(store).records.items() if s.method == "mtg")
+    record = next(r for s, r in uncertainty.load_results(store).records.items() if s.method == "mtg")
     (store.runs / record["key"] / "scores.npz").unlink()
     got = compared(tmp_path, ask)
     assert "has lost its scores" in got["mtg", "acc"].reason
@@ -213,7 +218,7 @@ def test_one_fold_has_no_t_test_and_another_row_can_be_compared_with(typed, tmp_
 
 
 def test_stand_ins_are_named_everywhere(typed, tmp_path):
-    fill(tmp_path / "kept", Ask("demo", methods=ROWS), n=100)
+    fill(tmp_path / "kept", TableRequest("demo", methods=ROWS), n=100)
     for form in ("text", "json", "csv"):
         status, out, _ = typed(f"--format={form}", plain=("--out=kept",))
         assert status == 0 and "(synthetic stand-in)" in out
@@ -228,7 +233,7 @@ def test_what_cannot_be_compared_fails(typed, tmp_path):
     status, _, err = typed("--with=udc")
     assert status == 2 and "--with 'udc' is no row of this table" in err and "did you mean 'udcd'" in err
     store = Store(tmp_path / "kept")
-    for spec in table2().runs(paper()):
+    for spec in table2().list_runs(paper()):
         if spec.method in ROWS:
             keep(store, spec, n=100, **({"split_hash": "feed"} if spec.method == "mtg" else {}))
     status, out, _ = typed()

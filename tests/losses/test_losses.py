@@ -31,7 +31,7 @@ BANK_LABELS = torch.tensor([0, 1, 1, 2, 0, 3, 4, 2, 1, 0, 0])
 CASES = {
     "kd": (losses.kd, oracles.kd, (draw(1, 5, 4), draw(2, 5, 4), 2.5), (0,)),
     "uncertainty_kl": (losses.uncertainty_kl, oracles.uncertainty_kl, (draw(3, 5, 6), draw(4, 5, 6)), (0, 1)),
-    "confidence": (losses.confidence, oracles.confidence, (draw(5, 9, 3),), ()),
+    "confidence": (losses.normalized_entropy, oracles.confidence, (draw(5, 9, 3),), ()),
     "weighted_cross_entropy": (
         losses.weighted_cross_entropy,
         oracles.weighted_cross_entropy,

@@ -136,10 +136,10 @@ def test_equal_input_has_no_loss(function):
 
 def test_confidence_spans_zero_to_one():
     sure, unsure = torch.tensor([[1e4, 0, 0]]), torch.zeros(1, 3)
-    found = losses.confidence(torch.cat([sure, unsure]).half())
+    found = losses.normalized_entropy(torch.cat([sure, unsure]).half())
     assert found.tolist() == pytest.approx([0, 1], abs=1e-6)
-    assert losses.confidence(torch.randn(3, 1)).tolist() == [0, 0, 0]
-    assert not losses.confidence(torch.randn(3, 4, requires_grad=True)).requires_grad
+    assert losses.normalized_entropy(torch.randn(3, 1)).tolist() == [0, 0, 0]
+    assert not losses.normalized_entropy(torch.randn(3, 4, requires_grad=True)).requires_grad
 
 
 def test_anchors_without_positive_or_negative_count_nothing():

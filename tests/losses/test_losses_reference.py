@@ -39,7 +39,7 @@ CALLS = {
     "uncertainty_kl": {"loss": pair(losses.uncertainty_kl, *LOGITS)},
     "uncertainty_kl_swapped": {"loss": pair(losses.uncertainty_kl, "first", "second")},
     "udcd_released_relation": {"loss": lambda z: losses.uncertainty_kl(*relations(z))},
-    "confidence": {"psi1": pair(losses.confidence, "logits")},
+    "confidence": {"psi1": pair(losses.normalized_entropy, "logits")},
     "weighted_cross_entropy": {
         "loss_weights": pair(losses.weighted_cross_entropy, *WCE),
         "loss_batch": pair(losses.weighted_cross_entropy, *WCE, normalise="batch"),

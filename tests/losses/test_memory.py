@@ -126,7 +126,7 @@ def test_an_updated_copy_leaves_the_rows_that_the_backward_pass_needs():
     memory, index = small(), torch.tensor([0, 1])
     student, teacher = unit(0, 2, 4).requires_grad_(), unit(1, 2, 4)
     scores, _ = memory(student, teacher, drawn(0, 9, 2, 5))
-    later = memory.updated(student.detach(), teacher, index)
+    later = memory.copy_and_update(student.detach(), teacher, index)
     scores.sum().backward()
     assert student.grad.abs().min() > 0
     before = {name: value.clone() for name, value in memory.state_dict().items()}

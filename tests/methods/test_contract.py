@@ -15,19 +15,19 @@ from udcd_bench import plugins
 from udcd_bench.artefacts.figure import Figure
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
-from udcd_bench.grid.cells import Ask, method_of
-from udcd_bench.method import Method, Progress
+from udcd_bench.grid.cells import TableRequest, parse_row_method
+from udcd_bench.method import BaseMethod, Progress
 from udcd_bench.paper import published
 from udcd_bench.runs import planner
 from udcd_bench.runs.profiles import PROFILES, Protocol
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.training.trainer import Trainer
 
-METHODS = plugins.names("methods")
-TABLES = plugins.names("tables")
-FIGURES = plugins.names("figures")
-CONTENT = [(kind, name) for kind in plugins.CLASS for name in plugins.names(kind)]
-BASES = {"methods": Method, "tables": Table, "figures": Figure}
+METHODS = plugins.list_names("methods")
+TABLES = plugins.list_names("tables")
+FIGURES = plugins.list_names("figures")
+CONTENT = [(kind, name) for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)]
+BASES = {"methods": BaseMethod, "tables": Table, "figures": Figure}
 LONGEST = 130
 """Lines of a method file, blank ones left out; one that needs more hides mathematics that belongs to losses."""
 
@@ -58,7 +58,7 @@ def test_there_is_content():
 
 @every_file
 def test_attributes_are_literals_and_what_is_executed_agrees_with_them(kind, name):
-    cls, declared = plugins.load_class(kind, name), plugins.declared(kind, name)
+    cls, declared = plugins.load_class(kind, name), plugins.read_attributes(kind, name)
     assert issubclass(cls, BASES[kind])
     for key, value in declared.items():
         if key != "doc":
@@ -68,7 +68,7 @@ def test_attributes_are_literals_and_what_is_executed_agrees_with_them(kind, nam
 
 @every_file
 def test_the_docstring_says_how_it_differs(kind, name):
-    doc = plugins.declared(kind, name)["doc"]
+    doc = plugins.read_attributes(kind, name)["doc"]
     said = re.search(r"^Differs from [^\n:]+:(.+)", doc, re.MULTILINE | re.DOTALL)
     assert said, "no list headed 'Differs from …:'"
     assert said[1].strip()
@@ -78,13 +78,13 @@ def test_the_docstring_says_how_it_differs(kind, name):
 
 @every_method
 def test_its_own_numbers_of_the_protocol_are_numbers_of_the_protocol(name):
-    for key, value in plugins.declared("methods", name).get("protocol", {}).items():
+    for key, value in plugins.read_attributes("methods", name).get("protocol", {}).items():
         assert type(value) is type(getattr(Protocol(), key))
 
 
 @every_method
 def test_the_docstring_names_authors_year_and_link(name):
-    about = plugins.declared("methods", name)
+    about = plugins.read_attributes("methods", name)
     author = re.match(r"[^\W\d_][\w'-]+", about["citation"])
     year = re.search(r"\b(?:19|20)\d\d\b", about["citation"])
     assert author and author[0] in about["doc"], "the first author of the citation"
@@ -94,8 +94,8 @@ def test_the_docstring_names_authors_year_and_link(name):
 
 @every_method
 def test_every_hyper_parameter_has_its_source_beside_it(name):
-    sources = plugins.comments("methods", name, "hparams")
-    for key in plugins.declared("methods", name).get("hparams", {}):
+    sources = plugins.read_comments("methods", name, "hparams")
+    for key in plugins.read_attributes("methods", name).get("hparams", {}):
         assert re.match(r"[PROS]\b", sources.get(key, "")), (
             f"{key}: {sources.get(key)!r} is none of P, R, O, S"
         )
@@ -103,7 +103,7 @@ def test_every_hyper_parameter_has_its_source_beside_it(name):
 
 @every_method
 def test_hyper_parameters_that_are_words_have_choices_and_none_is_a_number_of_the_protocol(name):
-    about = plugins.declared("methods", name)
+    about = plugins.read_attributes("methods", name)
     hparams, choices = about.get("hparams", {}), about.get("choices", {})
     assert set(choices) <= set(hparams)
     for key, value in hparams.items():
@@ -114,16 +114,16 @@ def test_hyper_parameters_that_are_words_have_choices_and_none_is_a_number_of_th
 
 @every_method
 def test_an_unknown_override_is_refused(name, data):
-    spec = RunSpec(name, "digits", "demo", small.TINY, hparams=(("no_such_thing", "1"),))
+    spec = RunSpec(name, "digits", "demo", small.TINY_DENSENET, hparams=(("no_such_thing", "1"),))
     with pytest.raises(UserError, match="no_such_thing"):
-        planner.check(spec)
+        planner.normalize_spec(spec)
     with pytest.raises(UserError, match="no_such_thing"):
         small.method(name, small.resident(data), no_such_thing="1")
 
 
 @every_method
 def test_a_method_file_is_equations(name):
-    path = plugins.find("methods", name)
+    path = plugins.find_file("methods", name)
     text = path.read_text()
     tree = ast.parse(text)
     assert sum(1 for line in text.splitlines() if line.strip()) <= LONGEST
@@ -153,9 +153,9 @@ def _names(node):
 def test_a_table_is_named_as_its_file_and_its_rows_are_printed(name):
     cls = plugins.load_class("tables", name)
     assert cls.name == name
-    printed = published.load(name) if published.find(name) else ()
+    printed = published.load_table(name) if published.find_csv(name) else ()
     assert {figure.method for figure in printed} <= set(cls.rows)
-    assert {method_of(row) for row in cls.rows} <= set(METHODS)
+    assert {parse_row_method(row) for row in cls.rows} <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -163,11 +163,11 @@ def test_a_figure_is_named_as_its_file_and_its_runs_exist_in_every_profile(name)
     figure = plugins.load_class("figures", name)()
     assert figure.name == name and figure.measured.endswith(".") and figure.shown
     for profile in PROFILES:
-        specs = figure.runs(Ask(profile))
-        assert specs and len({spec.label() for spec in specs}) == len(specs)
-        assert all(planner.check(spec) == spec for spec in specs)
+        specs = figure.list_runs(TableRequest(profile))
+        assert specs and len({spec.format_label() for spec in specs}) == len(specs)
+        assert all(planner.normalize_spec(spec) == spec for spec in specs)
     with pytest.raises(UserError, match="no method 'udcb'; did you mean 'udcd'"):
-        figure.runs(Ask(methods=("udcb",)))
+        figure.list_runs(TableRequest(methods=("udcb",)))
 
 
 # --- what it computes -----------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ def steps(name, data, seed=0):
     trainer = Trainer(method, small.protocol(), train, small.resident(data))
     for stage in method.stages():
         trainer._set_modes(stage)
-        batch = next(train.epoch(small.BATCH, stage.views))
-        yield stage, method, stage.losses(batch, Progress(2, 3, 1, 2))
+        batch = next(train.iterate_batches(small.BATCH, stage.views))
+        yield stage, method, stage.compute_losses(batch, Progress(2, 3, 1, 2))
 
 
 @every_method
@@ -201,7 +201,7 @@ def test_gradient_reaches_all_that_is_trained_and_nothing_else(name, data):
     for stage, method, terms in steps(name, data):
         method.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
-        trained = {id(p) for module in stage.trains for p in module.parameters() if p.requires_grad}
+        trained = {id(p) for module in stage.trained_modules for p in module.parameters() if p.requires_grad}
         assert trained
         for label, parameter in method.named_parameters():
             if id(parameter) in trained:
@@ -221,7 +221,7 @@ def test_a_step_leaves_the_modes_alone(name, data):
     for stage in method.stages():
         trainer._set_modes(stage)
         before = [module.training for module in method.modules()]
-        stage.losses(next(train.epoch(small.BATCH, stage.views)), Progress(2, 3, 1, 2))
+        stage.compute_losses(next(train.iterate_batches(small.BATCH, stage.views)), Progress(2, 3, 1, 2))
         with torch.no_grad():
             method.after_step()
         assert before == [module.training for module in method.modules()]
@@ -234,7 +234,9 @@ def test_before_the_start_epoch_the_terms_are_finite_too(name, data):
     trainer = Trainer(method, small.protocol(), train, small.resident(data))
     for stage in method.stages():
         trainer._set_modes(stage)
-        terms = stage.losses(next(train.epoch(small.BATCH, stage.views)), Progress(0, 3, 1, 2))
+        terms = stage.compute_losses(
+            next(train.iterate_batches(small.BATCH, stage.views)), Progress(0, 3, 1, 2)
+        )
         assert terms and all(torch.isfinite(value) for value in terms.values())
         sum(terms.values()).backward()
 
@@ -255,7 +257,7 @@ def test_a_method_trains(name, data):
     before = {key: value.clone() for key, value in method.student.state_dict().items()}
     rows = []
     protocol = small.protocol(epochs=2, report_epochs=1)
-    outcome = Trainer(method, protocol, train, test, report=rows.append).run()
+    outcome = Trainer(method, protocol, train, test, on_epoch_end=rows.append).run()
     assert outcome.history == rows and len(rows) >= 2
     assert all(math.isfinite(value) for row in rows for key, value in row.items() if key.startswith("loss"))
     assert outcome.scores.shape == (1, len(data.labels), 4) and outcome.epochs == [outcome.epochs[-1]]
@@ -265,5 +267,5 @@ def test_a_method_trains(name, data):
     # what the store keeps as the student is what was tested
     with torch.inference_mode():
         method.eval()
-        again = torch.cat([method.predict(images).logits for images in test.plain(2 * small.BATCH)])
+        again = torch.cat([method.predict(images).logits for images in test.iterate_images(2 * small.BATCH)])
     assert torch.equal(again, torch.from_numpy(outcome.scores[-1]))

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from support import small
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
-from udcd_bench.method import Info, Progress
+from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs.profiles import Protocol
 from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training.trainer import Trainer
@@ -46,7 +46,7 @@ LABELS = torch.tensor([0] * 13 + [1] * 7 + [2] * 4 + [3])[torch.randperm(25, gen
 def test_rows_are_of_the_right_classes_and_distinct_where_they_can_be(positives, negatives):
     sampler = ContrastSampler(LABELS, 5, positives, negatives, seeded())  # class 4 is empty
     index = torch.arange(25).repeat(20)
-    rows = sampler.draw(index)
+    rows = sampler.sample(index)
     assert rows.shape == (500, positives + negatives)
     assert rows.dtype == torch.int64
     assert torch.equal(rows[:, 0], index)
@@ -62,7 +62,7 @@ def test_rows_are_of_the_right_classes_and_distinct_where_they_can_be(positives,
 
 def test_every_draw_without_replacement_is_as_likely_as_any():
     labels = torch.tensor([0, 1, 0, 1, 1, 1])
-    rows = ContrastSampler(labels, 2, 2, 2, seeded()).draw(torch.zeros(12_000, dtype=torch.long))
+    rows = ContrastSampler(labels, 2, 2, 2, seeded()).sample(torch.zeros(12_000, dtype=torch.long))
     pairs = Counter(tuple(sorted(row)) for row in rows[:, 2:].tolist())
     assert set(pairs) == set(combinations([1, 3, 4, 5], 2))
     assert all(abs(n - 2000) < 5 * (12_000 * 5 / 36) ** 0.5 for n in pairs.values())
@@ -75,7 +75,7 @@ def test_every_draw_without_replacement_is_as_likely_as_any():
 def test_every_draw_with_replacement_is_as_likely_as_any():
     sampler = ContrastSampler(LABELS, 4, 9, 40, seeded())
     image = int((LABELS == 2).nonzero()[0])
-    rows = sampler.draw(torch.full((2000,), image))
+    rows = sampler.sample(torch.full((2000,), image))
     others = rows[:, 9:].flatten().bincount(minlength=25)[LABELS != 2]
     assert (others - 80_000 / 21).abs().max() < 5 * (80_000 / 21) ** 0.5
     own = rows[:, 1:9].flatten().bincount(minlength=25)[LABELS == 2]
@@ -88,7 +88,7 @@ def test_draws_follow_their_generator_and_no_other(negatives):
         torch.manual_seed(elsewhere)
         before = torch.get_rng_state()
         sampler = ContrastSampler(LABELS, 4, 4, negatives, seeded(seed))
-        drawn = [sampler.draw(torch.arange(25)) for _ in range(2)]
+        drawn = [sampler.sample(torch.arange(25)) for _ in range(2)]
         assert torch.equal(before, torch.get_rng_state())
         return torch.stack(drawn)
 
@@ -104,14 +104,14 @@ def test_draws_that_cannot_be_are_refused():
     for counts in ((0, 4), (1, -1)):
         with pytest.raises(ValueError, match="n_positives"):
             ContrastSampler(LABELS, 4, *counts, seeded())
-    assert ContrastSampler(torch.zeros(5, dtype=torch.long), 1, 3, 0, seeded()).draw(LABELS[:2]).shape == (
+    assert ContrastSampler(torch.zeros(5, dtype=torch.long), 1, 3, 0, seeded()).sample(LABELS[:2]).shape == (
         2,
         3,
     )
 
 
 def test_crckd_turns_each_image_by_itself():
-    turn = plugins.load("methods", "crckd").turn
+    turn = plugins.load_module("methods", "crckd").turn
     images = torch.randn(8, 3, 5, 5, generator=seeded())
     ways = torch.tensor([3, 0, 7, 5, 1, 4, 6, 2])
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -151,7 +151,7 @@ def make(name, *, teacher_width=None, ce_normalise=None, seed=0, **hparams):
         teacher.backbone[4] = torch.nn.BatchNorm2d(teacher_width)
         teacher.neck = torch.nn.Linear(teacher_width, WIDTH)
     labels = data().labels
-    info = Info(
+    info = DatasetInfo(
         n_train=len(labels),
         classes=CLASSES,
         labels=labels,
@@ -175,7 +175,7 @@ def train(method, **changes):
 
 def one_step(method, progress=STARTED):
     """The terms of a batch."""
-    return method.losses(next(data().epoch(8, method.views)), progress)
+    return method.losses(next(data().iterate_batches(8, method.views)), progress)
 
 
 def values(method, progress=STARTED):
@@ -255,7 +255,7 @@ def test_switches_of_the_protocol_change_the_loss(name):
     assert before[1] != frozen[1]
     weights, batch = (train(make(name, ce_normalise=n))[0]["loss_ce"] for n in ("weights", "batch"))
     assert weights != batch
-    default = plugins.declared("methods", name).get("protocol", {}).get("ce_normalise", "weights")
+    default = plugins.read_attributes("methods", name).get("protocol", {}).get("ce_normalise", "weights")
     assert train(make(name))[0]["loss_ce"] == {"weights": weights, "batch": batch}[default]
 
 
@@ -337,7 +337,7 @@ def test_udcd_readings_of_confidence_complete_each_other():
 
 def test_released_cross_entropy_divides_by_the_batch():
     method = make("udcd-released")
-    batch = next(data().epoch(8, 2))
+    batch = next(data().iterate_batches(8, 2))
     sums = float(method.info.class_weights[batch.labels].sum())
     by_batch, by_weights = (
         values(make("udcd-released", ce_normalise=n), NOT_YET)["ce"] for n in ("batch", "weights")
@@ -395,9 +395,9 @@ def test_student_and_teacher_may_be_of_different_width(name):
 def test_draws_follow_the_methods_generator(name):
     def terms(elsewhere):
         method = make(name)
-        batch = next(data().epoch(8, method.views))
+        batch = next(data().iterate_batches(8, method.views))
         torch.manual_seed(elsewhere)
-        return {k: float(v.detach()) for k, v in method.losses(batch, STARTED).items()}
+        return {k: float(v.detach()) for k, v in method.compute_losses(batch, STARTED).items()}
 
     assert terms(1) == terms(2)
 
@@ -416,8 +416,8 @@ def test_nothing_is_read_back_from_the_device(name):
         if hparams and "negatives" not in plugins.load_class("methods", name).hparams:
             continue
         method = make(name, **hparams)
-        batch = next(data().epoch(8, method.views))
+        batch = next(data().iterate_batches(8, method.views))
         with Refuse():
-            sum(method.losses(batch, STARTED).values()).backward()
+            sum(method.compute_losses(batch, STARTED).values()).backward()
             with torch.no_grad():
                 method.after_step()

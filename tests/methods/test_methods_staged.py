@@ -10,9 +10,9 @@ import torch
 
 from support import oracles, tiny
 from udcd_bench import plugins
-from udcd_bench.data.batches.augment import four_turns
+from udcd_bench.data.batches.augment import rotate_four_ways
 from udcd_bench.data.batches.resident import Batch
-from udcd_bench.method import Info, Progress
+from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs import planner
 
 STAGED = ("sskd", "ssd-kd", "scl-ikd")
@@ -43,7 +43,7 @@ def lists(x):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_turns_are_numpys_in_the_order_that_similarity_reads(layout):
     images = torch.randn(3, 3, 5, 5).contiguous(memory_format=layout)
-    turned = four_turns(images)
+    turned = rotate_four_ways(images)
     assert turned.is_contiguous(memory_format=layout)
     for i, k in itertools.product(range(3), range(4)):
         wanted = np.rot90(images[i].permute(1, 2, 0).numpy(), k)
@@ -53,12 +53,12 @@ def test_turns_are_numpys_in_the_order_that_similarity_reads(layout):
 # --- stages ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_stages_are_as_declared(name):
     method = tiny.build(name)
     stages = method.stages()
     assert [stage.name for stage in stages] == list(method.stage_shares)
-    assert plugins.declared("methods", name).get("stage_shares", {"train": 1.0}) == method.stage_shares
+    assert plugins.read_attributes("methods", name).get("stage_shares", {"train": 1.0}) == method.stage_shares
     assert method.stage_shares[stages[-1].name] > 0
 
 
@@ -128,8 +128,8 @@ def test_finite_losses_and_a_gradient_on_every_trained_parameter(name, autocast,
     for number, stage in enumerate(method.stages()):
         terms = loop.backward(number, tiny.batch())
         assert all(v.shape == () and v.isfinite() for v in terms.values())
-        unused = {id(p) for p in method.parameters() if id(p) not in loop.trainer.trainable}
-        trained = {id(p) for module in stage.trains for p in module.parameters()} - unused
+        unused = {id(p) for p in method.parameters() if id(p) not in loop.trainer.trainable_ids}
+        trained = {id(p) for module in stage.trained_modules for p in module.parameters()} - unused
         for key, p in method.named_parameters():
             if id(p) in trained:
                 assert p.grad is not None, (stage.name, key)
@@ -154,7 +154,7 @@ def test_every_stage_starts_from_the_same_draws():
 
         found = stages()
         for stage in found:
-            object.__setattr__(stage, "losses", watch(stage.losses))
+            object.__setattr__(stage, "losses", watch(stage.compute_losses))
         return found
 
     method.stages = watched
@@ -174,10 +174,10 @@ def test_start_and_ramp_scale_with_a_stage():
             stage, "losses", lambda batch, progress, stage=stage: found.update({stage.name: progress}) or {}
         )
     for stage in stages:
-        epochs = trainer.epochs_of(stage)
+        epochs = trainer.count_epochs(stage)
         with pytest.raises(RuntimeError):  # nothing to stack
-            trainer.begin(stage)
-            trainer._epoch(stage, 0, epochs)
+            trainer.start_stage(stage)
+            trainer._run_epoch(stage, 0, epochs)
     assert found["teacher"] == Progress(0, 4, 1, 2)
     assert found["classifier"] == Progress(0, 1, 0, 0)
 
@@ -230,7 +230,7 @@ def test_losses_with_turns_equal_slow_loops(name):
     method, batch = tiny.build(name), tiny.batch(size=6)
     larger = torch.nn.functional.interpolate(batch.views[0], scale_factor=2)  # maps of more than one place
     batch = batch._replace(views=(larger,))
-    views = four_turns(larger)
+    views = rotate_four_ways(larger)
     loop = tiny.Loop(method)
     found_head = loop.backward(0, batch)
     wanted_head = head_loss(method, method.teacher_network(views))
@@ -299,7 +299,7 @@ def test_every_hyper_parameter_changes_a_loss(name):
         return [loop.backward(i, tiny.batch()) for i in range(len(method.stages()))]
 
     usual = found()
-    for key, value in plugins.declared("methods", name)["hparams"].items():
+    for key, value in plugins.read_attributes("methods", name)["hparams"].items():
         assert found((key, value / 2 if isinstance(value, float) else value // 2)) != usual, key
 
 
@@ -308,14 +308,17 @@ def test_every_hyper_parameter_changes_a_loss(name):
 
 def test_what_is_deployed_predicts():
     method, fresh = tiny.build("scl-ikd"), tiny.build("scl-ikd", seed=3)
-    stored = method.deployed()
+    stored = method.get_inference_state_dict()
     fresh.student.load_state_dict({k: v for k, v in stored.items() if not k.startswith("head.")})
     fresh.classifier.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("head.")})
-    images = next(tiny.resident().plain(8))
+    images = next(tiny.resident().iterate_images(8))
     with torch.inference_mode():
         assert torch.equal(fresh.eval().predict(images).logits, method.eval().predict(images).logits)
         assert not torch.equal(method.predict(images).logits, method.student(images).logits)
-    assert tiny.build("sskd").deployed().keys() == tiny.build("scratch").deployed().keys()
+    assert (
+        tiny.build("sskd").get_inference_state_dict().keys()
+        == tiny.build("scratch").get_inference_state_dict().keys()
+    )
 
 
 def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
@@ -332,12 +335,12 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "load_data", lambda *_: dataset)
     protocol = (("batch_size", 8), ("epochs", 2), ("image_size", 32))
     spec = RunSpec("scl-ikd", "tiny", "demo", "densenet-tiny", teacher_backbone=TEACHER, protocol=protocol)
-    store, place = Store(tmp_path), execute.Place(tmp_path, "cpu")
+    store, place = Store(tmp_path), execute.RunContext(tmp_path, "cpu")
     store.create()
-    [job] = planner.plan([spec], store, lambda spec: execute.made_of(spec, place))
-    assert store.claim(job.key)
+    [job] = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place))
+    assert store.acquire(job.key)
     rows = []
-    execute.execute(job.spec, job.key, job.teacher_key, store, place, rows.append)
+    execute.execute_run(job.spec, job.key, job.teacher_key, store, place, rows.append)
     assert [(row["stage"], row["epoch"]) for row in rows] == [
         ("teacher", 0),
         ("teacher", 1),
@@ -345,8 +348,8 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
         ("student", 1),
         ("classifier", 0),
     ]
-    assert store.record(job.key)["epochs"] == job.epochs == 5
-    stored = store.weights(job.key)
+    assert store.read_record(job.key)["epochs"] == job.epochs == 5
+    stored = store.read_weights(job.key)
     assert stored["head.0.weight"].shape == (256, stored["neck.weight"].shape[1])
     history = (store.runs / job.key / "history.csv").read_text().splitlines()
     tested = [line.rsplit(",", 1)[1] != "" for line in history[1:]]
@@ -397,7 +400,7 @@ def recorded(name):
     # SSKD weighs all classes alike
     weights = len(z["labels"]) / torch.bincount(z["labels"]) if name == "ssd-kd" else torch.ones(n_classes)
     student, teacher = tiny.SmallNet(n_classes, 8), tiny.SmallNet(n_classes, 12)
-    info = Info(
+    info = DatasetInfo(
         n_train=len(z["labels"]),
         classes=n_classes,
         labels=z["labels"],

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from udcd_bench import cli
 from udcd_bench.paper import rounded
-from udcd_bench.paper.audit import RULES, audit
-from udcd_bench.paper.published import Published, load
+from udcd_bench.paper.audit import AUDIT_RULES, audit_tables
+from udcd_bench.paper.published import PublishedValue, load_table
 from udcd_bench.stats import metrics
 
 METRICS = ("acc", "ap", "rec", "f1")
@@ -30,8 +30,8 @@ def typed(monkeypatch, capsys, *words):
 
 def found_in_paper():
     """Rule → findings, each as a tuple of (table, dataset, rho, method, metric, percent)."""
-    found = {rule: [] for rule in RULES}
-    for finding in audit(rounded.published_tables(), rounded.own_rhos()):
+    found = {rule: [] for rule in AUDIT_RULES}
+    for finding in audit_tables(rounded.load_published_tables(), rounded.find_own_rhos()):
         cells = [(c.table, c.dataset, c.rho, c.method, c.metric, c.percent) for c in finding.cells]
         found[finding.rule].append(tuple(cells))
     return found
@@ -110,9 +110,9 @@ def test_the_marks(paper):
 
 
 def test_that_table1s_58_is_table2s_own_comes_from_the_suite():
-    assert rounded.own_rhos() == {"ham10000": 58}
-    tables = {name: load(name) for name in ("table1", "table2")}
-    rules = {finding.rule for finding in audit(tables, {})}
+    assert rounded.find_own_rhos() == {"ham10000": 58}
+    tables = {name: load_table(name) for name in ("table1", "table2")}
+    rules = {finding.rule for finding in audit_tables(tables, {})}
     assert not rules & {"same-setting-other-figures", "same-figures-other-method"}
 
 
@@ -121,14 +121,14 @@ def test_that_table1s_58_is_table2s_own_comes_from_the_suite():
 
 def rows(*values, dataset="d", rho=None, names=METRICS):
     return [
-        Published(dataset, rho, f"m{i}", name, value)
+        PublishedValue(dataset, rho, f"m{i}", name, value)
         for i, row in enumerate(values)
         for name, value in zip(names, row)
     ]
 
 
 def rules_of(*tables, own=None):
-    return [f.rule for f in audit({f"t{i}": table for i, table in enumerate(tables)}, own or {})]
+    return [f.rule for f in audit_tables({f"t{i}": table for i, table in enumerate(tables)}, own or {})]
 
 
 @st.composite
@@ -143,7 +143,7 @@ def measured(draw):
         for _ in range(epochs):
             counts = rng.multinomial(size, rng.dirichlet(np.full(classes**2, 0.3))).reshape(classes, classes)
             counts[:, 0] += counts.sum(1) == 0  # every class has a test image
-            precision, recall, f1 = metrics.per_class(counts)
+            precision, recall, f1 = metrics.compute_class_metrics(counts)
             figures.append((np.trace(counts) / counts.sum(), precision.mean(), recall.mean(), f1.mean()))
         table.append([round(100 * float(value), digits) for value in np.mean(figures, axis=0)])
     return table, digits
@@ -166,7 +166,7 @@ def test_one_planted_impossible_figure_is_found_alone(drawn, data):
     table[at][3] = round(2 * p * r / (p + r) + 3 if p + r else 3.0, digits)
     if table[at][3] > 100:
         table[at][1:] = [50.0, 50.0, 53.0]
-    found = [f for f in audit({"t": rows(*table)}, {}) if f.rule == "f1-above-harmonic-mean"]
+    found = [f for f in audit_tables({"t": rows(*table)}, {}) if f.rule == "f1-above-harmonic-mean"]
     assert [finding.cells[0].method for finding in found] == [f"m{at}"]
 
 
@@ -179,9 +179,9 @@ def test_what_rounding_explains_is_not_impossible():
 
 
 def test_a_column_called_ap_may_be_something_else_where_no_row_tells():
-    (finding,) = audit({"t": rows((80.11, 70.01, 70.01, 72.03))}, {})
+    (finding,) = audit_tables({"t": rows((80.11, 70.01, 70.01, 72.03))}, {})
     assert finding.sentence.endswith(", if AP is macro-averaged precision.")
-    (finding,) = audit({"t": rows((70.01, 70.01, 72.03), names=("Precision", "Recall", "F1"))}, {})
+    (finding,) = audit_tables({"t": rows((70.01, 70.01, 72.03), names=("Precision", "Recall", "F1"))}, {})
     assert "if " not in finding.sentence
 
 
@@ -215,7 +215,7 @@ def test_rows_of_two_methods_share_all_but_one():
 
 
 def column(marks, values, metric="acc"):
-    return [Published("d", None, f"m{i}", metric, v, m) for i, (m, v) in enumerate(zip(marks, values))]
+    return [PublishedValue("d", None, f"m{i}", metric, v, m) for i, (m, v) in enumerate(zip(marks, values))]
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ HEADER = "dataset,rho,method,metric,percent,marks\n"
 
 
 def test_table2_is_whole():
-    figures = published.load("table2")
+    figures = published.load_table("table2")
     assert len(figures) == 9 * 2 * 4
     assert {f.dataset for f in figures} == {"aptos", "ham10000"}
     assert {f.rho for f in figures} == {None}
     assert set(Counter(f.method for f in figures).values()) == {8}
-    at = published.lookup(figures)
+    at = published.index_by_key(figures)
     assert at["ham10000", None, "udcd", "acc"].percent == 90.28
     assert at["aptos", None, "scratch", "f1"].percent == 69.10
     assert [(f.method, f.metric) for f in figures if f.marks and f.dataset == "aptos"] == [
@@ -30,22 +30,24 @@ def test_table2_is_whole():
 
 
 def test_table1_is_whole():
-    figures = published.load("table1")
+    figures = published.load_table("table1")
     assert len(figures) == 5 * 4 * 4
     assert {f.rho for f in figures} == {144, 58, 17, 9}
-    assert published.lookup(figures)["ham10000", 9, "ssd-kd", "ap"].marks == "second"
+    assert published.index_by_key(figures)["ham10000", 9, "ssd-kd", "ap"].marks == "second"
 
 
 def test_an_unknown_table_is_told_with_the_nearest():
     with pytest.raises(UserError, match="did you mean 'table2'"):
-        published.load("tabel2")
+        published.load_table("tabel2")
 
 
 def test_a_file_of_ones_own_is_read(tmp_path):
     file = tmp_path / "mine.csv"
     text = "marks, percent,metric,method,rho,dataset,page\nbest,71.5,acc,mine,,mydata,3\n\n"
     file.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert published.read(file) == (published.Published("mydata", None, "mine", "acc", 71.5, "best"),)
+    assert published.read_csv(file) == (
+        published.PublishedValue("mydata", None, "mine", "acc", 71.5, "best"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_what_does_not_fit_is_refused_by_file_line_and_column(tmp_path, text, sa
     file = tmp_path / "bad.csv"
     file.write_text(text)
     with pytest.raises(UserError) as error:
-        published.read(file)
+        published.read_csv(file)
     assert says in str(error.value)
     assert str(file) in str(error.value)
 
@@ -78,6 +80,6 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     file = tmp_path / "bad.csv"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"bad\.csv cannot be read"):
-        published.read(file)
+        published.read_csv(file)
     with pytest.raises(UserError, match="cannot be read"):
-        published.read(tmp_path / "absent.csv")
+        published.read_csv(tmp_path / "absent.csv")

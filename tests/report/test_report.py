@@ -22,7 +22,7 @@ from support import pages
 from support import records as make
 from udcd_bench import cli, plugins
 from udcd_bench.errors import UserError
-from udcd_bench.grid.cells import Ask
+from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import verdicts
 from udcd_bench.report import page, parts
 from udcd_bench.report import runs as report_runs
@@ -37,13 +37,13 @@ EPOCHS, N = 3, 60
 
 def finish(store: Store, spec: RunSpec, **changes) -> dict:
     """A finished run as the engine leaves it, its figures those of its scores."""
-    generator = np.random.default_rng(derive_seed(spec.label()))
+    generator = np.random.default_rng(derive_seed(spec.format_label()))
     labels = np.arange(N) % (len(CLASSES) - 1)  # no test image of the last class
     scores = generator.normal(size=(EPOCHS, N, len(CLASSES)))
     scores[:, np.arange(N), labels] += 1.5
-    by_epoch = [metrics.figures(epoch, labels) for epoch in scores]
+    by_epoch = [metrics.compute_metrics(epoch, labels) for epoch in scores]
     means = {name: float(np.mean([f[name] for f in by_epoch])) for name in by_epoch[0]}
-    title = plugins.declared("methods", spec.method)["title"]
+    title = plugins.read_attributes("methods", spec.method)["title"]
     made = make.record(spec, classes=CLASSES, n_test=N, method_title=title)
     made |= {"figures": dict.fromkeys(("mean", "last", "best"), means)} | changes
     history = pd.DataFrame(
@@ -55,23 +55,23 @@ def finish(store: Store, spec: RunSpec, **changes) -> dict:
         }
     )
     arrays = make.arrays(scores.astype(np.float32), labels, groups=np.arange(N) // 2)
-    store.finish(made["key"], made, history, arrays, {"w": np.zeros(2, np.float32)})
-    return store.record(made["key"])
+    store.finish_run(made["key"], made, history, arrays, {"w": np.zeros(2, np.float32)})
+    return store.read_record(made["key"])
 
 
-def table2(ask: Ask) -> list[RunSpec]:
-    return plugins.load_class("tables", "table2")().runs(ask)
+def table2(ask: TableRequest) -> list[RunSpec]:
+    return plugins.load_class("tables", "table2")().list_runs(ask)
 
 
 def results(root, profile: str) -> Store:
     """Table 2 of four methods on two folds: one run failed, one is missing, one is of a method with an evil title."""
     store = Store(root)
     store.create()
-    ask = Ask(profile, methods=("scratch", "kd", "ssd-kd", "udcd"), folds=(0, 1))
+    ask = TableRequest(profile, methods=("scratch", "kd", "ssd-kd", "udcd"), folds=(0, 1))
     for spec in table2(ask):
         where = spec.method, spec.dataset in ("aptos", "synthetic-fundus"), spec.fold
         if where in (("kd", True, 0), ("kd", True, 1)):
-            store.fail(make.record(spec)["key"], spec, f"FloatingPointError: {EVIL}", "trace")
+            store.record_failure(make.record(spec)["key"], spec, f"FloatingPointError: {EVIL}", "trace")
         elif where != ("ssd-kd", False, 1):
             evil = {"method_title": EVIL} if spec.method == "scratch" else {}
             finish(store, spec, **evil)
@@ -86,13 +86,16 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
     store = results(tmp_path_factory.mktemp("paper"), "paper")
-    finish(store, replace(table2(Ask("paper"))[0], split="grouped"))
+    finish(store, replace(table2(TableRequest("paper"))[0], split="grouped"))
     return store
 
 
 @pytest.fixture(scope="module")
 def texts(demo, paper):
-    return {"demo": page.page(demo, "demo").decode(), "paper": page.page(paper, "paper").decode()}
+    return {
+        "demo": page.render_page(demo, "demo").decode(),
+        "paper": page.render_page(paper, "paper").decode(),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +191,9 @@ def cell_texts(tree, name):
 
 def test_tables_hold_the_figures_of_the_csv(paper, trees):
     table = plugins.load_class("tables", "table2")()
-    ask = Ask("paper", folds=(0, 1))
+    ask = TableRequest("paper", folds=(0, 1))
     found = {RunSpec.from_dict(r["spec"]): r for r in paper.records()}
-    frame = table.build(ask, found, {})
+    frame = table.build_frame(ask, found, {})
     shown = cell_texts(trees["paper"], "table2")
     titles = frame["method_title"].unique()
     assert len(shown) == len(frame) == 8 * len(titles)
@@ -214,8 +217,8 @@ def test_tables_hold_the_figures_of_the_csv(paper, trees):
 
 
 def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, trees):
-    tree = pages.read(page.page(paper, "paper", "grouped").decode())
-    spec = table2(Ask("paper"))[0]
+    tree = pages.read(page.render_page(paper, "paper", "grouped").decode())
+    spec = table2(TableRequest("paper"))[0]
     found = {RunSpec.from_dict(r["spec"]): r["figures"]["mean"] for r in paper.records()}
     for number, metric in enumerate(("acc", "ap", "rec", "f1")):
         cell = cell_texts(tree, "table2-leak")["Scratch", number]
@@ -296,7 +299,11 @@ def test_claims_and_audit_are_those_of_their_commands(demo, trees):
 
 
 def test_confusions_are_those_of_the_scores(demo):
-    runs = [r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record]
+    runs = [
+        r
+        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
+        if r.record
+    ]
     members = [r for r in runs if (r.spec.method, r.spec.dataset) == ("udcd", "synthetic-fundus")]
     assert len(members) == 2
     counts = np.zeros((4, 4))
@@ -304,11 +311,11 @@ def test_confusions_are_those_of_the_scores(demo):
         arrays = demo.scores(member.record["key"])
         for epoch in arrays["scores"]:
             counts += confusion_matrix(arrays["labels"], epoch.argmax(1), labels=range(4)) / EPOCHS
-    found = report_runs.confusion(members, demo)
+    found = report_runs.build_confusion(members, demo)
     expected = 100 * counts[:3] / counts[:3].sum(1, keepdims=True)
     assert found.shares[:3] == pytest.approx(expected) and np.isnan(found.shares[3]).all()
     assert found.images == (40, 40, 40, 0)
-    one = report_runs.confusion(members[:1], demo)
+    one = report_runs.build_confusion(members[:1], demo)
     assert one.macro == pytest.approx(100 * members[0].record["figures"]["mean"]["rec"])
     arrays = demo.scores(members[0].record["key"])
     by_epoch = [
@@ -320,16 +327,20 @@ def test_confusions_are_those_of_the_scores(demo):
 def test_seeds_of_a_fold_do_not_double_its_images(tmp_path):
     store = Store(tmp_path)
     store.create()
-    specs = [replace(table2(Ask())[0], seed=seed) for seed in (0, 1)]
+    specs = [replace(table2(TableRequest())[0], seed=seed) for seed in (0, 1)]
     for spec in specs:
         finish(store, spec)
-    runs = report_runs.runs(Ask(), page.uncertainty.gather(store))
-    assert report_runs.confusion(runs, store).images == (20, 20, 20, 0)
+    runs = report_runs.list_runs(TableRequest(), page.uncertainty.load_results(store))
+    assert report_runs.build_confusion(runs, store).images == (20, 20, 20, 0)
 
 
 def test_curves_are_the_history(demo):
-    run = next(r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record)
-    curve = report_runs.curve([run], demo)
+    run = next(
+        r
+        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
+        if r.record
+    )
+    curve = report_runs.build_curve([run], demo)
     left, right = report_runs.EDGE, report_runs.WIDTH - report_runs.EDGE
     top, bottom = report_runs.EDGE, report_runs.HEIGHT - report_runs.EDGE
     points = np.array([p.split(",") for p in curve.losses[0].split()], float)
@@ -341,16 +352,20 @@ def test_curves_are_the_history(demo):
         np.array([(third, (top + bottom) / 2), (right, top)]), abs=0.06
     )
     assert curve.stages == (pytest.approx(left + (right - left) / 6, abs=0.06),)
-    assert curve.about == "4 epochs, loss 4 to 1, test accuracy 100.0 % at the end"
+    assert curve.description == "4 epochs, loss 4 to 1, test accuracy 100.0 % at the end"
 
 
 def test_a_run_whose_losses_are_no_numbers_still_has_a_place(demo, monkeypatch, tmp_path):
-    run = next(r for r in report_runs.runs(Ask("demo"), page.uncertainty.gather(demo)) if r.record)
+    run = next(
+        r
+        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
+        if r.record
+    )
     file = tmp_path / "history.csv"
     file.write_text("stage,epoch,loss,acc\ntrain,0,nan,\ntrain,1,inf,\n")
     monkeypatch.setattr(Store, "file", lambda *_: file)
-    curve = report_runs.curve([run], demo)
-    assert (curve.losses, curve.accuracies, curve.dots, curve.about) == ((), (), (), "2 epochs")
+    curve = report_runs.build_curve([run], demo)
+    assert (curve.losses, curve.accuracies, curve.dots, curve.description) == ((), (), (), "2 epochs")
 
 
 def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch):
@@ -360,7 +375,7 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     monkeypatch.setattr(module, "_carry_out", lambda specs, *_: (asked.extend(specs), ([], {"x": "stop"}))[1])
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]
-    there = page.uncertainty.gather(demo)
+    there = page.uncertainty.load_results(demo)
     assert len(lines) == len(there.states) == 15
     for line in lines:
         assert line.startswith("udcd-bench train ")
@@ -372,16 +387,16 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
 
 def test_versions_hardware_and_day_head_the_page(demo, tmp_path):
     store = results(tmp_path / "out", "demo")
-    for key in store.keys():  # noqa: SIM118
+    for key in store.list_keys():
         os.utime(store.runs / key / "record.json", (1.7e9, 1.7e9))
-    tree = pages.read(page.page(store, "demo").decode())
+    tree = pages.read(page.render_page(store, "demo").decode())
     header = tree.one("header").text
     for said in ("13 done, 2 failed", "14 November 2023", "torch 2.9.0", "0123456", "folds 0, 1; seeds 0"):
         assert said in header, said
 
 
 def test_the_same_folder_gives_the_same_page(demo, texts):
-    assert page.page(Store(demo.root), "demo").decode() == texts["demo"]
+    assert page.render_page(Store(demo.root), "demo").decode() == texts["demo"]
 
 
 # --- figures --------------------------------------------------------------------------------------------
@@ -397,16 +412,16 @@ def suite(tmp_path, monkeypatch):
             f'class Figure:\n    name = "{name}"\n    title = "The <{name}> one"\n    datasets = ("aptos",)\n'
         )
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "suite"))
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     yield
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 @pytest.mark.parametrize("split", ["paper", "grouped"])
 def test_figures_are_in_the_page_or_said_to_be_missing(suite, tmp_path, split):
     store = Store(tmp_path / "out")
     store.create()
-    finish(store, replace(table2(Ask())[0], split=split))
+    finish(store, replace(table2(TableRequest())[0], split=split))
     buffer = io.BytesIO()
     Image.new("RGB", (30, 20), "red").save(buffer, "PNG")
     end = "" if split == "paper" else "-grouped"
@@ -415,7 +430,7 @@ def test_figures_are_in_the_page_or_said_to_be_missing(suite, tmp_path, split):
     (folder / f"drawn{end}.png").write_bytes(buffer.getvalue())
     for name in (f"drawn{end}.csv", f"drawn{end}-panel.csv", "drawn-grouped-other.csv", "drawnout.csv"):
         (folder / name).touch()
-    tree = pages.read(page.page(store, "demo", split).decode())
+    tree = pages.read(page.render_page(store, "demo", split).decode())
     picture = tree.one(id="figure-drawn").one("img")
     assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")) == buffer.getvalue()
     assert (picture["width"], picture["height"]) == ("30", "20")
@@ -433,10 +448,13 @@ def test_figures_are_in_the_page_or_said_to_be_missing(suite, tmp_path, split):
 
 
 def test_commands_make_what_is_shown():
-    ask = Ask("paper", folds=(0, 2), seeds=(0, 1, 2), split="grouped")
-    made = parts.artefact_command("run", "table2", ask)
+    ask = TableRequest("paper", folds=(0, 2), seeds=(0, 1, 2), split="grouped")
+    made = parts.format_artefact_command("run", "table2", ask)
     assert made == "udcd-bench run table2 --profile paper --split grouped --folds 0,2 --seeds 3"
-    assert parts.artefact_command("check", "table2", Ask()) == "udcd-bench check table2 --profile demo"
+    assert (
+        parts.format_artefact_command("check", "table2", TableRequest())
+        == "udcd-bench check table2 --profile demo"
+    )
 
 
 # --- the command ----------------------------------------------------------------------------------------
@@ -475,7 +493,7 @@ def test_what_the_user_can_mend(tmp_path, monkeypatch, words, says):
     (tmp_path / "file").touch()
     store = Store(tmp_path / "demo")
     store.create()
-    finish(store, table2(Ask())[0])
+    finish(store, table2(TableRequest())[0])
     done = invoke("report", *words)
     assert isinstance(done.exception, UserError) and says in str(done.exception)
     assert not list(tmp_path.glob("*/*/report*"))
@@ -484,9 +502,9 @@ def test_what_the_user_can_mend(tmp_path, monkeypatch, words, says):
 def test_a_folder_of_nothing_but_failures_has_a_page(tmp_path):
     store = Store(tmp_path)
     store.create()
-    spec = table2(Ask())[0]
-    store.fail(make.record(spec)["key"], spec, "MemoryError", "trace")
-    tree = pages.read(page.page(store, "demo").decode())
+    spec = table2(TableRequest())[0]
+    store.record_failure(make.record(spec)["key"], spec, "MemoryError", "trace")
+    tree = pages.read(page.render_page(store, "demo").decode())
     assert "Runs1 failed" in tree.one("header").text and "newest" not in tree.one("header").text
     assert "MemoryError" in tree.one(id="runs").text and "No run is done" in tree.one(id="curves").text
     assert "failed" in tree.one(id="table-table2").text
@@ -499,11 +517,11 @@ def test_a_folder_of_nothing_but_failures_has_a_page(tmp_path):
 def test_damage_is_told_with_the_file(tmp_path):
     store = Store(tmp_path)
     store.create()
-    key = finish(store, table2(Ask())[0])["key"]
+    key = finish(store, table2(TableRequest())[0])["key"]
     file = store.runs / key / "scores.npz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"scores\.npz is damaged"):
-        page.page(store, "demo")
+        page.render_page(store, "demo")
 
 
 # --- in a browser ---------------------------------------------------------------------------------------

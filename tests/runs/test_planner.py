@@ -13,8 +13,8 @@ from udcd_bench.engines import execute
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
-from udcd_bench.runs.store import SCHEMA, Store
-from udcd_bench.storage.atomic import seal
+from udcd_bench.runs.store import RECORD_SCHEMA, Store
+from udcd_bench.storage.atomic import dump_with_checksum
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
 
@@ -33,7 +33,7 @@ def data(monkeypatch):
 
 
 def made_of(spec):
-    return execute.made_of(spec, execute.Place("nowhere"))
+    return execute.collect_run_inputs(spec, execute.RunContext("nowhere"))
 
 
 def plan(store, *specs):
@@ -53,7 +53,7 @@ def test_each_run_once_and_teachers_first_and_shared(store):
     for job in jobs:
         if job.spec.method == "kd":
             assert places[job.teacher_key] < places[job.key]
-            assert jobs[places[job.teacher_key]].spec == job.spec.teacher()
+            assert jobs[places[job.teacher_key]].spec == job.spec.build_teacher_spec()
         else:
             assert job.teacher_key is None
     assert jobs[0].spec.method == "scratch" and jobs[1].teacher_key == jobs[0].key
@@ -131,7 +131,7 @@ def test_the_key_hears_the_methods_source_and_its_teachers(store, tmp_path, monk
     keys = [job.key for job in plan(store, KD, replace(KD, method="udcd"))]
 
     def changed(name):
-        real = plugins.source_hash
+        real = plugins.hash_source
         with monkeypatch.context() as patch:
             patch.setattr(plugins, "source_hash", lambda k, n: "new" if n == name else real(k, n))
             found = [job.key for job in plan(store, KD, replace(KD, method="udcd"))]
@@ -145,7 +145,7 @@ def test_the_key_hears_the_methods_source_and_its_teachers(store, tmp_path, monk
 
 def test_the_key_hears_a_protocol_that_changed_under_it(store, monkeypatch):
     before = key(store, KD)
-    real = planner.profiles.protocol
+    real = planner.profiles.build_protocol
     monkeypatch.setattr(
         planner.profiles, "protocol", lambda *a: replace(real(*a), weight_decay=0.5), raising=True
     )
@@ -155,11 +155,11 @@ def test_the_key_hears_a_protocol_that_changed_under_it(store, monkeypatch):
 def test_states_are_the_stores(store):
     scratch, kd = plan(store, KD)
     store.create()
-    store.fail(kd.key, kd.spec, "no", "")
+    store.record_failure(kd.key, kd.spec, "no", "")
     assert [job.state for job in plan(store, KD)] == ["absent", "failed"]
-    assert set(planner.WHY) == {"absent", "interrupted", "failed", "running", "damaged"}
-    about = {"schema": SCHEMA, "key": scratch.key, "files": {}}
-    store.put(scratch.key, {"record.json": seal(records.record(scratch.spec) | about)})
+    assert set(planner.STATE_REASONS) == {"absent", "interrupted", "failed", "running", "damaged"}
+    about = {"schema": RECORD_SCHEMA, "key": scratch.key, "files": {}}
+    store.write_run(scratch.key, {"record.json": dump_with_checksum(records.record(scratch.spec) | about)})
     assert [job.done for job in plan(store, KD)] == [True, False]
 
 
@@ -189,24 +189,26 @@ def test_the_estimate_goes_by_the_nearest_finished_runs(store, monkeypatch):
         return records.record(spec, seconds=float(seconds), epochs=epochs)
 
     jobs = plan(store, KD)
-    assert planner.estimate(jobs, store) == (0, 2)
+    assert planner.estimate_seconds(jobs, store) == (0, 2)
     found = []
     monkeypatch.setattr(store, "records", lambda: iter(found))
     found.append(finished("mtg", "synthetic-fundus", 20))  # 2 s an epoch, of the same profile
-    assert planner.estimate(jobs, store) == (2 * 16 * 2, 0)
+    assert planner.estimate_seconds(jobs, store) == (2 * 16 * 2, 0)
     found.append(finished("kd", "synthetic-fundus", 50))  # 5 s an epoch, of the same method; 3.5 on average
-    assert planner.estimate(jobs, store) == (16 * 3.5 + 16 * 5, 0)
+    assert planner.estimate_seconds(jobs, store) == (16 * 3.5 + 16 * 5, 0)
     found += [finished("kd", "synthetic-lesions", 10), finished("kd", "synthetic-lesions", 30)]
-    seconds, unknown = planner.estimate(jobs[1:], store)
+    seconds, unknown = planner.estimate_seconds(jobs[1:], store)
     assert seconds == pytest.approx(16 * 2) and unknown == 0
-    assert planner.estimate(plan(store, replace(KD, profile="quick")), store)[1] == 2
+    assert planner.estimate_seconds(plan(store, replace(KD, profile="quick")), store)[1] == 2
 
 
 def test_a_method_s_own_numbers_of_the_protocol_stand_below_what_is_set(store):
     released = replace(KD, method="udcd-released")
-    assert planner.protocol_of(released).ce_normalise == "batch"
-    assert planner.protocol_of(KD).ce_normalise == "weights"
+    assert planner.resolve_protocol(released).ce_normalise == "batch"
+    assert planner.resolve_protocol(KD).ce_normalise == "weights"
     other = replace(released, protocol=(("ce_normalise", "weights"),))
-    assert planner.protocol_of(other).ce_normalise == "weights"
+    assert planner.resolve_protocol(other).ce_normalise == "weights"
     assert key(store, other) != key(store, released)
-    assert planner.check(replace(released, protocol=(("ce_normalise", "batch"),))) == planner.check(released)
+    assert planner.normalize_spec(
+        replace(released, protocol=(("ce_normalise", "batch"),))
+    ) == planner.normalize_spec(released)

@@ -9,7 +9,7 @@ import pytest
 from udcd_bench.data import sources
 from udcd_bench.errors import UserError
 from udcd_bench.runs import profiles
-from udcd_bench.runs.profiles import PROFILES, Protocol, parse_like, resolve
+from udcd_bench.runs.profiles import PROFILES, Protocol, coerce_value, resolve_hparams
 
 PAPER = {
     "image_size": 224,
@@ -34,45 +34,45 @@ PAPER = {
 
 @pytest.mark.parametrize("dataset", ["ham10000", "aptos"])
 def test_paper_is_the_papers(dataset):
-    found = asdict(profiles.protocol("paper", dataset))
+    found = asdict(profiles.build_protocol("paper", dataset))
     assert {key: found[key] for key in PAPER} == PAPER
     assert found["precision"] == "auto"
-    assert profiles.profile("paper").backbone == "densenet121"
-    assert profiles.profile("paper").dataset(dataset) == dataset
+    assert profiles.find_profile("paper").backbone == "densenet121"
+    assert profiles.find_profile("paper").resolve_dataset(dataset) == dataset
 
 
 def test_quick_is_a_quarter_of_it_at_128():
-    found = profiles.protocol("quick", "ham10000")
+    found = profiles.build_protocol("quick", "ham10000")
     assert (found.epochs, found.start_epoch, found.image_size) == (20, 5, 128)
     assert found.ramp_epochs == 7 and found.report_epochs == 2
     changed = {"epochs", "start_epoch", "ramp_epochs", "report_epochs", "image_size"}
-    paper = asdict(profiles.protocol("paper", "ham10000"))
+    paper = asdict(profiles.build_protocol("paper", "ham10000"))
     assert {k for k, v in asdict(found).items() if v != paper[k]} == changed
 
 
 def test_demo_needs_no_data_and_no_network():
-    demo = profiles.profile("demo")
+    demo = profiles.find_profile("demo")
     assert all(sources.is_synthetic(source) for _, source in demo.datasets)
     for _, source in demo.datasets:
-        found = profiles.protocol("demo", source)
+        found = profiles.build_protocol("demo", source)
         assert found.weights == "none" and found.start_epoch < found.epochs and found.threads == 1
-    assert demo.backbone == profiles.TINY
+    assert demo.backbone == profiles.TINY_DENSENET
 
 
 def test_scaling_keeps_the_proportions_of_the_paper():
-    assert Protocol().scaled(80) == Protocol()
+    assert Protocol().with_epochs(80) == Protocol()
     for epochs in range(1, 200):
-        p = Protocol().scaled(epochs)
+        p = Protocol().with_epochs(epochs)
         assert p.epochs == epochs and 1 <= p.report_epochs <= epochs
         assert p.start_epoch == max(1, epochs // 4) and p.ramp_epochs == max(1, 3 * epochs // 8)
 
 
 def test_fewer_epochs_move_start_ramp_and_report_unless_they_are_set_too():
-    p = profiles.protocol("paper", "aptos", (("epochs", "16"),))
+    p = profiles.build_protocol("paper", "aptos", (("epochs", "16"),))
     assert (p.epochs, p.start_epoch, p.ramp_epochs, p.report_epochs) == (16, 4, 6, 2)
-    p = profiles.protocol("paper", "aptos", (("epochs", "16"), ("start_epoch", "9")))
+    p = profiles.build_protocol("paper", "aptos", (("epochs", "16"), ("start_epoch", "9")))
     assert (p.epochs, p.start_epoch, p.ramp_epochs) == (16, 9, 6)
-    p = profiles.protocol("paper", "aptos", (("learning_rate", "1e-3"),))
+    p = profiles.build_protocol("paper", "aptos", (("learning_rate", "1e-3"),))
     assert p == replace(Protocol(), learning_rate=1e-3)
 
 
@@ -101,13 +101,13 @@ def test_fewer_epochs_move_start_ramp_and_report_unless_they_are_set_too():
 )
 def test_numbers_that_will_not_do(key, value, says):
     with pytest.raises(UserError, match=says) as caught:
-        profiles.protocol("demo", "synthetic-fundus", ((key, value),))
+        profiles.build_protocol("demo", "synthetic-fundus", ((key, value),))
     assert key in str(caught.value)
 
 
 def test_an_unknown_profile_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'paper'"):
-        profiles.profile("papr")
+        profiles.find_profile("papr")
     assert set(PROFILES) == {"demo", "quick", "paper"}
 
 
@@ -126,15 +126,18 @@ def test_an_unknown_profile_names_the_nearest():
     ],
 )
 def test_text_becomes_the_type_of_the_default(text, default, value):
-    got = parse_like("key", text, default)
+    got = coerce_value("key", text, default)
     assert got == value and type(got) is type(default)
 
 
 def test_hyper_parameters_resolve():
     defaults, choices = {"weight": 1.0, "kind": "a"}, {"kind": ("a", "b")}
-    assert resolve("KD", defaults, choices, ()) == defaults
-    assert resolve("KD", defaults, choices, (("weight", "2"), ("kind", "b"))) == {"weight": 2.0, "kind": "b"}
+    assert resolve_hparams("KD", defaults, choices, ()) == defaults
+    assert resolve_hparams("KD", defaults, choices, (("weight", "2"), ("kind", "b"))) == {
+        "weight": 2.0,
+        "kind": "b",
+    }
     with pytest.raises(UserError, match="KD has no hyper-parameter 'wieght'; did you mean 'weight'"):
-        resolve("KD", defaults, choices, (("wieght", "2"),))
+        resolve_hparams("KD", defaults, choices, (("wieght", "2"),))
     with pytest.raises(UserError, match="kind=c will not do: it is one of a, b"):
-        resolve("KD", defaults, choices, (("kind", "c"),))
+        resolve_hparams("KD", defaults, choices, (("kind", "c"),))

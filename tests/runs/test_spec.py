@@ -35,7 +35,7 @@ KEY = "dedbdf289b8a7993"
 
 def test_the_key_is_the_same_in_every_process_and_for_ever():
     made_of = {"data": "f", "method": "m"}
-    assert SPEC.key(made_of) == KEY
+    assert SPEC.compute_key(made_of) == KEY
     code = (
         "from udcd_bench.runs.spec import RunSpec\n"
         f"print(RunSpec.from_dict({SPEC.to_dict()!r}).key({dict(reversed(made_of.items()))!r}))"
@@ -47,25 +47,25 @@ def test_the_key_is_the_same_in_every_process_and_for_ever():
 @pytest.mark.parametrize("name", [f.name for f in fields(RunSpec)])
 def test_every_field_is_part_of_the_key(name):
     assert name in OTHER, "say here what else the new field may be"
-    assert replace(SPEC, **{name: OTHER[name]}).key({}) != SPEC.key({})
+    assert replace(SPEC, **{name: OTHER[name]}).compute_key({}) != SPEC.compute_key({})
 
 
 def test_the_key_hears_what_the_run_is_made_of_and_the_engines_revision(monkeypatch):
-    assert SPEC.key({"data": "a"}) != SPEC.key({"data": "b"}) != SPEC.key({})
-    before = SPEC.key({})
+    assert SPEC.compute_key({"data": "a"}) != SPEC.compute_key({"data": "b"}) != SPEC.compute_key({})
+    before = SPEC.compute_key({})
     monkeypatch.setattr(module, "REVISION", module.REVISION + 1)
-    assert SPEC.key({}) != before
+    assert SPEC.compute_key({}) != before
 
 
 def test_the_order_of_overrides_is_no_matter():
     pairs = (("temperature", 2.0), ("kd_weight", 0.5))
     one, other = (replace(SPEC, hparams=p, protocol=p) for p in (pairs, pairs[::-1]))
-    assert one == other and hash(one) == hash(other) and one.key({}) == other.key({})
+    assert one == other and hash(one) == hash(other) and one.compute_key({}) == other.compute_key({})
 
 
 def test_json_and_back():
     again = RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict())))
-    assert again == SPEC and hash(again) == hash(SPEC) and again.key({}) == SPEC.key({})
+    assert again == SPEC and hash(again) == hash(SPEC) and again.compute_key({}) == SPEC.compute_key({})
     with pytest.raises(ValueError, match="colour"):
         RunSpec.from_dict({**SPEC.to_dict(), "colour": 1})
     with pytest.raises(FrozenInstanceError):
@@ -80,18 +80,18 @@ def test_the_teacher_keeps_the_coordinates_and_drops_what_is_the_students():
     student = replace(
         SPEC, fold=3, seed=2, rho=9.0, fraction=0.5, split="grouped", teacher_backbone="resnet50"
     )
-    teacher = student.teacher()
+    teacher = student.build_teacher_spec()
     assert teacher.method == module.TEACHER_METHOD and teacher.hparams == ()
     assert teacher.backbone == "resnet50" and teacher.teacher_backbone == ""
     for name in ("dataset", "profile", "split", "fold", "seed", "fraction", "rho", "protocol"):
         assert getattr(teacher, name) == getattr(student, name)
-    shared = {replace(student, method=m, hparams=()).teacher() for m in ("kd", "rkd", "crd")}
+    shared = {replace(student, method=m, hparams=()).build_teacher_spec() for m in ("kd", "rkd", "crd")}
     assert shared == {teacher}
-    assert SPEC.teacher().backbone == SPEC.backbone
+    assert SPEC.build_teacher_spec().backbone == SPEC.backbone
 
 
 def test_seeds_name_their_coordinates():
-    assert derive_seed("order", "ham10000", "paper", 0, 0) == SPEC.seed_for("order")
+    assert derive_seed("order", "ham10000", "paper", 0, 0) == SPEC.derive_seed_for("order")
     assert derive_seed("a", "bc") != derive_seed("ab", "c"), "coordinates do not run together"
     seeds = {derive_seed("order", fold, seed) for fold in range(30) for seed in range(30)}
     assert len(seeds) == 900 and all(0 <= s < 2**63 for s in seeds)
@@ -99,20 +99,20 @@ def test_seeds_name_their_coordinates():
 
 @pytest.mark.parametrize("name", ["dataset", "split", "fold", "seed"])
 def test_a_seed_hears_its_coordinates(name):
-    assert replace(SPEC, **{name: OTHER[name]}).seed_for("order") != SPEC.seed_for("order")
-    assert SPEC.seed_for("order") != SPEC.seed_for("network")
+    assert replace(SPEC, **{name: OTHER[name]}).derive_seed_for("order") != SPEC.derive_seed_for("order")
+    assert SPEC.derive_seed_for("order") != SPEC.derive_seed_for("network")
 
 
 @pytest.mark.parametrize("name", ["method", "hparams", "backbone", "profile"])
 def test_methods_are_compared_in_pairs(name):
-    assert replace(SPEC, **{name: OTHER[name]}).seed_for("order") == SPEC.seed_for("order")
+    assert replace(SPEC, **{name: OTHER[name]}).derive_seed_for("order") == SPEC.derive_seed_for("order")
 
 
 def test_labels_say_what_differs_from_the_ordinary():
     plain = RunSpec("kd", "aptos", "paper", "densenet121")
-    assert plain.label() == f"kd aptos {plain.backbone} fold 0"
+    assert plain.format_label() == f"kd aptos {plain.backbone} fold 0"
     odd = replace(plain, rho=9.0, fraction=0.25, split="grouped", seed=2, hparams=(("temperature", 2.0),))
-    assert odd.label() == f"kd aptos {odd.backbone} rho=9 25% grouped fold 0 seed 2 temperature=2.0"
+    assert odd.format_label() == f"kd aptos {odd.backbone} rho=9 25% grouped fold 0 seed 2 temperature=2.0"
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan"), "half"])

@@ -24,10 +24,10 @@ from support import records
 from support.faults import Full
 from udcd_bench.errors import UserError
 from udcd_bench.runs import locks
-from udcd_bench.runs.locks import SILENT
+from udcd_bench.runs.locks import LEASE
 from udcd_bench.runs.spec import RunSpec
-from udcd_bench.runs.store import SCHEMA, VERSION, DamagedError, Store
-from udcd_bench.storage.atomic import full_disk, owner, process_mark
+from udcd_bench.runs.store import RECORD_SCHEMA, STORE_VERSION, DamagedRunError, Store
+from udcd_bench.storage.atomic import as_user_error, format_owner, read_process_start_time
 
 SPEC = RunSpec("kd", "aptos", "paper", "densenet121", hparams=(("temperature", 2.0),))
 OTHER = RunSpec("mtg", "ham10000", "paper", "densenet121", rho=9.0)
@@ -50,10 +50,10 @@ def whole(spec):
 
 
 def finish(store, key="k1", spec=SPEC):
-    store.claim(key)
-    store.begin(key, spec)
+    store.acquire(key)
+    store.start_run(key, spec)
     store.save_checkpoint(key, {"a": np.ones(3)}, {"epoch": 1})
-    store.finish(key, *whole(spec))
+    store.finish_run(key, *whole(spec))
     store.release(key)
 
 
@@ -72,17 +72,17 @@ def left(store):
 
 def test_a_finished_run_is_read_back(store):
     finish(store)
-    assert store.state("k1") == "done" and store.keys() == ["k1"]
+    assert store.get_state("k1") == "done" and store.list_keys() == ["k1"]
     record, history, scores, weights = whole(SPEC)
-    found = store.record("k1")
-    assert found["schema"] == SCHEMA and found["key"] == "k1"
+    found = store.read_record("k1")
+    assert found["schema"] == RECORD_SCHEMA and found["key"] == "k1"
     assert found["figures"] == record["figures"] and RunSpec.from_dict(found["spec"]) == SPEC
-    for name, value in store.scores("k1").items():
+    for name, value in store.read_scores("k1").items():
         assert_array_equal(value, scores[name])
-    for name, value in store.weights("k1").items():
+    for name, value in store.read_weights("k1").items():
         assert_array_equal(value, weights[name])
         assert value.shape == weights[name].shape, "a scalar stays one"
-    assert pd.read_csv(store.file("k1", "history.csv")).equals(history)
+    assert pd.read_csv(store.verify_file("k1", "history.csv")).equals(history)
     names = {p.name for p in (store.runs / "k1").iterdir()}
     assert names == {"record.json", "history.csv", "scores.npz", "student.safetensors", "spec.json"}
     assert left(store) == []
@@ -99,7 +99,7 @@ def test_finishing_twice_is_finishing_once(store):
 def test_the_frame_has_a_row_a_run(store):
     finish(store)
     finish(store, "k2", OTHER)
-    frame = store.frame()
+    frame = store.build_frame()
     assert len(frame) == 2 and set(frame["key"]) == {"k1", "k2"} and set(frame["rule"]) == {"mean"}
     wanted = {"method", "dataset", "profile", "backbone", "teacher_backbone", "split", "fold", "seed"}
     wanted |= {"fraction", "rho", "hparams", "protocol", "split_hash", "n_train", "n_test", "synthetic"}
@@ -107,30 +107,33 @@ def test_the_frame_has_a_row_a_run(store):
     assert wanted <= set(frame.columns)
     row = frame.set_index("key").loc["k1"]
     assert row["hparams"] == "temperature=2.0" and row["acc"] == whole(SPEC)[0]["figures"]["mean"]["acc"]
-    assert store.frame("best").set_index("key").loc["k1", "acc"] == whole(SPEC)[0]["figures"]["best"]["acc"]
-    assert store.frame().equals(frame)
-    assert Store(store.root / "none").frame().empty
+    assert (
+        store.build_frame("best").set_index("key").loc["k1", "acc"]
+        == whole(SPEC)[0]["figures"]["best"]["acc"]
+    )
+    assert store.build_frame().equals(frame)
+    assert Store(store.root / "none").build_frame().empty
 
 
 def test_failures_are_remembered_until_the_run_succeeds(store):
-    store.fail("k1", SPEC, "ValueError: no", "Traceback …")
-    assert store.state("k1") == "failed"
-    assert store.failure("k1")["message"] == "ValueError: no"
-    assert [row[:3] for row in store.overview()] == [("failed", SPEC.label(), "ValueError: no")]
+    store.record_failure("k1", SPEC, "ValueError: no", "Traceback …")
+    assert store.get_state("k1") == "failed"
+    assert store.read_failure("k1")["message"] == "ValueError: no"
+    assert [row[:3] for row in store.summarize()] == [("failed", SPEC.format_label(), "ValueError: no")]
     finish(store)
-    assert store.state("k1") == "done" and store.failure("k1") is None
+    assert store.get_state("k1") == "done" and store.read_failure("k1") is None
 
 
 def test_the_overview_tells_done_running_interrupted_and_failed(store):
     finish(store)
-    store.claim("k2")
-    store.begin("k2", OTHER)
-    store.begin("k3", OTHER)
+    store.acquire("k2")
+    store.start_run("k2", OTHER)
+    store.start_run("k3", OTHER)
     store.save_checkpoint("k3", {"a": np.ones(1)}, {})
-    store.fail("k4", SPEC, "RuntimeError: it", "")
-    states = [state for state, _, _ in store.overview()]
+    store.record_failure("k4", SPEC, "RuntimeError: it", "")
+    states = [state for state, _, _ in store.summarize()]
     assert sorted(states) == ["done", "failed", "interrupted", "running"]
-    assert store.state("k5") == "absent"
+    assert store.get_state("k5") == "absent"
 
 
 # --- a disk that is full, at any moment -----------------------------------------------------------------------
@@ -158,17 +161,17 @@ def test_a_full_disk_leaves_what_was_there(store, monkeypatch, where):
             else:
                 break
         assert tree(store.runs / "k1") == before
-        if store.state_is_done("k2"):
+        if store.is_finished("k2"):
             # it failed after all was in place, so it has to be whole
-            store.weights("k2"), store.scores("k2")
+            store.read_weights("k2"), store.read_scores("k2")
             shutil.rmtree(store.runs / "k2")
         else:
-            assert store.keys() == ["k1"], "a half-finished run is none"
+            assert store.list_keys() == ["k1"], "a half-finished run is none"
         store.release("k2")
         assert [name for name in tree(store.root) if name.endswith(".tmp")] == []
     assert 5 < n < 99, "every write was tried"
     finish(store, "k2", OTHER)
-    assert store.keys() == ["k1", "k2"] and left(store) == []
+    assert store.list_keys() == ["k1", "k2"] and left(store) == []
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays(store, monkeypatch):
@@ -194,23 +197,23 @@ def test_a_folder_one_may_not_write_names_out(tmp_path, monkeypatch):
 
 def claim_of(store, key, name):
     """A claim as another process left it."""
-    path = store.claims.folder / f"{key}.{name}.0123abcd"
+    path = store.locks.folder / f"{key}.{name}.0123abcd"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
 
 
-DEAD = re.sub("[0-9]+$", "12345", owner())
+DEAD = re.sub("[0-9]+$", "12345", format_owner())
 """Once had this process's number, on this machine."""
 ELSEWHERE = "00000000-1-99"
 """A process of another machine."""
 
 
 def test_a_claim_is_held_by_one(store):
-    assert store.claim("k1") and not store.claim("k1") and not Store(store.root).claim("k1")
-    assert store.state("k1") == "running"
+    assert store.acquire("k1") and not store.acquire("k1") and not Store(store.root).acquire("k1")
+    assert store.get_state("k1") == "running"
     store.release("k1")
-    assert store.state("k1") == "absent" and store.claim("k1")
+    assert store.get_state("k1") == "absent" and store.acquire("k1")
     store.release("k1")
     store.release("k1")
     assert left(store) == []
@@ -226,42 +229,42 @@ def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(stor
     )
     with other:
         assert other.stdout.readline() == "True\n"
-        assert store.state("k1") == "running" and not store.claim("k1")
+        assert store.get_state("k1") == "running" and not store.acquire("k1")
         store.release("k1")
-        assert store.state("k1") == "running", "only its owner gives it back"
+        assert store.get_state("k1") == "running", "only its owner gives it back"
         other.kill()
-    assert store.state("k1") == "absent"
-    assert store.claim("k1") and store.state("k1") == "running"
+    assert store.get_state("k1") == "absent"
+    assert store.acquire("k1") and store.get_state("k1") == "running"
     store.release("k1")
     assert left(store) == []
 
 
 def test_a_process_that_has_a_dead_ones_number_is_another(store):
     claim_of(store, "k1", DEAD)
-    assert store.state("k1") == "absent" and store.claim("k1")
+    assert store.get_state("k1") == "absent" and store.acquire("k1")
 
 
 def test_another_machines_claim_expires_when_it_is_silent(store):
     path = claim_of(store, "k1", ELSEWHERE)
-    assert store.state("k1") == "running" and not store.claim("k1")
+    assert store.get_state("k1") == "running" and not store.acquire("k1")
     store.release("k1")
     assert path.exists()
-    silent = path.stat().st_mtime - SILENT - 10
+    silent = path.stat().st_mtime - LEASE - 10
     os.utime(path, (silent, silent))
-    assert store.state("k1") == "absent"
-    assert store.claim("k1") and not path.exists()
+    assert store.get_state("k1") == "absent"
+    assert store.acquire("k1") and not path.exists()
 
 
 def test_signs_of_life_come_while_the_process_is_busy(store, monkeypatch):
     monkeypatch.setattr(locks, "BEAT", 0.01)
-    assert store.claim("k1")
-    (path,) = store.claims.folder.iterdir()
+    assert store.acquire("k1")
+    (path,) = store.locks.folder.iterdir()
     os.utime(path, (0, 0))
-    with store.claims.beating("k1"):
+    with store.locks.heartbeat("k1"):
         end = time.monotonic() + 10
         while path.stat().st_mtime == 0:
             assert time.monotonic() < end
-    assert store.state("k1") == "running"
+    assert store.get_state("k1") == "running"
     os.utime(path, (0, 0))
     time.sleep(0.05)
     assert path.stat().st_mtime == 0, "and cease with the run"
@@ -272,7 +275,7 @@ def test_a_clock_that_goes_wrong_takes_nothing_over(store, monkeypatch):
     path = claim_of(store, "k1", ELSEWHERE)
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 3600)
-    assert not store.claim("k1") and path.exists()
+    assert not store.acquire("k1") and path.exists()
 
 
 RACE = """
@@ -334,7 +337,7 @@ def test_of_many_that_claim_at_once_at_most_one_has_it(store, dead):
 
         def claim(_, n=n, gate=gate):
             gate.wait()
-            return store.claim(f"k{n}")
+            return store.acquire(f"k{n}")
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) <= 1
@@ -344,18 +347,18 @@ def test_a_claim_taken_over_meanwhile_is_not_taken_over_again(store, monkeypatch
     """Two see the same dead claim; the slower one must not take away what the quicker one has by then."""
     claim_of(store, "k1", DEAD)
     slow, quick = Store(store.root), Store(store.root)
-    seen = slow.claims._all
+    seen = slow.locks._list_markers
     taken = []
 
     def meanwhile(key):
         found = seen(key)
         if not taken:
-            taken.append(quick.claim("k1"))
+            taken.append(quick.acquire("k1"))
         return found
 
-    monkeypatch.setattr(slow.claims, "_all", meanwhile)
-    assert [slow.claim("k1"), *taken] == [False, True]
-    assert store.state("k1") == "running"
+    monkeypatch.setattr(slow.locks, "_all", meanwhile)
+    assert [slow.acquire("k1"), *taken] == [False, True]
+    assert store.get_state("k1") == "running"
 
 
 # --- what killed processes leave --------------------------------------------------------------------------------
@@ -363,7 +366,7 @@ def test_a_claim_taken_over_meanwhile_is_not_taken_over_again(store, monkeypatch
 
 def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(store):
     finish(store)
-    store.begin("k2", OTHER)
+    store.start_run("k2", OTHER)
     store.save_checkpoint("k2", {"a": np.ones(3)}, {"epoch": 1})
     (store.root / "demo").mkdir()
     store.failures.mkdir()
@@ -386,10 +389,10 @@ def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(store):
 
 
 def test_what_living_processes_write_is_left_to_them(store):
-    claim_of(store, "k2", owner())
+    claim_of(store, "k2", format_owner())
     claim_of(store, "k2", ELSEWHERE)
-    store.begin("k2", OTHER)
-    for name in (owner(), ELSEWHERE):
+    store.start_run("k2", OTHER)
+    for name in (format_owner(), ELSEWHERE):
         (store.work / "k2" / f".checkpoint.{name}.tmp").touch()
         (store.work / f"k2.{name}.whole").mkdir()
     before = tree(store.root)
@@ -404,7 +407,7 @@ def test_what_living_processes_write_is_left_to_them(store):
 
 
 def test_a_newer_folder_is_refused(store):
-    (store.root / "store.json").write_text(json.dumps({"version": VERSION + 1}))
+    (store.root / "store.json").write_text(json.dumps({"version": STORE_VERSION + 1}))
     with pytest.raises(UserError, match="written by a newer udcd-bench"):
         Store(store.root)
 
@@ -425,9 +428,9 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_newer_record_is_refused(store):
     finish(store)
     path = store.runs / "k1" / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": SCHEMA + 1}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": RECORD_SCHEMA + 1}))
     with pytest.raises(UserError, match="written by a newer udcd-bench"):
-        store.record("k1")
+        store.read_record("k1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "x"}', '{"schema": 2}'])
@@ -436,15 +439,15 @@ def test_a_damaged_record_is_named_with_the_way_out(store, text):
     finish(store, "k2", OTHER)
     (store.runs / "k1" / "record.json").write_text(text)
     with pytest.raises(
-        DamagedError, match=r"k1/record.json is damaged \(.*results verify --out .*results` moves"
+        DamagedRunError, match=r"k1/record.json is damaged \(.*results verify --out .*results` moves"
     ):
-        store.record("k1")
+        store.read_record("k1")
     with pytest.raises(UserError, match="k1"):
-        store.frame()
-    assert store.state("k1") == "damaged"
-    assert [(state, label) for state, label, _ in store.overview()] == [
+        store.build_frame()
+    assert store.get_state("k1") == "damaged"
+    assert [(state, label) for state, label, _ in store.summarize()] == [
         ("damaged", "k1"),
-        ("done", OTHER.label()),
+        ("done", OTHER.format_label()),
     ]
 
 
@@ -465,59 +468,63 @@ def test_whatever_is_cut_or_flipped_in_a_finished_run_is_found(store, name):
     finish(store)
     path = store.runs / "k1" / name
     whole = path.read_bytes()
-    read = {"scores.npz": store.scores, "student.safetensors": store.weights, "record.json": store.record}
+    read = {
+        "scores.npz": store.read_scores,
+        "student.safetensors": store.read_weights,
+        "record.json": store.read_record,
+    }
     for data in damaged(whole):
         path.write_bytes(data)
-        assert name in store.damage("k1", thorough=True)
-        with pytest.raises(DamagedError, match=f"{name} is damaged"):
-            read.get(name, lambda key: store.file(key, name))("k1")
+        assert name in store.find_damage("k1", thorough=True)
+        with pytest.raises(DamagedRunError, match=f"{name} is damaged"):
+            read.get(name, lambda key: store.verify_file(key, name))("k1")
         if len(data) != len(whole):
-            assert store.state("k1") == "damaged", "that is seen at once, without reading it all"
+            assert store.get_state("k1") == "damaged", "that is seen at once, without reading it all"
     path.unlink()
-    assert name == "record.json" or store.state("k1") == "damaged"
+    assert name == "record.json" or store.get_state("k1") == "damaged"
     path.write_bytes(whole)
-    assert store.damage("k1", thorough=True) == "" and store.state("k1") == "done"
+    assert store.find_damage("k1", thorough=True) == "" and store.get_state("k1") == "done"
 
 
 def test_what_is_damaged_is_moved_aside_and_can_be_made_again(store):
     for n in (1, 2, 3):
         finish(store)
         (store.runs / "k1" / "scores.npz").write_bytes(b"")
-        assert store.set_aside("k1") == store.damaged / f"k1.{n}"
-        assert store.state("k1") == "absent" and store.keys() == []
+        assert store.quarantine("k1") == store.damaged / f"k1.{n}"
+        assert store.get_state("k1") == "absent" and store.list_keys() == []
     finish(store)
-    assert store.damage("k1", thorough=True) == ""
+    assert store.find_damage("k1", thorough=True) == ""
 
 
 def test_a_run_under_anothers_name_is_found(store):
     finish(store)
     (store.runs / "k1").rename(store.runs / "k2")
-    assert "another run's" in store.damage("k2")
+    assert "another run's" in store.find_damage("k2")
 
 
 def test_a_run_of_the_first_schema_is_still_read(store):
     finish(store)
     path = store.runs / "k1" / "record.json"
-    record = {k: v for k, v in store.record("k1").items() if k not in ("sha256", "bytes")}
+    record = {k: v for k, v in store.read_record("k1").items() if k not in ("sha256", "bytes")}
     path.write_text(json.dumps({**record, "schema": 1}))
-    assert store.state("k1") == "done" and store.record("k1")["figures"] == record["figures"]
-    assert store.damage("k1", thorough=True) == "" and "scores" in store.scores("k1")
+    assert store.get_state("k1") == "done" and store.read_record("k1")["figures"] == record["figures"]
+    assert store.find_damage("k1", thorough=True) == "" and "scores" in store.read_scores("k1")
     (store.runs / "k1" / "scores.npz").unlink()
-    assert "scores.npz" in store.damage("k1")
+    assert "scores.npz" in store.find_damage("k1")
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"spec": {}, "message": 1}', '{"spec": [], "message": ""}']
 )
 def test_a_damaged_report_of_a_failure_hides_nothing(store, text):
-    store.fail("k1", SPEC, "no", "")
+    store.record_failure("k1", SPEC, "no", "")
     (store.failures / "k1.json").write_text(text)
-    assert store.failure("k1") is None and store.state("k1") == "failed"
-    assert store.overview() == [("failed", "k1", "which run it is, cannot be read")]
-    store.begin("k1", SPEC)
-    assert store.overview() == [("failed", SPEC.label(), "")]
+    assert store.read_failure("k1") is None and store.get_state("k1") == "failed"
+    assert store.summarize() == [("failed", "k1", "which run it is, cannot be read")]
+    store.start_run("k1", SPEC)
+    assert store.summarize() == [("failed", SPEC.format_label(), "")]
     (store.work / "k1" / "spec.json").write_text(text)
-    assert store.overview()[0][:2] == ("failed", "k1")
+    assert store.summarize()[0][:2] == ("failed", "k1")
 
 
 def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):
@@ -568,23 +575,23 @@ def test_a_checkpoint_keeps_every_kind_of_array(store):
 def test_numbers_that_json_has_no_word_for_do_not_enter_a_record(store):
     record, *rest = whole(SPEC)
     with pytest.raises(ValueError, match="JSON"):
-        store.finish("k1", {**record, "seconds": float("nan")}, *rest)
-    assert store.state("k1") != "done"
+        store.finish_run("k1", {**record, "seconds": float("nan")}, *rest)
+    assert store.get_state("k1") != "done"
 
 
 def test_only_room_and_rights_are_the_users_to_mend():
     other = OSError(errno.EIO, "Input/output error")
-    assert full_disk(other, Path("x")) is other
-    assert isinstance(full_disk(OSError(errno.EDQUOT, ""), Path("x")), UserError)
+    assert as_user_error(other, Path("x")) is other
+    assert isinstance(as_user_error(OSError(errno.EDQUOT, ""), Path("x")), UserError)
 
 
 def test_a_killed_process_that_nobody_reaps_is_dead(store):
     """Process 1 of a container often reaps none; a start must not wait for a run whose process is a zombie."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        mark = process_mark(other.pid)
-        claim_of(store, "k1", re.sub("[0-9]+-[0-9]+$", f"{other.pid}-{mark}", owner()))
-        assert mark and store.state("k1") == "running"
+        mark = read_process_start_time(other.pid)
+        claim_of(store, "k1", re.sub("[0-9]+-[0-9]+$", f"{other.pid}-{mark}", format_owner()))
+        assert mark and store.get_state("k1") == "running"
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-        assert Path(f"/proc/{other.pid}").exists() and store.state("k1") == "absent"
-        assert store.claim("k1")
+        assert Path(f"/proc/{other.pid}").exists() and store.get_state("k1") == "absent"
+        assert store.acquire("k1")

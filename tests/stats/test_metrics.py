@@ -78,18 +78,24 @@ def slow(scores: np.ndarray, labels: np.ndarray, ordered: bool) -> dict[str, flo
 @pytest.mark.parametrize(("n", "classes"), [(60, 4), (25, 7), (12, 2)])
 def test_every_figure_is_what_its_definition_says(n, classes, seed, ordered):
     scores, labels = draw(n, classes, seed)
-    assert metrics.figures(scores, labels, ordered=ordered) == pytest.approx(slow(scores, labels, ordered))
+    assert metrics.compute_metrics(scores, labels, ordered=ordered) == pytest.approx(
+        slow(scores, labels, ordered)
+    )
 
 
 def test_tied_scores_count_half():
     scores, labels = draw(80, 3)
     scores = scores[np.random.default_rng(0).integers(0, 10, 80)]
-    assert metrics.figures(scores, labels) == pytest.approx(slow(scores, labels, False))
+    assert metrics.compute_metrics(scores, labels) == pytest.approx(slow(scores, labels, False))
 
 
 def test_figures_are_those_of_scikit_learn():
     scores, labels = draw(200, 5, 4)
-    got, guess, p = metrics.figures(scores, labels, ordered=True), scores.argmax(1), metrics.softmax(scores)
+    got, guess, p = (
+        metrics.compute_metrics(scores, labels, ordered=True),
+        scores.argmax(1),
+        metrics.softmax(scores),
+    )
     assert got["acc"] == pytest.approx(sk.accuracy_score(labels, guess))
     assert got["ap"] == pytest.approx(sk.precision_score(labels, guess, average="macro"))
     assert got["rec"] == pytest.approx(sk.balanced_accuracy_score(labels, guess))
@@ -100,7 +106,7 @@ def test_figures_are_those_of_scikit_learn():
 
 
 def test_metrics_and_figures_have_the_same_names():
-    assert list(metrics.figures(*draw())) == list(metrics.METRICS)
+    assert list(metrics.compute_metrics(*draw())) == list(metrics.METRICS)
     assert all(metric.name == name for name, metric in metrics.METRICS.items())
     assert [name for name, m in metrics.METRICS.items() if m.better == "lower"] == ["ece"]
 
@@ -108,14 +114,14 @@ def test_metrics_and_figures_have_the_same_names():
 @pytest.mark.parametrize("seed", range(20))
 def test_macro_f1_is_never_above_the_f1_of_the_means(seed):
     rng = np.random.default_rng(seed)
-    got = metrics.figures(rng.normal(size=(30, 5)), rng.integers(0, 5, 30))
+    got = metrics.compute_metrics(rng.normal(size=(30, 5)), rng.integers(0, 5, 30))
     assert got["f1"] <= got["f1_of_means"] + 1e-12
 
 
 def test_a_class_without_a_test_image_does_not_count():
     scores, labels = draw(60, 4)
     keep = labels != 2
-    got = metrics.figures(scores[keep], labels[keep])
+    got = metrics.compute_metrics(scores[keep], labels[keep])
     assert got == pytest.approx(slow(scores[keep], labels[keep], False))
     guess = scores[keep].argmax(1)
     assert 2 in guess
@@ -127,7 +133,7 @@ def test_a_class_without_a_test_image_does_not_count():
 def test_a_class_that_is_never_predicted_has_precision_zero():
     scores, labels = draw(60, 4)
     scores[:, 1] = -50
-    got = metrics.figures(scores, labels)
+    got = metrics.compute_metrics(scores, labels)
     assert got["ap"] == pytest.approx(
         sk.precision_score(labels, scores.argmax(1), average="macro", zero_division=0)
     )
@@ -135,20 +141,20 @@ def test_a_class_that_is_never_predicted_has_precision_zero():
 
 @pytest.mark.parametrize("right", [True, False])
 def test_one_image_gives_finite_figures(right):
-    got = metrics.figures([[5.0, 0.0, 0.0]], [0 if right else 1], ordered=True)
+    got = metrics.compute_metrics([[5.0, 0.0, 0.0]], [0 if right else 1], ordered=True)
     assert all(math.isfinite(value) for value in got.values())
     assert (got["acc"], got["auroc"], got["kappa"]) == (float(right), 0.5, 0.0)
 
 
 def test_extreme_logits_give_finite_figures():
-    got = metrics.figures(np.array([[1e30, -1e30], [-1e30, 1e30], [1e5, 1e5]]), [0, 1, 0])
+    got = metrics.compute_metrics(np.array([[1e30, -1e30], [-1e30, 1e30], [1e5, 1e5]]), [0, 1, 0])
     assert all(math.isfinite(value) for value in got.values())
 
 
 def test_half_precision_logits_are_measured_in_double():
     scores, labels = draw()
     half = scores.astype(np.float16)
-    assert metrics.figures(half, labels) == metrics.figures(half.astype(np.float64), labels)
+    assert metrics.compute_metrics(half, labels) == metrics.compute_metrics(half.astype(np.float64), labels)
 
 
 def test_a_logit_that_is_not_finite_is_refused():
@@ -156,7 +162,7 @@ def test_a_logit_that_is_not_finite_is_refused():
     scores[3, 1] = np.nan
     scores[5, 0] = np.inf
     with pytest.raises(ValueError, match="2 of 60 test images"):
-        metrics.figures(scores, labels)
+        metrics.compute_metrics(scores, labels)
 
 
 @pytest.mark.parametrize(
@@ -172,26 +178,26 @@ def test_a_logit_that_is_not_finite_is_refused():
 )
 def test_what_cannot_be_measured_is_refused(scores, labels, says):
     with pytest.raises(ValueError, match=says):
-        metrics.figures(scores, labels)
+        metrics.compute_metrics(scores, labels)
 
 
 def test_reporting_rules():
     scores, labels = draw(60, 4)
     epochs = np.stack([np.random.default_rng(1).normal(size=scores.shape), scores, -scores])
-    each = [metrics.figures(epoch, labels) for epoch in epochs]
-    got = metrics.summaries(epochs, labels)
+    each = [metrics.compute_metrics(epoch, labels) for epoch in epochs]
+    got = metrics.summarize_epochs(epochs, labels)
     assert got["last"] == each[2]
     assert got["best"] == each[1]
     assert got["mean"]["auroc"] == pytest.approx(sum(e["auroc"] for e in each) / 3)
     with pytest.raises(ValueError, match=r"\(E, n, C\)"):
-        metrics.summaries(scores, labels)
+        metrics.summarize_epochs(scores, labels)
 
 
 def test_confusion_counts_true_rows_and_predicted_columns():
     scores, labels = draw(60, 4)
     expected = sk.confusion_matrix(labels, scores.argmax(1))
-    assert np.array_equal(metrics.confusion(scores, labels), expected)
-    precision, recall, f1 = metrics.per_class(expected)
+    assert np.array_equal(metrics.count_confusions(scores, labels), expected)
+    precision, recall, f1 = metrics.compute_class_metrics(expected)
     assert recall == pytest.approx(sk.recall_score(labels, scores.argmax(1), average=None))
     assert precision == pytest.approx(sk.precision_score(labels, scores.argmax(1), average=None))
     assert f1 == pytest.approx(sk.f1_score(labels, scores.argmax(1), average=None))
@@ -200,10 +206,10 @@ def test_confusion_counts_true_rows_and_predicted_columns():
 def test_ten_epochs_of_a_test_fold_are_measured_quickly():
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(10, 2000, 7)), rng.integers(0, 7, 2000)
-    metrics.summaries(scores[:1], labels)
+    metrics.summarize_epochs(scores[:1], labels)
     times = []
     for _ in range(3):
         start = time.process_time()
-        metrics.summaries(scores, labels)
+        metrics.summarize_epochs(scores, labels)
         times.append(time.process_time() - start)
     assert min(times) < 1

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from udcd_bench.stats import metrics, statistics
-from udcd_bench.stats.statistics import METRICS
+from udcd_bench.stats.statistics import CONFUSION_METRICS
 
 
 def made(n=60, classes=3, right=0.7, seed=0, per_group=1, epochs=0):
@@ -72,28 +72,37 @@ def slow_draws(models, labels, groups, metric, draws, draw):
 def test_rates_are_the_metrics(seed):
     scores, labels, _ = made(40, 5, 0.4, seed)
     labels[labels == 3] = 2  # a class without a test image
-    wanted, got = metrics.figures(scores, labels), statistics.rates(metrics.confusion(scores, labels))
-    assert {m: float(got[m]) for m in METRICS} == pytest.approx({m: wanted[m] for m in METRICS})
-    assert statistics.point(scores, labels) == pytest.approx({m: wanted[m] for m in METRICS})
+    wanted, got = (
+        metrics.compute_metrics(scores, labels),
+        statistics.compute_confusion_metrics(metrics.count_confusions(scores, labels)),
+    )
+    assert {m: float(got[m]) for m in CONFUSION_METRICS} == pytest.approx(
+        {m: wanted[m] for m in CONFUSION_METRICS}
+    )
+    assert statistics.compute_point_estimates(scores, labels) == pytest.approx(
+        {m: wanted[m] for m in CONFUSION_METRICS}
+    )
 
 
 def test_rates_of_many_matrices_at_once():
     matrices = generator().integers(0, 9, (4, 2, 3, 3))
-    got = statistics.rates(matrices)
+    got = statistics.compute_confusion_metrics(matrices)
     for place in itertools.product(range(4), range(2)):
-        one = statistics.rates(matrices[place])
-        assert {m: got[m][place] for m in METRICS} == pytest.approx({m: float(one[m]) for m in METRICS})
+        one = statistics.compute_confusion_metrics(matrices[place])
+        assert {m: got[m][place] for m in CONFUSION_METRICS} == pytest.approx(
+            {m: float(one[m]) for m in CONFUSION_METRICS}
+        )
 
 
 # --- the bootstrap ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("per_group", [1, 3])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", CONFUSION_METRICS)
 def test_the_draws_are_distributed_as_the_loops(metric, per_group):
     scores, labels, groups = made(45, per_group=per_group)
     slow = slow_draws([scores], labels, groups, metric, 600, generator(2))[:, 0]
-    fast = statistics.joint([scores], labels, groups, [metric], 4000, generator())[metric][:, 0]
+    fast = statistics.bootstrap_jointly([scores], labels, groups, [metric], 4000, generator())[metric][:, 0]
     assert fast.mean() == pytest.approx(slow.mean(), abs=4 * slow.std() / math.sqrt(600) + 1e-9)
     assert fast.std() == pytest.approx(slow.std(), rel=0.15)
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
@@ -103,7 +112,7 @@ def test_groups_of_mixed_labels_go_with_their_first_image():
     scores, labels, _ = made(40)
     groups = np.arange(40) // 4  # labels are mixed inside
     slow = slow_draws([scores], labels, groups, "f1", 600, generator(2))[:, 0]
-    fast = statistics.joint([scores], labels, groups, ["f1"], 4000, generator())["f1"][:, 0]
+    fast = statistics.bootstrap_jointly([scores], labels, groups, ["f1"], 4000, generator())["f1"][:, 0]
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
 
 
@@ -111,20 +120,20 @@ def test_models_share_their_draws():
     scores, labels, groups = made(45)
     other = made(45, seed=7)[0]
     slow = slow_draws([scores, other], labels, groups, "acc", 600, generator(2))
-    fast = statistics.joint([scores, other], labels, groups, ["acc"], 4000, generator())["acc"]
+    fast = statistics.bootstrap_jointly([scores, other], labels, groups, ["acc"], 4000, generator())["acc"]
     assert (fast[:, 0] - fast[:, 1]).std() == pytest.approx((slow[:, 0] - slow[:, 1]).std(), rel=0.15)
-    twice = statistics.joint([scores, scores], labels, groups, ["acc"], 50, generator())["acc"]
+    twice = statistics.bootstrap_jointly([scores, scores], labels, groups, ["acc"], 50, generator())["acc"]
     assert (twice[:, 0] == twice[:, 1]).all()
 
 
 def test_epochs_are_averaged_within_a_draw():
     scores, labels, groups = made(50, epochs=3)
-    whole = statistics.joint([scores], labels, groups, METRICS, 200, generator())
-    parts = statistics.joint(list(scores), labels, groups, METRICS, 200, generator())
-    for metric in METRICS:
+    whole = statistics.bootstrap_jointly([scores], labels, groups, CONFUSION_METRICS, 200, generator())
+    parts = statistics.bootstrap_jointly(list(scores), labels, groups, CONFUSION_METRICS, 200, generator())
+    for metric in CONFUSION_METRICS:
         assert whole[metric][:, 0] == pytest.approx(parts[metric].mean(1))
-    got = statistics.bootstrap(scores, labels, groups, METRICS, 200, generator())
-    assert got["f1"].figure == pytest.approx(metrics.summaries(scores, labels)["mean"]["f1"])
+    got = statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 200, generator())
+    assert got["f1"].value == pytest.approx(metrics.summarize_epochs(scores, labels)["mean"]["f1"])
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -136,7 +145,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         scores = np.eye(2)[np.where(right, labels, 1 - labels)]
         groups = np.arange(150).repeat(4)
         for unit in (groups, np.arange(600)):
-            found = statistics.bootstrap(scores, labels, unit, ["acc"], 400, draw)["acc"]
+            found = statistics.bootstrap_intervals(scores, labels, unit, ["acc"], 400, draw)["acc"]
             inside = found.low <= 0.8 <= found.high
             covered, naive = covered + (inside and unit is groups), naive + (inside and unit is not groups)
     assert 0.91 <= covered / worlds <= 0.98
@@ -146,7 +155,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_two_thousand_draws_of_two_thousand_images_are_quick():
     scores, labels, groups = made(2000, 7)
     start = time.perf_counter()
-    statistics.bootstrap(scores, labels, groups, METRICS, 2000, generator())
+    statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 2000, generator())
     assert time.perf_counter() - start < 2
 
 
@@ -157,9 +166,9 @@ def test_the_global_seed_has_no_part_in_it(seed):
 
     def everything():
         return (
-            statistics.bootstrap(scores, labels, groups, METRICS, 50, generator()),
-            statistics.paired_bootstrap(scores, other, labels, groups, "f1", 50, generator()),
-            statistics.probability_of_best(
+            statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 50, generator()),
+            statistics.bootstrap_difference(scores, other, labels, groups, "f1", 50, generator()),
+            statistics.estimate_probability_of_best(
                 {"a": scores, "b": other}, labels, groups, "rec", "a", 50, generator()
             ),
         )
@@ -169,7 +178,10 @@ def test_the_global_seed_has_no_part_in_it(seed):
     state = np.random.get_state()[1].copy()
     assert everything() == before
     assert (np.random.get_state()[1] == state).all()
-    assert statistics.bootstrap(scores, labels, groups, METRICS, 50, generator(9)) != before[0]
+    assert (
+        statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 50, generator(9))
+        != before[0]
+    )
 
 
 # --- what cannot vary ------------------------------------------------------------------------------------
@@ -178,16 +190,22 @@ def test_the_global_seed_has_no_part_in_it(seed):
 def test_one_image_or_one_group_has_a_figure_and_no_interval():
     scores, labels, _ = made(12)
     for images, groups in ((slice(0, 1), np.zeros(1)), (slice(None), np.zeros(12))):
-        got = statistics.bootstrap(scores[images], labels[images], groups, METRICS, 20, generator())
+        got = statistics.bootstrap_intervals(
+            scores[images], labels[images], groups, CONFUSION_METRICS, 20, generator()
+        )
         for metric, interval in got.items():
-            assert interval.figure == pytest.approx(metrics.figures(scores[images], labels[images])[metric])
+            assert interval.value == pytest.approx(
+                metrics.compute_metrics(scores[images], labels[images])[metric]
+            )
             assert math.isnan(interval.low) and math.isnan(interval.high)
-        paired = statistics.paired_bootstrap(
+        paired = statistics.bootstrap_difference(
             scores[images], -scores[images], labels[images], groups, "acc", 20, generator()
         )
         assert math.isfinite(paired.difference) and math.isnan(paired.p)
         models = {"a": scores[images], "b": -scores[images]}
-        share = statistics.probability_of_best(models, labels[images], groups, "acc", "a", 20, generator())
+        share = statistics.estimate_probability_of_best(
+            models, labels[images], groups, "acc", "a", 20, generator()
+        )
         assert math.isnan(share)
 
 
@@ -195,17 +213,23 @@ def test_an_absent_class_and_a_class_of_one_group_are_finite():
     scores, labels, groups = made(40, 4)
     labels[labels == 2] = 1
     labels[0], labels[1:][labels[1:] == 3] = 3, 0
-    got = statistics.bootstrap(scores, labels, groups, METRICS, 100, generator())
+    got = statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 100, generator())
     assert np.isfinite([tuple(interval) for interval in got.values()]).all()
 
 
 def test_predictions_that_are_all_right_or_all_one_class_are_finite():
     _, labels, groups = made(30)
-    right = statistics.bootstrap(np.eye(3)[labels], labels, groups, METRICS, 50, generator())
+    right = statistics.bootstrap_intervals(
+        np.eye(3)[labels], labels, groups, CONFUSION_METRICS, 50, generator()
+    )
     assert set(right.values()) == {(1.0, 1.0, 1.0)}
-    constant = statistics.bootstrap(np.tile([1.0, 0, 0], (30, 1)), labels, groups, METRICS, 50, generator())
+    constant = statistics.bootstrap_intervals(
+        np.tile([1.0, 0, 0], (30, 1)), labels, groups, CONFUSION_METRICS, 50, generator()
+    )
     assert constant["rec"] == pytest.approx((1 / 3,) * 3)
-    wrong = statistics.bootstrap(np.eye(3)[(labels + 1) % 3], labels, groups, METRICS, 50, generator())
+    wrong = statistics.bootstrap_intervals(
+        np.eye(3)[(labels + 1) % 3], labels, groups, CONFUSION_METRICS, 50, generator()
+    )
     assert set(wrong.values()) == {(0.0, 0.0, 0.0)}
 
 
@@ -225,7 +249,7 @@ def test_what_does_not_go_together_is_refused(change, says):
     scores, labels, groups = made(10)
     asked = {"scores": scores, "labels": labels, "groups": groups, "metrics": ["acc"], "draws": 10} | change
     with pytest.raises(ValueError, match=says):
-        statistics.bootstrap(**asked, generator=generator())
+        statistics.bootstrap_intervals(**asked, generator=generator())
 
 
 # --- comparisons -----------------------------------------------------------------------------------------
@@ -234,11 +258,11 @@ def test_what_does_not_go_together_is_refused(change, says):
 def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_not():
     good, labels, groups = made(400, right=0.9)
     poor = made(400, right=0.5, seed=4)[0]
-    found = statistics.paired_bootstrap(good, poor, labels, groups, "acc", 999, generator())
+    found = statistics.bootstrap_difference(good, poor, labels, groups, "acc", 999, generator())
     assert found.low > 0 and found.p == pytest.approx(2 / 1000)
-    turned = statistics.paired_bootstrap(poor, good, labels, groups, "acc", 999, generator())
+    turned = statistics.bootstrap_difference(poor, good, labels, groups, "acc", 999, generator())
     assert turned.difference == -found.difference and turned.p == found.p
-    same = statistics.paired_bootstrap(good, good * 2, labels, groups, "f1", 99, generator())
+    same = statistics.bootstrap_difference(good, good * 2, labels, groups, "f1", 99, generator())
     assert same == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -252,7 +276,7 @@ def test_p_is_as_often_small_as_it_may_be():
         for scores in (a, b):
             hit = draw.random(200) < 0.7
             scores[:] = np.eye(3)[np.where(hit, labels, (labels + 1) % 3)]
-        p = statistics.paired_bootstrap(a, b, labels, groups, "acc", 199, draw).p
+        p = statistics.bootstrap_difference(a, b, labels, groups, "acc", 199, draw).p
         small += p < 0.05
     assert 0.02 <= small / 300 <= 0.09
 
@@ -262,7 +286,9 @@ def test_probability_of_best():
     poor = made(300, right=0.4, seed=4)[0]
 
     def probability(models, winner):
-        return statistics.probability_of_best(models, labels, groups, "acc", winner, 200, generator())
+        return statistics.estimate_probability_of_best(
+            models, labels, groups, "acc", winner, 200, generator()
+        )
 
     assert probability({"a": good, "b": poor}, "a") == 1
     assert probability({"a": good, "b": poor}, "b") == 0
@@ -276,25 +302,25 @@ def test_probability_of_best():
 
 
 def test_folds_and_seeds_are_never_pooled():
-    by_fold = statistics.spread({(f, s): 10.0 * f for f in range(3) for s in range(2)})
+    by_fold = statistics.compute_spread({(f, s): 10.0 * f for f in range(3) for s in range(2)})
     assert by_fold == (10.0, 0.0, 3, 2)
-    by_seed = statistics.spread({(f, s): 1.0 * s for f in range(3) for s in range(2)})
+    by_seed = statistics.compute_spread({(f, s): 1.0 * s for f in range(3) for s in range(2)})
     assert by_seed == pytest.approx((0.0, math.sqrt(0.5), 3, 2))
 
 
 def test_between_seeds_is_the_variance_within_folds():
     figures = {(0, 0): 1.0, (0, 1): 3.0, (0, 2): 5.0, (1, 0): 7.0, (1, 1): 8.0}
     within = (np.var([1, 3, 5], ddof=1) * 2 + np.var([7, 8], ddof=1) * 1) / 3
-    got = statistics.spread(figures)
+    got = statistics.compute_spread(figures)
     assert got == pytest.approx((np.std([3, 7.5], ddof=1), math.sqrt(within), 2, 3))
 
 
 def test_one_fold_or_one_seed_has_no_spread():
-    assert math.isnan(statistics.spread({(0, 0): 1.0}).folds)
-    assert math.isnan(statistics.spread({(0, 0): 1.0}).seeds)
-    assert math.isnan(statistics.spread({(0, 0): 1.0, (1, 0): 2.0}).seeds)
-    assert math.isnan(statistics.spread({(0, 0): 1.0, (0, 1): 2.0}).folds)
-    assert statistics.spread({})[2:] == (0, 0)
+    assert math.isnan(statistics.compute_spread({(0, 0): 1.0}).folds)
+    assert math.isnan(statistics.compute_spread({(0, 0): 1.0}).seeds)
+    assert math.isnan(statistics.compute_spread({(0, 0): 1.0, (1, 0): 2.0}).seeds)
+    assert math.isnan(statistics.compute_spread({(0, 0): 1.0, (0, 1): 2.0}).folds)
+    assert statistics.compute_spread({})[2:] == (0, 0)
 
 
 def slow_holm(p):

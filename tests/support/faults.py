@@ -96,14 +96,14 @@ def _worker(environment, fault, log, target, args):
     from udcd_bench.engines import execute
 
     if log:
-        real = execute._execute
+        real = execute._train_and_store
 
         def logged(spec, key, *more):
             with log.open("a") as file:
                 file.write(f"{key}\n")
             real(spec, key, *more)
 
-        execute._execute = logged
+        execute._train_and_store = logged
     if fault and fault.who == "worker":
         fault.install()
     target(*args)
@@ -154,9 +154,9 @@ def in_threads(monkeypatch):
 
     def start(store, place):
         ours, theirs = multiprocessing.Pipe()
-        serving = threading.Thread(target=local._serve, args=(theirs, store.root, place))
+        serving = threading.Thread(target=local._serve_runs, args=(theirs, store.root, place))
         serving.start()
-        return local._Slot(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, place)
+        return local._Worker(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, place)
 
     monkeypatch.setattr(local, "_start", start)
 
@@ -177,7 +177,7 @@ class Full:
 def settle(store):
     """Wait until a killed command's other processes have noticed and ended."""
     end = time.monotonic() + NEVER
-    while any(store.claims.held(path.name.partition(".")[0]) for path in store.claims.folder.glob("*")):
+    while any(store.locks.is_locked(path.name.partition(".")[0]) for path in store.locks.folder.glob("*")):
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -191,6 +191,6 @@ def litter(root):
 
 def record_of(store, key):
     """What two makings of one run have in common: all but how long it took, and the commit that a checkout was at."""
-    record = store.record(key)
+    record = store.read_record(key)
     record["environment"].pop("commit")
     return json.dumps({k: v for k, v in record.items() if k not in ("seconds", "files", "bytes", "sha256")})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from udcd_bench.data.layouts.image_index import Published
+from udcd_bench.data.layouts.image_index import ExpectedCounts
 
 HAM_COUNTS = {"akiec": 2, "bcc": 2, "bkl": 2, "df": 1, "mel": 3, "nv": 6, "vasc": 1}
 HAM_IDS = [f"ISIC_{24306 + 7 * i:07d}" for i in range(sum(HAM_COUNTS.values()))]
@@ -23,12 +23,12 @@ HAM_LESIONS = [
     f"HAM_{(i - 1 if i and HAM_LABELS[i] == HAM_LABELS[i - 1] and i % 2 else i):07d}"
     for i in range(len(HAM_IDS))
 ]
-HAM_PUBLISHED = Published(HAM_COUNTS, groups=len(set(HAM_LESIONS)), group_word="lesions")
+HAM_PUBLISHED = ExpectedCounts(HAM_COUNTS, groups=len(set(HAM_LESIONS)), group_word="lesions")
 
 APTOS_COUNTS = {"0": 5, "1": 2, "2": 3, "3": 1, "4": 2}
 APTOS_IDS = [f"{(i * 2654435761) % 2**32:012x}" for i in range(1, 14)]
 APTOS_GRADES = np.repeat(list(APTOS_COUNTS), list(APTOS_COUNTS.values())).tolist()
-APTOS_PUBLISHED = Published(APTOS_COUNTS)
+APTOS_PUBLISHED = ExpectedCounts(APTOS_COUNTS)
 
 
 def picture(seed: int, width: int = 60, height: int = 45) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.data import sources
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
@@ -19,14 +19,14 @@ TITLES = {"aptos": "APTOS 2019", "ham10000": "HAM10000"}
 
 def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
     """The record of a finished run. changes: replace or add fields; ``figures`` replaces single figures."""
-    draws = np.random.default_rng(derive_seed(spec.label())).uniform(0.6, 0.9, (3, len(METRICS)))
+    draws = np.random.default_rng(derive_seed(spec.format_label())).uniform(0.6, 0.9, (3, len(METRICS)))
     figures = {
         rule: {name: round(float(value), 6) for name, value in zip(METRICS, row)} | changes.get("figures", {})
         for rule, row in zip(("mean", "last", "best"), draws)
     }
     split_hash = f"{derive_seed(spec.dataset, spec.split, spec.fold):016x}"[:16]
     made = {
-        "key": f"{derive_seed(spec.label()):016x}"[:16],
+        "key": f"{derive_seed(spec.format_label()):016x}"[:16],
         "schema": 1,
         "files": {},
         "spec": spec.to_dict(),
@@ -34,7 +34,7 @@ def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
         "method_title": spec.method.upper(),
         "protocol": {},
         "made_of": {},
-        "dataset_title": sources.title(spec.dataset),
+        "dataset_title": sources.find_title(spec.dataset),
         "synthetic": sources.is_synthetic(spec.dataset),
         "incomplete": "",
         "classes": ["a", "b", "c"],
@@ -64,9 +64,9 @@ def records(specs: list[RunSpec], **changes: Any) -> dict[RunSpec, dict[str, Any
     return {spec: record(spec, **changes) for spec in specs}
 
 
-def ask(profile: str = "demo", **changes: Any) -> Ask:
+def ask(profile: str = "demo", **changes: Any) -> TableRequest:
     """What a user asks for; the four methods the first suite has, unless said otherwise."""
-    return Ask(profile, **changes)
+    return TableRequest(profile, **changes)
 
 
 def arrays(scores: Any, labels: Any, **more: Any) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def finish(
     made = record(
         spec, key=f"{derive_seed(str(spec.to_dict())):016x}"[:16], classes=list(classes), n_test=n, **changes
     )
-    made["figures"] = metrics.summaries(scores, labels)
+    made["figures"] = metrics.summarize_epochs(scores, labels)
     history = pd.DataFrame({"stage": "train", "epoch": range(4), "loss": [2.0, 1.5, 1.2, 1 + own.random()]})
     history["acc"] = [np.nan] * (4 - epochs) + [float(row.mean()) for row in hit]
     store.create()
-    store.finish(made["key"], made, history, stored, {"w": np.zeros(1)})
-    return store.record(made["key"])
+    store.finish_run(made["key"], made, history, stored, {"w": np.zeros(1)})
+    return store.read_record(made["key"])

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from udcd_bench import plugins
-from udcd_bench.data.batches.resident import Resident
+from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.dataset import Dataset
-from udcd_bench.method import Info, Method
+from udcd_bench.method import BaseMethod, DatasetInfo
 from udcd_bench.runs import profiles
-from udcd_bench.runs.profiles import TINY, Protocol
-from udcd_bench.training.network import EMBEDDING, Network, build
+from udcd_bench.runs.profiles import TINY_DENSENET, Protocol
+from udcd_bench.training.network import EMBEDDING_WIDTH, Network, build_network
 
 SIZE = 32
 BATCH = 8
@@ -44,7 +44,7 @@ def dataset(n: int = 40, classes: int = 4, **changes: Any) -> Dataset:
 def protocol(**changes: Any) -> Protocol:
     """Three epochs, the teacher's terms from the second one on, the last two reported."""
     base = replace(
-        profiles.protocol("demo", "synthetic-lesions"),
+        profiles.build_protocol("demo", "synthetic-lesions"),
         image_size=SIZE,
         batch_size=BATCH,
         epochs=3,
@@ -55,22 +55,24 @@ def protocol(**changes: Any) -> Protocol:
     return replace(base, **changes)
 
 
-def resident(data: Dataset, rows: Any = None) -> Resident:
+def resident(data: Dataset, rows: Any = None) -> DeviceDataset:
     """All images of a data set, or some rows of it."""
     rows = np.arange(len(data.labels)) if rows is None else rows
-    return Resident(data.images, data.labels, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2)
+    return DeviceDataset(
+        data.images, data.labels, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2
+    )
 
 
 def network(classes: int = 4) -> Network:
     """The tiny backbone."""
-    return build(TINY, classes, weights="none", image_size=SIZE)
+    return build_network(TINY_DENSENET, classes, weights="none", image_size=SIZE)
 
 
 def method(
-    which: str | type[Method], train: Resident, *, classes: int = 4, seed: int = 0, **how: Any
-) -> Method:
+    which: str | type[BaseMethod], train: DeviceDataset, *, classes: int = 4, seed: int = 0, **how: Any
+) -> BaseMethod:
     """A method as the engine makes it, from a file's name or a class; how: overrides of its hyper-parameters."""
-    cls: type[Method] = plugins.load_class("methods", which) if isinstance(which, str) else which
+    cls: type[BaseMethod] = plugins.load_class("methods", which) if isinstance(which, str) else which
     torch.manual_seed(seed)
     student = network(classes)
     teacher = None
@@ -78,14 +80,14 @@ def method(
         teacher = copy.deepcopy(student)
     elif cls.teacher is not None:
         teacher = network(classes)
-    info = Info(
+    info = DatasetInfo(
         n_train=len(train),
         classes=classes,
         labels=train.labels,
         class_weights=len(train) / torch.bincount(train.labels, minlength=classes).float(),
         student_width=student.width,
         teacher_width=student.width,
-        embedding_width=EMBEDDING,
+        embedding_width=EMBEDDING_WIDTH,
     )
     return cls(info, student, teacher, tuple(how.items()), torch.Generator().manual_seed(seed))
 

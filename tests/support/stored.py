@@ -10,7 +10,7 @@ import pytest
 
 from support import records as make
 from udcd_bench import cli, plugins
-from udcd_bench.artefacts.table import Ask
+from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.judging import uncertainty
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
@@ -50,9 +50,9 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
     hit = own.random((2, n)) < (RIGHT[spec.method] if right is None else right)
     scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
     record = make.record(spec, **{"classes": list("abcde")} | changes)
-    record["figures"] = metrics.summaries(scores, labels, ordered=record["ordered"])
+    record["figures"] = metrics.summarize_epochs(scores, labels, ordered=record["ordered"])
     store.create()
-    store.finish(
+    store.finish_run(
         record["key"], record, pd.DataFrame({"epoch": [0]}), make.arrays(scores, labels), {"w": np.zeros(1)}
     )
     return record
@@ -61,12 +61,12 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
 def fill(out, ask, methods=ROWS, **changes):
     """Runs of these methods on APTOS; returns the table's frame."""
     store = Store(out)
-    for spec in table2().runs(ask):
+    for spec in table2().list_runs(ask):
         if spec.method in methods:
             keep(store, spec, **changes)
-    there = uncertainty.gather(store)
-    return table2().build(ask, there.records, there.states)
+    there = uncertainty.load_results(store)
+    return table2().build_frame(ask, there.records, there.states)
 
 
 def paper(**changes):
-    return Ask("paper", methods=ROWS, datasets=("aptos",), **changes)
+    return TableRequest("paper", methods=ROWS, datasets=("aptos",), **changes)

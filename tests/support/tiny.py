@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from udcd_bench import plugins
-from udcd_bench.data.batches.resident import Resident
-from udcd_bench.method import Info, Progress
-from udcd_bench.runs.profiles import TINY, Protocol
+from udcd_bench.data.batches.resident import DeviceDataset
+from udcd_bench.method import DatasetInfo, Progress
+from udcd_bench.runs.profiles import TINY_DENSENET, Protocol
 from udcd_bench.training import network
 from udcd_bench.training.trainer import Trainer
 
@@ -40,19 +40,19 @@ def resident():
     """The images on the CPU, as a run's data are."""
     images = np.random.default_rng(0).integers(0, 256, (len(LABELS), 32, 32, 3), dtype=np.uint8)
     rows = np.arange(len(LABELS))
-    return Resident(images, LABELS, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2)
+    return DeviceDataset(images, LABELS, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2)
 
 
 def batch(views=1, size=8):
     """The first batch of the first epoch."""
-    return next(resident().epoch(size, views))
+    return next(resident().iterate_batches(size, views))
 
 
-def build(name, *, teacher_backbone=TINY, autocast=False, hparams=(), seed=0):
+def build(name, *, teacher_backbone=TINY_DENSENET, autocast=False, hparams=(), seed=0):
     """A fresh method with its networks; a trained teacher is an untrained one whose statistics have seen data."""
 
     def fresh(backbone):
-        made = network.build(backbone, 4, weights="none", image_size=32, autocast=autocast)
+        made = network.build_network(backbone, 4, weights="none", image_size=32, autocast=autocast)
         for p in made.parameters():
             if (
                 not p.any()
@@ -62,7 +62,7 @@ def build(name, *, teacher_backbone=TINY, autocast=False, hparams=(), seed=0):
 
     torch.manual_seed(seed)
     cls = plugins.load_class("methods", name)
-    student = fresh(TINY)
+    student = fresh(TINY_DENSENET)
     teacher = None
     if cls.teacher == "ema":
         teacher = copy.deepcopy(student)
@@ -72,14 +72,14 @@ def build(name, *, teacher_backbone=TINY, autocast=False, hparams=(), seed=0):
             with torch.no_grad():
                 teacher.train()(torch.randn(32, 3, 32, 32))
     data = resident()
-    info = Info(
+    info = DatasetInfo(
         n_train=len(data),
         classes=4,
         labels=data.labels,
         class_weights=len(data) / torch.bincount(data.labels).float(),
         student_width=student.width,
         teacher_width=(teacher or student).width,
-        embedding_width=network.EMBEDDING,
+        embedding_width=network.EMBEDDING_WIDTH,
     )
     return cls(info, student, teacher, tuple(hparams), torch.Generator().manual_seed(seed))
 
@@ -127,7 +127,9 @@ class Stopped(Exception):  # noqa: N818  # somebody's Ctrl-C, no error
 
 def train(method, checkpoints=None, report=lambda row: None):
     """The outcome of a run of this method."""
-    return Trainer(method, PROTOCOL, resident(), resident(), checkpoints=checkpoints, report=report).run()
+    return Trainer(
+        method, PROTOCOL, resident(), resident(), checkpoints=checkpoints, on_epoch_end=report
+    ).run()
 
 
 def train_interrupted(build_anew, epochs):

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from udcd_bench import plugins
-from udcd_bench.data.batches.resident import Resident
-from udcd_bench.method import Info
+from udcd_bench.data.batches.resident import DeviceDataset
+from udcd_bench.method import DatasetInfo
 from udcd_bench.runs.profiles import PROFILES
 from udcd_bench.training import network
 from udcd_bench.training.trainer import Trainer
 
 BACKBONES = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
-SMALL = [PROFILES["demo"].backbone_for(name) for name in BACKBONES]
+SMALL = [PROFILES["demo"].resolve_backbone(name) for name in BACKBONES]
 N, CLASSES = 8, 3
 
 
@@ -25,17 +25,19 @@ def steps(name: str, student: str, teacher: str, size: int) -> dict[str, float]:
     torch.manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (N, size, size, 3), np.uint8)
     labels = np.arange(N, dtype=np.int64) % CLASSES
-    data = Resident(images, labels, np.arange(N), device=torch.device("cpu"), order_seed=1, augment_seed=2)
-    nets = [network.build(b, CLASSES, weights="none", image_size=size) for b in (student, teacher)]
+    data = DeviceDataset(
+        images, labels, np.arange(N), device=torch.device("cpu"), order_seed=1, augment_seed=2
+    )
+    nets = [network.build_network(b, CLASSES, weights="none", image_size=size) for b in (student, teacher)]
     cls = plugins.load_class("methods", name)
-    info = Info(
+    info = DatasetInfo(
         n_train=N,
         classes=CLASSES,
         labels=data.labels,
         class_weights=N / torch.bincount(data.labels).float(),
         student_width=nets[0].width,
         teacher_width=nets[1].width,
-        embedding_width=network.EMBEDDING,
+        embedding_width=network.EMBEDDING_WIDTH,
     )
     smaller = (("negatives", 16),) if "negatives" in cls.hparams else ()
     method = cls(info, nets[0], nets[1] if cls.teacher else None, smaller)
@@ -48,7 +50,7 @@ def steps(name: str, student: str, teacher: str, size: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("backbone", [*BACKBONES, *SMALL[1:]])
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_small_images(name, backbone):
     assert math.isfinite(steps(name, backbone, backbone, 32)["loss"])
 
@@ -63,7 +65,12 @@ def test_large_images(name, backbone):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in plugins.names("methods") if plugins.declared("methods", n).get("teacher") != "ema"]
+    "name",
+    [
+        n
+        for n in plugins.list_names("methods")
+        if plugins.read_attributes("methods", n).get("teacher") != "ema"
+    ],
 )
 def test_a_teacher_of_another_architecture(name):
     assert math.isfinite(steps(name, "mobilenetv2_100", "resnet50", 64)["loss"])
@@ -71,8 +78,11 @@ def test_a_teacher_of_another_architecture(name):
 
 def test_the_demo_has_a_small_one_of_each_family():
     for name, small in zip(BACKBONES, SMALL):
-        assert small in network.OWN and small.partition("-")[0] == name[: len(small.partition("-")[0])]
-        made = network.build(small, CLASSES, weights="none", image_size=48)
+        assert (
+            small in network.TINY_BACKBONES
+            and small.partition("-")[0] == name[: len(small.partition("-")[0])]
+        )
+        made = network.build_network(small, CLASSES, weights="none", image_size=48)
         assert sum(p.numel() for p in made.parameters()) < 150_000
         with pytest.raises(network.UserError, match="weights=none"):
-            network.make_backbone(small, "imagenet")
+            network.build_backbone(small, "imagenet")

@@ -9,10 +9,10 @@ import torch
 from support import small
 from udcd_bench import plugins
 from udcd_bench.bench import ratio
-from udcd_bench.bench.step import Ask, Subject
+from udcd_bench.bench.step import BenchConfig, TimedMethod
 from udcd_bench.data import sources
 from udcd_bench.data.batches import resident
-from udcd_bench.runs.profiles import TINY
+from udcd_bench.runs.profiles import TINY_DENSENET
 from udcd_bench.stats import metrics
 from udcd_bench.training.trainer import Trainer
 
@@ -23,18 +23,18 @@ pytestmark = [
 
 
 def subject(name, **changes):
-    small_ones = {"backbone": TINY, "image_size": 32, "batch": 8, "device": "cuda", "n_train": 72}
-    return Subject(Ask((name,), **{**small_ones, **changes}), name)
+    small_ones = {"backbone": TINY_DENSENET, "image_size": 32, "batch": 8, "device": "cuda", "n_train": 72}
+    return TimedMethod(BenchConfig((name,), **{**small_ones, **changes}), name)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streamed):
     if streamed:
         monkeypatch.setattr(resident, "room", lambda device: 0)
     made = subject(name)
-    assert (made.trainer.data.held is None) == streamed
-    read = Trainer._read
+    assert (made.trainer.train_data.device_images is None) == streamed
+    read = Trainer._average_terms
 
     def reading(*given):
         torch.cuda.set_sync_debug_mode("default")  # once an epoch the terms are looked at
@@ -42,34 +42,34 @@ def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streame
 
     monkeypatch.setattr(Trainer, "_read", staticmethod(reading))
     for stage in made.method.stages():
-        made.trainer.begin(stage)
-        epochs = made.trainer.epochs_of(stage)
+        made.trainer.start_stage(stage)
+        epochs = made.trainer.count_epochs(stage)
         for epoch in (0, epochs - 1):
             torch.cuda.set_sync_debug_mode("error")
             try:
-                terms, images = made.trainer._epoch(stage, epoch, epochs)
+                terms, images = made.trainer._run_epoch(stage, epoch, epochs)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             assert images == 72 and all(np.isfinite(value) for value in terms.values())
 
 
 def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch):
-    held = subject("scratch").trainer.data
+    held = subject("scratch").trainer.train_data
     monkeypatch.setattr(resident, "room", lambda device: 0)
-    streamed = subject("scratch").trainer.data
-    assert held.held is not None and streamed.held is None
-    for a, b in zip(held.epoch(8, 2), streamed.epoch(8, 2), strict=True):
+    streamed = subject("scratch").trainer.train_data
+    assert held.device_images is not None and streamed.device_images is None
+    for a, b in zip(held.iterate_batches(8, 2), streamed.iterate_batches(8, 2), strict=True):
         assert torch.equal(a.index, b.index) and all(map(torch.equal, a.views, b.views))
 
 
 def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
-    data = sources.load("synthetic-lesions", size=48, data=tmp_path, n_images=1000, jobs=4)
+    data = sources.load_dataset("synthetic-lesions", size=48, data=tmp_path, n_images=1000, jobs=4)
     rows = np.random.default_rng(0).permutation(1000)
 
     def accuracy(autocast, seed):
         device = torch.device("cuda")
         train, test = (
-            resident.Resident(
+            resident.DeviceDataset(
                 data.images, data.labels, part, device=device, order_seed=seed, augment_seed=seed
             )
             for part in (rows[:800], rows[800:])
@@ -78,7 +78,7 @@ def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
         method.student.autocast = autocast
         protocol = small.protocol(image_size=48, batch_size=32, epochs=12)
         outcome = Trainer(method, protocol, train, test).run()
-        return metrics.figures(outcome.scores[-1], data.labels[rows[800:]])["acc"]
+        return metrics.compute_metrics(outcome.scores[-1], data.labels[rows[800:]])["acc"]
 
     bf16, fp32 = ([accuracy(autocast, seed) for seed in range(4)] for autocast in (True, False))
     noise = np.hypot(np.std(bf16, ddof=1), np.std(fp32, ddof=1)) / 2
@@ -86,7 +86,9 @@ def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
 
 
 def test_launches_bandwidth_and_memory_are_measured():
-    ask = Ask(("mtg",), backbone=TINY, image_size=32, batch=8, device="cuda", rounds=3, n_train=72)
-    (row,) = ratio.measure(ask)["methods"]
+    ask = BenchConfig(
+        ("mtg",), backbone=TINY_DENSENET, image_size=32, batch=8, device="cuda", rounds=3, n_train=72
+    )
+    (row,) = ratio.measure_ratios(ask)["methods"]
     assert row["kernel_launches"] > 100 and 0 < row["share_of_copy_bandwidth"] < 1
     assert row["memory_peak_bytes"] > 0

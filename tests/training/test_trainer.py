@@ -17,11 +17,11 @@ from support import small
 from udcd_bench import plugins
 from udcd_bench.data import splits
 from udcd_bench.engines import execute
-from udcd_bench.method import Method, Progress
+from udcd_bench.method import BaseMethod, Progress
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
-from udcd_bench.training.trainer import Average, NotFiniteError, Trainer, ema_decay
+from udcd_bench.training.trainer import EMA, NotFiniteError, Trainer, compute_ema_decay
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def data():
     return small.dataset()
 
 
-class Plain(Method):
+class Plain(BaseMethod):
     """Cross-entropy; ``seen`` is called at each step with the method and the progress."""
 
     title = "Plain"
@@ -54,7 +54,7 @@ class Averaged(Plain):
     views = 2
 
     def losses(self, batch, progress):
-        self.teach(batch.views[1])
+        self.run_teacher(batch.views[1])
         return super().losses(batch, progress)
 
 
@@ -74,8 +74,11 @@ def trainer(cls, data, *, seen=None, checkpoints=None, seed=0, **protocol):
 
 
 def test_the_averages_decay_is_the_formula():
-    assert [ema_decay(step, 0.99) for step in range(4)] == [0.0, 0.5, pytest.approx(2 / 3), 0.75]
-    assert ema_decay(98, 0.99) == 1 - 1 / 99 and ema_decay(100, 0.99) == ema_decay(10_000, 0.99) == 0.99
+    assert [compute_ema_decay(step, 0.99) for step in range(4)] == [0.0, 0.5, pytest.approx(2 / 3), 0.75]
+    assert (
+        compute_ema_decay(98, 0.99) == 1 - 1 / 99
+        and compute_ema_decay(100, 0.99) == compute_ema_decay(10_000, 0.99) == 0.99
+    )
 
 
 def test_the_average_is_a_loops_and_leaves_buffers_alone():
@@ -86,16 +89,16 @@ def test_the_average_is_a_loops_and_leaves_buffers_alone():
         nn.init.normal_(parameter)
     source.running_mean.fill_(7.0)
     wanted = [p.detach().clone() for p in (*target.parameters(), *other_target.parameters())]
-    averages = Average([(source, target), (other, other_target)])
+    averages = EMA([(source, target), (other, other_target)])
     for step in range(5):
-        alpha = ema_decay(step, 0.6)
-        averages.move(alpha)
+        alpha = compute_ema_decay(step, 0.6)
+        averages.update(alpha)
         sources = (*source.parameters(), *other.parameters())
         wanted = [alpha * w + (1 - alpha) * p.detach() for w, p in zip(wanted, sources)]
         for w, p in zip(wanted, (*target.parameters(), *other_target.parameters())):
             assert_close(p.detach(), w)
     assert target.running_mean.eq(0).all()
-    Average([]).move(0.5)
+    EMA([]).update(0.5)
 
 
 def test_the_ramp_is_the_formula():
@@ -106,7 +109,7 @@ def test_the_ramp_is_the_formula():
     assert Progress(0, 80, 20, 30).ramp == pytest.approx(math.exp(-5))
     assert Progress(30, 80, 20, 30).ramp == Progress(79, 80, 20, 30).ramp == 1
     assert Progress(0, 80, 20, 0).ramp == 1
-    assert not Progress(19, 80, 20, 30).started and Progress(20, 80, 20, 30).started
+    assert not Progress(19, 80, 20, 30).teacher_active and Progress(20, 80, 20, 30).teacher_active
 
 
 # --- one run --------------------------------------------------------------------------------------------------
@@ -140,7 +143,7 @@ def test_a_step_is_adams(data):
     t = trainer(Plain, data, epochs=1, batch_size=40, report_epochs=1)
     twin = trainer(Plain, data, epochs=1, batch_size=40, report_epochs=1)
     t.run()
-    student, batch = twin.method.student.train(), next(twin.data.epoch(40, 1))
+    student, batch = twin.method.student.train(), next(twin.train_data.iterate_batches(40, 1))
     optimiser = torch.optim.Adam(student.parameters(), weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, twin.protocol.learning_rate, total_steps=1)
     rows = nn.functional.cross_entropy(student(batch.views[0]).logits, batch.labels, reduction="none")
@@ -161,7 +164,7 @@ def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
 
     rows = []
     t = trainer(Two, data)
-    t.report = rows.append
+    t.on_epoch_end = rows.append
     outcome = t.run()
     assert outcome.history == rows and [row["epoch"] for row in rows] == [0, 1, 2]
     assert [row["loss_step"] for row in rows] == [2.0, 7.0, 12.0]
@@ -173,8 +176,8 @@ def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
 
 def test_only_the_reported_epochs_are_tested(data):
     t = trainer(Plain, data, epochs=5, report_epochs=2)
-    tested, test = [], t._test
-    t._test = lambda: (tested.append(len(t.history)), test())[1]
+    tested, test = [], t._evaluate
+    t._evaluate = lambda: (tested.append(len(t.history)), test())[1]
     outcome = t.run()
     assert tested == [3, 4] == outcome.epochs
     assert outcome.scores.shape == (2, 10, 4) and outcome.embeddings.shape == (10, 128)
@@ -207,20 +210,20 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     store = Store(tmp_path)
     store.create()
     settings = (("epochs", 1), ("image_size", small.SIZE), ("batch_size", small.BATCH))
-    spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY, fold=2, protocol=settings)
-    execute.execute(spec, "k", None, store, execute.Place(tmp_path), lambda row: None)
+    spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY_DENSENET, fold=2, protocol=settings)
+    execute.execute_run(spec, "k", None, store, execute.RunContext(tmp_path), lambda row: None)
     (info,) = told
-    split = splits.split(data, fold=2)
+    split = splits.split_dataset(data, fold=2)
     counts = np.bincount(data.labels[split.train], minlength=4)
     assert info.n_train == len(split.train) == 32 and info.classes == 4
     assert_close(info.class_weights, torch.from_numpy(32 / counts).float())
     assert_array_equal(info.labels, data.labels[split.train])
-    record = store.record("k")
+    record = store.read_record("k")
     assert record["split_hash"] == split.hash and (record["n_train"], record["n_test"]) == (32, 8)
-    stored = store.scores("k")
+    stored = store.read_scores("k")
     assert_array_equal(stored["labels"], data.labels[split.test])
     assert stored["ids"].tolist() == [data.ids[i] for i in split.test]
-    assert record["figures"] == metrics.summaries(stored["scores"], stored["labels"], ordered=False)
+    assert record["figures"] == metrics.summarize_epochs(stored["scores"], stored["labels"], ordered=False)
 
 
 # --- modes ----------------------------------------------------------------------------------------------------
@@ -305,7 +308,7 @@ def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
 
     kept, rows = small.Kept(), []
     t = trainer(Broken, data, checkpoints=kept)
-    t.report = rows.append
+    t.on_epoch_end = rows.append
     with pytest.raises(NotFiniteError, match=r"loss term extra is (nan|inf) at epoch 2, step 3") as caught:
         t.run()
     assert "learning_rate" in str(caught.value)
@@ -329,7 +332,7 @@ def comparable(outcome):
     return rows, outcome.epochs
 
 
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
     store = Store(tmp_path)
     kept = small.Kept()
@@ -340,7 +343,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
     for saved in kept.saved if len(kept.saved) == 2 else [kept.saved[len(kept.saved) // 2]]:
         store.save_checkpoint("k", *saved)
         torch.manual_seed(12345)
-        again = trainer(name, data, checkpoints=execute._Kept(store, "k"), seed=99)
+        again = trainer(name, data, checkpoints=execute._RunCheckpoint(store, "k"), seed=99)
         outcome = again.run()
         assert comparable(outcome) == comparable(undisturbed)
         assert_array_equal(outcome.scores, undisturbed.scores)

@@ -23,7 +23,7 @@ from torch import nn
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
 from udcd_bench.memory import ContrastMemory
-from udcd_bench.method import Info
+from udcd_bench.method import DatasetInfo
 from udcd_bench.runs.profiles import Protocol
 from udcd_bench.training.network import Features
 from udcd_bench.training.trainer import Trainer
@@ -92,21 +92,21 @@ class Feed:
         self.views, self.labels, self.order = images(z["views"]), torch.from_numpy(z["labels"]), z["order"]
         self.look, self.at, self.begun = look, 0, lambda: None
 
-    def steps(self, batch_size):
+    def count_steps(self, batch_size):
         return len(self.labels) // batch_size
 
-    def epoch(self, batch_size, n_views):
+    def iterate_batches(self, batch_size, n_views):
         self.begun()
-        for _ in range(self.steps(batch_size)):
+        for _ in range(self.count_steps(batch_size)):
             index = torch.from_numpy(self.order[self.at]).long()
             yield Batch(tuple(self.views[:n_views, index]), self.labels[index], index)
             self.at += 1
             self.look()
 
-    def plain(self, batch_size):
+    def iterate_images(self, batch_size):
         yield self.views[0]
 
-    def state(self):
+    def get_state(self):
         return {}
 
     def restore(self, state):
@@ -141,7 +141,7 @@ def follow(name, **changes):
     load(teacher, z, "start.teacher.")
     cls = plugins.load_class("methods", name)
     normalise = changes.pop("ce_normalise", cls.protocol.get("ce_normalise", "weights"))
-    info = Info(
+    info = DatasetInfo(
         n_train=len(labels),
         classes=classes,
         labels=labels,
@@ -167,7 +167,7 @@ def follow(name, **changes):
     ours = {"loss": [], "terms": [], "after": [], "banks": []}
 
     def losses(batch, progress):
-        terms = type(method).losses(method, batch, progress)
+        terms = type(method).compute_losses(method, batch, progress)
         ours["terms"].append({k: float(v.detach()) for k, v in terms.items()})
         ours["loss"].append(sum(ours["terms"][-1].values()))
         return terms
@@ -177,7 +177,7 @@ def follow(name, **changes):
         if "contrast" in z:
             ours["banks"].append(checksums([method.memory.student, method.memory.teacher]))
 
-    method.losses = losses
+    method.compute_losses = losses
     feed = Feed(z, look)
     trainer = Trainer(method, protocol, feed, feed)
 

@@ -31,7 +31,7 @@ KILLS = int(os.environ.get("UDCD_BENCH_KILLS", "3"))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    sources.prepare("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
+    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
     return folder
 
 
@@ -57,16 +57,16 @@ def undisturbed(data, tmp_path_factory):
 
 def assert_same(store, other):
     """Every run there, to the last bit."""
-    assert store.keys() == other.keys()
-    for key in store.keys():  # noqa: SIM118
-        assert store.damage(key, thorough=True) == ""
-        for read in (Store.scores, Store.weights):
+    assert store.list_keys() == other.keys()
+    for key in store.list_keys():
+        assert store.find_damage(key, thorough=True) == ""
+        for read in (Store.read_scores, Store.read_weights):
             one, two = read(store, key), read(other, key)
             assert one.keys() == two.keys()
             assert all(one[name].tobytes() == two[name].tobytes() for name in one)
         assert record_of(store, key) == record_of(other, key)
         rows = [
-            pd.read_csv(s.file(key, "history.csv")).drop(columns=["seconds", "images_per_s"])
+            pd.read_csv(s.verify_file(key, "history.csv")).drop(columns=["seconds", "images_per_s"])
             for s in (store, other)
         ]
         pd.testing.assert_frame_equal(*rows, check_exact=True)
@@ -100,8 +100,8 @@ def test_killed_at_random_and_started_again(data, undisturbed, tmp_path, capsys)
             fault.marker.unlink()
             store = Store(out)
             settle(store)
-            for key in store.keys():  # noqa: SIM118
-                assert store.damage(key, thorough=True) == "", fault
+            for key in store.list_keys():
+                assert store.find_damage(key, thorough=True) == "", fault
         assert first == (-9 if struck and fault.who == "parent" else 0), (fault, said.read_text())
         assert command(said, *words) == 0, (fault, said.read_text())
         assert litter(out) == [], fault
@@ -148,10 +148,10 @@ def test_killed_while_data_are_prepared(data, tmp_path, call, n):
     fault = Fault("parent", tmp_path / "marker", call, n, half=True)
     assert command(said, *words, fault=fault) == -9, said.read_text()
     assert command(said, *words) == 0, said.read_text()
-    for path in sources.prepared("synthetic-lesions", there):
+    for path in sources.list_prepared("synthetic-lesions", there):
         prepared.verify(path)
         assert (path / "images.npy").read_bytes() == next(data.glob("*/32/images.npy")).read_bytes()
-    assert len(sources.prepared("synthetic-lesions", there)) == 1 and litter(there) == []
+    assert len(sources.list_prepared("synthetic-lesions", there)) == 1 and litter(there) == []
 
 
 @pytest.mark.parametrize("starts", [2, 10])
@@ -187,8 +187,8 @@ def here(tmp_path, monkeypatch):
         spec = RunSpec(
             method, "digits", "demo", "densenet-tiny", seed=dict(changes).get("seed", 0), protocol=PROTOCOL
         )
-        store, place = Store(out), execute.Place(tmp_path, "cpu")
-        jobs = planner.plan([spec], store, lambda spec: execute.made_of(spec, place))
+        store, place = Store(out), execute.RunContext(tmp_path, "cpu")
+        jobs = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place))
         store.create()
         told = []
         return local.run(jobs, store, place, 1, told.append), told, jobs
@@ -227,8 +227,8 @@ def test_a_disk_that_is_full_at_any_write(here, tmp_path, monkeypatch):
             )
         failed, _, jobs = here("scratch", out)
         store = Store(out)
-        assert failed == {} and litter(out) == [] and len(store.keys()) == 2
-        one, two = store.scores(jobs[0].key), Store(whole).scores(jobs[0].key)
+        assert failed == {} and litter(out) == [] and len(store.list_keys()) == 2
+        one, two = store.read_scores(jobs[0].key), Store(whole).read_scores(jobs[0].key)
         assert all(one[name].tobytes() == two[name].tobytes() for name in two)
     assert n > 10, "every write of a start was tried"
 
@@ -285,7 +285,7 @@ def test_a_process_that_crashes_or_hangs_is_started_once_more(data, fails, tmp_p
     assert command(said, *train(data, out, "fails"), **fails(ONCE + what)) == 0, said.read_text()
     assert how in said.read_text() and "once more" in said.read_text()
     store = Store(out)
-    assert len(store.keys()) == 1 and litter(out) == []
+    assert len(store.list_keys()) == 1 and litter(out) == []
 
 
 def test_a_run_that_crashes_twice_has_failed_and_others_go_on(data, fails, tmp_path):
@@ -294,8 +294,8 @@ def test_a_run_that_crashes_twice_has_failed_and_others_go_on(data, fails, tmp_p
     assert command(said, *table(data, out, "fails,scratch"), **suite) == 1, said.read_text()
     assert "ended by itself (exit code -6), twice" in said.read_text()
     store = Store(out)
-    assert len(store.keys()) == 1 and [state for state, _, _ in store.overview()] == ["done", "failed"]
-    assert list(store.claims.folder.iterdir()) == []
+    assert len(store.list_keys()) == 1 and [state for state, _, _ in store.summarize()] == ["done", "failed"]
+    assert list(store.locks.folder.iterdir()) == []
 
 
 def test_where_memory_runs_out_beside_another_run_fewer_share_it(data, fails, tmp_path):
@@ -306,7 +306,7 @@ def test_where_memory_runs_out_beside_another_run_fewer_share_it(data, fails, tm
     assert (
         "memory ran out at batch_size" in said.read_text() and "one run fewer at a time" in said.read_text()
     )
-    assert len(Store(out).keys()) == 2 and litter(out) == []
+    assert len(Store(out).list_keys()) == 2 and litter(out) == []
 
 
 @pytest.mark.parametrize(
@@ -335,29 +335,29 @@ def test_a_runs_own_failure_is_told_kept_and_not_tried_again(here, fails, tmp_pa
     monkeypatch.setenv(
         "UDCD_BENCH_SUITE", fails("from udcd_bench.errors import UserError; " + what)["UDCD_BENCH_SUITE"]
     )
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     failed, told, (job,) = here("fails", tmp_path / "results")
     assert re.search(says, failed[job.key]), failed
     assert [event["kind"] for event in told] == ["begin", "epoch", "failed"]
     store = Store(tmp_path / "results")
-    assert store.state(job.key) == "failed" and store.failure(job.key)["message"] == failed[job.key]
-    assert "fails.py" in store.failure(job.key)["traceback"] or "nan" in what
-    assert store.overview()[0][2] == failed[job.key], "status shows it"
+    assert store.get_state(job.key) == "failed" and store.read_failure(job.key)["message"] == failed[job.key]
+    assert "fails.py" in store.read_failure(job.key)["traceback"] or "nan" in what
+    assert store.summarize()[0][2] == failed[job.key], "status shows it"
     assert store.load_checkpoint(job.key)[1]["epoch"] == 1, "its last checkpoint is kept"
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 def test_a_teachers_weights_are_made_again_when_they_turn_out_damaged(here, tmp_path):
     out = tmp_path / "results"
     here("scratch", out)
     store = Store(out)
-    (key,) = store.keys()
-    before = store.weights(key)
+    (key,) = store.list_keys()
+    before = store.read_weights(key)
     path = store.runs / key / "student.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     failed, told, jobs = here("kd", out)
-    assert failed == {} and store.keys() == sorted(job.key for job in jobs)
-    assert all(before[name].tobytes() == value.tobytes() for name, value in store.weights(key).items())
+    assert failed == {} and store.list_keys() == sorted(job.key for job in jobs)
+    assert all(before[name].tobytes() == value.tobytes() for name, value in store.read_weights(key).items())
     (note,) = [event["message"] for event in told if event["kind"] == "note"]
     assert (
         "student.safetensors is damaged (its checksum differs)" in note
@@ -370,20 +370,20 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(here, fails, tmp_path,
     out = tmp_path / "results"
     suite = fails("if not MARKER.exists(): raise ValueError")["UDCD_BENCH_SUITE"]
     monkeypatch.setenv("UDCD_BENCH_SUITE", suite)
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     _, _, (job,) = here("fails", out)
     path = Store(out).work / job.key / "checkpoint.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     (tmp_path / "marker").touch()
     assert here("fails", out)[0] == {} and here("fails", tmp_path / "other")[0] == {}
-    one, two = Store(out).scores(job.key), Store(tmp_path / "other").scores(job.key)
+    one, two = Store(out).read_scores(job.key), Store(tmp_path / "other").read_scores(job.key)
     assert all(one[name].tobytes() == two[name].tobytes() for name in one) and litter(out) == []
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "nan"])
 def test_how_long_to_wait_is_a_number(monkeypatch, said):
     monkeypatch.setenv("UDCD_BENCH_HANG", said)
     with pytest.raises(UserError, match=f"UDCD_BENCH_HANG={said}: it is a number of seconds"):
-        local.patience()
+        local.read_hang_timeout()

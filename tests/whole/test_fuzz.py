@@ -36,7 +36,7 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.stats.metrics import METRICS
-from udcd_bench.storage.atomic import seal
+from udcd_bench.storage.atomic import dump_with_checksum
 
 # the packages' names are the commands'
 running, checking = (importlib.import_module(f"udcd_bench.cli.{name}") for name in ("run", "check"))
@@ -84,7 +84,7 @@ def test_ham10000_metadata(separator, place):
     @given(fuzz.tables((layouts.ham_metadata(separator),), separator))
     def run(data):
         table.write_bytes(data)
-        attempt("HAM10000 metadata", lambda: sound(ham10000.read(root)))
+        attempt("HAM10000 metadata", lambda: sound(ham10000.read_index(root)))
 
     run()
 
@@ -98,7 +98,7 @@ def test_isic_ground_truth_and_groupings(place):
     def run(data):
         for path, text in tables.items():
             path.write_bytes(data.draw(fuzz.tables((text,))))
-        attempt("ISIC 2018 tables", lambda: sound(ham10000.read(root)))
+        attempt("ISIC 2018 tables", lambda: sound(ham10000.read_index(root)))
 
     run()
 
@@ -113,7 +113,7 @@ def test_aptos_tables(place):
         for old in root.glob("train*.csv"):
             old.unlink()
         (root / name).write_bytes(data)
-        attempt("APTOS 2019 tables", lambda: sound(aptos.read(root)))
+        attempt("APTOS 2019 tables", lambda: sound(aptos.read_index(root)))
 
     run()
 
@@ -131,24 +131,28 @@ def test_a_csv_of_ones_own(place):
     @given(fuzz.tables(valid))
     def run(data):
         (root / "my table.csv").write_bytes(data)
-        attempt("CSV of one's own", lambda: sound(folder.read(root / "my table.csv")))
+        attempt("CSV of one's own", lambda: sound(folder.read_index(root / "my table.csv")))
 
     run()
 
 
 def test_published_tables(place):
-    texts = [published.path(name).read_text() for name in ("table1", "table2")]
+    texts = [published.require_csv(name).read_text() for name in ("table1", "table2")]
     texts = ["\n".join(text.splitlines()[:30]) for text in texts]
     texts.append("dataset,method,metric,percent\nmine,a,acc,81.5\nmine,a,f1,70\n\nmine,b,acc,9e-3\n")
     file = place / "published.csv"
 
     def whole():
-        figures = published.read(file)
-        assert figures and len(published.lookup(figures)) == len(figures)
+        figures = published.read_csv(file)
+        assert figures and len(published.index_by_key(figures)) == len(figures)
         assert all(0 <= f.percent <= 100 and f.marks in published.MARKS for f in figures)
-        found = audit.audit({"it": figures}, {"mine": 58.0})
+        found = audit.audit_tables({"it": figures}, {"mine": 58.0})
         json.dumps([finding.to_dict() for finding in found], allow_nan=False)
-        assert all(cell.text() for row in rounded.rows({"it": figures})["it"] for cell in row.values())
+        assert all(
+            cell.format_text()
+            for row in rounded.group_into_rows({"it": figures})["it"]
+            for cell in row.values()
+        )
 
     @campaign(2)
     @given(fuzz.tables(texts))
@@ -160,13 +164,16 @@ def test_published_tables(place):
 
 
 def test_claims(place):
-    text = claim_file.path().read_text()
+    text = claim_file.find_claims_file().read_text()
     file = place / "claims.toml"
-    ours = claim_check.Ours(Store(place / "none"))
+    ours = claim_check.OwnResults(Store(place / "none"))
 
     def whole():
-        for claim in claim_file.read(file):
-            for outcome in (claim_check.on_published(claim), claim_check.on_runs(claim, "paper", ours)):
+        for claim in claim_file.load_claims(file):
+            for outcome in (
+                claim_check.check_on_paper(claim),
+                claim_check.check_on_runs(claim, "paper", ours),
+            ):
                 assert outcome.outcome in ("holds", "fails", "cannot tell")
                 json.dumps(outcome.to_dict(), allow_nan=False)
 
@@ -180,14 +187,14 @@ def test_claims(place):
 
 
 def test_tolerances(place, monkeypatch):
-    text = (plugins.root() / "tables" / "tolerances.toml").read_text()
+    text = (plugins.find_root() / "tables" / "tolerances.toml").read_text()
     monkeypatch.setattr(plugins, "root", lambda: place)
     (place / "tables").mkdir()
 
     def whole():
-        rules = verdicts.rules()
+        rules = verdicts.load_tolerances()
         for metric in (*METRICS, "other", "unheard of"):
-            assert rules.tolerance(metric) > 0 and rules.noise(metric) >= 0
+            assert rules.get_tolerance(metric) > 0 and rules.get_noise(metric) >= 0
         assert 0 < rules.level < 1 and 0 < rules.widest < float("inf") and 1 < rules.draws < 10**7
 
     @campaign()
@@ -216,26 +223,26 @@ def finished(place):
     history = pd.DataFrame(
         {"stage": ["a", "b", "b"], "epoch": [0, 0, 1], "loss": [2.5, 1e-3, 1], "acc": [None, None, 0.5]}
     )
-    store.finish("k1", record, history, arrays, {"neck.weight": np.ones((2, 2), np.float32)})
-    store.begin("k2", SPEC)
+    store.finish_run("k1", record, history, arrays, {"neck.weight": np.ones((2, 2), np.float32)})
+    store.start_run("k2", SPEC)
     store.save_checkpoint("k2", {"a": np.arange(6.0).reshape(2, 3)}, {"epoch": 1})
-    store.fail("k3", SPEC, "it failed", "Traceback …")
+    store.record_failure("k3", SPEC, "it failed", "Traceback …")
     return store
 
 
 def whole_store(root):
     """All that is read of a results folder without its arrays."""
     store = Store(root)
-    store.overview()
-    for key in store.keys():  # noqa: SIM118
-        store.damage(key, thorough=True)
-    planner.estimate([], store)
+    store.summarize()
+    for key in store.list_keys():
+        store.find_damage(key, thorough=True)
+    planner.estimate_seconds([], store)
     with contextlib.suppress(UserError):
-        uncertainty.gather(store)
+        uncertainty.load_results(store)
     with contextlib.suppress(UserError):
-        claim_check.Ours(store)
+        claim_check.OwnResults(store)
     for rule in ("mean", "best"):
-        store.frame(rule).to_csv()
+        store.build_frame(rule).to_csv()
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -251,7 +258,7 @@ def test_records(sealed, finished):
     def run(data, again):
         with contextlib.suppress(ValueError, RecursionError, TypeError):
             if sealed and again:  # by somebody who knows how
-                data = seal(json.loads(data))
+                data = dump_with_checksum(json.loads(data))
         path.write_bytes(data)
         attempt("record.json", whole_store, finished.root)
 
@@ -267,13 +274,13 @@ def test_reports_of_records(finished):
 
     def read():
         record = finished.record("k1")
-        page.page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
+        page.render_page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
 
     @campaign(0.1)
     @given(fuzz.json_files(json.loads(kept)))
     def run(data):
         with contextlib.suppress(ValueError, RecursionError, TypeError):
-            data = seal(json.loads(data))
+            data = dump_with_checksum(json.loads(data))
         path.write_bytes(data)
         attempt("report", read)
 
@@ -330,10 +337,10 @@ def test_files_that_the_record_vouches_for(name, finished):
 
     def scores(key):
         arrays = finished.scores(key)
-        metrics.summaries(arrays["scores"], arrays["labels"])
+        metrics.summarize_epochs(arrays["scores"], arrays["labels"])
 
     def curve(key):
-        runs.curve([runs.Run(SPEC, "", "", finished.record(key))], finished)
+        runs.build_curve([runs.ReportRun(SPEC, "", "", finished.record(key))], finished)
 
     read = {"scores.npz": scores, "student.safetensors": finished.weights, "history.csv": curve}[name]
 
@@ -343,7 +350,7 @@ def test_files_that_the_record_vouches_for(name, finished):
         path.write_bytes(data)
         says = json.loads(record)
         says["files"][name], says["bytes"][name] = hashlib.sha256(data).hexdigest(), len(data)
-        about.write_bytes(seal(says))
+        about.write_bytes(dump_with_checksum(says))
         with np.errstate(all="ignore"):  # scores beyond a float's square
             attempt(f"{name} with its checksum", read, "k1")
 
@@ -357,7 +364,7 @@ def test_files_that_the_record_vouches_for(name, finished):
 @pytest.fixture(scope="module")
 def prepared_set(place):
     root = layouts.class_folders(place / "mine", ("a b", "é"))
-    return sources.prepare(f"folder:{root}", size=32, data=place / "data").path
+    return sources.prepare_dataset(f"folder:{root}", size=32, data=place / "data").path
 
 
 def test_cache_manifests(prepared_set):
@@ -370,7 +377,7 @@ def test_cache_manifests(prepared_set):
         dataset = prepared.load(prepared_set)
         assert dataset.images.shape[0] == len(dataset.labels) == len(dataset.ids)
         assert dataset.labels.dtype == dataset.groups.dtype == np.int64
-        dataset.counts()
+        dataset.count_labels()
 
     @campaign()
     @given(fuzz.json_files(json.loads(kept)), fuzz.json_files(old), st.integers(0, 2))
@@ -381,7 +388,7 @@ def test_cache_manifests(prepared_set):
             if which == 2:  # with the sum of what it says
                 says = json.loads(data)
                 rows = prepared.Rows(**{key: says[key] for key in prepared.Rows.__dataclass_fields__})
-                says["sha256"]["rows"] = rows.sha256()
+                says["sha256"]["rows"] = rows.compute_sha256()
                 data = json.dumps(says).encode()
         path.write_bytes(data)
         attempt("cache manifests", read)
@@ -395,7 +402,7 @@ def test_cache_manifests(prepared_set):
 def test_cache_arrays(prepared_set):
     path = prepared_set / prepared.ARRAY
     kept = path.read_bytes()
-    short = kept[: prepared.HEADER + 8]
+    short = kept[: prepared.HEADER_BYTES + 8]
 
     @campaign(0.5)
     @given(fuzz.spoiled((short,)))
@@ -436,7 +443,7 @@ def test_medmnist_files(place):
     kept = file.read_bytes()
 
     def read():
-        found = medmnist.read(file, "x")
+        found = medmnist.read_arrays(file, "x")
         assert len(found.images) == len(found.labels) == len(found.ids) == len(found.own_split)
         assert found.labels.min() >= 0 and found.labels.max() < len(found.classes) <= 1000
         for image in found.images:
@@ -477,7 +484,7 @@ def test_archives(place):
     root.mkdir()
 
     def read():
-        found = files.scan(root)
+        found = files.scan_files(root)
         wheres = [where for same in found.images.values() for where in same]
         with (place / "rows").open("wb"):
             pass
@@ -510,7 +517,7 @@ def test_images():
         try:
             image = decode.to_rgb(data)
         except Exception as error:  # as decode_rows does
-            problem = decode._why(error)
+            problem = decode._describe_error(error)
             assert problem.strip()
             raise UserError(problem) from error
         assert image.mode == "RGB"
@@ -548,20 +555,20 @@ def test_arguments():
     def read(pairs, folds, rho, seeds, names):
         asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
         try:
-            asked["settings"] = options.overrides(None, None, pairs)
-            asked |= {what: options.words(None, None, names) for what in ("methods", "datasets")}
-            asked["rho"] = options.rho(None, None, rho)
-            chosen = options.folds(None, None, folds)
+            asked["settings"] = options.parse_overrides(None, None, pairs)
+            asked |= {what: options.parse_names(None, None, names) for what in ("methods", "datasets")}
+            asked["rho"] = options.check_rho(None, None, rho)
+            chosen = options.parse_folds(None, None, folds)
         except click.BadParameter as error:
             raise UserError(error.format_message()) from error
         assert chosen == tuple(sorted(set(chosen))) and set(chosen) <= set(range(5))
         ask = running.ask_of(asked, chosen, seeds)
-        spec = planner.check(
+        spec = planner.normalize_spec(
             RunSpec("udcd", "aptos", "demo", "x", hparams=ask.hparams, protocol=ask.protocol)
         )
         assert json.loads(json.dumps(spec.to_dict(), allow_nan=False))
-        planner.protocol_of(spec)
-        spec.label()
+        planner.resolve_protocol(spec)
+        spec.format_label()
 
     @campaign()
     @given(
@@ -580,20 +587,20 @@ def test_arguments():
 def test_an_earlier_result(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",))
-    frame = table.build(ask, records.records(table.runs(ask)), {})
+    frame = table.build_frame(ask, records.records(table.list_runs(ask)), {})
     from udcd_bench.render import sheet
 
     file = place / "earlier.csv"
 
     def read():
         found = checking._earlier(file, frame)
-        judged = verdicts.regressions(
-            frame, found, verdicts.Rules({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
+        judged = verdicts.judge_regressions(
+            frame, found, verdicts.Tolerances({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
         )
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
     @campaign()
-    @given(fuzz.tables([sheet.csv(frame)]))
+    @given(fuzz.tables([sheet.format_table_csv(frame)]))
     def run(data):
         file.write_bytes(data)
         attempt("--against FILE", read)
@@ -607,7 +614,7 @@ def test_rates(place):
     file, job = place / "bench.json", planner.Job(SPEC, "k", None, "absent", 80)
 
     def read():
-        seconds = rates.read(file).seconds(job, planner.protocol_of(SPEC), 8000)
+        seconds = rates.read_rates(file).estimate_seconds(job, planner.resolve_protocol(SPEC), 8000)
         assert seconds is None or 0 < seconds < float("inf")
 
     @campaign()
@@ -622,18 +629,20 @@ def test_rates(place):
 def test_figures_by_seed(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",), seeds=(0, 1, 2))
-    there = uncertainty.Evidence(records.records(table.runs(ask)), {})
-    frame = table.build(ask, there.records, {})
-    file, about = place / "seeds.json", seed_baseline.settings(table, ask)
+    there = uncertainty.Results(records.records(table.list_runs(ask)), {})
+    frame = table.build_frame(ask, there.records, {})
+    file, about = place / "seeds.json", seed_baseline.describe_settings(table, ask)
     file.unlink(missing_ok=True)
-    made = seed_baseline.by_device(table, ask, there)
-    seed_baseline.save(file, about, made)
-    rules = verdicts.rules()
+    made = seed_baseline.collect_by_device(table, ask, there)
+    seed_baseline.save_baselines(file, about, made)
+    rules = verdicts.load_tolerances()
 
     def read():
-        if not seed_baseline.is_seeds(file):
+        if not seed_baseline.is_baseline_file(file):
             raise UserError("It is taken for an earlier result.")
-        judged = seed_baseline.judged(frame, made, file, seed_baseline.load(file, about), rules)
+        judged = seed_baseline.judge_by_seeds(
+            frame, made, file, seed_baseline.load_baselines(file, about), rules
+        )
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
     @campaign()

@@ -31,14 +31,14 @@ from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
 from udcd_bench.data.layouts import files, folder, medmnist
-from udcd_bench.errors import UserError, printable
+from udcd_bench.errors import UserError, make_printable
 from udcd_bench.render import sheet
-from udcd_bench.render.latex import latex
-from udcd_bench.render.markdown import markdown
+from udcd_bench.render.latex import render_latex
+from udcd_bench.render.markdown import render_markdown
 from udcd_bench.report import page
 from udcd_bench.runs.spec import RunSpec
-from udcd_bench.runs.store import DamagedError, Store
-from udcd_bench.storage.atomic import seal
+from udcd_bench.runs.store import DamagedRunError, Store
+from udcd_bench.storage.atomic import dump_with_checksum
 from udcd_bench.training import network
 
 ENGINE = Path(plugins.__file__).parent
@@ -75,7 +75,9 @@ def suspicious(tree):
 
 def test_the_engine_has_nothing_that_executes_a_file():
     paths = [path for path in ENGINE.rglob("*.py") if path.name != "plugins.py"]
-    paths += [plugins.find(kind, name) for kind in plugins.CLASS for name in plugins.names(kind)]
+    paths += [
+        plugins.find_file(kind, name) for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)
+    ]
     assert len(paths) > 60
     found = [(path.name, *one) for path in paths for one in suspicious(ast.parse(path.read_text()))]
     assert not found
@@ -119,14 +121,14 @@ def finished(root, name, data):
     store = Store(root / "results")
     store.create()
     weights = {"w": np.ones(2, np.float32)}
-    store.finish(
+    store.finish_run(
         "k", records.record(RunSpec("kd", "aptos", "paper", "x")), pd.DataFrame(), {"a": [1]}, weights
     )
     folder_ = store.runs / "k"
     (folder_ / name).write_bytes(data)
     record = json.loads((folder_ / "record.json").read_bytes())
     record["files"][name], record["bytes"][name] = hashlib.sha256(data).hexdigest(), len(data)
-    (folder_ / "record.json").write_bytes(seal(record))
+    (folder_ / "record.json").write_bytes(dump_with_checksum(record))
     return store
 
 
@@ -139,15 +141,15 @@ def saved(harm, write=np.savez):
 def test_arrays_of_objects_are_refused(harm, tmp_path):
     for data in (saved(harm), saved(harm, np.save), pickle.dumps(harm)):
         store = finished(tmp_path, "scores.npz", data)
-        with pytest.raises(DamagedError, match=r"scores\.npz is damaged"):
-            store.scores("k")
+        with pytest.raises(DamagedRunError, match=r"scores\.npz is damaged"):
+            store.read_scores("k")
         shutil.rmtree(tmp_path / "results")
     kept = dict.fromkeys(f"{split}_{what}" for split in medmnist.SPLITS for what in ("images", "labels"))
     np.savez(tmp_path / "x.npz", **{name: np.array([harm], object) for name in kept})
     with pytest.raises(UserError, match="damaged or no npz"):
-        medmnist.read(tmp_path / "x.npz", "x")
+        medmnist.read_arrays(tmp_path / "x.npz", "x")
     root = layouts.class_folders(tmp_path / "mine", ("a", "b"))
-    target = sources.prepare(f"folder:{root}", size=32, data=tmp_path / "data").path
+    target = sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data").path
     data = saved(harm, np.save)
     array = target / prepared.ARRAY
     array.write_bytes(data + bytes(array.stat().st_size - len(data)))
@@ -158,7 +160,7 @@ def test_arrays_of_objects_are_refused(harm, tmp_path):
 def test_a_pickle_is_no_checkpoint(harm, tmp_path):
     store = Store(tmp_path / "results")
     store.create()
-    store.begin("k", RunSpec("kd", "aptos", "paper", "x"))
+    store.start_run("k", RunSpec("kd", "aptos", "paper", "x"))
     path = store.work / "k" / "checkpoint.safetensors"
     path.write_bytes(pickle.dumps(harm))
     assert store.load_checkpoint("k") is None and path.with_suffix(".damaged").exists()
@@ -182,7 +184,7 @@ def test_pickled_weights_are_refused(harm, tmp_path):
         file = tmp_path / f"weights{suffix}"
         torch.save({"a": harm}, file)
         with pytest.raises(UserError, match="cannot be read as weights"):
-            network.make_backbone("resnet18", str(file))
+            network.build_backbone("resnet18", str(file))
 
 
 @pytest.mark.parametrize("size", [2**63, 2**40, 10**8, 200])
@@ -192,8 +194,8 @@ def test_a_header_that_claims_too_much_is_refused(size, tmp_path):
         json.dumps({"w": {"dtype": "F64", "shape": [2**50], "data_offsets": [0, 2**53]}}).encode(),
     ):
         store = finished(tmp_path, "student.safetensors", size.to_bytes(8, "little") + header)
-        with pytest.raises(DamagedError, match=r"student\.safetensors is damaged"):
-            store.weights("k")
+        with pytest.raises(DamagedRunError, match=r"student\.safetensors is damaged"):
+            store.read_weights("k")
         shutil.rmtree(tmp_path / "results")
 
 
@@ -227,13 +229,13 @@ def archive(path, members, method=zipfile.ZIP_DEFLATED):
 
 def rows(root, tmp_path):
     """What becomes of the images below a folder, by the name shown."""
-    found = files.scan(root)
+    found = files.scan_files(root)
     wheres = [where for same in found.images.values() for where in same]
     out = tmp_path / "rows.bin"
     out.touch()
     done = decode.decode_rows(str(out), 0, 32, list(enumerate(wheres)))
     decode.close_archives()
-    return {wheres[row.row].shown: row.problem for row in done}, dict(found.broken)
+    return {wheres[row.row].display_path: row.problem for row in done}, dict(found.broken)
 
 
 def test_members_stay_where_they_are(tmp_path):
@@ -294,7 +296,7 @@ def test_an_npz_that_unpacks_to_too_much_is_refused(tmp_path):
     arrays = {f"{split}_images": np.zeros((150_000, 28, 28), np.uint8) for split in medmnist.SPLITS}
     np.savez_compressed(tmp_path / "x.npz", **arrays)
     with pytest.raises(UserError, match="unpacks to more than 100 times its size"):
-        medmnist.read(tmp_path / "x.npz", "x")
+        medmnist.read_arrays(tmp_path / "x.npz", "x")
 
 
 # --- images -------------------------------------------------------------------------------------------------------
@@ -383,16 +385,16 @@ def frame_and_sheet(names):
 
 def test_names_in_a_csv():
     frame, _ = frame_and_sheet(NAMES)
-    back = list(csv.DictReader(io.StringIO(sheet.csv(frame), newline="")))
+    back = list(csv.DictReader(io.StringIO(sheet.format_table_csv(frame), newline="")))
     assert [row["method"] for row in back] == frame["method"].tolist()
     assert [row["note"] for row in back] == frame["note"].tolist()
-    read = pd.read_csv(io.StringIO(sheet.csv(frame)), keep_default_na=False, lineterminator="\n")
+    read = pd.read_csv(io.StringIO(sheet.format_table_csv(frame)), keep_default_na=False, lineterminator="\n")
     assert read["method"].tolist() == frame["method"].tolist()
 
 
 def test_names_on_the_console():
     _, laid = frame_and_sheet(NAMES)
-    text = sheet.console(laid)
+    text = sheet.render_console(laid)
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in text.replace("\n", ""))
     body = text[text.index("ACC") :]
     assert sum(line.rstrip().endswith("70.00") or "70.00" in line for line in body.splitlines()) == len(NAMES)
@@ -400,7 +402,7 @@ def test_names_on_the_console():
 
 def test_names_in_latex(tmp_path):
     _, laid = frame_and_sheet(NAMES)
-    text = latex(laid)
+    text = render_latex(laid)
     assert "\\input{/etc" not in text and text.isprintable() is False
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     if not shutil.which("pdflatex"):
@@ -417,17 +419,17 @@ def test_names_in_latex(tmp_path):
 
 
 def test_names_in_the_picture():
-    from udcd_bench.render.picture import png
+    from udcd_bench.render.picture import render_png
 
     _, laid = frame_and_sheet(NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert png(laid).startswith(b"\x89PNG")
+        assert render_png(laid).startswith(b"\x89PNG")
 
 
 def test_names_in_markdown():
     _, laid = frame_and_sheet(NAMES)
-    text = markdown(laid)
+    text = render_markdown(laid)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tables}) == 1, "no name adds a column"
     assert len(tables) >= len(NAMES) + 2
@@ -468,9 +470,9 @@ def test_names_in_html(tmp_path):
         history = pd.DataFrame(
             {"stage": ["train"] * 2, "epoch": [0, 1], "loss": [1.0, 0.5], "acc": [None, 0.5]}
         )
-        store.finish(record["key"], record, history, scores, {"w": np.zeros(1, np.float32)})
+        store.finish_run(record["key"], record, history, scores, {"w": np.zeros(1, np.float32)})
         parsed = Tags()
-        parsed.feed(page.page(store, "paper").decode())
+        parsed.feed(page.render_page(store, "paper").decode())
         pages.append(parsed)
     assert pages[0].tags == pages[1].tags, "a name adds no element"
     assert NAMES[9] in "".join(pages[1].text)
@@ -487,9 +489,9 @@ def test_names_of_classes_and_files_from_folder_to_sheet(tmp_path, monkeypatch):
                 tmp_path / "my $set$" / name / file, layouts.encode(layouts.picture(2 * i + j), "PNG")
             )
     name = f"folder:{tmp_path / 'my $set$'}"
-    dataset = sources.load(name, size=32, data=tmp_path / "data")
+    dataset = sources.load_dataset(name, size=32, data=tmp_path / "data")
     # two ways to write one accent are one class
-    wanted = {printable(unicodedata.normalize("NFC", name)) for name in names}
+    wanted = {make_printable(unicodedata.normalize("NFC", name)) for name in names}
     assert set(dataset.classes) == wanted and len(wanted) == len(names) - 1
     assert all(c not in text for text in (*dataset.classes, *dataset.ids) for c in "\n\r\x1b")
     for words in (["prepare", name], ["list"], ["verify", name], ["show", name, "--out", "sheet.png"]):
@@ -511,8 +513,8 @@ def test_names_in_a_csv_of_ones_own(tmp_path):
     forms = [unicodedata.normalize("NFC" if i % 2 else "NFD", f"a/{name}") for i, name in enumerate(names)]
     table.writerows([form, f"c {NAMES[i // 2]}"] for i, form in enumerate(forms))
     (tmp_path / "t.csv").write_bytes(out.getvalue().encode())
-    listing = folder.read(tmp_path / "t.csv")
-    assert len(listing.items) == len(names) and not listing.report.blocking()
+    listing = folder.read_index(tmp_path / "t.csv")
+    assert len(listing.items) == len(names) and not listing.report.list_blocking()
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "x\udcff", "a\nb", "\x1b[2J"])

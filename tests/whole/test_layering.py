@@ -98,11 +98,13 @@ def test_imports_point_downwards(path):
         assert RANK[name] <= here, f"{path.name} imports {name}, which stands above it"
 
 
-@pytest.mark.parametrize("kind", plugins.CLASS)
+@pytest.mark.parametrize("kind", plugins.CONTENT_CLASSES)
 def test_content_imports_the_engine_and_no_other_content(kind):
-    others = {name for k in plugins.CLASS for name in plugins.names(k)} | set(plugins.CLASS)
-    for name in plugins.names(kind):
-        tree = ast.parse(plugins.find(kind, name).read_text())
+    others = {name for k in plugins.CONTENT_CLASSES for name in plugins.list_names(k)} | set(
+        plugins.CONTENT_CLASSES
+    )
+    for name in plugins.list_names(kind):
+        tree = ast.parse(plugins.find_file(kind, name).read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -117,7 +119,7 @@ def test_content_imports_the_engine_and_no_other_content(kind):
 
 
 def test_the_engine_reaches_content_through_plugins_only():
-    methods = set(plugins.names("methods"))
+    methods = set(plugins.list_names("methods"))
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):

@@ -38,7 +38,7 @@ def test_table2_of_the_demo(tmp_path):
     )
     frame = pd.read_csv(out / "table2.csv")
     assert set(frame["verdict"]) == {"synthetic stand-in"} and frame["published"].isna().all()
-    assert set(frame["method"]) == set(plugins.names("methods"))
+    assert set(frame["method"]) == set(plugins.list_names("methods"))
     for path in (tmp_path / "results" / "runs").glob("*/record.json"):
         record = json.loads(path.read_text())
         with np.load(path.parent / "scores.npz") as stored:

@@ -50,10 +50,14 @@ def say(folder: Path) -> tuple[Path, str, str]:
 
 
 def here() -> str:
-    tracked = subprocess.run(["git", "-C", ROOT, "ls-files", *plugins.CLASS], capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", *plugins.CONTENT_CLASSES], capture_output=True, text=True
+    )
     paths = [Path(line) for line in tracked.stdout.splitlines() if line.endswith(".py")]
     return " ".join(
-        name for kind in plugins.CLASS for name in sorted(p.stem for p in paths if p.parts[0] == kind)
+        name
+        for kind in plugins.CONTENT_CLASSES
+        for name in sorted(p.stem for p in paths if p.parts[0] == kind)
     )
 
 
@@ -90,4 +94,4 @@ def test_checkout():
 
 def test_installed():
     """As installed for these tests, editable or not."""
-    assert plugins.find("methods", "udcd").exists() and plugins.find("tables", "table2").exists()
+    assert plugins.find_file("methods", "udcd").exists() and plugins.find_file("tables", "table2").exists()

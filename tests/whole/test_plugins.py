@@ -31,9 +31,9 @@ def clean(monkeypatch):
     """No folder of one test is seen by another, whatever it does."""
     monkeypatch.setattr(plugins, "_EXTRA", [])
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     yield
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
 
 
 def suite(folder, text=METHOD, name="mine", kind="methods"):
@@ -44,22 +44,22 @@ def suite(folder, text=METHOD, name="mine", kind="methods"):
 
 
 def test_the_content_of_a_checkout_is_found():
-    assert {"scratch", "udcd"} <= set(plugins.names("methods"))
-    assert plugins.find("methods", "kd").parent.parent == plugins.root()
+    assert {"scratch", "udcd"} <= set(plugins.list_names("methods"))
+    assert plugins.find_file("methods", "kd").parent.parent == plugins.find_root()
 
 
 def test_a_wheels_content_lies_in_the_package(tmp_path, monkeypatch):
     package = tmp_path / "udcd_bench"
     suite(package / "suite")
     monkeypatch.setattr(plugins, "__file__", str(package / "plugins.py"))
-    assert plugins.root() == package / "suite"
-    assert plugins.names("methods") == ("mine",)
+    assert plugins.find_root() == package / "suite"
+    assert plugins.list_names("methods") == ("mine",)
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["with subfolders", "method files only"])
 def test_a_suite_of_ones_own_joins(tmp_path, flat):
     plugins.add_suite(suite(tmp_path) / "methods" if flat else suite(tmp_path))
-    assert {"mine", "scratch"} <= set(plugins.names("methods"))
+    assert {"mine", "scratch"} <= set(plugins.list_names("methods"))
     cls = plugins.load_class("methods", "mine")
     assert cls.title == "Mine"
     assert plugins.load_class("methods", "mine") is cls, "loaded once"
@@ -69,15 +69,15 @@ def test_a_suite_of_ones_own_joins(tmp_path, flat):
 
 def test_a_suite_may_have_tables_alone(tmp_path):
     plugins.add_suite(suite(tmp_path, kind="tables", name="mine"))
-    assert "mine" in plugins.names("tables") and "mine" not in plugins.names("methods")
+    assert "mine" in plugins.list_names("tables") and "mine" not in plugins.list_names("methods")
 
 
 def test_the_environment_names_suites_too(tmp_path, monkeypatch):
     one, two = suite(tmp_path / "one"), suite(tmp_path / "two", name="yours")
     monkeypatch.setenv("UDCD_BENCH_SUITE", os.pathsep.join(map(str, (one, two))))
-    assert {"mine", "yours", "scratch"} <= set(plugins.names("methods"))
+    assert {"mine", "yours", "scratch"} <= set(plugins.list_names("methods"))
     plugins.add_suite(suite(tmp_path / "three", name="theirs"))
-    assert {"mine", "yours", "theirs"} <= set(plugins.names("methods"))
+    assert {"mine", "yours", "theirs"} <= set(plugins.list_names("methods"))
     seen_by_a_worker = os.environ["UDCD_BENCH_SUITE"].split(os.pathsep)
     assert set(seen_by_a_worker) == {str(one), str(two), str(tmp_path / "three")}
 
@@ -86,7 +86,7 @@ def test_the_same_suite_twice_is_once(tmp_path, monkeypatch):
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(suite(tmp_path)))
     plugins.add_suite(tmp_path)
     plugins.add_suite(tmp_path / "methods" / "..")
-    assert "mine" in plugins.names("methods")
+    assert "mine" in plugins.list_names("methods")
 
 
 def test_missing_suites_are_named(tmp_path, monkeypatch):
@@ -94,28 +94,28 @@ def test_missing_suites_are_named(tmp_path, monkeypatch):
         plugins.add_suite(tmp_path / "nothing")
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"UDCD_BENCH_SUITE names .*nothing"):
-        plugins.names("methods")
+        plugins.list_names("methods")
 
 
 def test_two_files_of_one_name_are_both_named(tmp_path):
     plugins.add_suite(suite(tmp_path, name="kd"))
     with pytest.raises(UserError) as caught:
-        plugins.names("methods")
+        plugins.list_names("methods")
     assert str(tmp_path / "methods" / "kd.py") in str(caught.value)
-    assert str(plugins.root() / "methods" / "kd.py") in str(caught.value) and "'kd'" in str(caught.value)
+    assert str(plugins.find_root() / "methods" / "kd.py") in str(caught.value) and "'kd'" in str(caught.value)
 
 
 def test_names_with_an_underscore_are_not_content(tmp_path):
     suite(tmp_path)
     plugins.add_suite(suite(tmp_path, name="_shared"))
-    assert "_shared" not in plugins.names("methods")
+    assert "_shared" not in plugins.list_names("methods")
 
 
 def test_an_unknown_name_names_the_nearest():
     with pytest.raises(UserError, match="There is no method 'scrach'; did you mean 'scratch'"):
-        plugins.find("methods", "scrach")
+        plugins.find_file("methods", "scrach")
     with pytest.raises(UserError, match="There is no table"):
-        plugins.find("tables", "no-such")
+        plugins.find_file("tables", "no-such")
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_a_broken_file_is_named(tmp_path, text, says):
 def test_declared_names_a_file_that_it_cannot_read(tmp_path, text, says):
     plugins.add_suite(suite(tmp_path, text))
     with pytest.raises(UserError, match=says) as caught:
-        plugins.declared("methods", "mine")
+        plugins.read_attributes("methods", "mine")
     assert "mine.py" in str(caught.value)
 
 
 def test_declared_reads_without_executing(tmp_path):
     text = METHOD + "    count: int = 3\n    later: str\n\nraise RuntimeError('executed')\n"
     plugins.add_suite(suite(tmp_path, text))
-    found = plugins.declared("methods", "mine")
+    found = plugins.read_attributes("methods", "mine")
     assert found["title"] == "Mine" and found["count"] == 3 and "later" not in found
     assert found["hparams"] == {"weight": 1.0, "kind": "a", "bare": 2}
     assert found["doc"] == "Mine: a method of my own."
@@ -164,28 +164,31 @@ def test_declared_reads_without_executing(tmp_path):
 
 def test_comments_are_what_stands_beside_a_value(tmp_path):
     plugins.add_suite(suite(tmp_path))
-    assert plugins.comments("methods", "mine", "hparams") == {"weight": "S: mine", "kind": "P eq. 1, see # 2"}
+    assert plugins.read_comments("methods", "mine", "hparams") == {
+        "weight": "S: mine",
+        "kind": "P eq. 1, see # 2",
+    }
 
 
 def test_comments_after_text_that_is_not_ascii(tmp_path):
     text = METHOD.replace('"kind": "a",', '"kind": "ψ₁ # λ",')
     plugins.add_suite(suite(tmp_path, text))
-    assert plugins.comments("methods", "mine", "hparams")["kind"] == "P eq. 1, see # 2"
+    assert plugins.read_comments("methods", "mine", "hparams")["kind"] == "P eq. 1, see # 2"
 
 
 def test_the_source_hash_hears_the_file(tmp_path):
     plugins.add_suite(suite(tmp_path))
-    before = plugins.source_hash("methods", "mine")
-    assert before == plugins.source_hash("methods", "mine") != plugins.source_hash("methods", "kd")
+    before = plugins.hash_source("methods", "mine")
+    assert before == plugins.hash_source("methods", "mine") != plugins.hash_source("methods", "kd")
     suite(tmp_path, METHOD.replace("1.0", "2.0"))
-    assert plugins.source_hash("methods", "mine") != before
+    assert plugins.hash_source("methods", "mine") != before
 
 
 def test_a_file_changed_since_is_loaded_from_where_it_lies(tmp_path):
     plugins.add_suite(suite(tmp_path / "one"))
     first = plugins.load_class("methods", "mine")
-    plugins._EXTRA.clear()
+    plugins._ADDED_SUITES.clear()
     os.environ.pop("UDCD_BENCH_SUITE")
-    plugins.files.cache_clear()
+    plugins.find_files.cache_clear()
     plugins.add_suite(suite(tmp_path / "two", METHOD.replace('"Mine"', '"Other"')))
     assert plugins.load_class("methods", "mine").title == "Other" and first.title == "Mine"

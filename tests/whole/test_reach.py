@@ -49,7 +49,9 @@ def trained(log):
 
 def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path):
     data = tmp_path / "data"
-    sources.prepare("synthetic-lesions", size=SIZE["image_size"], data=data, n_images=SIZE["n_images"])
+    sources.prepare_dataset(
+        "synthetic-lesions", size=SIZE["image_size"], data=data, n_images=SIZE["n_images"]
+    )
     said = [tmp_path / "said-0", tmp_path / "said-1"]
     with started(said[0], *command(data, tmp_path / "serial")) as process:
         assert ended(process, said[0]) == 0, said[0].read_text()
@@ -64,7 +66,7 @@ def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path):
         with started(said[0], *words, log=log) as one, started(said[1], *words, log=log) as two:
             while one.is_alive() and two.is_alive():
                 begun = len(trained(log)) > before + more and all(planned(path) for path in said)
-                if begun and len(shared.keys()) >= len(done) + more:
+                if begun and len(shared.list_keys()) >= len(done) + more:
                     break
                 assert time.monotonic() < end
                 time.sleep(0.01)
@@ -76,16 +78,16 @@ def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path):
             codes = [ended(process, path) for process, path in zip((one, two), said)]
         assert set(codes) <= {0, 130, -signal.SIGKILL}, [path.read_text() for path in said]
         settle(shared)
-        now = shared.keys()
+        now = shared.list_keys()
         assert set(done) <= set(now), "what is done stays"
-        assert all(shared.damage(key, thorough=True) == "" for key in now)
+        assert all(shared.find_damage(key, thorough=True) == "" for key in now)
         done = now
     assert set(stops) == {signal.SIGINT, signal.SIGKILL}
     assert len(done) >= sum(ROUNDS)
     with started(said[0], *words, log=log) as one, started(said[1], *words, log=log) as two:
         assert [ended(process, path) for process, path in zip((one, two), said)] == [0, 0]
-    assert len(shared.keys()) == 8 and litter(shared.root) == []
+    assert len(shared.list_keys()) == 8 and litter(shared.root) == []
     for name in ("table2.csv", "table2.tex"):
         one, two = (root / "demo" / name for root in (shared.root, tmp_path / "serial"))
         assert one.read_bytes() == two.read_bytes()
-    assert shared.keys() == Store(tmp_path / "serial").keys()
+    assert shared.list_keys() == Store(tmp_path / "serial").list_keys()

@@ -6,58 +6,61 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.grid.cells import STAND_IN
-from udcd_bench.render.sheet import both_spreads
+from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.grid.cells import Ask
-    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.judging.verdicts import Tolerances
     from udcd_bench.runs.spec import RunSpec
 
-RULES = {"last": "last epoch", "best": "best epoch by accuracy on the test set itself, which is optimistic"}
-MOST_HASHES = 6
+REPORTING_RULES = {
+    "last": "last epoch",
+    "best": "best epoch by accuracy on the test set itself, which is optimistic",
+}
+MAX_HASHES = 6
 """Split hashes of one source that a caption lists."""
 
 
-def warning(drawn: Sequence[str]) -> str:
+def format_warning(synthetic_sources: Sequence[str]) -> str:
     """Says that images were drawn, where they were; empty elsewhere."""
-    if not drawn:
+    if not synthetic_sources:
         return ""
-    images = " and ".join(dict.fromkeys(drawn))
+    images = " and ".join(dict.fromkeys(synthetic_sources))
     return (
         f"{STAND_IN.capitalize()}: the images of {images} are drawn by a program, not taken from patients; "
         "no published figure has anything to do with them."
     )
 
 
-def sentences(
-    ask: Ask,
+def build_table_caption(
+    request: TableRequest,
     metrics: Sequence[str],
     records: Mapping[RunSpec, Mapping[str, Any]],
     planned: int,
     frame: pd.DataFrame,
-    rules: Rules,
+    tolerances: Tolerances,
 ) -> tuple[str, ...]:
     """Everything a caption says but the title and the warning.
 
     records: of finished runs. rules: by which the frame's intervals were made, where it has any.
     """
-    abouts = [f"{METRICS[metric].title}: {_about(metric)}" for metric in metrics]
+    abouts = [f"{METRICS[metric].title}: {_describe_metric(metric)}" for metric in metrics]
     parts = [f"In percent; {'; '.join(abouts)}."]
     if frame["published"].notna().any():
         parts.append("Lines marked published: what the paper prints.")
-    *of_runs, hardware = provenance(
-        ask, records, planned, [int(n) for n in frame["n"]], spread=_spread(frame)
+    *of_runs, hardware = describe_runs(
+        request, records, planned, [int(n) for n in frame["n"]], spread=_describe_spread(frame)
     )
-    of_intervals = [_intervals(metrics, rules)] if frame["low"].notna().any() else []
+    of_intervals = [_describe_intervals(metrics, tolerances)] if frame["low"].notna().any() else []
     return (*parts, *of_runs, *of_intervals, hardware)
 
 
-def provenance(
-    ask: Ask,
+def describe_runs(
+    request: TableRequest,
     records: Mapping[RunSpec, Mapping[str, Any]],
     planned: int,
     n: Iterable[int],
@@ -70,46 +73,48 @@ def provenance(
     """
     found = list(records.values())
     if not found:
-        return (f"Profile {ask.profile}, split {ask.split}. None of {planned} runs is done.",)
-    rule = RULES.get(ask.rule) or _listed(record["reporting"] for record in found)
+        return (f"Profile {request.profile}, split {request.split}. None of {planned} runs is done.",)
+    rule = REPORTING_RULES.get(request.rule) or _join_unique(record["reporting"] for record in found)
     parts = [
-        f"Profile {ask.profile}: {_listed(spec.backbone for spec in records)}"
-        f"{_overrides(ask)}; {rule}; {_repeats(ask, n, planned, len(found), spread)}."
+        f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
+        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(found), spread)}."
     ]
     for source in dict.fromkeys(spec.dataset for spec in records):
-        parts += _data(source, records)
-    if _mixed(records):
+        parts += _describe_dataset(source, records)
+    if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
-    parts.append(f"Trained on {_listed(_hardware(record['environment']) for record in found)}.")
+    parts.append(f"Trained on {_join_unique(_describe_hardware(record['environment']) for record in found)}.")
     return tuple(parts)
 
 
-def _about(metric: str) -> str:
-    return METRICS[metric].about + (", lower is better" if METRICS[metric].better == "lower" else "")
+def _describe_metric(metric: str) -> str:
+    return METRICS[metric].description + (", lower is better" if METRICS[metric].better == "lower" else "")
 
 
-def _intervals(metrics: Sequence[str], rules: Rules) -> str:
+def _describe_intervals(metrics: Sequence[str], tolerances: Tolerances) -> str:
     """What is in the intervals, and what is not."""
-    without = [METRICS[metric].title for metric in metrics if metric not in statistics.METRICS]
+    without = [METRICS[metric].title for metric in metrics if metric not in statistics.CONFUSION_METRICS]
     noise: dict[float, list[str]] = {}
     for metric in metrics:
-        if metric in statistics.METRICS:
-            noise.setdefault(rules.noise(metric), []).append(METRICS[metric].title)
+        if metric in statistics.CONFUSION_METRICS:
+            noise.setdefault(tolerances.get_noise(metric), []).append(METRICS[metric].title)
     assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
-        f"In the CSV, low to high is a {100 * rules.level:g} % interval of the mean, from {rules.draws} bootstrap "
+        f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} bootstrap "
         "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
         f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
         + (f" No interval for {', '.join(without)}." if without else "")
     )
 
 
-def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: str) -> str:
+def _describe_repeats(
+    request: TableRequest, run_counts: Iterable[int], planned: int, done: int, spread: str
+) -> str:
     """Folds, seeds, n and what the spread is of."""
-    folds = f"fold{'s' * (len(ask.folds) > 1)} {', '.join(map(str, ask.folds))}"
-    seeds = f"seed{'s' * (len(ask.seeds) > 1)} {', '.join(map(str, ask.seeds))}"
-    n = sorted({value for value in of_each if value})
-    text = f"split {ask.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
+    folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
+    seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
+    n = sorted({value for value in run_counts if value})
+    text = f"split {request.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
@@ -117,23 +122,23 @@ def _repeats(ask: Ask, of_each: Iterable[int], planned: int, done: int, spread: 
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
 
 
-def _spread(frame: pd.DataFrame) -> str:
+def _describe_spread(frame: pd.DataFrame) -> str:
     seeds = "between seeds of one fold"
-    if both_spreads(frame):
+    if has_both_spreads(frame):
         return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"
     between = "between folds" if frame["spread_folds"].notna().any() else seeds
     return f"± is the sample standard deviation {between}"
 
 
-def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
+def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
     """Sizes and split hashes of one source, a hash for each fold in order; and what was left out of it."""
     of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
     title = of_source[0][1]["dataset_title"]
-    train, test = (_span(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
+    train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
-    if len(hashes) > MOST_HASHES:
+    if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
         f"{title}: {train} training and {test} test images, {split}.",
@@ -141,7 +146,7 @@ def _data(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str
     ]
 
 
-def _mixed(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
+def _has_mixed_splits(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
     """Whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
@@ -150,23 +155,23 @@ def _mixed(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
     return any(len(values) > 1 for values in hashes.values())
 
 
-def _hardware(environment: Mapping[str, Any]) -> str:
+def _describe_hardware(environment: Mapping[str, Any]) -> str:
     threads = f"{environment['threads']} CPU thread{'s' * (environment['threads'] != 1)}"
     return ", ".join(
         [environment["device"], threads, environment["precision"], f"torch {environment['torch']}"]
     )
 
 
-def _overrides(ask: Ask) -> str:
-    given = [f"{key}={value}" for key, value in (*ask.protocol, *ask.hparams)]
-    teacher = [f"teacher {ask.teacher_backbone}"] if ask.teacher_backbone else []
+def _format_overrides(request: TableRequest) -> str:
+    given = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
+    teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
     return "".join(f", {text}" for text in [*teacher, *given])
 
 
-def _listed(texts: Iterable[str]) -> str:
+def _join_unique(texts: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(texts))
 
 
-def _span(numbers: Iterable[int]) -> str:
+def _format_range(numbers: Iterable[int]) -> str:
     ends = sorted(set(numbers))
     return "–".join(map(str, dict.fromkeys([ends[0], ends[-1]])))

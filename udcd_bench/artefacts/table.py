@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench.artefacts import captions
-from udcd_bench.grid.cells import Ask, heading
+from udcd_bench.grid.cells import TableRequest, format_heading
 from udcd_bench.grid.grid import COLUMNS, Grid
 from udcd_bench.judging import uncertainty, verdicts
 from udcd_bench.paper import published
-from udcd_bench.render.sheet import Sheet, console, csv, lay_out
+from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
 from udcd_bench.runs import store
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
-__all__ = ["COLUMNS", "Artefact", "Ask", "Rendered", "Table"]
+__all__ = ["COLUMNS", "Artefact", "RenderedArtefact", "Table", "TableRequest"]
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedArtefact:
     """A finished artefact: its long frame, its text for the console, its files."""
 
     frame: pd.DataFrame
@@ -45,21 +45,23 @@ class Artefact:
     name: ClassVar[str]
     title: ClassVar[str]
 
-    def runs(self, ask: Ask) -> list[RunSpec]:
+    def list_runs(self, request: TableRequest) -> list[RunSpec]:
         """Every run this needs. Raises UserError when the ask names what does not exist."""
         raise NotImplementedError
 
-    def render(self, ask: Ask, found: Records, states: States, there: Store) -> Rendered:
+    def render(
+        self, request: TableRequest, records: Records, states: States, run_store: Store
+    ) -> RenderedArtefact:
         """Build it from the records of finished runs and the states of the others, and write its files.
 
         They go to the folder of ``ask.profile`` in the store's, each whole or not at all.
         """
         raise NotImplementedError
 
-    def write(self, ask: Ask, there: Store, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+    def write(self, request: TableRequest, run_store: Store, files: Mapping[str, bytes]) -> tuple[Path, ...]:
         """Write what is called ``name`` + key, where the split's name follows ``name`` unless it is the paper's."""
-        split = "" if ask.split == "paper" else f"-{ask.split}"
-        paths = tuple(there.root / ask.profile / f"{self.name}{split}{ending}" for ending in files)
+        split = "" if request.split == "paper" else f"-{request.split}"
+        paths = tuple(run_store.root / request.profile / f"{self.name}{split}{ending}" for ending in files)
         for path, data in zip(paths, files.values()):
             store.write_atomically(path, data)
         return paths
@@ -71,49 +73,63 @@ class Table(Grid, Artefact):
     further: ClassVar[bool] = True
     groups_per_band: ClassVar[int] = 2
 
-    def judged(self, ask: Ask, found: Records, states: States, there: Store) -> pd.DataFrame:
+    def build_judged_frame(
+        self, request: TableRequest, records: Records, states: States, run_store: Store
+    ) -> pd.DataFrame:
         """``build`` with intervals from the runs' stored scores, and verdicts on the published figures."""
-        frame, rules = self.build(ask, found, states), verdicts.rules()
-        drawn = uncertainty.drawn(self, ask, uncertainty.Evidence(found, states), there, rules)
+        frame, rules = self.build_frame(request, records, states), verdicts.load_tolerances()
+        drawn = uncertainty.bootstrap_table(
+            self, request, uncertainty.Results(records, states), run_store, rules
+        )
         printed = frame["published"].notna().any()
-        contradicted = verdicts.impossible(self.name, published.load(self.name)) if printed else {}
-        return verdicts.into(frame, drawn, rules, contradicted)
+        contradicted = (
+            verdicts.find_contradicted_cells(self.name, published.load_table(self.name)) if printed else {}
+        )
+        return verdicts.add_verdicts(frame, drawn, rules, contradicted)
 
-    def sheet(self, ask: Ask, found: Records, states: States) -> Sheet:
+    def build_sheet(self, request: TableRequest, records: Records, states: States) -> Sheet:
         """The table laid out, with its caption."""
-        return self._set(ask, found, self.build(ask, found, states))
+        return self._lay_out(request, records, self.build_frame(request, records, states))
 
-    def _set(self, ask: Ask, found: Records, frame: pd.DataFrame) -> Sheet:
-        lines, groups = self.lines(ask), self.groups(ask)
-        needed = self.runs(ask)
-        records = {spec: found[spec] for spec in needed if spec in found}
+    def _lay_out(self, request: TableRequest, all_records: Records, frame: pd.DataFrame) -> Sheet:
+        lines, groups = self.list_rows(request), self.list_column_groups(request)
+        needed = self.list_runs(request)
+        records = {spec: all_records[spec] for spec in needed if spec in all_records}
         drawn = [group.source for group in groups if group.synthetic]
         return lay_out(
             frame,
             name=self.name,
             title=self.title,
-            headings=[heading(group) for group in groups],
-            warning=captions.warning(drawn),
+            headings=[format_heading(group) for group in groups],
+            warning=captions.format_warning(drawn),
             caption=(
-                *self.remarks(frame),
-                *captions.sentences(ask, self.metrics, records, len(needed), frame, verdicts.rules()),
+                *self.describe(frame),
+                *captions.build_table_caption(
+                    request, self.metrics, records, len(needed), frame, verdicts.load_tolerances()
+                ),
             ),
-            further=frozenset(line.row for line in lines if not line.listed),
+            further=frozenset(line.name for line in lines if not line.listed),
             groups_per_band=self.groups_per_band,
         )
 
-    def remarks(self, frame: pd.DataFrame) -> tuple[str, ...]:
+    def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:
         """Sentences on what this table's figures say, for the caption; a table may have its own."""
         return ()
 
-    def render(self, ask: Ask, found: Records, states: States, there: Store) -> Rendered:
+    def render(
+        self, request: TableRequest, records: Records, states: States, run_store: Store
+    ) -> RenderedArtefact:
         """CSV, LaTeX, PNG and Markdown."""
-        from udcd_bench.render.latex import latex
-        from udcd_bench.render.markdown import markdown
-        from udcd_bench.render.picture import png
+        from udcd_bench.render.latex import render_latex
+        from udcd_bench.render.markdown import render_markdown
+        from udcd_bench.render.picture import render_png
 
-        frame = self.judged(ask, found, states, there)
-        sheet = self._set(ask, found, frame)
-        files = {".csv": csv(frame).encode(), ".tex": latex(sheet).encode(), ".png": png(sheet)}
-        files[".md"] = markdown(sheet).encode()
-        return Rendered(frame, console(sheet), self.write(ask, there, files))
+        frame = self.build_judged_frame(request, records, states, run_store)
+        sheet = self._lay_out(request, records, frame)
+        files = {
+            ".csv": format_table_csv(frame).encode(),
+            ".tex": render_latex(sheet).encode(),
+            ".png": render_png(sheet),
+        }
+        files[".md"] = render_markdown(sheet).encode()
+        return RenderedArtefact(frame, render_console(sheet), self.write(request, run_store, files))

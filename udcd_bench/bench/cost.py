@@ -16,20 +16,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
-from udcd_bench.method import Info, Progress
-from udcd_bench.training.network import EMBEDDING, Features, make_backbone
+from udcd_bench.method import DatasetInfo, Progress
+from udcd_bench.training.network import EMBEDDING_WIDTH, Features, build_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from udcd_bench.method import Method, Stage
+    from udcd_bench.method import BaseMethod, Stage
 
-STEADY = Progress(epoch=60, epochs=80, start_epoch=20, ramp_epochs=30)
+STEADY_PROGRESS = Progress(epoch=60, epochs=80, start_epoch=20, ramp_epochs=30)
 """Late in the paper's protocol: every term has begun, and the ramp is over."""
 
 
 @dataclass
-class Size:
+class ProblemSize:
     """B images a step, n_train images, C classes, K negatives, F channels on a map of side s.
 
     DenseNet-121 at 64² on HAM10000, as the paper's rows have it, unless said.
@@ -43,64 +43,69 @@ class Size:
     side: int = 2
 
 
-class Recalled(nn.Module):
+class StubNetwork(nn.Module):
     """Stands in for a network: random features, the same at every call, that ask for a gradient where a network's do.
 
     Its modules are those that methods ask a network for.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: ProblemSize) -> None:
         super().__init__()
         self.width = size.width
-        self.neck, self.classifier = nn.Linear(size.width, EMBEDDING), nn.Linear(EMBEDDING, size.classes)
-        self.shapes = (size.width, size.side, size.side), (size.width,), (EMBEDDING,), (size.classes,)
-        self.kept: dict[int, Features] = {}
+        self.neck, self.classifier = (
+            nn.Linear(size.width, EMBEDDING_WIDTH),
+            nn.Linear(EMBEDDING_WIDTH, size.classes),
+        )
+        self.shapes = (size.width, size.side, size.side), (size.width,), (EMBEDDING_WIDTH,), (size.classes,)
+        self.cached: dict[int, Features] = {}
 
     def forward(self, images: Tensor) -> Features:
         """Features of as many images, (B, F, s, s), (B, F), (B, 128), (B, C)."""
         n = len(images)
-        if n not in self.kept:
-            self.kept[n] = Features(*(torch.randn(n, *shape, device=images.device) for shape in self.shapes))
-        return Features(*(x.detach().requires_grad_(torch.is_grad_enabled()) for x in self.kept[n]))
+        if n not in self.cached:
+            self.cached[n] = Features(
+                *(torch.randn(n, *shape, device=images.device) for shape in self.shapes)
+            )
+        return Features(*(x.detach().requires_grad_(torch.is_grad_enabled()) for x in self.cached[n]))
 
 
-def main_stage(method: Method) -> Stage:
+def find_student_stage(method: BaseMethod) -> Stage:
     """The stage that trains the student."""
-    return next(s for s in method.stages() if any(m is method.student for m in s.trains))
+    return next(s for s in method.stages() if any(m is method.student for m in s.trained_modules))
 
 
 @contextmanager
-def recalled(method: Method, size: Size) -> Iterator[None]:
+def use_stub_networks(method: BaseMethod, size: ProblemSize) -> Iterator[None]:
     """Put features in the place of a method's networks for a while."""
     student, teacher = method.student, method.teacher_network
-    method.student = Recalled(size)  # type: ignore[assignment]
-    method.teacher_network = Recalled(size) if teacher is not None else None  # type: ignore[assignment]
+    method.student = StubNetwork(size)  # type: ignore[assignment]
+    method.teacher_network = StubNetwork(size) if teacher is not None else None  # type: ignore[assignment]
     try:
         yield
     finally:
         method.student, method.teacher_network = student, teacher
 
 
-def own_terms(name: str, size: Size) -> Callable[[], None]:
+def make_terms_call(name: str, size: ProblemSize) -> Callable[[], None]:
     """A method's own terms at this size, forward and backward, and what it does after a step; on the CPU."""
     cls = plugins.load_class("methods", name)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(size.n_train) % size.classes
-    student: Any = Recalled(size)
-    teacher: Any = Recalled(size) if cls.teacher else None
-    info = Info.of(labels, size.classes, student, teacher)
+    student: Any = StubNetwork(size)
+    teacher: Any = StubNetwork(size) if cls.teacher else None
+    info = DatasetInfo.from_labels(labels, size.classes, student, teacher)
     given = {"negatives": size.negatives} if "negatives" in cls.hparams else {}
-    method: Method = cls(info, student, teacher, tuple(given.items()), generator)
-    stage = main_stage(method)
+    method: BaseMethod = cls(info, student, teacher, tuple(given.items()), generator)
+    stage = find_student_stage(method)
     index = torch.randperm(size.n_train, generator=generator)[: size.batch]
     # the networks look at no pixel, so the images may be small
     views = tuple(torch.rand(len(index), 3, 8, 8, generator=generator) for _ in range(stage.views))
-    return lambda: take(method, stage, Batch(views, labels[index], index))
+    return lambda: run_terms(method, stage, Batch(views, labels[index], index))
 
 
-def take(method: Method, stage: Stage, batch: Batch, progress: Progress = STEADY) -> None:
+def run_terms(method: BaseMethod, stage: Stage, batch: Batch, progress: Progress = STEADY_PROGRESS) -> None:
     """A step's terms, their backward pass, and what the method does after it."""
-    torch.stack(list(stage.losses(batch, progress).values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(stage.compute_losses(batch, progress).values())).sum().backward()  # type: ignore[no-untyped-call]
     method.zero_grad(set_to_none=True)
     with torch.no_grad():
         method.after_step()
@@ -110,7 +115,7 @@ def take(method: Method, stage: Stage, batch: Batch, progress: Progress = STEADY
 
 
 @dataclass(frozen=True)
-class Count:
+class OperationCounts:
     """Bytes that operations read and write, bytes of the largest tensor one of them makes, floating operations."""
 
     moved: int
@@ -129,30 +134,30 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         aliases = [r.alias_info for r in func._schema.returns]
         if not any(a is not None and not a.is_write for a in aliases):
-            read, written = (_bytes(x) for x in ((args, kwargs), out))
+            read, written = (_list_tensor_bytes(x) for x in ((args, kwargs), out))
             self.moved += sum(read) + sum(written)
             if not any(aliases):
                 self.largest = max([self.largest, *written])
         return out
 
 
-def _bytes(values: Any) -> list[int]:
+def _list_tensor_bytes(values: Any) -> list[int]:
     """Of each tensor; one that repeats itself counts what it holds."""
     tensors = [x for x in torch.utils._pytree.tree_leaves(values) if isinstance(x, Tensor)]
     return [min(x.numel() * x.element_size(), x.untyped_storage().nbytes()) for x in tensors]
 
 
-def count(call: Callable[[], object]) -> Count:
+def count_operations(call: Callable[[], object]) -> OperationCounts:
     """Of everything that ``call`` computes."""
     tally = _Tally()
     with FlopCounterMode(display=False) as flops, tally:
         call()
-    return Count(tally.moved, tally.largest, flops.get_total_flops())
+    return OperationCounts(tally.moved, tally.largest, flops.get_total_flops())
 
 
-def backbone_step(name: str, image_size: int, batch: int) -> Count:
+def count_backbone_step(name: str, image_size: int, batch: int) -> OperationCounts:
     """Of a backbone's forward and backward pass, without computing them."""
     with torch.device("meta"):
-        backbone: Any = make_backbone(name).train()
+        backbone: Any = build_backbone(name).train()
         images = torch.empty(batch, 3, image_size, image_size)
-    return count(lambda: backbone.forward_features(images).sum().backward())
+    return count_operations(lambda: backbone.forward_features(images).sum().backward())

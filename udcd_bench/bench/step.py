@@ -19,27 +19,27 @@ from torch import Tensor, nn
 
 from udcd_bench import plugins
 from udcd_bench.bench import cost
-from udcd_bench.data.batches.resident import Resident
+from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.engines.environment import pick_device
-from udcd_bench.method import Info
+from udcd_bench.method import DatasetInfo
 from udcd_bench.runs import profiles
 from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training import network
-from udcd_bench.training.trainer import Trainer, ema_decay, make_optimiser
+from udcd_bench.training.trainer import Trainer, compute_ema_decay, make_optimiser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from udcd_bench.data.batches.resident import Batch
 
-COUNTS = (5364, 890, 879, 411, 262, 114, 92)
+CLASS_COUNTS = (5364, 890, 879, 411, 262, 114, 92)
 """Training images of each class in a fold of HAM10000; the pixels are random."""
-WARM_UP = 2
+WARM_UP_ROUNDS = 2
 """Rounds that are not counted."""
 
 
 @dataclass(frozen=True)
-class Ask:
+class BenchConfig:
     """What to measure. threads: 0 leaves the number to the framework. n_train: 0 is a fold of HAM10000."""
 
     methods: tuple[str, ...]
@@ -60,7 +60,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.calls = 8 if device.type == "cuda" else 1
+        self.calls_per_timing = 8 if device.type == "cuda" else 1
 
     def __call__(self, call: Callable[[], object]) -> float:
         """Of one call, the mean of some on a GPU."""
@@ -72,65 +72,69 @@ class Clock:
         began_at, ended_at = make(enable_timing=True), make(enable_timing=True)
         torch.cuda.synchronize(self.device)
         began_at.record()
-        for _ in range(self.calls):
+        for _ in range(self.calls_per_timing):
             call()
         ended_at.record()
         torch.cuda.synchronize(self.device)
-        return float(began_at.elapsed_time(ended_at)) / self.calls
+        return float(began_at.elapsed_time(ended_at)) / self.calls_per_timing
 
 
-def data_for(ask: Ask, device: torch.device) -> Resident:
+def make_random_data(config: BenchConfig, device: torch.device) -> DeviceDataset:
     """Random images in HAM10000's proportions: 64 different ones, held as often as there are rows."""
-    n = ask.n_train or sum(COUNTS)
+    n = config.n_train or sum(CLASS_COUNTS)
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    labels = np.repeat(np.arange(len(CLASS_COUNTS)), CLASS_COUNTS)
     labels = rng.permutation(labels)[:n] if n <= len(labels) else rng.choice(labels, n)
-    few = rng.integers(0, 256, (64, ask.image_size, ask.image_size, 3), dtype=np.uint8)
+    few = rng.integers(0, 256, (64, config.image_size, config.image_size, 3), dtype=np.uint8)
     rows = np.arange(n) % len(few)
-    held = Resident(few, labels[: len(few)], rows, device=device, order_seed=0, augment_seed=0)
+    held = DeviceDataset(few, labels[: len(few)], rows, device=device, order_seed=0, augment_seed=0)
     held.labels = torch.from_numpy(labels).to(device)
     return held
 
 
-def endless(data: Resident, batch_size: int, views: int) -> Iterator[Batch]:
+def cycle_batches(data: DeviceDataset, batch_size: int, views: int) -> Iterator[Batch]:
     """Whole batches, epoch after epoch."""
     while True:
-        yield from (b for b in data.epoch(batch_size, views) if len(b.index) == batch_size)
+        yield from (b for b in data.iterate_batches(batch_size, views) if len(b.index) == batch_size)
 
 
-class Subject:
+class TimedMethod:
     """A method in the loop, in the steady state after the start epoch, and its floor."""
 
-    def __init__(self, ask: Ask, name: str, data: Resident | None = None) -> None:
-        data = data or data_for(ask, pick_device(ask.device))
-        paper = profiles.profile("paper").protocol
-        protocol = replace(paper, image_size=ask.image_size, batch_size=ask.batch)
+    def __init__(self, config: BenchConfig, name: str, data: DeviceDataset | None = None) -> None:
+        data = data or make_random_data(config, pick_device(config.device))
+        paper = profiles.find_profile("paper").protocol
+        protocol = replace(paper, image_size=config.image_size, batch_size=config.batch)
         self.name, self.device = name, data.device
         cls = plugins.load_class("methods", name)
         autocast = self.device.type == "cuda"
 
         def fresh() -> network.Network:
-            return network.build(
-                ask.backbone, len(COUNTS), weights="none", image_size=ask.image_size, autocast=autocast
+            return network.build_network(
+                config.backbone,
+                len(CLASS_COUNTS),
+                weights="none",
+                image_size=config.image_size,
+                autocast=autocast,
             )
 
         student = fresh()
         teacher = copy.deepcopy(student) if cls.teacher == "ema" else fresh() if cls.teacher else None
-        info = Info.of(data.labels, len(COUNTS), student, teacher)
+        info = DatasetInfo.from_labels(data.labels, len(CLASS_COUNTS), student, teacher)
         self.method = cls(info, student, teacher, (), torch.Generator(device=self.device)).to(self.device)
         self.trainer = Trainer(self.method, protocol, data, data)
-        self.stage = cost.main_stage(self.method)
-        self.trainer.begin(self.stage)
-        epochs = self.trainer.epochs_of(self.stage)
-        self.progress = self.trainer.progress(3 * epochs // 4, epochs)
-        self.batches = endless(data, ask.batch, self.stage.views)
+        self.stage = cost.find_student_stage(self.method)
+        self.trainer.start_stage(self.stage)
+        epochs = self.trainer.count_epochs(self.stage)
+        self.progress = self.trainer.make_progress(3 * epochs // 4, epochs)
+        self.batches = cycle_batches(data, config.batch, self.stage.views)
         self.batch = next(self.batches)
-        self.images = self._watch()
+        self.network_inputs = self._capture_inputs()
         parameters = [p for p in student.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(parameters, protocol)
-        self.target = torch.zeros(len(self.images[0]), dtype=torch.int64, device=self.device)
+        self.target = torch.zeros(len(self.network_inputs[0]), dtype=torch.int64, device=self.device)
 
-    def _watch(self) -> list[Tensor]:
+    def _capture_inputs(self) -> list[Tensor]:
         """The images that the student, and the teacher, are given at a step: those of their largest call."""
         seen: list[Tensor] = []
 
@@ -141,35 +145,35 @@ class Subject:
         for module in (self.method.student, self.method.teacher_network):
             if module is not None:
                 handle = module.register_forward_pre_hook(watch)
-                self.step()
+                self.run_step()
                 handle.remove()
                 kept += [max(seen, key=len).detach().clone()] if seen else []
                 seen.clear()
         return kept
 
-    def step(self) -> object:
+    def run_step(self) -> object:
         """The loop's."""
-        return self.trainer.take_step(self.stage, next(self.batches), self.progress)
+        return self.trainer.run_training_step(self.stage, next(self.batches), self.progress)
 
-    def floor(self) -> None:
+    def run_floor(self) -> None:
         """Nothing but the networks and the optimiser."""
-        logits = self.method.student(self.images[0]).logits
+        logits = self.method.student(self.network_inputs[0]).logits
         F.cross_entropy(logits, self.target).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if len(self.images) > 1:
-            self.method.teach(self.images[1])
+        if len(self.network_inputs) > 1:
+            self.method.run_teacher(self.network_inputs[1])
 
-    def own(self) -> None:
+    def run_own_terms(self) -> None:
         """The method's own terms, forward and backward, on features that are simply there."""
-        terms = self.stage.losses(self.batch, self.progress)
+        terms = self.stage.compute_losses(self.batch, self.progress)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.method.zero_grad(set_to_none=True)
 
-    def parts(self, clock: Clock, rounds: int) -> dict[str, float]:
+    def time_parts(self, clock: Clock, rounds: int) -> dict[str, float]:
         """Milliseconds of what a step does beside its floor, each measured alone: medians."""
         method, trainer = self.method, self.trainer
-        alpha = ema_decay(trainer.step, trainer.protocol.ema)
+        alpha = compute_ema_decay(trainer.step, trainer.protocol.ema)
         terms = [self.batch.views[0].new_zeros(()) for _ in range(4)]
 
         def log() -> None:
@@ -177,24 +181,28 @@ class Subject:
             trainer.schedule.step()
 
         with torch.no_grad():
-            side = method.student(self.images[0][:2]).feature_map.shape[-1]
-        size = cost.Size(
-            len(self.batch.index), len(trainer.data), len(COUNTS), width=method.student.width, side=side
+            side = method.student(self.network_inputs[0][:2]).feature_map.shape[-1]
+        size = cost.ProblemSize(
+            len(self.batch.index),
+            len(trainer.train_data),
+            len(CLASS_COUNTS),
+            width=method.student.width,
+            side=side,
         )
-        with cost.recalled(method, size), torch.random.fork_rng():
+        with cost.use_stub_networks(method, size), torch.random.fork_rng():
             method.to(self.device)
-            self.own()
+            self.run_own_terms()
             samplers = [x for x in vars(method).values() if isinstance(x, ContrastSampler)]
             calls: dict[str, Callable[[], object]] = {
                 "views": lambda: next(self.batches),
-                "losses": self.own,
-                "sampling": lambda: [s.draw(self.batch.index) for s in samplers],
+                "losses": self.run_own_terms,
+                "sampling": lambda: [s.sample(self.batch.index) for s in samplers],
                 "memory": torch.no_grad()(method.after_step),
-                "EMA": lambda: trainer.average.move(alpha),
+                "EMA": lambda: trainer.ema.update(alpha),
                 "logging": log,
             }
             found = {
-                part: float(np.median([clock(call) for _ in range(WARM_UP + rounds)][WARM_UP:]))
+                part: float(np.median([clock(call) for _ in range(WARM_UP_ROUNDS + rounds)][WARM_UP_ROUNDS:]))
                 for part, call in calls.items()
             }
         found["losses"] -= found["sampling"]

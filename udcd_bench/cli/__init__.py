@@ -56,12 +56,12 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\nInterrupted. Nothing is lost; go on with: {_again()}", err=True)
+        click.echo(f"\nInterrupted. Nothing is lost; go on with: {_format_command_line()}", err=True)
         sys.exit(130)
     except OSError as error:
-        from udcd_bench.runs.store import full_disk
+        from udcd_bench.runs.store import as_user_error
 
-        mended = full_disk(error, Path(error.filename or "."))
+        mended = as_user_error(error, Path(error.filename or "."))
         if not isinstance(mended, UserError):
             raise
         click.echo(f"udcd-bench: {mended}", err=True)
@@ -69,7 +69,7 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _again() -> str:
+def _format_command_line() -> str:
     import shlex
 
     return shlex.join(["udcd-bench", *sys.argv[1:]])

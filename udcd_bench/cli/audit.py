@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.options import option
+from udcd_bench.cli.options import make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from udcd_bench.paper.audit import Finding
-    from udcd_bench.paper.published import Published
+    from udcd_bench.paper.published import PublishedValue
 
 
-def _own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+def _parse_own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
     found = {}
     for text in values:
         name, _equals, number = text.partition("=")
@@ -33,7 +33,7 @@ def _own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
     return found
 
 
-form = option(
+format_option = make_option(
     "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json"]),
     help="For people or for programs.",
 )  # fmt: skip
@@ -41,11 +41,11 @@ form = option(
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@option(
-    "--own-rho", "own", multiple=True, callback=_own_rhos, metavar="DATASET=RHO",
+@make_option(
+    "--own-rho", "own", multiple=True, callback=_parse_own_rhos, metavar="DATASET=RHO",
     help="The imbalance of all of a data set's images: rows without rho are rows at this one.",
 )  # fmt: skip
-@form
+@format_option
 def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
     """What published tables say about themselves, by rule: figures that cannot be, that differ between tables,
     marks that are wrong, and which F1 was printed.
@@ -58,21 +58,21 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
     from udcd_bench.paper import audit as rules
     from udcd_bench.paper import rounded
 
-    tables = _read(files) if files else rounded.published_tables()
-    found = rules.audit(tables, rounded.own_rhos() | own)
-    found += [] if files else claim_check.failures()
+    tables = _read_tables(files) if files else rounded.load_published_tables()
+    found = rules.audit_tables(tables, rounded.find_own_rhos() | own)
+    found += [] if files else claim_check.find_failed_claims()
     if form == "json":
         sizes = {name: len(figures) for name, figures in tables.items()}
         report = {"tables": sizes, "findings": [finding.to_dict() for finding in found]}
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(_lines(tables, found)))
+        click.echo("\n".join(_format_findings(tables, found)))
 
 
 @click.command()
-@option("--profile", default="demo", show_default=True, help="Of our runs: demo, quick or paper.")
+@make_option("--profile", default="demo", show_default=True, help="Of our runs: demo, quick or paper.")
 @options.out
-@form
+@format_option
 def claims(profile: str, out: Path, form: str) -> None:
     """The paper's sentences, each judged on the figures it prints and on our runs: holds, fails, cannot tell.
 
@@ -82,13 +82,16 @@ def claims(profile: str, out: Path, form: str) -> None:
     from udcd_bench.judging import claim_check, claim_file
     from udcd_bench.runs.store import Store
 
-    runs = claim_check.Ours(Store(out))
+    runs = claim_check.OwnResults(Store(out))
     found = [
         (
             claim,
-            {"published": claim_check.on_published(claim), "ours": claim_check.on_runs(claim, profile, runs)},
+            {
+                "published": claim_check.check_on_paper(claim),
+                "ours": claim_check.check_on_runs(claim, profile, runs),
+            },
         )
-        for claim in claim_file.read(claim_file.path())
+        for claim in claim_file.load_claims(claim_file.find_claims_file())
     ]
     if form == "json":
         about = ("name", "quote", "where", "reading")
@@ -105,28 +108,28 @@ def claims(profile: str, out: Path, form: str) -> None:
         click.echo()
 
 
-def _read(files: Sequence[Path]) -> dict[str, tuple[Published, ...]]:
+def _read_tables(files: Sequence[Path]) -> dict[str, tuple[PublishedValue, ...]]:
     """Figures by the file's short name, or its path where two share one."""
     from udcd_bench.paper import published
 
     stems = [file.stem for file in files]
-    found: dict[str, tuple[Published, ...]] = {}
+    found: dict[str, tuple[PublishedValue, ...]] = {}
     for file in files:
         name = file.stem if stems.count(file.stem) == 1 else str(file)
         if name in found:
             raise UserError(f"{file} is given twice.")
-        found[name] = published.read(file)
+        found[name] = published.read_csv(file)
     return found
 
 
-def _lines(tables: dict[str, tuple[Published, ...]], found: Sequence[Finding]) -> list[str]:
-    from udcd_bench.paper.audit import RULES
+def _format_findings(tables: dict[str, tuple[PublishedValue, ...]], findings: Sequence[Finding]) -> list[str]:
+    from udcd_bench.paper.audit import AUDIT_RULES
 
     sizes = ", ".join(f"{name} ({len(figures)} figures)" for name, figures in tables.items())
-    lines = [f"{len(found)} finding{'s' * (len(found) != 1)} in {sizes}."]
-    for name, rule in RULES.items():
-        of_rule = [finding for finding in found if finding.rule == name]
+    lines = [f"{len(findings)} finding{'s' * (len(findings) != 1)} in {sizes}."]
+    for name, rule in AUDIT_RULES.items():
+        of_rule = [finding for finding in findings if finding.rule == name]
         if of_rule:
-            lines += ["", f"{name}: {len(of_rule)}", f"  {rule.about}", f"  Source: {rule.source}."]
+            lines += ["", f"{name}: {len(of_rule)}", f"  {rule.description}", f"  Source: {rule.source}."]
             lines += [f"  - {finding.sentence}" for finding in of_rule]
     return lines

@@ -10,27 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli.options import FOLDER, option, words
+from udcd_bench.cli.options import PATH_TYPE, make_option, parse_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TITLES = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": "C"}
+AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": "C"}
 
 
 @click.command()
-@option("--methods", callback=words, help="Only these, such as scratch,udcd.  [default: all]")
-@option("--backbone", default="densenet121", show_default=True, help="A timm name.")
-@option("--image-size", default=64, show_default=True, type=click.IntRange(8))
-@option("--batch", default=64, show_default=True, type=click.IntRange(3))
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@option("--threads", default=0, type=click.IntRange(0), help="Of a CPU.  [default: the framework's]")
-@option("--rounds", default=21, show_default=True, type=click.IntRange(3), help="Pairs a method.")
-@option("--growth", is_flag=True, help="Instead: how each method's own terms grow with B, n_train, K, C.")
-@option("--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones.")
-@option("--json", "file", type=FOLDER, help="Write the figures there too.")
+@make_option("--methods", callback=parse_names, help="Only these, such as scratch,udcd.  [default: all]")
+@make_option("--backbone", default="densenet121", show_default=True, help="A timm name.")
+@make_option("--image-size", default=64, show_default=True, type=click.IntRange(8))
+@make_option("--batch", default=64, show_default=True, type=click.IntRange(3))
+@make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@make_option("--threads", default=0, type=click.IntRange(0), help="Of a CPU.  [default: the framework's]")
+@make_option("--rounds", default=21, show_default=True, type=click.IntRange(3), help="Pairs a method.")
+@make_option(
+    "--growth", is_flag=True, help="Instead: how each method's own terms grow with B, n_train, K, C."
+)
+@make_option(
+    "--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones."
+)
+@make_option("--json", "file", type=PATH_TYPE, help="Write the figures there too.")
 def bench(
-    growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **asked: Any
+    growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **params: Any
 ) -> None:
     """Time each method's step against its floor: the networks and the optimiser alone.
 
@@ -38,84 +42,84 @@ def bench(
     """
     from udcd_bench import plugins
 
-    names = methods or plugins.names("methods")
+    names = methods or plugins.list_names("methods")
     for name in names:
-        plugins.find("methods", name)
+        plugins.find_file("methods", name)
     if growth:
-        found = _apart(_growth, names)
-        click.echo(_growth_table(found["growth"]))
+        found = _call_in_process(_measure_growth, names)
+        click.echo(_format_growth_table(found["growth"]))
     elif forms:
-        found = _apart(_forms, asked["threads"])
-        click.echo(_forms_table(found["forms"]))
+        found = _call_in_process(_measure_forms, params["threads"])
+        click.echo(_format_forms_table(found["forms"]))
     else:
-        found = _apart(_measure, {"methods": names, **asked})
-        click.echo(_table(found))
+        found = _call_in_process(_measure_steps, {"methods": names, **params})
+        click.echo(_format_step_table(found))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found, indent=1) + "\n")
         click.echo(file)
 
 
-def _apart(what: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Call it in a process of its own, started as a run's is: the allocator reads its settings at the start."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     from udcd_bench.data import workers
-    from udcd_bench.engines.local import ALLOCATOR
+    from udcd_bench.engines.local import ALLOCATOR_ENV
 
-    for name, value in ALLOCATOR.items():
+    for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=workers.start) as pool:
-        return pool.submit(what, *given).result()
+        return pool.submit(function, *args).result()
 
 
-def _say(line: str) -> None:
+def _echo_progress(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _measure(asked: dict[str, Any]) -> dict[str, Any]:
-    from udcd_bench.bench.ratio import measure
-    from udcd_bench.bench.step import Ask
+def _measure_steps(params: dict[str, Any]) -> dict[str, Any]:
+    from udcd_bench.bench.ratio import measure_ratios
+    from udcd_bench.bench.step import BenchConfig
 
-    return measure(Ask(**asked), _say)
+    return measure_ratios(BenchConfig(**params), _echo_progress)
 
 
-def _growth(methods: tuple[str, ...]) -> dict[str, Any]:
+def _measure_growth(methods: tuple[str, ...]) -> dict[str, Any]:
     from udcd_bench.bench import ratio
 
     rows = []
-    for row in ratio.growth(methods):
-        _say(f"{row['method']} {row['axis']}={row['value']}: {row['ms']:.1f} ms")
+    for row in ratio.measure_growth(methods):
+        _echo_progress(f"{row['method']} {row['axis']}={row['value']}: {row['ms']:.1f} ms")
         rows.append(row)
-    return {"growth": rows} | ratio.where()
+    return {"growth": rows} | ratio.describe_machine()
 
 
-def _forms(threads: int) -> dict[str, Any]:
+def _measure_forms(threads: int) -> dict[str, Any]:
     from udcd_bench.bench import ratio, reference_forms
 
-    return {"forms": reference_forms.compare(threads, _say)} | ratio.where()
+    return {"forms": reference_forms.compare_forms(threads, _echo_progress)} | ratio.describe_machine()
 
 
-def _where(found: dict[str, Any]) -> str:
-    e = found["environment"]
+def _format_environment(result: dict[str, Any]) -> str:
+    e = result["environment"]
     return (
         f"{e['device']}, {e['threads']} threads, {e['precision']}, torch {e['torch']}, "
-        f"torchvision {e['torchvision']}, timm {e['timm']}, Python {e['python']}, {found['machine']}"
+        f"torchvision {e['torchvision']}, timm {e['timm']}, Python {e['python']}, {result['machine']}"
     )
 
 
-def _table(found: dict[str, Any]) -> str:
-    parts = list(found["methods"][0]["parts"])
+def _format_step_table(result: dict[str, Any]) -> str:
+    parts = list(result["methods"][0]["parts"])
     lines = [
         f"{'method':15}{'step/floor':>15}{'quartiles':>16}{'step ms':>9}{'images/s':>9}"
         + "".join(f"{p:>10}" for p in parts)
     ]
-    for row in found["methods"]:
+    for row in result["methods"]:
         ratio = row["ratio"]
         # the notch of a box plot: McGill, Tukey & Larsen, Variations of box plots, 1978
-        known_to = 1.57 * (ratio["q75"] - ratio["q25"]) / math.sqrt(found["ask"]["rounds"])
+        known_to = 1.57 * (ratio["q75"] - ratio["q25"]) / math.sqrt(result["ask"]["rounds"])
         lines.append(
             f"{row['method']:15}{ratio['median']:7.3f} ± {known_to:.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
             f"{row['step_ms']:9.1f}{row['images_per_s']:9.0f}"
@@ -125,11 +129,11 @@ def _table(found: dict[str, Any]) -> str:
         "Step and floor are paired; ± is how well their median is known, at 95 %: more --rounds, less."
     )
     lines.append("The parts are shares of the floor, each timed alone.")
-    for views, rate in found["input_images_per_s"].items():
+    for views, rate in result["input_images_per_s"].items():
         lines.append(f"Input path alone, {views} view{'s' * (views > 1)}: {rate:.0f} images/s")
-    peak = found["memory_peak_bytes"]
+    peak = result["memory_peak_bytes"]
     lines.append(f"Memory peak, all methods at once: {peak / 2**20:.0f} MiB")
-    for row in found["methods"]:
+    for row in result["methods"]:
         if row["kernel_launches"] is None:
             lines.append("Kernel launches and share of the copy bandwidth: not measured on a CPU.")
             break
@@ -138,21 +142,21 @@ def _table(found: dict[str, Any]) -> str:
             f"{row['share_of_copy_bandwidth']:.0%} of the copy bandwidth were every operand moved once, "
             f"peak {row['memory_peak_bytes'] / 2**20:.0f} MiB"
         )
-    return "\n".join([*lines, _where(found)])
+    return "\n".join([*lines, _format_environment(result)])
 
 
-def _growth_table(rows: list[dict[str, Any]]) -> str:
+def _format_growth_table(rows: list[dict[str, Any]]) -> str:
     shown = [("ms", "ms of one core", 1), ("largest", "largest tensor, MB", 1e6), ("moved", "moved, MB", 1e6)]
     lines = [f"{'method':15}{'with':24}" + "".join(f"{title:>30}" for _, title, _ in shown)]
     for name, axis in dict.fromkeys((row["method"], row["axis"]) for row in rows):
         mine = [row for row in rows if (row["method"], row["axis"]) == (name, axis)]
-        at = f"{TITLES[axis]}={','.join(str(row['value']) for row in mine)}"
+        at = f"{AXIS_LABELS[axis]}={','.join(str(row['value']) for row in mine)}"
         cells = ("".join(f"{row[key] / unit:10.1f}" for row in mine) for key, _, unit in shown)
         lines.append(f"{name:15}{at:24}{''.join(cells)}")
     return "\n".join(lines)
 
 
-def _forms_table(rows: list[dict[str, Any]]) -> str:
+def _format_forms_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"{'what':46}{'ours, ms':>10}{'direct, ms':>12}{'faster':>9}{'quartiles':>16}  error, ours and direct"
     ]

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.judging.verdicts import COMPARED, VERDICTS, Column, Judged, counts
+from udcd_bench.judging.verdicts import COMPARED_VERDICTS, VERDICTS, JudgedCell, RankedColumn, count_verdicts
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What was checked, cell by cell and as a whole. reason: why nothing was compared; empty where something was."""
 
-    about: dict[str, str]
-    cells: list[Judged]
-    columns: list[Column]
+    metadata: dict[str, str]
+    cells: list[JudgedCell]
+    columns: list[RankedColumn]
     compared: int
     reason: str
 
@@ -34,40 +34,40 @@ class Report:
     def title(self) -> str:
         """The check in a line."""
         return (
-            f"check {self.about['table']} against {self.about['against']} "
-            f"(profile {self.about['profile']}, split {self.about['split']})"
+            f"check {self.metadata['table']} against {self.metadata['against']} "
+            f"(profile {self.metadata['profile']}, split {self.metadata['split']})"
         )
 
 
-def sentence(cell: Judged) -> str:
+def describe_cell(cell: JudgedCell) -> str:
     """A cell's verdict with what it rests on."""
     told = f"{cell.name}: {cell.verdict}"
-    if cell.verdict in COMPARED:
-        told += f"; {cell.theirs:.2f} there, {cell.ours:.2f} here{_interval(cell)}, n={cell.n}"
+    if cell.verdict in COMPARED_VERDICTS:
+        told += f"; {cell.theirs:.2f} there, {cell.ours:.2f} here{_format_interval(cell)}, n={cell.n}"
         told += f", tolerance {cell.tolerance:g}"
     return f"{told}. {' '.join(cell.note.split())}".strip()
 
 
-def _interval(cell: Judged) -> str:
+def _format_interval(cell: JudgedCell) -> str:
     wide = math.isfinite(cell.low) and cell.high > cell.low
     return f" [{cell.low:.2f}, {cell.high:.2f}]" if wide else ""
 
 
-def text(report: Report) -> str:
+def format_text(report: CheckReport) -> str:
     """For people: a line a cell, then the order of rows and the marks."""
     lines = [report.title, ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)
     if names:
-        theirs = "paper" if report.about["against"] == "paper" else "there"
+        theirs = "paper" if report.metadata["against"] == "paper" else "there"
         lines.append(f"{'cell':{wide}}  {theirs:>6}  {'ours [95 % interval]':22} runs  verdict")
     for cell, name in zip(report.cells, names):
-        ours = "–" if math.isnan(cell.ours) else f"{cell.ours:.2f}{_interval(cell)}"
+        ours = "–" if math.isnan(cell.ours) else f"{cell.ours:.2f}{_format_interval(cell)}"
         line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} n={cell.n:<3} {cell.verdict}"
         lines.append(f"{line}: {cell.note}" if cell.verdict in ("failed", "impossible") else line)
     for column in report.columns:
         rank = "no rank correlation" if math.isnan(column.rank) else f"rank correlation {column.rank:+.2f}"
-        lines += ["", f"{_column(column)}: {rank} over {column.rows} of {column.printed} rows"]
+        lines += ["", f"{_format_column(column)}: {rank} over {column.rows} of {column.printed} rows"]
         for mark in column.marks:
             sure = (
                 ""
@@ -75,108 +75,112 @@ def text(report: Report) -> str:
                 else f", truly best with probability {mark.probability:.2f}"
             )
             lines.append(f"  {mark.mark}: {mark.method}: {mark.verdict}{sure}")
-    told = [f"{n} {verdict}" for verdict, n in counts(report.cells).items()]
+    told = [f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items()]
     lines += [""] if report.cells else []
-    lines += [f"  {verdict}: {VERDICTS[verdict]}" for verdict in counts(report.cells)]
+    lines += [f"  {verdict}: {VERDICTS[verdict]}" for verdict in count_verdicts(report.cells)]
     lines.append(f"{', '.join(told) or 'no cell'}; {'passed' if report.passed else 'failed'}.")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _column(column: Column) -> str:
+def _format_column(column: RankedColumn) -> str:
     rho = "" if column.rho is None else f" ρ={column.rho:g}"
     return (
         f"{column.dataset}{rho} {METRICS[column.metric].title if column.metric in METRICS else column.metric}"
     )
 
 
-def to_json(report: Report) -> str:
+def format_json(report: CheckReport) -> str:
     """For programs: everything, null where there is no number."""
     whole = {
-        **report.about,
+        **report.metadata,
         "passed": report.passed,
         "compared": report.compared,
         "reason": report.reason,
-        "counts": counts(report.cells),
+        "counts": count_verdicts(report.cells),
         "cells": [{**asdict(cell), "fails": cell.fails} for cell in report.cells],
         "columns": [asdict(column) for column in report.columns],
     }
-    return json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_replace_non_finite(whole), indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _replace_non_finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_replace_non_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def junit(report: Report) -> str:
+def format_junit(report: CheckReport) -> str:
     """For build servers: a case a cell; what was not compared is skipped, and nothing at all is an error."""
     from xml.etree import ElementTree
 
-    suite = ElementTree.Element("testsuite", name=_clean(report.title))
+    suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))
     for cell in report.cells:
         rho = "" if cell.rho is None else f".rho-{cell.rho:g}"
         case = ElementTree.SubElement(
-            suite, "testcase", classname=_clean(f"{report.about['table']}.{cell.dataset}{rho}"),
-            name=_clean(f"{cell.method} {cell.metric}"), time="0",
+            suite, "testcase", classname=_strip_invalid_xml(f"{report.metadata['table']}.{cell.dataset}{rho}"),
+            name=_strip_invalid_xml(f"{cell.method} {cell.metric}"), time="0",
         )  # fmt: skip
         if cell.fails:
-            ElementTree.SubElement(case, "failure", type=cell.verdict, message=_clean(sentence(cell)))
-        elif cell.verdict not in COMPARED or cell.verdict == "underpowered":
-            ElementTree.SubElement(case, "skipped", message=_clean(sentence(cell)))
+            ElementTree.SubElement(
+                case, "failure", type=cell.verdict, message=_strip_invalid_xml(describe_cell(cell))
+            )
+        elif cell.verdict not in COMPARED_VERDICTS or cell.verdict == "underpowered":
+            ElementTree.SubElement(case, "skipped", message=_strip_invalid_xml(describe_cell(cell)))
         else:
-            ElementTree.SubElement(case, "system-out").text = _clean(sentence(cell))
+            ElementTree.SubElement(case, "system-out").text = _strip_invalid_xml(describe_cell(cell))
     if report.reason:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=report.about["table"], name="compared", time="0"
+            suite, "testcase", classname=report.metadata["table"], name="compared", time="0"
         )
-        ElementTree.SubElement(case, "error", type="nothing compared", message=_clean(report.reason))
+        ElementTree.SubElement(
+            case, "error", type="nothing compared", message=_strip_invalid_xml(report.reason)
+        )
     for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped",) * 2):
         suite.set(name, str(sum(1 for _ in suite.iter(tag))))
     ElementTree.indent(suite)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}'
 
 
-def _clean(words: str) -> str:
+def _strip_invalid_xml(words: str) -> str:
     """Without the characters that XML 1.0 cannot hold, escaped or not."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", words)
 
 
-def github(report: Report) -> str:
+def format_github(report: CheckReport) -> str:
     """Annotations of a GitHub workflow: errors fail, warnings tell, the last line sums up."""
-    return "\n".join(_annotations(report))
+    return "\n".join(_list_annotations(report))
 
 
-def _annotations(report: Report) -> Iterator[str]:
+def _list_annotations(report: CheckReport) -> Iterator[str]:
     for cell in report.cells:
         if cell.fails:
-            yield _annotation("error", cell.name, sentence(cell))
+            yield _format_annotation("error", cell.name, describe_cell(cell))
         elif cell.verdict in ("higher", "lower", "underpowered", "impossible"):
-            yield _annotation("warning", cell.name, sentence(cell))
+            yield _format_annotation("warning", cell.name, describe_cell(cell))
     if report.reason:
-        yield _annotation("error", report.title, report.reason)
-    told = ", ".join(f"{n} {verdict}" for verdict, n in counts(report.cells).items())
-    yield _annotation(
+        yield _format_annotation("error", report.title, report.reason)
+    told = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
+    yield _format_annotation(
         "notice", report.title, f"{told or 'no cell'}; {'passed' if report.passed else 'failed'}."
     )
 
 
-def _annotation(kind: str, title: str, message: str) -> str:
+def _format_annotation(kind: str, title: str, message: str) -> str:
     """One workflow command, escaped as GitHub's toolkit does (packages/core/src/command.ts)."""
 
-    def escaped(words: str, further: str = "") -> str:
+    def escape(words: str, further: str = "") -> str:
         for character in "%\r\n" + further:
             words = words.replace(character, f"%{ord(character):02X}")
         return words
 
-    return f"::{kind} title={escaped(title, ':,')}::{escaped(message)}"
+    return f"::{kind} title={escape(title, ':,')}::{escape(message)}"
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {
-    "text": text,
-    "json": to_json,
-    "junit": junit,
-    "github": github,
+FORMATTERS: dict[str, Callable[[CheckReport], str]] = {
+    "text": format_text,
+    "json": format_json,
+    "junit": format_junit,
+    "github": format_github,
 }

@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.check import STORED, stored
-from udcd_bench.cli.options import option
+from udcd_bench.cli.check import STORED_RUN_OPTIONS, load_stored_runs
+from udcd_bench.cli.options import make_option
 
 if TYPE_CHECKING:
-    from udcd_bench.judging.comparisons import Compared
+    from udcd_bench.judging.comparisons import Comparison
 
 
 @click.command()
 @click.argument("table", metavar="TABLE")
-@option("--with", "other", default="udcd", show_default=True, metavar="ROW", help="The row to compare with.")
-@options.adding(STORED)
-@option(
+@make_option(
+    "--with", "other", default="udcd", show_default=True, metavar="ROW", help="The row to compare with."
+)
+@options.add_options(STORED_RUN_OPTIONS)
+@make_option(
     "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json", "csv"]),
     help="What is printed.",
 )  # fmt: skip
-def compare(table: str, **asked: Any) -> int:
+def compare(table: str, **params: Any) -> int:
     """Compare each row of a table with UDCD, or another row, in pairs; trains nothing, needs no data.
 
     A pair is of one fold and seed, tested on the same images. Prints the difference with its 95 % interval, p of no
@@ -39,48 +41,50 @@ def compare(table: str, **asked: Any) -> int:
     from udcd_bench.stats.metrics import METRICS
 
     made = plugins.load_class("tables", table)()
-    store, there, ask = stored(made, asked)
-    rules = verdicts.rules()
-    compared = comparisons.compare(made, ask, there, store, rules, asked["other"])
+    store, there, ask = load_stored_runs(made, params)
+    rules = verdicts.load_tolerances()
+    compared = comparisons.compare_rows(made, ask, there, store, rules, params["other"])
     found = [row for row in compared if row.n]
-    without = [METRICS[metric].title for metric in made.metrics if metric not in statistics.METRICS]
+    without = [METRICS[metric].title for metric in made.metrics if metric not in statistics.CONFUSION_METRICS]
     about = {
-        "title": f"compare {table} with {asked['other']} (profile {ask.profile}, split {ask.split})",
-        "warning": captions.warning([group.source for group in made.groups(ask) if group.synthetic]),
-        **comparisons.contents(rules, asked["other"]),
+        "title": f"compare {table} with {params['other']} (profile {ask.profile}, split {ask.split})",
+        "warning": captions.format_warning(
+            [group.source for group in made.list_column_groups(ask) if group.synthetic]
+        ),
+        **comparisons.describe_fields(rules, params["other"]),
         **(
             {"not compared": f"{', '.join(without)}: predictions alone do not determine them"}
             if without
             else {}
         ),
     }
-    csv = comparisons.csv(compared)
-    if asked["form"] == "csv":
+    csv = comparisons.format_csv(compared)
+    if params["form"] == "csv":
         click.echo(csv, nl=False)
     else:
-        click.echo({"text": _text, "json": _json}[asked["form"]](about, compared))
+        click.echo({"text": _format_text, "json": _format_json}[params["form"]](about, compared))
     if not found:
-        again = f"udcd-bench run {table} --profile {ask.profile} --out {asked['out']}"
+        again = f"udcd-bench run {table} --profile {ask.profile} --out {params['out']}"
         click.echo(
-            f"udcd-bench: Nothing was compared: {asked['out']} holds no two rows to pair; make them with {again}",
+            f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
             err=True,
         )
         return 1
     (file,) = made.write(ask, store, {"-compare.csv": csv.encode()})
-    click.echo(file, err=asked["form"] != "text")
+    click.echo(file, err=params["form"] != "text")
     return 1 if any(row.refused for row in compared) else 0
 
 
-def _text(about: dict[str, str], compared: list[Compared]) -> str:
+def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
     from udcd_bench.judging import comparisons
 
-    lines = [about["title"], *([f"!! {about['warning']}"] if about["warning"] else [])]
+    lines = [metadata["title"], *([f"!! {metadata['warning']}"] if metadata["warning"] else [])]
     wide = max((len(row.method_title) for row in compared), default=0)
-    for title, rows in comparisons.columns(compared):
+    for title, rows in comparisons.group_by_column(compared):
         head = f"{'difference [95 % interval]':31} {'p':>7} {'Holm':>7}   t-test over folds"
         lines += ["", title, f"  {'':{wide}} {'ours':>6} {'other':>6}  {head}"]
-        lines += [f"  {_line(row, wide)}" for row in rows if row.method != row.other]
-        family = comparisons.family(rows)
+        lines += [f"  {_format_row(row, wide)}" for row in rows if row.method != row.other]
+        family = comparisons.count_tests(rows)
         told = [f"Holm over {family} rows"] if family else []
         told += [
             f"best: {row.method_title}, truly the best with probability {row.best:.2f}"
@@ -88,25 +92,28 @@ def _text(about: dict[str, str], compared: list[Compared]) -> str:
             if not math.isnan(row.best)
         ]
         lines += [f"  {'; '.join(told)}"] if told else []
-    lines += ["", *(f"{name}: {told}." for name, told in about.items() if name not in ("title", "warning"))]
+    lines += [
+        "",
+        *(f"{name}: {told}." for name, told in metadata.items() if name not in ("title", "warning")),
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _line(row: Compared, wide: int) -> str:
+def _format_row(row: Comparison, width: int) -> str:
     if row.reason:
-        return f"{row.method_title:{wide}} {row.reason}"
+        return f"{row.method_title:{width}} {row.reason}"
     difference = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] n={row.n}"
     test = "n/a" if math.isnan(row.p_t) else f"t={row.t:.2f}, p={row.p_t:.4f}, Holm {row.p_t_holm:.4f}"
     figures = f"{row.ours:6.2f} {row.theirs:6.2f}  {difference:31} {row.p:7.4f} {row.p_holm:7.4f}"
-    return f"{row.method_title:{wide}} {figures}   {test}"
+    return f"{row.method_title:{width}} {figures}   {test}"
 
 
-def _json(about: dict[str, str], compared: list[Compared]) -> str:
+def _format_json(metadata: dict[str, str], compared: list[Comparison]) -> str:
     from udcd_bench.judging import comparisons
 
-    rows = comparisons.frame(compared).to_dict("records")
+    rows = comparisons.build_comparison_frame(compared).to_dict("records")
     plain = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         for row in rows
     ]
-    return json.dumps({**about, "rows": plain}, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps({**metadata, "rows": plain}, indent=1, ensure_ascii=False, allow_nan=False)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from udcd_bench.cli.options import FOLDER, option
+from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from udcd_bench.data.cache.prepare import Prepared
+    from udcd_bench.data.cache.prepare import PreparedSet
 
-data_option = option(
+data_option = make_option(
     "--data",
     "data_dir",
-    type=FOLDER,
+    type=PATH_TYPE,
     default=Path("data"),
     show_default=True,
     help="Folder of prepared data.",
 )
-jobs_option = option(
+jobs_option = make_option(
     "--jobs",
     type=click.IntRange(1),
     default=lambda: len(os.sched_getaffinity(0)),
@@ -44,34 +44,41 @@ def list_(data_dir: Path) -> None:
     from udcd_bench.data import sources
 
     for name, source in sources.SOURCES.items():
-        _entry(name, f"{source.title}: {source.what}", source.where, _sizes(sources.prepared(name, data_dir)))
+        _echo_entry(
+            name,
+            f"{source.title}: {source.summary}",
+            source.where_to_get,
+            _format_sizes(sources.list_prepared(name, data_dir)),
+        )
     from udcd_bench.data.layouts.medmnist import WHERE_TO_GET
 
-    _entry("medmnist:NAME", f"any single-label 2-D MedMNIST file, NAME.npz in {data_dir}", WHERE_TO_GET, "")
-    _entry("folder:PATH", "your own images: one subfolder a class, or a CSV with path and label", "", "")
-    if others := _others(data_dir):
+    _echo_entry(
+        "medmnist:NAME", f"any single-label 2-D MedMNIST file, NAME.npz in {data_dir}", WHERE_TO_GET, ""
+    )
+    _echo_entry("folder:PATH", "your own images: one subfolder a class, or a CSV with path and label", "", "")
+    if others := _list_other_prepared(data_dir):
         click.echo("also prepared:")
         for line in others:
             click.echo(f"  {line}")
 
 
-def _entry(name: str, what: str, where: str, sizes: str) -> None:
-    click.echo(f"{click.style(name, bold=True)}\n  {what}")
+def _echo_entry(name: str, description: str, origin: str, sizes: str) -> None:
+    click.echo(f"{click.style(name, bold=True)}\n  {description}")
     if sizes:
         click.echo(f"  prepared: {sizes}")
-    if where:
-        click.echo(f"  get it:   {where}")
+    if origin:
+        click.echo(f"  get it:   {origin}")
 
 
-def _sizes(targets: list[Path]) -> str:
-    return ", ".join(_described(target) for target in targets)
+def _format_sizes(targets: list[Path]) -> str:
+    return ", ".join(_describe_prepared(target) for target in targets)
 
 
-def _described(target: Path) -> str:
+def _describe_prepared(target: Path) -> str:
     from udcd_bench.data.cache import prepared
 
     try:
-        info = prepared.manifest(target)
+        info = prepared.read_manifest(target)
     except UserError:
         return f"{target.name} pixels (DAMAGED, see `udcd-bench data verify`)"
     if info is None:
@@ -79,7 +86,7 @@ def _described(target: Path) -> str:
     return f"{target.name} pixels ({info['n']} images{', incomplete' if info['incomplete'] else ''})"
 
 
-def _others(data_dir: Path) -> list[str]:
+def _list_other_prepared(data_dir: Path) -> list[str]:
     """Prepared folders and MedMNIST sets, by the name they were prepared under."""
     from udcd_bench.data.cache import prepared
 
@@ -88,19 +95,23 @@ def _others(data_dir: Path) -> list[str]:
         for target in sorted(data_dir.glob(pattern)):
             if target.name.isdecimal():
                 try:
-                    info = prepared.manifest(target) or {}
+                    info = prepared.read_manifest(target) or {}
                 except UserError:
                     info = {}
-                found.append(f"{info.get('name', target.parent.name)}: {_described(target)}")
+                found.append(f"{info.get('name', target.parent.name)}: {_describe_prepared(target)}")
     return found
 
 
 @data.command()
 @click.argument("name")
-@option("--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set.")
-@option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
-@option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
-@option("--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded.")
+@make_option(
+    "--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
+)
+@make_option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
+@make_option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@make_option(
+    "--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded."
+)
 @data_option
 @jobs_option
 def prepare(
@@ -125,35 +136,33 @@ def prepare(
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        done = sources.prepare(
+        done = sources.prepare_dataset(
             name,
             size=size,
             data=data_dir,
-            place=place,
+            source_path=place,
             n_images=n_images,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             progress=lambda more, total: bar.update(task, advance=more, total=total),
         )
-    _say(name, done, time.monotonic() - start)
+    _echo_prepared(name, done, time.monotonic() - start)
 
 
-def _say(name: str, done: Prepared, seconds: float) -> None:
+def _echo_prepared(name: str, result: PreparedSet, seconds: float) -> None:
     from udcd_bench.data.cache import prepared
 
-    info = prepared.manifest(done.path)
+    info = prepared.read_manifest(result.path)
     assert info is not None
-    what = (
-        f"{info['n']} images of {len(info['classes'])} classes at {info['size']}×{info['size']}, {done.path}"
-    )
-    if done.fresh:
+    what = f"{info['n']} images of {len(info['classes'])} classes at {info['size']}×{info['size']}, {result.path}"
+    if result.fresh:
         click.echo(f"{name}: prepared {what} ({seconds:.1f} s)")
     else:
         click.echo(f"{name}: already prepared, {what}")
-    for line in done.report:
+    for line in result.report:
         click.echo(f"  {line}")
-    if done.incomplete:
-        click.secho(done.incomplete, fg="red")
+    if result.incomplete:
+        click.secho(result.incomplete, fg="red")
 
 
 @data.command()
@@ -164,7 +173,7 @@ def verify(name: str, data_dir: Path) -> None:
     from udcd_bench.data import sources
     from udcd_bench.data.cache import prepared
 
-    targets = sources.prepared(name, data_dir)
+    targets = sources.list_prepared(name, data_dir)
     if not targets:
         raise UserError(f"Nothing of {name} is prepared in {data_dir}; see `udcd-bench data list`.")
     wrong = []
@@ -181,9 +190,9 @@ def verify(name: str, data_dir: Path) -> None:
 
 @data.command()
 @click.argument("name")
-@option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file.  [default: NAME.png]")
-@option("--size", type=int, help="Side in pixels.  [default: the largest prepared, else 128]")
-@option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
+@make_option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file.  [default: NAME.png]")
+@make_option("--size", type=int, help="Side in pixels.  [default: the largest prepared, else 128]")
+@make_option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
 @data_option
 @jobs_option
 def show(
@@ -193,14 +202,14 @@ def show(
     from udcd_bench.data import contact_sheet, sources
     from udcd_bench.data.cache import prepared
 
-    held = sources.prepared(name, data_dir) if size is None and n_images is None else []
+    held = sources.list_prepared(name, data_dir) if size is None and n_images is None else []
     if held and not name.startswith(("folder:", "medmnist:")):
         dataset = prepared.load(held[-1])
     else:
         side = size or (int(held[-1].name) if held else 128)
-        dataset = sources.load(name, size=side, data=data_dir, n_images=n_images, jobs=jobs)
+        dataset = sources.load_dataset(name, size=side, data=data_dir, n_images=n_images, jobs=jobs)
     file = out or Path("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png")
     try:
-        click.echo(f"{contact_sheet.draw(dataset, file)}")
+        click.echo(f"{contact_sheet.draw_sheet(dataset, file)}")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error

@@ -21,8 +21,8 @@ def list_() -> None:
         "trained": "trained teacher",
         "own": "own teacher",
     }
-    for name in plugins.names("methods"):
-        about = plugins.declared("methods", name)
+    for name in plugins.list_names("methods"):
+        about = plugins.read_attributes("methods", name)
         click.echo(f"{name:15} {teachers[about.get('teacher')]:17} {about.get('citation', '')}")
 
 
@@ -33,20 +33,22 @@ def show(names: tuple[str, ...]) -> None:
     if len(names) > 2:
         raise click.UsageError("show takes one method, or two to compare.")
     if len(names) == 1:
-        click.echo("\n".join(f"{label:>22}  {text}" if label else text for label, text in _facts(names[0])))
+        click.echo(
+            "\n".join(f"{label:>22}  {text}" if label else text for label, text in _list_facts(names[0]))
+        )
     else:
-        _compare(*names)
+        _print_comparison(*names)
 
 
-def _facts(name: str) -> list[tuple[str, str]]:
+def _list_facts(name: str) -> list[tuple[str, str]]:
     """(label, text) of a method: what it is, its hyper-parameters, the paragraphs of its docstring without a label."""
     from udcd_bench import plugins
 
-    about = plugins.declared("methods", name)
-    comments = plugins.comments("methods", name, "hparams")
+    about = plugins.read_attributes("methods", name)
+    comments = plugins.read_comments("methods", name, "hparams")
     lines = [
         ("method", f"{name}: {about.get('title', name)}"),
-        ("file", str(plugins.find("methods", name))),
+        ("file", str(plugins.find_file("methods", name))),
         ("citation", about.get("citation", "")),
         ("teacher", str(about.get("teacher"))),
         ("views", str(about.get("views", 1))),
@@ -59,14 +61,14 @@ def _facts(name: str) -> list[tuple[str, str]]:
     return [*lines, *(("", paragraph + "\n") for paragraph in ["", *about["doc"].split("\n\n")])]
 
 
-def _compare(left: str, right: str) -> None:
+def _print_comparison(left: str, right: str) -> None:
     """Both methods in two columns; a mark stands where a fact differs, equations and differences below."""
     from itertools import zip_longest
 
     from rich.console import Console
     from rich.table import Table
 
-    facts = [_facts(left), _facts(right)]
+    facts = [_list_facts(left), _list_facts(right)]
     labelled = [{label: text for label, text in side if label and label != "file"} for side in facts]
     table = Table(show_header=False, box=None, padding=(0, 1), expand=True)
     for ratio in (3, 0, 8, 8):
@@ -77,10 +79,10 @@ def _compare(left: str, right: str) -> None:
         table.add_row(label, "≠" if a.partition("  [")[0] != b.partition("  [")[0] else "", a, b)
     for a, b in zip_longest(*([text for label, text in side if not label] for side in facts), fillvalue=""):
         table.add_row("", "≠" if a != b else "", a, b)
-    Console(markup=False, highlight=False, emoji=False, width=_width()).print(table, markup=False)
+    Console(markup=False, highlight=False, emoji=False, width=_get_console_width()).print(table, markup=False)
 
 
-def _width() -> int:
+def _get_console_width() -> int:
     import shutil
 
     return max(100, shutil.get_terminal_size((160, 24)).columns)

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from udcd_bench.runs.spec import Overrides
 
-FOLDER = click.Path(path_type=Path)
+PATH_TYPE = click.Path(path_type=Path)
 
 
-def option(*names: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def make_option(*names: str, **attrs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A click option that its ``UDCD_BENCH_…`` variable sets too."""
     long = next(name for name in names if name.startswith("--"))
-    how.setdefault("envvar", f"UDCD_BENCH_{long[2:].upper().replace('-', '_')}")
-    return click.option(*names, **how)
+    attrs.setdefault("envvar", f"UDCD_BENCH_{long[2:].upper().replace('-', '_')}")
+    return click.option(*names, **attrs)
 
 
-def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def add_options(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command with these options, shown in this order."""
     return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
 
@@ -32,7 +32,7 @@ def adding(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], 
 # --- what is typed --------------------------------------------------------------------------------------------
 
 
-def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+def parse_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """``a, b`` as its words; None where nothing is given."""
     if value is None:
         return None
@@ -42,7 +42,7 @@ def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str
     return found
 
 
-def folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+def parse_folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     """``0,1,2`` or ``all`` as numbers of folds, each once."""
     if value == "all":
         return tuple(range(5))
@@ -55,14 +55,14 @@ def folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     return found
 
 
-def rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+def check_rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
     """An imbalance that can be."""
     if value is not None and not 1 <= value < math.inf:
         raise click.BadParameter(f"rho is {value:g}; it is largest / smallest class, so give 1 or more.")
     return value
 
 
-def overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
+def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
     """``name=value`` pairs."""
     pairs = {}  # of two for one name the last counts
     for text in values:
@@ -75,20 +75,24 @@ def overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 # --- options --------------------------------------------------------------------------------------------------
 
-profile = option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
-methods = option("--methods", callback=words, help="Only these rows, such as scratch,udcd.")
-datasets = option("--datasets", callback=words, help="Instead of the profile's, such as digits,folder:PATH.")
-backbone = option("--backbone", help="A timm name.  [default: the profile's]")
-teacher_backbone = option(
+profile = make_option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+methods = make_option("--methods", callback=parse_names, help="Only these rows, such as scratch,udcd.")
+datasets = make_option(
+    "--datasets", callback=parse_names, help="Instead of the profile's, such as digits,folder:PATH."
+)
+backbone = make_option("--backbone", help="A timm name.  [default: the profile's]")
+teacher_backbone = make_option(
     "--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"
 )
-settings = option(
+settings = make_option(
     "--set",
     "settings",
     multiple=True,
-    callback=overrides,
+    callback=parse_overrides,
     metavar="NAME=VALUE",
     help="Override a method's hyper-parameter or a number of the protocol.",
 )
-data = option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Folder of prepared data.")
-out = option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Results folder.")
+data = make_option(
+    "--data", type=PATH_TYPE, default=Path("data"), show_default=True, help="Folder of prepared data."
+)
+out = make_option("--out", type=PATH_TYPE, default=Path("results"), show_default=True, help="Results folder.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from udcd_bench.runs.planner import Job
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people say them."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -24,20 +24,20 @@ def span(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-class Board:
+class ProgressBoard:
     """Shows the events of an engine: live in a terminal, a line a finished run elsewhere."""
 
     def __init__(self, jobs: Sequence[Job], slots: int) -> None:
         self.jobs = {job.key: job for job in jobs if not job.done}
         self.slots = max(1, min(slots, len(self.jobs)))
-        self.left = {key: job.epochs for key, job in self.jobs.items()}
-        self.began: dict[str, float] = {}
-        self.paces: dict[str, list[float]] = {}
+        self.epochs_left = {key: job.epochs for key, job in self.jobs.items()}
+        self.last_event_at: dict[str, float] = {}
+        self.epoch_seconds: dict[str, list[float]] = {}
         self.finished = 0
         self.live: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressBoard:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -46,7 +46,7 @@ class Board:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
             self.live = Progress(*columns, TextColumn("{task.fields[says]}", markup=False), console=console)
             self.live.start()
-            total = sum(self.left.values())
+            total = sum(self.epochs_left.values())
             self.overall = self.live.add_task(f"all {len(self.jobs)} runs", total=total, says="")
         return self
 
@@ -60,50 +60,50 @@ class Board:
         """Show one event of the engine."""
         key = event["key"]
         if event["kind"] == "begin":
-            self.began[key] = time.monotonic()
-            self._begin(key, event.get("epochs"))
+            self.last_event_at[key] = time.monotonic()
+            self._start_run(key, event.get("epochs"))
         elif event["kind"] == "epoch":
-            self._epoch(key, event["row"])
+            self._advance(key, event["row"])
         elif event["kind"] == "note":
-            self._say(f"{self.jobs[key].spec.label()}: {event['message']}")
+            self._print_line(f"{self.jobs[key].spec.format_label()}: {event['message']}")
         else:
-            self._end(key, event)
+            self._finish_run(key, event)
 
-    def _begin(self, key: str, epochs: int | None) -> None:
+    def _start_run(self, key: str, epochs: int | None) -> None:
         if self.live:
-            label = self.jobs[key].spec.label()
-            self.tasks[key] = self.live.add_task(label, total=epochs or self.left[key], says="")
+            label = self.jobs[key].spec.format_label()
+            self.tasks[key] = self.live.add_task(label, total=epochs or self.epochs_left[key], says="")
 
-    def _epoch(self, key: str, row: dict[str, Any]) -> None:
+    def _advance(self, key: str, row: dict[str, Any]) -> None:
         now = time.monotonic()
-        self.left[key] = max(0, self.left[key] - 1)
-        self.paces.setdefault(key, []).append(now - self.began[key])
-        self.began[key] = now
+        self.epochs_left[key] = max(0, self.epochs_left[key] - 1)
+        self.epoch_seconds.setdefault(key, []).append(now - self.last_event_at[key])
+        self.last_event_at[key] = now
         if self.live:
             says = f"loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s"
             self.live.update(self.tasks[key], advance=1, says=says)
-            self.live.update(self.overall, advance=1, says=f"{self._remaining()} left")
+            self.live.update(self.overall, advance=1, says=f"{self._format_remaining()} left")
 
-    def _end(self, key: str, event: dict[str, Any]) -> None:
+    def _finish_run(self, key: str, event: dict[str, Any]) -> None:
         self.finished += 1
-        self.left[key] = 0
+        self.epochs_left[key] = 0
         if self.live and key in self.tasks:
             self.live.remove_task(self.tasks.pop(key))
         how = "done" if event["kind"] == "done" else f"FAILED: {event['message']}"
-        line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.label()}: {how}"
-        if self.finished < len(self.jobs) and self.paces:
-            line += f", {self._remaining()} left"
-        self._say(line)
+        line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.format_label()}: {how}"
+        if self.finished < len(self.jobs) and self.epoch_seconds:
+            line += f", {self._format_remaining()} left"
+        self._print_line(line)
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         if self.live:
             self.live.console.print(line, markup=False, highlight=False)
         else:
             click.echo(line, err=True)
 
-    def _remaining(self) -> str:
+    def _format_remaining(self) -> str:
         """By each run's own pace, and the average of all for those that have none yet."""
-        means = {key: sum(paces) / len(paces) for key, paces in self.paces.items()}
+        means = {key: sum(paces) / len(paces) for key, paces in self.epoch_seconds.items()}
         usual = sum(means.values()) / len(means)
-        work = sum(left * means.get(key, usual) for key, left in self.left.items())
-        return span(work / self.slots)
+        work = sum(left * means.get(key, usual) for key, left in self.epochs_left.items())
+        return format_duration(work / self.slots)

@@ -7,17 +7,17 @@ from pathlib import Path
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.options import option
+from udcd_bench.cli.options import make_option
 
 
 @click.command()
-@option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
-@option(
+@make_option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+@make_option(
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
 )  # fmt: skip
 @options.out
-@option(
+@make_option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file.  [default: OUT/PROFILE/report.html]",
@@ -34,5 +34,5 @@ def report(profile: str, split: str, out: Path, to: Path | None) -> None:
 
     name = "report.html" if split == "paper" else f"report-{split}.html"
     file = to or out / profile / name
-    write_atomically(file, made.page(Store(out), profile, split))
+    write_atomically(file, made.render_page(Store(out), profile, split))
     click.echo(file)

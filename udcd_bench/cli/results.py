@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.options import FOLDER, option
+from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def results() -> None:
     """Results folders: merge, export, verify, prune."""
 
 
-def _open(folder: Path) -> Store:
+def _open_store(folder: Path) -> Store:
     from udcd_bench.runs.store import Store
 
     if not folder.is_dir():
@@ -34,61 +34,61 @@ def _open(folder: Path) -> Store:
     return Store(folder)
 
 
-def _label(store: Store, key: str) -> str:
+def _read_label(store: Store, key: str) -> str:
     from udcd_bench.runs.spec import RunSpec
 
-    return RunSpec.from_dict(store.record(key)["spec"]).label()
+    return RunSpec.from_dict(store.read_record(key)["spec"]).format_label()
 
 
 @results.command()
-@click.argument("folders", nargs=-1, required=True, type=FOLDER)
+@click.argument("folders", nargs=-1, required=True, type=PATH_TYPE)
 @options.out
 def merge(folders: tuple[Path, ...], out: Path) -> None:
     """Copy the finished runs of FOLDERS into --out, each whole; nothing when two folders disagree about a run."""
     from udcd_bench.runs.store import Store
 
     target = Store(out)
-    new, same, wrong = _compare([_open(folder) for folder in folders], target)
+    new, same, wrong = _plan_merge([_open_store(folder) for folder in folders], target)
     if wrong:
         raise UserError("Nothing was merged:\n" + "\n".join(f"  {line}" for line in wrong))
     target.create()
     for key, store in new.items():
-        names = [*store.record(key)["files"], "record.json"]
-        target.put(key, {name: (store.runs / key / name).read_bytes() for name in names})
-    click.echo(f"{out}: {len(new)} runs added, {same} were there, {len(target.keys())} in all.")
+        names = [*store.read_record(key)["files"], "record.json"]
+        target.write_run(key, {name: (store.runs / key / name).read_bytes() for name in names})
+    click.echo(f"{out}: {len(new)} runs added, {same} were there, {len(target.list_keys())} in all.")
 
 
-def _compare(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
+def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
     """Which run to take from where, how many are there already, and what speaks against it."""
-    first = dict.fromkeys(target.keys(), target)
+    first = dict.fromkeys(target.list_keys(), target)
     new: dict[str, Store] = {}
     same, wrong = 0, []
     for store in stores:
-        for key in store.keys():  # noqa: SIM118
+        for key in store.list_keys():
             other = first.setdefault(key, store)
-            if damage := store.damage(key, thorough=True):
+            if damage := store.find_damage(key, thorough=True):
                 wrong.append(damage)
             elif other is store:
                 new[key] = store
-            elif damage := other.damage(key):
+            elif damage := other.find_damage(key):
                 wrong.append(damage)
             else:
                 same += 1
-                wrong += _conflict(key, other, store)
+                wrong += _find_conflicts(key, other, store)
     return new, same, list(dict.fromkeys(wrong))
 
 
-def _conflict(key: str, one: Store, two: Store) -> list[str]:
-    records = one.record(key), two.record(key)
+def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
+    records = left.read_record(key), right.read_record(key)
     figures = [record["figures"]["mean"] for record in records]
     if records[0]["figures"] == records[1]["figures"]:
         return []
     name = next((n for n in figures[0] if figures[0][n] != figures[1].get(n)), "acc")
     says = [
         f"{store.runs / key} has {name} {about[name]:.6f} (on {record['environment']['device']})"
-        for store, about, record in zip((one, two), figures, records)
+        for store, about, record in zip((left, right), figures, records)
     ]
-    return [f"{_label(one, key)}: {says[0]}, {says[1]}; remove the one you do not trust."]
+    return [f"{_read_label(left, key)}: {says[0]}, {says[1]}; remove the one you do not trust."]
 
 
 @results.command()
@@ -105,20 +105,20 @@ def export(file: Path, out: Path) -> None:
     ending = file.suffix.lower()
     if ending not in (".csv", ".parquet"):
         raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
-    store = _open(out)
-    frame = pd.concat([store.frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
+    store = _open_store(out)
+    frame = pd.concat([store.build_frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
     if ending == ".csv":
         write_atomically(file, frame.to_csv(index=False).encode())
     else:
         buffer = io.BytesIO()
-        _parquet(frame, buffer, file)
+        _write_parquet(frame, buffer, file)
         write_atomically(file, buffer.getvalue())
     runs = frame["key"].nunique() if len(frame) else 0
     drawn = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
     click.echo(f"{file}: {runs} runs{f', {drawn} of them on synthetic images' if drawn else ''}.")
 
 
-def _parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
+def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
     try:
         frame.to_parquet(buffer, index=False)  # type: ignore[call-overload]
     except ImportError as error:
@@ -131,19 +131,19 @@ def _parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
 @options.out
 def verify(out: Path) -> int:
     """Read every byte of every finished run; move what is damaged aside, to be made again by the next start."""
-    store = _open(out)
-    keys = store.keys()
+    store = _open_store(out)
+    keys = store.list_keys()
     wrong = 0
     for key in keys:
-        if damage := store.damage(key, thorough=True):
+        if damage := store.find_damage(key, thorough=True):
             wrong += 1
-            click.echo(f"{damage.partition(';')[0]}; moved to {store.set_aside(key)}")
+            click.echo(f"{damage.partition(';')[0]}; moved to {store.quarantine(key)}")
     click.echo(f"{out}: {len(keys) - wrong} runs are whole{f', {wrong} were not' if wrong else ''}.")
     return 1 if wrong else 0
 
 
 @results.command()
-@option(
+@make_option(
     "--profile", "profiles", multiple=True, help="What is needed is needed here.  [default: all profiles]"
 )
 @options.out
@@ -152,8 +152,8 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
     """Remove runs that no table or figure needs, at any fold or seed, and what failures and damage have left."""
     from udcd_bench.runs.profiles import PROFILES
 
-    store = _open(out)
-    places = list(_unneeded(store, profiles or tuple(PROFILES)))
+    store = _open_store(out)
+    places = list(_find_unneeded(store, profiles or tuple(PROFILES)))
     for says, path in places:
         click.echo(f"{says:60} {path}")
     if not places:
@@ -167,47 +167,49 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
         click.echo(f"{len(places)} removed.")
 
 
-def _unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
+def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
     """What it is, and where, of all that may go."""
     from udcd_bench.runs.spec import RunSpec
 
-    records = {key: store.record(key) for key in store.keys()}  # noqa: SIM118
+    records = {key: store.read_record(key) for key in store.list_keys()}
     specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
-    needed = _needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
+    needed = _collect_needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
     # of several makings of one run, as after a method was changed, the newest counts
     ages = sorted(specs, key=lambda key: ((store.runs / key / "record.json").stat().st_mtime_ns, key))
     keep = {key for spec, key in {specs[key]: key for key in ages}.items() if spec in needed}
     keep |= {str(records[key]["teacher_key"]) for key in keep if records[key].get("teacher_key")}
     for key, spec in specs.items():
         if key not in keep:
-            yield spec.label(), store.runs / key
+            yield spec.format_label(), store.runs / key
     for path in sorted(store.work.glob("[!.]*")):
-        spec_there = store.under_way(path.name)
-        if not store.claims.held(path.name) and (spec_there is None or spec_there not in needed):
-            yield f"under way: {spec_there.label() if spec_there else path.name}", path
+        spec_there = store.read_running_spec(path.name)
+        if not store.locks.is_locked(path.name) and (spec_there is None or spec_there not in needed):
+            yield f"under way: {spec_there.format_label() if spec_there else path.name}", path
     for path in sorted(store.failures.glob("[!.]*.json")):
         yield "report of a failure", path
     for path in sorted(store.damaged.glob("*")):
         yield "damaged", path
 
 
-def _needed(profiles: Sequence[str], seeds: int) -> set[RunSpec]:
+def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
     """The runs of every table and figure, at every fold, seed and split."""
     from udcd_bench import plugins
-    from udcd_bench.grid.cells import Ask
+    from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import planner
 
     found: set[RunSpec] = set()
     for kind in ("tables", "figures"):
-        for name in plugins.names(kind):
+        for name in plugins.list_names(kind):
             artefact = plugins.load_class(kind, name)()
             for profile in profiles:
                 for split in ("paper", "grouped"):
-                    ask = Ask(profile, folds=tuple(range(5)), seeds=tuple(range(seeds)), split=split)
-                    found |= {planner.check(spec) for spec in artefact.runs(ask)}
+                    ask = TableRequest(
+                        profile, folds=tuple(range(5)), seeds=tuple(range(n_seeds)), split=split
+                    )
+                    found |= {planner.normalize_spec(spec) for spec in artefact.list_runs(ask)}
     teachers = {
-        spec.teacher()
+        spec.build_teacher_spec()
         for spec in found
-        if plugins.declared("methods", spec.method).get("teacher") == "trained"
+        if plugins.read_attributes("methods", spec.method).get("teacher") == "trained"
     }
     return found | teachers

@@ -62,12 +62,12 @@ class Dataset:
         """Side of the square images in pixels."""
         return int(self.images.shape[1])
 
-    def counts(self) -> Ints:
+    def count_labels(self) -> Ints:
         """Images per class, (C,)."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
-def fingerprint(*parts: Any) -> str:
+def compute_fingerprint(*parts: Any) -> str:
     """A short sha256 over arrays (their bytes, shape and dtype) and anything else (its ``repr``)."""
     digest = hashlib.sha256()
     for part in parts:

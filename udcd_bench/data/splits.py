@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from udcd_bench.data.dataset import Dataset, Ints, fingerprint
+from udcd_bench.data.dataset import Dataset, Ints, compute_fingerprint
 from udcd_bench.errors import UserError
 from udcd_bench.runs.spec import derive_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KINDS = ("paper", "grouped")
+SPLIT_KINDS = ("paper", "grouped")
 FOLDS = 5
 RANDOM_STATE = 2020
 """Of the stratified folds (O:CRCKD; the paper states no split)."""
@@ -34,7 +34,7 @@ class Split:
     hash: str
 
 
-def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
+def compute_resampled_counts(counts: Ints, rho: float, imbalance: str = "power") -> Ints:
     """Class counts (C,) at imbalance ``rho`` = largest / smallest class, never more than there are.
 
     ``power`` (S): n' = n_ref · (n / n_ref)^γ with γ = ln ρ' / ln ρ; n_ref is the largest class when ρ' > ρ and the
@@ -46,15 +46,15 @@ def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
         raise UserError("There is a class without images, so the data have no rho; leave the class out.")
     n = counts.astype(np.float64)
     own = n.max() / n.min()
-    if rule == "truncate":
+    if imbalance == "truncate":
         if rho > own:
             raise UserError(
                 f"imbalance=truncate can only lower rho, and the data's own is {own:.1f} < {rho:g}."
             )
         capped: Ints = np.minimum(counts, np.floor(rho * n.min())).astype(np.int64)
         return capped
-    if rule != "power":
-        raise UserError(f"imbalance is {rule!r}; it is one of power, truncate.")
+    if imbalance != "power":
+        raise UserError(f"imbalance is {imbalance!r}; it is one of power, truncate.")
     if own == 1:
         # no exponent makes equal classes unequal, so the rank decides, as in the long-tailed benchmarks
         rank = np.arange(len(n)) / max(len(n) - 1, 1)
@@ -65,7 +65,7 @@ def resampled_counts(counts: Ints, rho: float, rule: str = "power") -> Ints:
     return drawn
 
 
-def _first_of_each_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
+def _subsample_per_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
     """The first ``keep[c]`` of class c's rows in a seeded order, so that smaller draws nest in larger ones."""
     chosen = []
     for label, count in enumerate(keep):
@@ -75,7 +75,7 @@ def _first_of_each_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: in
     return np.sort(np.concatenate(chosen))
 
 
-def _folds(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
+def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labels = dataset.labels[rows]
@@ -92,7 +92,7 @@ def _folds(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, In
     return rows[train], rows[test]
 
 
-def split(
+def split_dataset(
     dataset: Dataset,
     *,
     kind: str = "paper",
@@ -112,16 +112,16 @@ def split(
 
     Raises UserError when a value is out of range or a class would be missing from the training side.
     """
-    if kind not in KINDS:
-        raise UserError(f"split {kind!r} is unknown; it is one of {', '.join(KINDS)}.")
+    if kind not in SPLIT_KINDS:
+        raise UserError(f"split {kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
     if not 0 <= fold < FOLDS:
         raise UserError(f"fold {fold} does not exist; folds are 0 to {FOLDS - 1}.")
     if not 0 < fraction <= 1:
         raise UserError(f"fraction is {fraction:g}; it is the share of the training fold to keep, in (0, 1].")
     rows = np.arange(len(dataset.labels), dtype=np.int64)
     if rho is not None:
-        keep = resampled_counts(dataset.counts(), rho, imbalance)
-        rows = _first_of_each_class(rows, dataset.labels, keep, derive_seed("rho", dataset.name, seed))
+        keep = compute_resampled_counts(dataset.count_labels(), rho, imbalance)
+        rows = _subsample_per_class(rows, dataset.labels, keep, derive_seed("rho", dataset.name, seed))
     if dataset.own_split is not None:
         if fold:
             raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
@@ -130,11 +130,11 @@ def split(
         if kind == "grouped":
             train = train[~np.isin(dataset.groups[train], dataset.groups[test])]
     else:
-        train, test = _folds(dataset, rows, kind, fold)
+        train, test = _split_fold(dataset, rows, kind, fold)
     if fraction < 1:
         counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
         keep = np.minimum(counts, np.maximum(1, np.rint(counts * fraction))).astype(np.int64)
-        train = _first_of_each_class(
+        train = _subsample_per_class(
             train, dataset.labels, keep, derive_seed("fraction", dataset.name, fold, seed)
         )
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
@@ -145,5 +145,5 @@ def split(
         )
     ids = np.asarray(dataset.ids)
     return Split(
-        kind, fold, train, test, fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
+        kind, fold, train, test, compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
     )

@@ -14,35 +14,35 @@ if TYPE_CHECKING:
     import torch
 
 
-def pick_device(wish: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """The device asked for. Raises UserError when it is not there."""
     import torch
 
-    if wish == "auto":
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(wish)
+        device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {wish}: it is one of auto, cpu, cuda, cuda:0, cuda:1 …") from error
+        raise UserError(f"--device {name}: it is one of auto, cpu, cuda, cuda:0, cuda:1 …") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"--device {wish}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu."
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu."
         )
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {wish}: runs are made on cpu or cuda.")
+        raise UserError(f"--device {name}: runs are made on cpu or cuda.")
     return device
 
 
-def environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
+def describe_environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
     """What a figure may depend on beside the run's spec."""
     import timm
     import torch
     import torchvision
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _read_cpu_name()
     return {
         "udcd_bench": __version__,
-        "commit": _commit(),
+        "commit": _find_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -54,7 +54,7 @@ def environment(device: torch.device, threads: int, precision: str) -> dict[str,
     }
 
 
-def _processor() -> str:
+def _read_cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -63,9 +63,9 @@ def _processor() -> str:
     return f"cpu {names[0] if names else platform.machine()}"
 
 
-def _commit() -> str:
+def _find_commit() -> str:
     """The checkout's commit, with a plus sign when it has been changed since; empty outside a checkout."""
-    here = plugins.root()
+    here = plugins.find_root()
     if not (here / ".git").exists():
         return ""
     try:

@@ -14,29 +14,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import workers
-from udcd_bench.engines.job_queue import AGAIN, UNDER_WAY, Event, Work, carry_out, patience
+from udcd_bench.engines.job_queue import (
+    PROGRESS_KINDS,
+    RETRY_INTERVAL,
+    Event,
+    JobQueue,
+    read_hang_timeout,
+    run_job,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.process import BaseProcess
 
-    from udcd_bench.engines.execute import Place
+    from udcd_bench.engines.execute import RunContext
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.store import Store
 
-SIGN = 1.0
+PROGRESS_INTERVAL = 1.0
 """Seconds between a process's signs of progress, where there is any."""
 
 
-DEVICES = Path("/dev")
+DEVICE_DIR = Path("/dev")
 
 
-def gpus(device: str) -> list[str]:
+def list_gpus(device: str) -> list[str]:
     """The GPUs that ``--device`` leaves to choose from, by name; told without the tensor library."""
     if device not in ("auto", "cuda"):
         return [device] if device.startswith("cuda") else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = list(DEVICES.glob("nvidia[0-9]*"))
+    there = list(DEVICE_DIR.glob("nvidia[0-9]*"))
     names = (
         [name for name in visible.split(",") if name.strip() not in ("", "-1")]
         if visible is not None
@@ -45,9 +52,9 @@ def gpus(device: str) -> list[str]:
     return [f"cuda:{place}" for place in range(min(len(names), len(there)))]
 
 
-def slots(device: str, threads: int, jobs: int | None) -> int:
+def count_slots(device: str, threads: int, jobs: int | None) -> int:
     """Runs at a time: ``jobs``, else one, on each GPU; where there is none ``jobs``, else as many as the cores hold."""
-    if found := gpus(device):
+    if found := list_gpus(device):
         return len(found) * (jobs or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return jobs or (max(1, cores // threads) if threads else 1)
@@ -55,7 +62,7 @@ def slots(device: str, threads: int, jobs: int | None) -> int:
 
 # What a step frees, the next asks for again: glibc shall keep it rather than hand it back to the system each time. Read
 # when a process starts, so it is for the slots' processes alone.
-ALLOCATOR = {
+ALLOCATOR_ENV = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "67108864",
@@ -63,16 +70,16 @@ ALLOCATOR = {
 
 
 @dataclass
-class _Slot:
+class _Worker:
     process: BaseProcess
     pipe: Connection
-    place: Place
+    run_context: RunContext
     job: Job | None = None
-    heard: float = 0.0
+    last_heard: float = 0.0
 
 
 def run(
-    jobs: Sequence[Job], store: Store, place: Place, slots: int, notify: Callable[[Event], None]
+    jobs: Sequence[Job], store: Store, run_context: RunContext, slots: int, notify: Callable[[Event], None]
 ) -> dict[str, str]:
     """Carry out the jobs that are not done, teachers first; returns key → what went wrong, for those that failed.
 
@@ -82,87 +89,87 @@ def run(
     through), the processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the
     user can mend before any has trained.
     """
-    work = Work.of(jobs)
-    limit = patience()
-    pool: list[_Slot] = []
+    work = JobQueue.from_jobs(jobs)
+    limit = read_hang_timeout()
+    pool: list[_Worker] = []
     try:
-        places = _places(place)
-        pool = [_start(store, places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
+        places = _make_contexts(run_context)
+        pool = [_start_worker(store, places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
         while work.waiting or any(slot.job for slot in pool):
-            _give_out(pool, work, notify)
-            for slot in _heard_of(pool, limit):
-                event = _receive(slot) if slot.pipe.poll() else _hanging(slot, limit)
+            _assign_jobs(pool, work, notify)
+            for slot in _poll_workers(pool, limit):
+                event = _receive_event(slot) if slot.pipe.poll() else _kill_hung(slot, limit)
                 if event.get("lost"):
-                    _release(store, slot.job)
-                    pool[pool.index(slot)] = _start(store, slot.place)
+                    _remove_stale_lock(store, slot.job)
+                    pool[pool.index(slot)] = _start_worker(store, slot.run_context)
                 job = slot.job
                 assert job is not None
-                if event["kind"] not in UNDER_WAY:
+                if event["kind"] not in PROGRESS_KINDS:
                     slot.job = None
-                if event.get("crowded") and sum(other.place == slot.place for other in pool) > 1:
+                if event.get("crowded") and sum(other.run_context == slot.run_context for other in pool) > 1:
                     # what fits beside one another is seen, not guessed: one fewer shares the memory from now on
-                    _end([slot], store)
+                    _stop_workers([slot], store)
                     pool.remove(slot)
                     work.waiting = {job.key: job} | work.waiting
                     notify(
                         {**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"}
                     )
                 else:
-                    work.judge(event, job, store, notify)
+                    work.handle_event(event, job, store, notify)
     finally:
-        _end(pool, store)
+        _stop_workers(pool, store)
     return work.failed
 
 
-def _end(pool: list[_Slot], store: Store) -> None:
+def _stop_workers(pool: list[_Worker], store: Store) -> None:
     for slot in pool:
         slot.pipe.close()
         slot.process.terminate()
     for slot in pool:
         slot.process.join()
         if slot.job:
-            _release(store, slot.job)
+            _remove_stale_lock(store, slot.job)
 
 
-def _places(place: Place) -> list[Place]:
+def _make_contexts(run_context: RunContext) -> list[RunContext]:
     """Where slots work, taken in turn: each GPU, where there are several."""
-    found = gpus(place.device)
-    return [replace(place, device=name) for name in found] if len(found) > 1 else [place]
+    found = list_gpus(run_context.device)
+    return [replace(run_context, device=name) for name in found] if len(found) > 1 else [run_context]
 
 
-def _give_out(pool: list[_Slot], work: Work, notify: Callable[[Event], None]) -> None:
-    work.give_up(notify)
-    in_hand = set(work.waiting) | {slot.job.key for slot in pool if slot.job}
+def _assign_jobs(pool: list[_Worker], queue: JobQueue, notify: Callable[[Event], None]) -> None:
+    queue.fail_orphans(notify)
+    in_hand = set(queue.waiting) | {slot.job.key for slot in pool if slot.job}
     for slot in pool:
-        if slot.job is None and (ready := work.ready(in_hand)) is not None:
-            slot.job = work.waiting.pop(ready.key)
-            slot.heard = time.monotonic()
+        if slot.job is None and (ready := queue.find_ready(in_hand)) is not None:
+            slot.job = queue.waiting.pop(ready.key)
+            slot.last_heard = time.monotonic()
             with contextlib.suppress(BrokenPipeError):  # a process that died shows at the next receive
                 slot.pipe.send((ready.spec, ready.key, ready.teacher_key))
 
 
-def _heard_of(pool: list[_Slot], limit: float) -> list[_Slot]:
+def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
     """The slots that have said something, or nothing for too long; waits a moment for one."""
     busy = {slot.pipe: slot for slot in pool if slot.job}
     if not busy:
-        time.sleep(AGAIN / 10)
+        time.sleep(RETRY_INTERVAL / 10)
         return []
-    said = [busy[pipe] for pipe in wait(list(busy), timeout=AGAIN)]  # type: ignore[index]
-    return said or [slot for slot in busy.values() if time.monotonic() - slot.heard > limit]
+    said = [busy[pipe] for pipe in wait(list(busy), timeout=RETRY_INTERVAL)]  # type: ignore[index]
+    return said or [slot for slot in busy.values() if time.monotonic() - slot.last_heard > hang_timeout]
 
 
-def _release(store: Store, job: Job | None) -> None:
+def _remove_stale_lock(store: Store, job: Job | None) -> None:
     """Clear away the claim of a process that has ended; one that another process holds is not ours to give back."""
     if job is not None:
-        store.claims.sweep(job.key)
+        store.locks.remove_stale(job.key)
 
 
-def _start(store: Store, place: Place) -> _Slot:
-    for name, value in ALLOCATOR.items():
+def _start_worker(store: Store, run_context: RunContext) -> _Worker:
+    for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, store.root, place), daemon=True)
+    process = context.Process(target=_serve_runs, args=(theirs, store.root, run_context), daemon=True)
     # Ctrl-C goes to the whole group: none reaches the process until it can say that it is not meant
     resource_tracker.ensure_running()  # its own start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -171,63 +178,63 @@ def _start(store: Store, place: Place) -> _Slot:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    return _Slot(process, ours, place)
+    return _Worker(process, ours, run_context)
 
 
-def _receive(slot: _Slot) -> Event:
-    assert slot.job is not None
+def _receive_event(worker: _Worker) -> Event:
+    assert worker.job is not None
     try:
-        event: Event = slot.pipe.recv()
-        slot.heard = time.monotonic()
+        event: Event = worker.pipe.recv()
+        worker.last_heard = time.monotonic()
         return event
     except (EOFError, OSError):  # nothing, or half a message
-        slot.process.join()
-        code = slot.process.exitcode
+        worker.process.join()
+        code = worker.process.exitcode
         how = f"its process ended by itself (exit code {code})"
         if code == -signal.SIGKILL:
             how += ", killed, as the system does when memory runs out (fewer --jobs take less)"
-        return {"kind": "failed", "key": slot.job.key, "message": how, "lost": True}
+        return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
 
 
-def _hanging(slot: _Slot, limit: float) -> Event:
-    assert slot.job is not None
-    slot.process.kill()
-    slot.process.join()
-    how = f"its process made no step for {limit:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
-    return {"kind": "failed", "key": slot.job.key, "message": how, "lost": True}
+def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
+    assert worker.job is not None
+    worker.process.kill()
+    worker.process.join()
+    how = f"its process made no step for {hang_timeout:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
+    return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
 
 
 # --- in the process of a slot ---------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, root: Path, place: Place) -> None:
+def _serve_runs(pipe: Connection, root: Path, run_context: RunContext) -> None:
     """Take runs from the pipe until it closes."""
     workers.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from udcd_bench.runs.store import Store
 
     store = Store(root)
-    tell = _Teller(pipe)
+    tell = _EventSender(pipe)
     while True:
         try:
             spec, key, teacher_key = pipe.recv()
-            pipe.send(carry_out(spec, key, teacher_key, store, place, tell))
+            pipe.send(run_job(spec, key, teacher_key, store, run_context, tell))
         except (ConnectionError, EOFError):
             return
 
 
-class _Teller:
+class _EventSender:
     """Tells the parent how a run goes: every epoch, and now and then that there has been a step."""
 
     def __init__(self, pipe: Connection) -> None:
-        self.pipe, self.said = pipe, time.monotonic()
+        self.pipe, self.last_sent = pipe, time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Send it, unless it is one sign of life of many."""
         now = time.monotonic()
-        if event["kind"] == "alive" and now <= self.said + SIGN:
+        if event["kind"] == "alive" and now <= self.last_sent + PROGRESS_INTERVAL:
             return
-        self.said = now
+        self.last_sent = now
         try:
             self.pipe.send(event)
         except OSError:  # the parent is dead, which is no failure of the run

@@ -20,7 +20,7 @@ STAND_IN = "synthetic stand-in"
 
 
 @dataclass(frozen=True)
-class Ask:
+class TableRequest:
     """What the user asked for. None leaves the choice to the artefact or the profile.
 
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
@@ -40,7 +40,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Group:
+class ColumnGroup:
     """A group of columns: a source of images, at an imbalance (None: its own).
 
     printed: the data set and ρ under which the paper prints figures for just this; None where it has none, as
@@ -53,16 +53,16 @@ class Group:
     synthetic: bool
     rho: float | None = None
     shown_rho: float | None = None
-    printed: tuple[str, float | None] | None = None
+    paper_setting: tuple[str, float | None] | None = None
     fraction: float = 1.0
     backbone: str = ""
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row such as ``kd`` or ``udcd:lambda_cra=0``, and whether the artefact lists it and the suite has its method."""
 
-    row: str
+    name: str
     title: str
     listed: bool
     in_suite: bool
@@ -70,27 +70,27 @@ class Line:
     @property
     def method(self) -> str:
         """Name of the method's file."""
-        return method_of(self.row)
+        return parse_row_method(self.name)
 
     @property
     def settings(self) -> Overrides:
         """What the row overrides of its method's hyper-parameters and of the protocol."""
-        return settings_of(self.row)
+        return parse_row_settings(self.name)
 
 
-def method_of(row: str) -> str:
+def parse_row_method(name: str) -> str:
     """The method of a row such as ``udcd:lambda_cra=0``."""
-    return row.partition(":")[0]
+    return name.partition(":")[0]
 
 
-def settings_of(row: str) -> Overrides:
+def parse_row_settings(name: str) -> Overrides:
     """The overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
-    _, _, settings = row.partition(":")
+    _, _, settings = name.partition(":")
     pairs = (setting.partition("=") for setting in settings.split(",") if setting)
     return tuple((key.strip(), value.strip()) for key, _, value in pairs)
 
 
-def heading(group: Group) -> str:
+def format_heading(group: ColumnGroup) -> str:
     """What stands above a group of columns; a stand-in always says so."""
     title = group.title
     if group.synthetic and STAND_IN not in title.lower():
@@ -100,7 +100,7 @@ def heading(group: Group) -> str:
     return ", ".join([*parts, *([group.backbone] if group.backbone else [])])
 
 
-class Summary(NamedTuple):
+class CellSummary(NamedTuple):
     """The mean of a cell's n runs, and their spreads apart: between folds, and between seeds of one fold."""
 
     mean: float
@@ -116,43 +116,53 @@ class Summary(NamedTuple):
         return self.folds if self.n_folds > 1 else self.seeds
 
 
-def summarise(values: Mapping[tuple[int, int], float]) -> Summary:
+def summarize_values(values: Mapping[tuple[int, int], float]) -> CellSummary:
     """Figures by (fold, seed) as their mean and what ``statistics.spread`` says of them."""
     if not values:
-        return Summary(math.nan, math.nan, math.nan, 0, 0, 0)
-    found = statistics.spread(values)
+        return CellSummary(math.nan, math.nan, math.nan, 0, 0, 0)
+    found = statistics.compute_spread(values)
     mean = math.fsum(values.values()) / len(values)
-    return Summary(mean, found.folds, found.seeds, len(values), found.n_folds, found.n_seeds)
+    return CellSummary(mean, found.folds, found.seeds, len(values), found.n_folds, found.n_seeds)
 
 
-def verdict(
-    line: Line, specs: Sequence[RunSpec], n: int, states: States, *, synthetic: bool, figure: float
+def find_cell_state(
+    row: TableRow,
+    specs: Sequence[RunSpec],
+    n: int,
+    states: States,
+    *,
+    synthetic: bool,
+    published_value: float,
 ) -> str:
     """What can be said of a cell with n figures of our own, where the paper prints ``figure`` (NaN: none).
 
     A cell with both is ``not judged`` here: that takes the interval, which is in the runs' scores (``verdicts``).
     """
-    if not line.in_suite:
+    if not row.in_suite:
         return ABSENT
     if not n:
-        return "failed" if any(failure(spec, states) is not None for spec in specs) else "not run"
+        return (
+            "failed" if any(find_failure_message(spec, states) is not None for spec in specs) else "not run"
+        )
     if synthetic:
         return STAND_IN
-    return "no counterpart" if math.isnan(figure) else "not judged"
+    return "no counterpart" if math.isnan(published_value) else "not judged"
 
 
-def failure(spec: RunSpec, states: States) -> str | None:
+def find_failure_message(spec: RunSpec, states: States) -> str | None:
     """What a failed run says; None for a run that did not fail."""
     state, _, message = states.get(spec, "").partition(":")
     return textwrap.shorten(message, 200, placeholder=" …") if state == "failed" else None
 
 
-def note(line: Line, specs: Sequence[RunSpec], records: Records, states: States) -> str:
+def format_note(row: TableRow, specs: Sequence[RunSpec], records: Records, states: States) -> str:
     """What a reader must know about the runs behind a cell, in one line."""
-    if not line.in_suite:
+    if not row.in_suite:
         return f"A row of the paper whose method is {ABSENT}."
     failures = [
-        reason for spec in specs if spec not in records and (reason := failure(spec, states)) is not None
+        reason
+        for spec in specs
+        if spec not in records and (reason := find_failure_message(spec, states)) is not None
     ]
     several = f"{len(failures)} of {len(specs)} runs" if len(specs) > 1 else "The run"
     told = [f"n = {len(records)} of {len(specs)} runs."] if 0 < len(records) < len(specs) else []

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from udcd_bench import plugins
 from udcd_bench.data import sources
-from udcd_bench.errors import UserError, nearest
+from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.grid import cells
-from udcd_bench.grid.cells import Ask, Group, Line, heading, method_of
+from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
 """The first of the long frame. spread: between folds where there are several, else between seeds."""
-CHANCE = ("low", "high", "spread_folds", "spread_seeds", "n_folds", "n_seeds")
+UNCERTAINTY_COLUMNS = ("low", "high", "spread_folds", "spread_seeds", "n_folds", "n_seeds")
 """Those that follow: ends of the 95 % interval, spreads apart, how many folds and seeds."""
 
 
@@ -56,82 +56,95 @@ class Grid:
 
     # --- what is asked for ---------------------------------------------------------------------------------
 
-    def groups(self, ask: Ask) -> list[Group]:
+    def list_column_groups(self, request: TableRequest) -> list[ColumnGroup]:
         """The groups of columns, in order. Raises UserError for a data set that does not exist."""
-        profile = profiles.profile(ask.profile)
-        backbones = (ask.backbone,) if ask.backbone else tuple(map(profile.backbone_for, self.backbones))
+        profile = profiles.find_profile(request.profile)
+        backbones = (
+            (request.backbone,) if request.backbone else tuple(map(profile.resolve_backbone, self.backbones))
+        )
         groups = []
-        for source in dict.fromkeys(profile.dataset(name) for name in ask.datasets or self.datasets):
-            title, synthetic = sources.title(source), sources.is_synthetic(source)
-            has = source in self.datasets and not synthetic and ask.profile != "demo"
+        for source in dict.fromkeys(
+            profile.resolve_dataset(name) for name in request.datasets or self.datasets
+        ):
+            title, synthetic = sources.find_title(source), sources.is_synthetic(source)
+            has = source in self.datasets and not synthetic and request.profile != "demo"
             for rho, fraction, backbone in itertools.product(self.rhos, self.fractions, backbones or ("",)):
                 shown = rho if rho is not None else self.own_rho if source in self.datasets else None
                 printed = (source, shown) if has else None
                 told = backbone if self.backbones else ""
-                groups.append(Group(source, title, synthetic, rho, shown, printed, fraction, told))
+                groups.append(ColumnGroup(source, title, synthetic, rho, shown, printed, fraction, told))
         return groups
 
-    def lines(self, ask: Ask) -> list[Line]:
+    def list_rows(self, request: TableRequest) -> list[TableRow]:
         """The rows, in order: its own, then further methods. Raises UserError for an unknown method."""
-        suite = plugins.names("methods")
+        suite = plugins.list_names("methods")
         others = [name for name in suite if name not in self.rows]
-        own_methods = {method_of(row) for row in self.rows}
-        for name in ask.methods or ():
+        own_methods = {parse_row_method(row) for row in self.rows}
+        for name in request.methods or ():
             if name not in {*self.rows, *own_methods, *suite}:
-                raise UserError(f"There is no method {name!r}{nearest(name, {*own_methods, *suite})}")
+                raise UserError(f"There is no method {name!r}{suggest_nearest(name, {*own_methods, *suite})}")
 
         def wanted(row: str) -> bool:
-            if ask.methods is None:
+            if request.methods is None:
                 return row in self.rows or self.further
-            return row in ask.methods or (row in self.rows and method_of(row) in ask.methods)
+            return row in request.methods or (row in self.rows and parse_row_method(row) in request.methods)
 
         return [
-            Line(row, self.rows.get(row) or _method_title(row), row in self.rows, method_of(row) in suite)
+            TableRow(
+                row,
+                self.rows.get(row) or _find_method_title(row),
+                row in self.rows,
+                parse_row_method(row) in suite,
+            )
             for row in [*self.rows, *others]
             if wanted(row)
         ]
 
-    def runs(self, ask: Ask) -> list[RunSpec]:
+    def list_runs(self, request: TableRequest) -> list[RunSpec]:
         """Every cell's runs; a teacher's is the planner's to add."""
-        lines = [line for line in self.lines(ask) if line.in_suite]
-        self._check_hparams(ask, lines)
-        cells = [(line, group) for group in self.groups(ask) for line in lines]
-        return [spec for line, group in cells for spec in self.cell(ask, line, group)]
+        lines = [line for line in self.list_rows(request) if line.in_suite]
+        self._check_hparams(request, lines)
+        cells = [(line, group) for group in self.list_column_groups(request) for line in lines]
+        return [spec for line, group in cells for spec in self.list_cell_runs(request, line, group)]
 
-    def cell(self, ask: Ask, line: Line, group: Group) -> list[RunSpec]:
+    def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
         """The runs behind one row in one group of columns, a fold and seed each."""
-        if not line.in_suite:
+        if not row.in_suite:
             return []
-        declared = plugins.declared("methods", line.method)
-        protocol, hparams = profiles.divide(line.settings)
+        declared = plugins.read_attributes("methods", row.method)
+        protocol, hparams = profiles.split_overrides(row.settings)
         spec = RunSpec(
-            line.method,
+            row.method,
             group.source,
-            ask.profile,
-            group.backbone or ask.backbone or profiles.profile(ask.profile).backbone,
+            request.profile,
+            group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
             # a running average is its student's likeness
-            ask.teacher_backbone if declared.get("teacher") in ("trained", "own") else "",
-            split=ask.split,
+            request.teacher_backbone if declared.get("teacher") in ("trained", "own") else "",
+            split=request.split,
             fraction=group.fraction,
             rho=group.rho,
             # of two settings of one name the last counts: the row is what it says
-            hparams=tuple(dict([*_known(ask.hparams, declared), *hparams]).items()),
-            protocol=tuple(dict([*ask.protocol, *protocol]).items()),
+            hparams=tuple(dict([*_select_known_hparams(request.hparams, declared), *hparams]).items()),
+            protocol=tuple(dict([*request.protocol, *protocol]).items()),
         )
-        spec = planner.check(spec)
-        return [replace(spec, fold=fold, seed=seed) for fold in ask.folds for seed in ask.seeds]
+        spec = planner.normalize_spec(spec)
+        return [replace(spec, fold=fold, seed=seed) for fold in request.folds for seed in request.seeds]
 
     @staticmethod
-    def _check_hparams(ask: Ask, lines: Sequence[Line]) -> None:
-        known = {key for line in lines for key in plugins.declared("methods", line.method).get("hparams", {})}
-        for key, _ in ask.hparams:
+    def _check_hparams(request: TableRequest, table_rows: Sequence[TableRow]) -> None:
+        known = {
+            key
+            for line in table_rows
+            for key in plugins.read_attributes("methods", line.method).get("hparams", {})
+        }
+        for key, _ in request.hparams:
             if key not in known:
-                rows = ", ".join(line.method for line in lines)
-                raise UserError(f"No row ({rows}) has a hyper-parameter {key!r}{nearest(key, known)}")
+                rows = ", ".join(line.method for line in table_rows)
+                raise UserError(f"No row ({rows}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}")
 
     # --- what is found -------------------------------------------------------------------------------------
 
-    def build(self, ask: Ask, found: Records, states: States) -> pd.DataFrame:
+    def build_frame(self, request: TableRequest, all_records: Records, states: States) -> pd.DataFrame:
         """A line for each group of columns, row and metric, in this order; percent.
 
         Columns: ``COLUMNS`` and ``CHANCE``, from ``cells.summarise``, low and high NaN (``verdicts.into`` has
@@ -140,50 +153,52 @@ class Grid:
         """
         import pandas as pd
 
-        groups = self.groups(ask)
+        groups = self.list_column_groups(request)
         printed = {}
-        if published.find(self.name) and any(group.printed for group in groups):
-            printed = published.lookup(published.load(self.name))
+        if published.find_csv(self.name) and any(group.paper_setting for group in groups):
+            printed = published.index_by_key(published.load_table(self.name))
         rows = []
-        for group, line in itertools.product(groups, self.lines(ask)):
-            specs = self.cell(ask, line, group)
-            records = {spec: found[spec] for spec in specs if spec in found}
+        for group, line in itertools.product(groups, self.list_rows(request)):
+            specs = self.list_cell_runs(request, line, group)
+            records = {spec: all_records[spec] for spec in specs if spec in all_records}
             synthetic = group.synthetic or any(record["synthetic"] for record in records.values())
             about = {
                 "method_title": line.title,
-                "dataset_title": heading(group),
-                "profile": ask.profile,
+                "dataset_title": format_heading(group),
+                "profile": request.profile,
                 "backbone": specs[0].backbone if specs else "",
                 "fraction": group.fraction,
-                "split": ask.split,
-                "split_hash": _joined(record["split_hash"] for record in records.values()),
-                "rule": ask.rule,
-                "incomplete": _joined(record["incomplete"] for record in records.values()),
-                "note": cells.note(line, specs, records, states),
+                "split": request.split,
+                "split_hash": _join_unique(record["split_hash"] for record in records.values()),
+                "rule": request.rule,
+                "incomplete": _join_unique(record["incomplete"] for record in records.values()),
+                "note": cells.format_note(line, specs, records, states),
             }
             for metric in self.metrics:
                 there = None
-                if group.printed and not synthetic:
-                    there = printed.get((*group.printed, line.row, metric))
+                if group.paper_setting and not synthetic:
+                    there = printed.get((*group.paper_setting, line.name, metric))
                 figure = there.percent if there else math.nan
-                kept = {(s.fold, s.seed): r["figures"][ask.rule].get(metric) for s, r in records.items()}
-                ours = cells.summarise({run: 100 * v for run, v in kept.items() if v is not None})
-                verdict = cells.verdict(line, specs, ours.n, states, synthetic=synthetic, figure=figure)
-                place = (group.source, group.shown_rho, line.row, metric)
+                kept = {(s.fold, s.seed): r["figures"][request.rule].get(metric) for s, r in records.items()}
+                ours = cells.summarize_values({run: 100 * v for run, v in kept.items() if v is not None})
+                verdict = cells.find_cell_state(
+                    line, specs, ours.n, states, synthetic=synthetic, published_value=figure
+                )
+                place = (group.source, group.shown_rho, line.name, metric)
                 values = (*place, figure, ours.mean, ours.spread, ours.n, verdict)
                 chance = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
-                rows.append({**dict(zip((*COLUMNS, *CHANCE), (*values, *chance))), **about})
+                rows.append({**dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *chance))), **about})
         return pd.DataFrame(rows).astype({"rho": float})
 
 
-def _method_title(name: str) -> str:
-    return str(plugins.declared("methods", name).get("title", name))
+def _find_method_title(name: str) -> str:
+    return str(plugins.read_attributes("methods", name).get("title", name))
 
 
-def _known(hparams: Overrides, declared: Mapping[str, Any]) -> Overrides:
+def _select_known_hparams(hparams: Overrides, declared: Mapping[str, Any]) -> Overrides:
     """Those of the overrides asked for that are the method's."""
     return tuple((key, value) for key, value in hparams if key in declared.get("hparams", {}))
 
 
-def _joined(texts: Iterable[str]) -> str:
+def _join_unique(texts: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(text for text in texts if text))

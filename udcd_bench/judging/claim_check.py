@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from udcd_bench.judging import claim_file, uncertainty, verdicts
-from udcd_bench.judging.claim_file import columns
+from udcd_bench.judging.claim_file import list_claim_columns
 from udcd_bench.paper import published, rounded
 from udcd_bench.paper.audit import Finding
 from udcd_bench.runs import profiles
@@ -28,11 +28,11 @@ from udcd_bench.stats.metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from udcd_bench.judging.claim_file import Claim, Column
+    from udcd_bench.judging.claim_file import Claim, ClaimColumn
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.resampling import Floats
 
-Runs = dict[tuple[int, int], float]
+ValuesByRun = dict[tuple[int, int], float]
 """Percent by (fold, seed)."""
 
 
@@ -53,18 +53,18 @@ class Gain:
     high: float
     n: int
     absent: int = 0
-    cells: tuple[rounded.Cell, ...] = ()
+    cells: tuple[rounded.RoundedValue, ...] = ()
 
-    def text(self) -> str:
+    def format_text(self) -> str:
         """For people."""
         known = self.n and math.isfinite(self.low + self.high)
         ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if known else ""
         absent = f" ({self.absent} of the other rows without runs)" if self.absent else ""
-        return f"{self.where} {rounded.title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
+        return f"{self.where} {rounded.get_metric_title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClaimVerdict:
     """``holds``, ``fails`` or ``cannot tell``, why, and the gains it rests on."""
 
     outcome: str
@@ -81,78 +81,82 @@ class Outcome:
 # --- what is known ------------------------------------------------------------------------------------------
 
 
-def on_published(claim: Claim) -> Outcome:
+def check_on_paper(claim: Claim) -> ClaimVerdict:
     """The claim on the figures the paper prints."""
     if not claim.tables:
-        return Outcome("cannot tell", f"the paper prints no figures for this ({claim.where})")
+        return ClaimVerdict("cannot tell", f"the paper prints no figures for this ({claim.where})")
     gains = []
     for name in claim.tables:
         cells = {
             (cell.dataset, cell.rho, cell.metric, cell.method): cell
-            for row in rounded.rows({name: published.load(name)})[name]
+            for row in rounded.group_into_rows({name: published.load_table(name)})[name]
             for cell in row.values()
         }
-        for column in columns(replace(claim, tables=(name,)), "paper"):
+        for column in list_claim_columns(replace(claim, tables=(name,)), "paper"):
             at = {row: cells.get((column.dataset, column.rho, column.metric, row)) for row in column.rows}
             there = {row: cell for row, cell in at.items() if cell}
             values = {row: {(0, 0): cell.percent} for row, cell in there.items()}
-            if (gain := _gain(claim, column, values)) is not None:
+            if (gain := _compute_gain(claim, column, values)) is not None:
                 pair = (there[claim.subject], there[gain.over])
                 slack = float(pair[0].half + pair[1].half)
                 low, high = gain.low - slack, gain.high + slack
                 gains.append(replace(gain, low=low, high=high, n=0, cells=pair))
-    return judge(claim, gains, len(columns(claim, "paper")))
+    return judge_claim(claim, gains, len(list_claim_columns(claim, "paper")))
 
 
-def on_runs(claim: Claim, profile: str, runs: Ours) -> Outcome:
+def check_on_runs(claim: Claim, profile: str, own_results: OwnResults) -> ClaimVerdict:
     """The claim on our runs. Stand-ins and the demo's network are no evidence."""
-    asked = columns(claim, profile)
+    asked = list_claim_columns(claim, profile)
     data = list(dict.fromkeys(column.dataset for column in asked))
-    if stand_ins := [name for name in data if profiles.profile(profile).dataset(name) != name]:
+    if stand_ins := [name for name in data if profiles.find_profile(profile).resolve_dataset(name) != name]:
         names = " and ".join(stand_ins)
         reason = f"no runs on real data: profile {profile} has synthetic stand-ins in place of {names}"
-        return Outcome("cannot tell", reason)
+        return ClaimVerdict("cannot tell", reason)
     gains = []
     for column in asked:
-        values = {row: runs.figures(spec, column.metric) for row, spec in column.specs.items()}
-        gain = _gain(claim, column, {row: found for row, found in values.items() if found}, runs)
+        values = {row: own_results.find_values(spec, column.metric) for row, spec in column.specs.items()}
+        gain = _compute_gain(
+            claim, column, {row: found for row, found in values.items() if found}, own_results
+        )
         gains += [gain] if gain is not None else []
     if not gains:
-        return Outcome(
+        return ClaimVerdict(
             "cannot tell", f"no runs of profile {profile} on {' and '.join(data)} that it speaks of"
         )
-    return judge(claim, gains, len(asked))
+    return judge_claim(claim, gains, len(asked))
 
 
-class Ours:
+class OwnResults:
     """Finished runs on real data, and what chance leaves of their figures. rule: which epochs are reported."""
 
     def __init__(self, store: Store, rule: str = "mean") -> None:
-        self.store, self.rule, self.rules = store, rule, verdicts.rules()
-        self.found = uncertainty.gather(store)
-        self.repeats: dict[RunSpec, list[RunSpec]] = {}
-        for spec, record in self.found.records.items():
+        self.store, self.rule, self.tolerances = store, rule, verdicts.load_tolerances()
+        self.results = uncertainty.load_results(store)
+        self.specs_by_setting: dict[RunSpec, list[RunSpec]] = {}
+        for spec, record in self.results.records.items():
             if not record["synthetic"]:
-                self.repeats.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
+                self.specs_by_setting.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
 
-    def figures(self, spec: RunSpec, metric: str) -> Runs:
+    def find_values(self, spec: RunSpec, metric: str) -> ValuesByRun:
         """Percent by fold and seed of all runs that differ from this one in those alone."""
         return {
-            (each.fold, each.seed): 100 * self.found.records[each]["figures"][self.rule][metric]
-            for each in self.repeats.get(spec, ())
+            (each.fold, each.seed): 100 * self.results.records[each]["figures"][self.rule][metric]
+            for each in self.specs_by_setting.get(spec, ())
         }
 
-    def gain(
-        self, claim: Claim, column: Column, others: Sequence[str], shared: Sequence[tuple[int, int]]
+    def bootstrap_gain(
+        self, claim: Claim, column: ClaimColumn, others: Sequence[str], shared: Sequence[tuple[int, int]]
     ) -> Floats:
         """The subject's gain in each draw; empty where a run's scores are gone or chance of the metric is not known."""
         rows = {
-            row: [each for each in self.repeats[column.specs[row]] if (each.fold, each.seed) in shared]
+            row: [
+                each for each in self.specs_by_setting[column.specs[row]] if (each.fold, each.seed) in shared
+            ]
             for row in (claim.subject, *others)
         }
         where = (column.where, column.metric)
-        drawn = uncertainty.of_rows(
-            rows, [column.metric], self.rule, where, self.found, self.store, self.rules
+        drawn = uncertainty.bootstrap_rows(
+            rows, [column.metric], self.rule, where, self.results, self.store, self.tolerances
         )
         if any((row, column.metric) not in drawn for row in rows):
             return np.empty(0)
@@ -162,7 +166,12 @@ class Ours:
         return found
 
 
-def _gain(claim: Claim, column: Column, values: Mapping[str, Runs], ours: Ours | None = None) -> Gain | None:
+def _compute_gain(
+    claim: Claim,
+    column: ClaimColumn,
+    values: Mapping[str, ValuesByRun],
+    own_results: OwnResults | None = None,
+) -> Gain | None:
     """The subject's gain in a column over the row that counts; None where there is nothing to compare.
 
     ours: of figures that have an interval.
@@ -179,9 +188,13 @@ def _gain(claim: Claim, column: Column, values: Mapping[str, Runs], ours: Ours |
     other = choose(others, key=lambda row: sign * means[row])
     mean = sign * (means[claim.subject] - means[other])
     low, high = mean, mean
-    if ours is not None:
-        drawn = ours.gain(claim, column, others, shared)
-        low, high = statistics.ends(drawn, ours.rules.level) if len(drawn) else (-math.inf, math.inf)
+    if own_results is not None:
+        drawn = own_results.bootstrap_gain(claim, column, others, shared)
+        low, high = (
+            statistics.compute_interval(drawn, own_results.tolerances.level)
+            if len(drawn)
+            else (-math.inf, math.inf)
+        )
     # a row that has not been run may be nearer, or farther
     absent = len(column.rows) - 1 - len(others)
     low = -math.inf if absent and claim.over == "nearest" else low
@@ -195,7 +208,7 @@ def _gain(claim: Claim, column: Column, values: Mapping[str, Runs], ours: Ours |
 # --- what follows -------------------------------------------------------------------------------------------
 
 
-def judge(claim: Claim, gains: Sequence[Gain], n_columns: int) -> Outcome:
+def judge_claim(claim: Claim, gains: Sequence[Gain], n_columns: int) -> ClaimVerdict:
     """What the gains say of the claim, where it speaks of ``n_columns`` columns.
 
     A bound in whole per cents covers what is rounded to it, and the upper one also what is cut to it.
@@ -216,7 +229,7 @@ def judge(claim: Claim, gains: Sequence[Gain], n_columns: int) -> Outcome:
     goal = claim.value - 0.5 if claim.kind == "gain-reaches" else -math.inf
     reached = any(gain.low >= goal for gain in gains)
     reachable = absent > 0 or any(gain.high >= goal for gain in gains)
-    parts = [", ".join(gain.text() for gain in gains)] if gains else []
+    parts = [", ".join(gain.format_text() for gain in gains)] if gains else []
     parts += [f"{absent} of {n_columns} figures are missing"] if absent else []
     if never or not reachable:
         outcome = "fails"
@@ -225,13 +238,13 @@ def judge(claim: Claim, gains: Sequence[Gain], n_columns: int) -> Outcome:
         )
     elif reached and not unsure and not absent:
         outcome = "holds"
-        parts += _generous(claim, gains)
+        parts += _list_rounding_caveats(claim, gains)
     else:
         outcome = "cannot tell"
-    return Outcome(outcome, "; ".join(parts), tuple(gains))
+    return ClaimVerdict(outcome, "; ".join(parts), tuple(gains))
 
 
-def _generous(claim: Claim, gains: Sequence[Gain]) -> list[str]:
+def _list_rounding_caveats(claim: Claim, gains: Sequence[Gain]) -> list[str]:
     """Says where a claim holds only at the precision its bounds are given in."""
     low = claim.low if claim.kind == "gain-within" else -math.inf
     high = {"gain-within": claim.high, "gain-reaches": claim.value}.get(claim.kind, math.inf)
@@ -242,11 +255,11 @@ def _generous(claim: Claim, gains: Sequence[Gain]) -> list[str]:
     )
 
 
-def failures() -> Iterator[Finding]:
+def find_failed_claims() -> Iterator[Finding]:
     """The suite's claims that fail on the published figures, as findings of the audit."""
-    if claim_file.path().is_file():
-        for claim in claim_file.read(claim_file.path()):
-            outcome = on_published(claim)
+    if claim_file.find_claims_file().is_file():
+        for claim in claim_file.load_claims(claim_file.find_claims_file()):
+            outcome = check_on_paper(claim)
             if outcome.outcome == "fails":
                 cells = tuple(cell for gain in outcome.gains for cell in gain.cells)
                 yield Finding("claim-fails", cells, f"“{claim.quote}” ({claim.where}): {outcome.reason}.")

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.errors import UserError, nearest
-from udcd_bench.grid.cells import heading
+from udcd_bench.errors import UserError, suggest_nearest
+from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging import uncertainty as kept
-from udcd_bench.render.sheet import percent
+from udcd_bench.render.sheet import format_percent
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.grid.cells import Ask, Group
+    from udcd_bench.grid.cells import ColumnGroup, TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.judging.uncertainty import Evidence
-    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.judging.uncertainty import Results
+    from udcd_bench.judging.verdicts import Tolerances
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.resampling import Floats
 
-DRAWS = 5000
+N_DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""
-Runs = dict[tuple[int, int], RunSpec]
+SpecsByRun = dict[tuple[int, int], RunSpec]
 """A row's finished runs by (fold, seed)."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A row beside ``other`` in one column; percent and points. NaN where there is nothing to say.
 
     difference: ours minus the other's, over n pairs. p, p_holm: of no difference. t, p_t, p_t_holm: corrected
@@ -85,64 +85,76 @@ class Compared:
         return self.reason.startswith("refused")
 
 
-def compare(
-    grid: Grid, ask: Ask, evidence: Evidence, store: Store, rules: Rules, other: str
-) -> list[Compared]:
+def compare_rows(
+    grid: Grid, request: TableRequest, results: Results, store: Store, tolerances: Tolerances, other: str
+) -> list[Comparison]:
     """Every row against ``other``, in every column that predictions determine.
 
     Raises UserError where the table has no such row.
     """
-    rows = [line.row for line in grid.lines(ask)]
+    rows = [line.name for line in grid.list_rows(request)]
     if other not in rows:
-        raise UserError(f"--with {other!r} is no row of this table as asked for{nearest(other, rows)}")
-    rules = replace(rules, draws=DRAWS)
+        raise UserError(
+            f"--with {other!r} is no row of this table as asked for{suggest_nearest(other, rows)}"
+        )
+    tolerances = replace(tolerances, draws=N_DRAWS)
     made = []
-    for group in grid.groups(ask):
-        made += _group(grid, ask, group, evidence, store, rules, other)
+    for group in grid.list_column_groups(request):
+        made += _compare_group(grid, request, group, results, store, tolerances, other)
     return made
 
 
-def _group(
-    grid: Grid, ask: Ask, group: Group, evidence: Evidence, store: Store, rules: Rules, other: str
-) -> list[Compared]:
-    lines = grid.lines(ask)
-    metrics = [metric for metric in grid.metrics if metric in statistics.METRICS]
-    runs: dict[str, Runs] = {
-        line.row: {(s.fold, s.seed): s for s in grid.cell(ask, line, group) if s in evidence.records}
+def _compare_group(
+    grid: Grid,
+    request: TableRequest,
+    group: ColumnGroup,
+    results: Results,
+    store: Store,
+    tolerances: Tolerances,
+    other: str,
+) -> list[Comparison]:
+    lines = grid.list_rows(request)
+    metrics = [metric for metric in grid.metrics if metric in statistics.CONFUSION_METRICS]
+    runs: dict[str, SpecsByRun] = {
+        line.name: {
+            (s.fold, s.seed): s for s in grid.list_cell_runs(request, line, group) if s in results.records
+        }
         for line in lines
     }
-    images = functools.cache(lambda spec: _images(store.scores(evidence.records[spec]["key"])))
-    reasons = {line.row: _reason(runs[line.row], runs[other], evidence, store, images) for line in lines}
+    images = functools.cache(lambda spec: _hash_test_images(store.read_scores(results.records[spec]["key"])))
+    reasons = {
+        line.name: _explain_unpaired(runs[line.name], runs[other], results, store, images) for line in lines
+    }
     runs = {
         row: {at: spec for at, spec in found.items() if at in runs[other]}
         for row, found in runs.items()
         if not reasons[row]
     }
     drawn = [spec for found in runs.values() for spec in found.values()]
-    of_run = kept.of_runs(drawn, metrics, ask.rule, evidence, store, rules)
+    of_run = kept.bootstrap_runs(drawn, metrics, request.rule, results, store, tolerances)
     made = []
     for metric in metrics:
         column = []
         figures = {
-            row: {at: 100 * evidence.records[s]["figures"][ask.rule][metric] for at, s in found.items()}
+            row: {at: 100 * results.records[s]["figures"][request.rule][metric] for at, s in found.items()}
             for row, found in runs.items()
         }
         draws = {row: {at: 100 * of_run[s][metric] for at, s in found.items()} for row, found in runs.items()}
-        best = _best(group, metric, figures, draws, rules)
+        best = _find_winner(group, metric, figures, draws, tolerances)
         for line in lines:
-            about = Compared(
-                group.source, group.shown_rho, metric, line.row, other, line.title, heading(group),
-                best=best.get(line.row, math.nan), reason=reasons[line.row],
+            about = Comparison(
+                group.source, group.shown_rho, metric, line.name, other, line.title, format_heading(group),
+                best=best.get(line.name, math.nan), reason=reasons[line.name],
             )  # fmt: skip
-            if not about.reason and line.row != other:
-                about = _pair(about, figures, draws, runs, evidence, rules)
-            if line.row != other or line.row in best:
+            if not about.reason and line.name != other:
+                about = _compare_pair(about, figures, draws, runs, results, tolerances)
+            if line.name != other or line.name in best:
                 column.append(about)
-        made += _corrected(column)
+        made += _correct_p_values(column)
     return made
 
 
-def _images(test: Mapping[str, Any]) -> str:
+def _hash_test_images(test: Mapping[str, Any]) -> str:
     """What was tested on."""
     whole = hashlib.sha256()
     for name in ("ids", "labels", "groups"):
@@ -150,8 +162,8 @@ def _images(test: Mapping[str, Any]) -> str:
     return whole.hexdigest()
 
 
-def _reason(
-    ours: Runs, theirs: Runs, evidence: Evidence, store: Store, images: Callable[[RunSpec], str]
+def _explain_unpaired(
+    ours: SpecsByRun, theirs: SpecsByRun, results: Results, store: Store, images: Callable[[RunSpec], str]
 ) -> str:
     """Why two rows are not paired; empty when they are."""
     if not ours or not theirs:
@@ -160,7 +172,7 @@ def _reason(
     if not shared:
         return "no fold and seed in common"
     for at in shared:
-        pair = [evidence.records[runs[at]] for runs in (ours, theirs)]
+        pair = [results.records[runs[at]] for runs in (ours, theirs)]
         where = f"refused: fold {at[0]}, seed {at[1]} "
         hashes = [record["split_hash"] for record in pair]
         if hashes[0] != hashes[1]:
@@ -172,41 +184,41 @@ def _reason(
     return ""
 
 
-def _pair(
-    about: Compared,
-    figures: Mapping[str, Mapping[tuple[int, int], float]],
+def _compare_pair(
+    comparison: Comparison,
+    values_by_row: Mapping[str, Mapping[tuple[int, int], float]],
     draws: Mapping[str, Mapping[tuple[int, int], Floats]],
-    runs: Mapping[str, Runs],
-    evidence: Evidence,
-    rules: Rules,
-) -> Compared:
+    runs: Mapping[str, SpecsByRun],
+    results: Results,
+    tolerances: Tolerances,
+) -> Comparison:
     """The comparison with its figures."""
-    ours, theirs = about.method, about.other
-    shared = sorted(figures[ours].keys() & figures[theirs].keys())
-    differences = {at: figures[ours][at] - figures[theirs][at] for at in shared}
-    where = (about.dataset, about.rho, ours, theirs, about.metric)
+    ours, theirs = comparison.method, comparison.other
+    shared = sorted(values_by_row[ours].keys() & values_by_row[theirs].keys())
+    differences = {at: values_by_row[ours][at] - values_by_row[theirs][at] for at in shared}
+    where = (comparison.dataset, comparison.rho, ours, theirs, comparison.metric)
     # two trainings differ by √2 times what one does
-    error = kept.training_error(differences, math.sqrt(2) * rules.noise(about.metric))
-    noise = np.random.default_rng(derive_seed("compare", *where)).normal(0, error, rules.draws)
+    error = kept.compute_training_error(differences, math.sqrt(2) * tolerances.get_noise(comparison.metric))
+    noise = np.random.default_rng(derive_seed("compare", *where)).normal(0, error, tolerances.draws)
     drawn = np.mean([draws[ours][at] - draws[theirs][at] for at in shared], axis=0) + noise
-    low, high = statistics.ends(drawn, rules.level)
+    low, high = statistics.compute_interval(drawn, tolerances.level)
     by_fold = defaultdict(list)
     for (fold, _), value in differences.items():
         by_fold[fold].append(value)
-    sizes = [evidence.records[runs[ours][at]] for at in shared]
+    sizes = [results.records[runs[ours][at]] for at in shared]
     test = statistics.corrected_resampled_t(
         [float(np.mean(values)) for values in by_fold.values()],
         round(np.mean([record["n_train"] for record in sizes])),
         round(np.mean([record["n_test"] for record in sizes])),
     )
     return replace(
-        about,
-        ours=float(np.mean([figures[ours][at] for at in shared])),
-        theirs=float(np.mean([figures[theirs][at] for at in shared])),
+        comparison,
+        ours=float(np.mean([values_by_row[ours][at] for at in shared])),
+        theirs=float(np.mean([values_by_row[theirs][at] for at in shared])),
         difference=float(np.mean(list(differences.values()))),
         low=low,
         high=high,
-        p=statistics.p_of_none(drawn),
+        p=statistics.compute_p_value(drawn),
         t=test.t,
         p_t=test.p,
         n=len(shared),
@@ -215,49 +227,53 @@ def _pair(
     )
 
 
-def _best(
-    group: Group,
+def _find_winner(
+    group: ColumnGroup,
     metric: str,
-    figures: Mapping[str, Mapping[tuple[int, int], float]],
+    values_by_row: Mapping[str, Mapping[tuple[int, int], float]],
     draws: Mapping[str, Mapping[tuple[int, int], Floats]],
-    rules: Rules,
+    tolerances: Tolerances,
 ) -> dict[str, float]:
     """The column's winner, and the probability that it is truly best, over the folds and seeds that all rows have."""
-    rows = list(figures)
-    shared = sorted(set.intersection(*(set(found) for found in figures.values()))) if len(rows) > 1 else []
+    rows = list(values_by_row)
+    shared = (
+        sorted(set.intersection(*(set(found) for found in values_by_row.values()))) if len(rows) > 1 else []
+    )
     if not shared:
         return {}
     sign = 1 if METRICS[metric].better == "higher" else -1
-    means = [sign * float(np.mean([figures[row][at] for at in shared])) for row in rows]
+    means = [sign * float(np.mean([values_by_row[row][at] for at in shared])) for row in rows]
     columns = []
     for row in rows:
-        error = kept.training_error({at: figures[row][at] for at in shared}, rules.noise(metric))
+        error = kept.compute_training_error(
+            {at: values_by_row[row][at] for at in shared}, tolerances.get_noise(metric)
+        )
         seed = derive_seed("best", group.source, group.shown_rho, row, metric)
-        noise = np.random.default_rng(seed).normal(0, error, rules.draws)
+        noise = np.random.default_rng(seed).normal(0, error, tolerances.draws)
         columns.append(sign * (np.mean([draws[row][at] for at in shared], axis=0) + noise))
     winner = int(np.argmax(means))
-    return {rows[winner]: statistics.share_best(np.stack(columns, 1), winner)}
+    return {rows[winner]: statistics.compute_best_share(np.stack(columns, 1), winner)}
 
 
-def _corrected(column: Sequence[Compared]) -> list[Compared]:
+def _correct_p_values(column: Sequence[Comparison]) -> list[Comparison]:
     p = statistics.holm([row.p for row in column])
     p_t = statistics.holm([row.p_t for row in column])
     return [replace(row, p_holm=float(a), p_t_holm=float(b)) for row, a, b in zip(column, p, p_t)]
 
 
-def frame(compared: Sequence[Compared]) -> pd.DataFrame:
+def build_comparison_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """A row a comparison, in this order."""
     import pandas as pd
 
-    names = [field.name for field in fields(Compared)]
-    return pd.DataFrame([[getattr(row, name) for name in names] for row in compared], columns=names)
+    names = [field.name for field in fields(Comparison)]
+    return pd.DataFrame([[getattr(row, name) for name in names] for row in comparisons], columns=names)
 
 
-def csv(compared: Sequence[Compared]) -> str:
+def format_csv(comparisons: Sequence[Comparison]) -> str:
     """The frame; percentages and points with two decimals, nothing for what does not exist."""
-    made = frame(compared)
+    made = build_comparison_frame(comparisons)
     for name in ("ours", "theirs", "difference", "low", "high"):
-        made[name] = [percent(value) for value in made[name]]
+        made[name] = [format_percent(value) for value in made[name]]
     for name in ("p", "p_holm", "t", "p_t", "p_t_holm", "best"):
         made[name] = ["" if math.isnan(value) else f"{value:.4f}" for value in made[name]]
     made["rho"] = ["" if value is None or math.isnan(value) else f"{value:g}" for value in made["rho"]]
@@ -265,26 +281,26 @@ def csv(compared: Sequence[Compared]) -> str:
     return text
 
 
-def columns(compared: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
+def group_by_column(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
     """Comparisons by column, each with its name."""
 
-    def name(row: Compared) -> str:
+    def name(row: Comparison) -> str:
         return f"{row.dataset_title} {METRICS[row.metric].title}"
 
-    return [(title, list(rows)) for title, rows in itertools.groupby(compared, name)]
+    return [(title, list(rows)) for title, rows in itertools.groupby(comparisons, name)]
 
 
-def family(compared: Sequence[Compared]) -> int:
+def count_tests(comparisons: Sequence[Comparison]) -> int:
     """How many rows p was corrected over in a column."""
-    return sum(math.isfinite(row.p) for row in compared)
+    return sum(math.isfinite(row.p) for row in comparisons)
 
 
-def contents(rules: Rules, other: str) -> dict[str, Any]:
+def describe_fields(tolerances: Tolerances, other: str) -> dict[str, Any]:
     """What the figures are, for whoever reads them."""
     return {
         "difference": f"the row minus {other}, in points, the mean over the folds and seeds that both have",
         "interval": (
-            f"{100 * rules.level:g} %: test images (paired bootstrap over groups within classes, {DRAWS} draws) and "
+            f"{100 * tolerances.level:g} %: test images (paired bootstrap over groups within classes, {N_DRAWS} draws) and "
             "training's noise (assumed, and what seeds show); not that folds share training images"
         ),
         "p": "of no difference, by the draws of the interval, two-sided",

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
-from udcd_bench.grid.cells import ABSENT, heading
-from udcd_bench.judging.verdicts import Judged, judge, place_of
+from udcd_bench.grid.cells import ABSENT, format_heading
+from udcd_bench.judging.verdicts import JudgedCell, get_cell_key, judge_value
 from udcd_bench.runs.store import write_atomically
 from udcd_bench.stats import statistics
 
@@ -29,38 +29,38 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.grid.cells import Ask
+    from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.judging.uncertainty import Evidence, Place
-    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.judging.uncertainty import CellKey, Results
+    from udcd_bench.judging.verdicts import Tolerances
 
-VERSION = 1
-KIND = "udcd-bench figures by seed"
-SEEDS = 3
+FORMAT_VERSION = 1
+FILE_KIND = "udcd-bench figures by seed"
+MIN_SEEDS = 3
 """Of a fold, that a distribution has at the least; two say next to nothing of their spread."""
 
-Row = tuple[str, float | None, str]
+RowKey = tuple[str, float | None, str]
 """Data set, imbalance as shown, method."""
-VERSIONS = ("udcd_bench", "torch", "timm", "python", "precision", "threads")
+ENVIRONMENT_KEYS = ("udcd_bench", "torch", "timm", "python", "precision", "threads")
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedResult:
     """Figures of a run in percent, and the hash of its split."""
 
     split_hash: str
-    figures: Mapping[str, float]
+    percent: Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Seeds:
+class SeedBaseline:
     """What one device made: rows of runs by (fold, seed), with their headings; the versions that made them."""
 
-    rows: dict[Row, dict[tuple[int, int], Run]] = field(default_factory=dict)
-    titles: dict[Row, str] = field(default_factory=dict)
+    rows: dict[RowKey, dict[tuple[int, int], SeedResult]] = field(default_factory=dict)
+    titles: dict[RowKey, str] = field(default_factory=dict)
     versions: dict[str, list[str]] = field(default_factory=dict)
 
-    def fewest(self) -> int:
+    def count_fewest_seeds(self) -> int:
         """The least number of seeds that a row has of a fold."""
         counts = [Counter(fold for fold, _ in runs) for runs in self.rows.values()]
         return min(n for count in counts for n in count.values())
@@ -73,7 +73,7 @@ class Seeds:
                 "dataset_title": self.titles[row],
                 "n": len(runs),
                 "runs": [
-                    {"fold": fold, "seed": seed, "split_hash": run.split_hash, "percent": dict(run.figures)}
+                    {"fold": fold, "seed": seed, "split_hash": run.split_hash, "percent": dict(run.percent)}
                     for (fold, seed), run in sorted(runs.items())
                 ],
             }
@@ -82,11 +82,11 @@ class Seeds:
         return {"versions": dict(self.versions), "rows": rows}
 
     @classmethod
-    def from_dict(cls, read: Mapping[str, Any]) -> Seeds:
+    def from_dict(cls, data: Mapping[str, Any]) -> SeedBaseline:
         """Raises KeyError, TypeError, ValueError or AttributeError for what is no such thing."""
-        rows: dict[Row, dict[tuple[int, int], Run]] = {}
+        rows: dict[RowKey, dict[tuple[int, int], SeedResult]] = {}
         titles = {}
-        for row in read["rows"]:
+        for row in data["rows"]:
             place = (
                 str(row["dataset"]),
                 None if row["rho"] is None else float(row["rho"]),
@@ -97,57 +97,57 @@ class Seeds:
                 percent = {str(metric): float(value) for metric, value in run["percent"].items()}
                 if not all(abs(value) <= 1e6 for value in percent.values()):
                     raise ValueError("a figure is no percentage")
-                found = Run(str(run["split_hash"]), percent)
+                found = SeedResult(str(run["split_hash"]), percent)
                 rows.setdefault(place, {})[int(run["fold"]), int(run["seed"])] = found
-        return cls(rows, titles, dict(read["versions"]))
+        return cls(rows, titles, dict(data["versions"]))
 
 
-def settings(table: Grid, ask: Ask) -> dict[str, Any]:
+def describe_settings(table: Grid, request: TableRequest) -> dict[str, Any]:
     """What runs must have been asked for with, to compare."""
     return {
         "table": table.name,
-        "profile": ask.profile,
-        "split": ask.split,
-        "reporting": ask.rule,
-        "backbone": ask.backbone or "",
-        "teacher_backbone": ask.teacher_backbone,
-        "set": dict(sorted((*ask.protocol, *ask.hparams))),
+        "profile": request.profile,
+        "split": request.split,
+        "reporting": request.rule,
+        "backbone": request.backbone or "",
+        "teacher_backbone": request.teacher_backbone,
+        "set": dict(sorted((*request.protocol, *request.hparams))),
     }
 
 
-def by_device(table: Grid, ask: Ask, evidence: Evidence) -> dict[str, Seeds]:
+def collect_by_device(table: Grid, request: TableRequest, results: Results) -> dict[str, SeedBaseline]:
     """The figures of a table's finished runs, by the device that trained them."""
-    made: dict[str, Seeds] = {}
-    for group, line in itertools.product(table.groups(ask), table.lines(ask)):
-        row = (group.source, group.shown_rho, line.row)
-        for spec in table.cell(ask, line, group):
-            if (record := evidence.records.get(spec)) is None:
+    made: dict[str, SeedBaseline] = {}
+    for group, line in itertools.product(table.list_column_groups(request), table.list_rows(request)):
+        row = (group.source, group.shown_rho, line.name)
+        for spec in table.list_cell_runs(request, line, group):
+            if (record := results.records.get(spec)) is None:
                 continue
-            of_device = made.setdefault(record["environment"]["device"], Seeds())
-            figures = record["figures"][ask.rule]
+            of_device = made.setdefault(record["environment"]["device"], SeedBaseline())
+            figures = record["figures"][request.rule]
             percent = {m: round(100 * figures[m], 6) for m in table.metrics if m in figures}
-            run = Run(record["split_hash"], percent)
+            run = SeedResult(record["split_hash"], percent)
             of_device.rows.setdefault(row, {})[spec.fold, spec.seed] = run
-            of_device.titles[row] = heading(group)
-            for name in VERSIONS:
+            of_device.titles[row] = format_heading(group)
+            for name in ENVIRONMENT_KEYS:
                 seen, now = of_device.versions.setdefault(name, []), str(record["environment"].get(name, ""))
                 seen += [now] * (now not in seen)
     return made
 
 
-def save(file: Path, about: Mapping[str, Any], made: Mapping[str, Seeds]) -> None:
+def save_baselines(file: Path, settings: Mapping[str, Any], baselines: Mapping[str, SeedBaseline]) -> None:
     """Put these devices' figures into the file, in place of what it has of them; other devices' stay.
 
     Raises UserError where the file is something else, or was made with other settings.
     """
-    there = load(file, about) if file.exists() else {}
-    devices = {device: seeds.to_dict() for device, seeds in {**there, **made}.items()}
-    whole = {"kind": KIND, "version": VERSION, "settings": dict(about), "devices": devices}
+    there = load_baselines(file, settings) if file.exists() else {}
+    devices = {device: seeds.to_dict() for device, seeds in {**there, **baselines}.items()}
+    whole = {"kind": FILE_KIND, "version": FORMAT_VERSION, "settings": dict(settings), "devices": devices}
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(file, f"{text}\n".encode())
 
 
-def is_seeds(file: Path) -> bool:
+def is_baseline_file(file: Path) -> bool:
     """Whether a file is JSON by its looks, and so no CSV."""
     try:
         with file.open("rb") as opened:
@@ -156,22 +156,22 @@ def is_seeds(file: Path) -> bool:
         return False
 
 
-def load(file: Path, about: Mapping[str, Any]) -> dict[str, Seeds]:
+def load_baselines(file: Path, settings: Mapping[str, Any]) -> dict[str, SeedBaseline]:
     """Figures by device. Raises UserError for a file that has none, or was made with other settings than ``about``."""
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
-        if read["kind"] != KIND:
-            raise ValueError(f"it is not of the kind {KIND!r}")
-        newer = int(read["version"]) > VERSION
+        if read["kind"] != FILE_KIND:
+            raise ValueError(f"it is not of the kind {FILE_KIND!r}")
+        newer = int(read["version"]) > FORMAT_VERSION
         there = dict(read["settings"])
-        devices = {} if newer else {d: Seeds.from_dict(seeds) for d, seeds in read["devices"].items()}
+        devices = {} if newer else {d: SeedBaseline.from_dict(seeds) for d, seeds in read["devices"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{file}: it cannot be read as figures by seed ({error!r}); --record writes such a file."
         ) from error
     if newer:
         raise UserError(f"{file} was written by a newer udcd-bench; upgrade.")
-    for name, value in about.items():
+    for name, value in settings.items():
         if there.get(name) != value:
             raise UserError(
                 f"{file} was made with {name} {there.get(name)!r} and this is {value!r}, so they do not compare."
@@ -179,49 +179,53 @@ def load(file: Path, about: Mapping[str, Any]) -> dict[str, Seeds]:
     return devices
 
 
-def judged(
-    frame: pd.DataFrame, ours: Mapping[str, Seeds], file: Path, there: Mapping[str, Seeds], rules: Rules
-) -> list[Judged]:
+def judge_by_seeds(
+    frame: pd.DataFrame,
+    ours: Mapping[str, SeedBaseline],
+    file: Path,
+    baselines: Mapping[str, SeedBaseline],
+    tolerances: Tolerances,
+) -> list[JudgedCell]:
     """A verdict on every cell that the file has figures of, each device's by its own seeds.
 
     frame: the table's long frame. Raises UserError for a device that the file does not know, and for test images
     that differ.
     """
     for device in ours:
-        if device not in there:
-            known = " and ".join(there) or "no device"
+        if device not in baselines:
+            known = " and ".join(baselines) or "no device"
             raise UserError(
                 f"--against {file}: it has the seeds of {known}, and these runs are of {device}, which rounds "
                 f"otherwise; put this device's seeds into it too, with --record {file}."
             )
     made = []
     for row in frame.to_dict("records"):
-        place = place_of(row)
-        for device in ours or there:
-            theirs = there[device].rows.get(place[:3], {})
+        place = get_cell_key(row)
+        for device in ours or baselines:
+            theirs = baselines[device].rows.get(place[:3], {})
             here = ours[device].rows.get(place[:3], {}) if ours else {}
             folds = {fold for fold, _ in theirs} & {fold for fold, _ in here}
-            _same_images(file, place, theirs, here)
+            _check_same_images(file, place, theirs, here)
             told = "" if len({*ours}) < 2 else f"on {device}"
-            before, now = (_figures(runs, place[3], folds if here else None) for runs in (theirs, here))
+            before, now = (_select_metric(runs, place[3], folds if here else None) for runs in (theirs, here))
             if not before:
                 continue
-            tolerance = rules.tolerance(place[3])
-            there_mean, mean = _mean(before), _mean(now)
+            tolerance = tolerances.get_tolerance(place[3])
+            there_mean, mean = _average_over_folds(before), _average_over_folds(now)
             if not now:
                 verdict = "not run" if row["n"] or row["verdict"] == ABSENT else row["verdict"]
                 nothing = (math.nan, math.nan, math.nan, 0)
-                made.append(Judged(*place, there_mean, *nothing, tolerance, verdict, row["note"]))
+                made.append(JudgedCell(*place, there_mean, *nothing, tolerance, verdict, row["note"]))
                 continue
-            half, why = half_width(before, now, rules.level)
+            half, why = compute_half_width(before, now, tolerances.level)
             low, high = mean - half, mean + half
-            verdict = judge(mean, there_mean, low, high, tolerance, rules.widest)
+            verdict = judge_value(mean, there_mean, low, high, tolerance, tolerances.widest)
             note = " ".join(text for text in (why, told, row["note"]) if text)
-            made.append(Judged(*place, there_mean, mean, low, high, len(now), tolerance, verdict, note))
+            made.append(JudgedCell(*place, there_mean, mean, low, high, len(now), tolerance, verdict, note))
     return made
 
 
-def half_width(
+def compute_half_width(
     theirs: Mapping[tuple[int, int], float], ours: Mapping[tuple[int, int], float], level: float
 ) -> tuple[float, str]:
     """Half the prediction interval of the difference of two means over the same folds, by (fold, seed).
@@ -231,41 +235,44 @@ def half_width(
     from scipy.stats import t as student
 
     n, m = (Counter(fold for fold, _ in figures) for figures in (theirs, ours))
-    if min(n.values()) < SEEDS:
+    if min(n.values()) < MIN_SEEDS:
         told = f"the file has {min(n.values())} of a fold"
-        return math.nan, f"Fewer than {SEEDS} seeds tell no chance from change: {told}."
-    between = statistics.spread(theirs).seeds
+        return math.nan, f"Fewer than {MIN_SEEDS} seeds tell no chance from change: {told}."
+    between = statistics.compute_spread(theirs).seeds
     error = between * math.sqrt(sum(1 / n[fold] + 1 / m[fold] for fold in n)) / len(n)
     return float(student.ppf((1 + level) / 2, len(theirs) - len(n))) * error, ""
 
 
-def _mean(figures: Mapping[tuple[int, int], float]) -> float:
+def _average_over_folds(by_run: Mapping[tuple[int, int], float]) -> float:
     """The mean of the folds' means, so that a fold with more seeds counts no more."""
     by_fold: dict[int, list[float]] = {}
-    for (fold, _), figure in figures.items():
+    for (fold, _), figure in by_run.items():
         by_fold.setdefault(fold, []).append(figure)
     means = [math.fsum(values) / len(values) for values in by_fold.values()]
     return math.fsum(means) / len(means) if means else math.nan
 
 
-def _figures(
-    runs: Mapping[tuple[int, int], Run], metric: str, folds: set[int] | None
+def _select_metric(
+    runs: Mapping[tuple[int, int], SeedResult], metric: str, folds: set[int] | None
 ) -> dict[tuple[int, int], float]:
     """A metric's figures, of these folds (None: of all)."""
     return {
-        place: run.figures[metric]
+        place: run.percent[metric]
         for place, run in runs.items()
-        if metric in run.figures and (folds is None or place[0] in folds)
+        if metric in run.percent and (folds is None or place[0] in folds)
     }
 
 
-def _same_images(
-    file: Path, place: Place, theirs: Mapping[tuple[int, int], Run], ours: Mapping[tuple[int, int], Run]
+def _check_same_images(
+    file: Path,
+    cell_key: CellKey,
+    theirs: Mapping[tuple[int, int], SeedResult],
+    ours: Mapping[tuple[int, int], SeedResult],
 ) -> None:
     for (fold, _), run in ours.items():
         other = next((r.split_hash for (f, _), r in theirs.items() if f == fold), run.split_hash)
         if other != run.split_hash:
             raise UserError(
-                f"--against {file}: {place[2]} on {place[0]}, fold {fold}, was tested on other images there (split "
+                f"--against {file}: {cell_key[2]} on {cell_key[0]}, fold {fold}, was tested on other images there (split "
                 f"hash {other}, here {run.split_hash}), so the figures do not compare."
             )

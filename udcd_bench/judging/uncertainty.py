@@ -21,14 +21,14 @@ from udcd_bench.stats import statistics
 from udcd_bench.stats.resampling import Floats
 
 if TYPE_CHECKING:
-    from udcd_bench.grid.cells import Ask, Group
+    from udcd_bench.grid.cells import ColumnGroup, TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.judging.verdicts import Rules
+    from udcd_bench.judging.verdicts import Tolerances
     from udcd_bench.runs.store import Store
 
-Place = tuple[str, float | None, str, str]
+CellKey = tuple[str, float | None, str, str]
 """Data set, imbalance as shown, method, metric."""
-Drawn = dict[Place, Floats]
+BootstrapDraws = dict[CellKey, Floats]
 """A cell's figure in each draw, percent."""
 Record = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ ASSUMED_WEIGHT = 2
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Results:
     """Records of finished runs, newest of each spec, and the states of those that failed.
 
     draws: those made so far, by what they are of; a report asks for most of them again and again.
@@ -48,21 +48,24 @@ class Evidence:
     draws: dict[object, dict[str, Floats]] = field(default_factory=dict)
 
 
-def gather(store: Store) -> Evidence:
+def load_results(store: Store) -> Results:
     """Everything a results folder holds, whatever it was made of; needs no data and starts nothing."""
     ages = {}
-    for key in store.keys():  # noqa: SIM118
+    for key in store.list_keys():
         ages[key] = (store.runs / key / "record.json").stat().st_mtime_ns
-    found = [completed(store.record(key), store) for key in sorted(ages, key=lambda key: (ages[key], key))]
+    found = [
+        fill_missing_metrics(store.read_record(key), store)
+        for key in sorted(ages, key=lambda key: (ages[key], key))
+    ]
     records = {RunSpec.from_dict(record["spec"]): record for record in found}
     states = dict.fromkeys(records, "done")
     for path in sorted(store.failures.glob("[!.]*.json")):
-        if (report := store.failure(path.stem)) is not None:
+        if (report := store.read_failure(path.stem)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
-    return Evidence(records, states)
+    return Results(records, states)
 
 
-def completed(record: Record, store: Store) -> Record:
+def fill_missing_metrics(record: Record, store: Store) -> Record:
     """The record with every figure that is defined today, so that a new metric or rule needs no training.
 
     What is missing is computed from the run's stored scores; what was stored stays. Where the scores are gone too,
@@ -74,8 +77,8 @@ def completed(record: Record, store: Store) -> Record:
         return record
     if not has_scores(record, store):
         return record
-    stored = store.scores(record["key"])
-    made = figures_of.summaries(stored["scores"], stored["labels"], ordered=record["ordered"])
+    stored = store.read_scores(record["key"])
+    made = figures_of.summarize_epochs(stored["scores"], stored["labels"], ordered=record["ordered"])
     return {**record, "figures": {rule: made[rule] | there.get(rule, {}) for rule in made}}
 
 
@@ -84,27 +87,36 @@ def has_scores(record: Record, store: Store) -> bool:
     return bool((store.runs / record["key"] / "scores.npz").exists())
 
 
-def repeats(ask: Ask, evidence: Evidence, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> Ask:
+def select_available_repeats(
+    request: TableRequest, results: Results, folds: Sequence[int] | None, seeds: Sequence[int] | None
+) -> TableRequest:
     """The ask with all folds and seeds that the profile and split have in the folder, unless they are given."""
-    there = [s for s in evidence.states if (s.profile, s.split) == (ask.profile, ask.split)]
+    there = [s for s in results.states if (s.profile, s.split) == (request.profile, request.split)]
     return replace(
-        ask,
-        folds=tuple(folds if folds is not None else sorted({s.fold for s in there}) or ask.folds),
-        seeds=tuple(seeds if seeds is not None else sorted({s.seed for s in there}) or ask.seeds),
+        request,
+        folds=tuple(folds if folds is not None else sorted({s.fold for s in there}) or request.folds),
+        seeds=tuple(seeds if seeds is not None else sorted({s.seed for s in there}) or request.seeds),
     )
 
 
-def drawn(grid: Grid, ask: Ask, evidence: Evidence, store: Store, rules: Rules) -> Drawn:
+def bootstrap_table(
+    grid: Grid, request: TableRequest, results: Results, store: Store, tolerances: Tolerances
+) -> BootstrapDraws:
     """Each cell's figure under chance, of a grid with neither fractions nor backbones, whose cells have a place."""
     return {
         (group.source, group.shown_rho, row, metric): values
-        for group in grid.groups(ask)
-        for (row, metric), values in of_group(grid, ask, group, evidence, store, rules).items()
+        for group in grid.list_column_groups(request)
+        for (row, metric), values in bootstrap_group(grid, request, group, results, store, tolerances).items()
     }
 
 
-def of_group(
-    grid: Grid, ask: Ask, group: Group, evidence: Evidence, store: Store, rules: Rules
+def bootstrap_group(
+    grid: Grid,
+    request: TableRequest,
+    group: ColumnGroup,
+    results: Results,
+    store: Store,
+    tolerances: Tolerances,
 ) -> dict[tuple[str, str], Floats]:
     """(row, metric) → the cell's figure in each draw, percent, of every row in a group of columns with a finished run.
 
@@ -112,82 +124,86 @@ def of_group(
     has no draws.
     """
     rows = {
-        line.row: [spec for spec in grid.cell(ask, line, group) if spec in evidence.records]
-        for line in grid.lines(ask)
+        line.name: [spec for spec in grid.list_cell_runs(request, line, group) if spec in results.records]
+        for line in grid.list_rows(request)
     }
     where = [group.source, group.shown_rho]
     where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
-    where += [ask.split] if ask.split != "paper" else []
-    return of_rows(rows, grid.metrics, ask.rule, where, evidence, store, rules)
+    where += [request.split] if request.split != "paper" else []
+    return bootstrap_rows(rows, grid.metrics, request.rule, where, results, store, tolerances)
 
 
-def of_rows(
+def bootstrap_rows(
     rows: Mapping[str, Sequence[RunSpec]],
     metrics: Sequence[str],
     rule: str,
-    where: Sequence[object],
-    evidence: Evidence,
+    rng_key: Sequence[object],
+    results: Results,
     store: Store,
-    rules: Rules,
+    tolerances: Tolerances,
 ) -> dict[tuple[str, str], Floats]:
     """As ``of_group``, of rows with the finished runs behind them. where: names the column, for its own draws."""
-    known = [metric for metric in metrics if metric in statistics.METRICS]
-    of_run = of_runs(list(itertools.chain(*rows.values())), known, rule, evidence, store, rules)
+    known = [metric for metric in metrics if metric in statistics.CONFUSION_METRICS]
+    of_run = bootstrap_runs(list(itertools.chain(*rows.values())), known, rule, results, store, tolerances)
     made = {}
     for (row, specs), metric in itertools.product(rows.items(), known):
         if not specs or not all(spec in of_run for spec in specs):
             continue
         values = [of_run[spec][metric] for spec in specs]
         figures = {
-            (spec.fold, spec.seed): 100 * evidence.records[spec]["figures"][rule][metric] for spec in specs
+            (spec.fold, spec.seed): 100 * results.records[spec]["figures"][rule][metric] for spec in specs
         }
-        noise = np.random.default_rng(derive_seed("training", *where, row, metric))
-        training = noise.normal(0, training_error(figures, rules.noise(metric)), rules.draws)
+        noise = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
+        training = noise.normal(
+            0, compute_training_error(figures, tolerances.get_noise(metric)), tolerances.draws
+        )
         made[row, metric] = 100 * np.mean(values, axis=0) + training
     return made
 
 
-def training_error(figures: Mapping[tuple[int, int], float], assumed: float) -> float:
+def compute_training_error(values: Mapping[tuple[int, int], float], assumed: float) -> float:
     """Standard error that training leaves in the mean of figures by (fold, seed)."""
-    free = len(figures) - len({fold for fold, _ in figures})
-    seen = statistics.spread(figures).seeds if free else 0.0
+    free = len(values) - len({fold for fold, _ in values})
+    seen = statistics.compute_spread(values).seeds if free else 0.0
     variance = (free * seen**2 + ASSUMED_WEIGHT * assumed**2) / (free + ASSUMED_WEIGHT)
-    return math.sqrt(variance / len(figures))
+    return math.sqrt(variance / len(values))
 
 
-def of_runs(
+def bootstrap_runs(
     specs: Sequence[RunSpec],
     metrics: Sequence[str],
     rule: str,
-    evidence: Evidence,
+    results: Results,
     store: Store,
-    rules: Rules,
+    tolerances: Tolerances,
 ) -> dict[RunSpec, dict[str, Floats]]:
     """Draws of each run that has its scores, as fractions; runs of one fold on the same images are drawn together."""
     tests: dict[tuple[int, str], list[RunSpec]] = {}
     for spec in specs:
-        if not has_scores(evidence.records[spec], store):
+        if not has_scores(results.records[spec], store):
             continue
-        tests.setdefault((spec.fold, evidence.records[spec]["split_hash"]), []).append(spec)
+        tests.setdefault((spec.fold, results.records[spec]["split_hash"]), []).append(spec)
     made = {}
     for test, together in tests.items():
         # in one order, so that the same runs get the same draws whoever asks
-        members = sorted(together, key=lambda spec: str(evidence.records[spec]["key"]))
-        of = (*test, rule, rules.draws, *members)
-        if of not in evidence.draws:
-            stored = [store.scores(evidence.records[spec]["key"]) for spec in members]
+        members = sorted(together, key=lambda spec: str(results.records[spec]["key"]))
+        of = (*test, rule, tolerances.draws, *members)
+        if of not in results.draws:
+            stored = [store.read_scores(results.records[spec]["key"]) for spec in members]
             labels, groups = stored[0]["labels"], stored[0]["groups"]
-            scores = [reported(arrays["scores"], rule, labels) for arrays in stored]
+            scores = [select_reported_epochs(arrays["scores"], rule, labels) for arrays in stored]
             generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
-            known = statistics.METRICS
-            evidence.draws[of] = statistics.joint(scores, labels, groups, known, rules.draws, generator)
-        found = evidence.draws[of]
+            known = statistics.CONFUSION_METRICS
+            results.draws[of] = statistics.bootstrap_jointly(
+                scores, labels, groups, known, tolerances.draws, generator
+            )
+        found = results.draws[of]
         for place, spec in enumerate(members):
             made[spec] = {metric: found[metric][:, place] for metric in metrics}
     return made
 
 
-def reported(scores: Floats, rule: str, labels: Any) -> Floats:
+def select_reported_epochs(scores: Floats, rule: str, labels: Any) -> Floats:
     """The epochs (E, n, C) that the reporting rule takes its figures from."""
     if rule == "mean":
         return scores

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from udcd_bench.judging.uncertainty import Drawn, Place
-    from udcd_bench.paper.published import Published
+    from udcd_bench.judging.uncertainty import BootstrapDraws, CellKey
+    from udcd_bench.paper.published import PublishedValue
 
 VERDICTS = {
     "reproduced": "the other figure lies within the tolerance of ours or within our 95 % interval",
@@ -37,11 +37,11 @@ VERDICTS = {
     "failed": "its runs failed",
     "impossible": "the published figure contradicts its own row: F1 above the harmonic mean of AP and REC",
 }
-COMPARED = ("reproduced", "higher", "lower", "underpowered")
+COMPARED_VERDICTS = ("reproduced", "higher", "lower", "underpowered")
 
 
 @dataclass(frozen=True)
-class Rules:
+class Tolerances:
     """``tables/tolerances.toml``, read; points and training by metric, ``other`` for those it does not name."""
 
     points: Mapping[str, float]
@@ -50,43 +50,46 @@ class Rules:
     widest: float
     draws: int
 
-    def tolerance(self, metric: str) -> float:
+    def get_tolerance(self, metric: str) -> float:
         """Points of percent that count as no difference."""
         return self.points.get(metric, self.points["other"])
 
-    def noise(self, metric: str) -> float:
+    def get_noise(self, metric: str) -> float:
         """Points of percent that trainings are assumed to differ by."""
         return self.training.get(metric, self.training["other"])
 
 
-def rules(tolerance: float | None = None) -> Rules:
+def load_tolerances(tolerance: float | None = None) -> Tolerances:
     """The suite's rules. tolerance: for every metric, in place of the file's."""
-    path = plugins.root() / "tables" / "tolerances.toml"
+    path = plugins.find_root() / "tables" / "tolerances.toml"
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
-        found = Rules(read["points"], read["training"], **read["interval"])
-        _check(found)
+        found = Tolerances(read["points"], read["training"], **read["interval"])
+        _check_tolerances(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as tolerances: {error!r}") from error
     return found if tolerance is None else replace(found, points={"other": tolerance})
 
 
-def _check(found: Rules) -> None:
+def _check_tolerances(tolerances: Tolerances) -> None:
     """Raises ValueError where a number is none, or cannot be meant."""
-    for name, least, table in (("points", 1e-6, found.points), ("training", 0.0, found.training)):
+    for name, least, table in (("points", 1e-6, tolerances.points), ("training", 0.0, tolerances.training)):
         table["other"]
         for metric, value in table.items():
             if type(value) not in (int, float) or not least <= value <= 100:
                 raise ValueError(f"{name}: {metric} = {value!r} is no number of points, {least:g} to 100")
-    for name, value, low, high in (("level", found.level, 0.5, 0.9999), ("widest", found.widest, 1e-6, 1e6)):
+    for name, value, low, high in (
+        ("level", tolerances.level, 0.5, 0.9999),
+        ("widest", tolerances.widest, 1e-6, 1e6),
+    ):
         if type(value) not in (int, float) or not low <= value <= high:
             raise ValueError(f"{name} = {value!r} is no number from {low:g} to {high:g}")
-    if type(found.draws) is not int or not 10 <= found.draws <= 10**6:
-        raise ValueError(f"draws = {found.draws!r} is no count from 10 to {10**6}")
+    if type(tolerances.draws) is not int or not 10 <= tolerances.draws <= 10**6:
+        raise ValueError(f"draws = {tolerances.draws!r} is no count from 10 to {10**6}")
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCell:
     """One cell: the figure it is compared with (published, or earlier), ours with its interval, the verdict."""
 
     dataset: str
@@ -103,14 +106,14 @@ class Judged:
     note: str = ""
 
     @property
-    def place(self) -> Place:
+    def key(self) -> CellKey:
         """Where in the table it stands."""
         return self.dataset, self.rho, self.method, self.metric
 
     @property
     def fails(self) -> bool:
         """Whether this alone fails the check: worse than it should be, or its runs failed."""
-        return self.verdict in ("failed", "lower" if _higher(self.metric) else "higher")
+        return self.verdict in ("failed", "lower" if _is_higher_better(self.metric) else "higher")
 
     @property
     def name(self) -> str:
@@ -121,7 +124,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Mark:
+class MarkVerdict:
     """One of the paper's marks: whether ours agree, and how probable it is that the row is truly best."""
 
     mark: str
@@ -131,7 +134,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Column:
+class RankedColumn:
     """A column of the table: Spearman's rank correlation of its rows with the paper's, and the paper's marks."""
 
     dataset: str
@@ -140,10 +143,10 @@ class Column:
     rows: int
     printed: int
     rank: float
-    marks: tuple[Mark, ...]
+    marks: tuple[MarkVerdict, ...]
 
 
-def judge(ours: float, theirs: float, low: float, high: float, tolerance: float, widest: float) -> str:
+def judge_value(ours: float, theirs: float, low: float, high: float, tolerance: float, widest: float) -> str:
     """The verdict on a figure of ours with its interval, beside another. No interval is the widest of all."""
     if not math.isfinite(high - low):
         return "underpowered"
@@ -153,74 +156,93 @@ def judge(ours: float, theirs: float, low: float, high: float, tolerance: float,
     return "underpowered" if max(ours - low, high - ours) > widest * tolerance else "reproduced"
 
 
-def impossible(table: str, figures: Sequence[Published]) -> dict[Place, str]:
+def find_contradicted_cells(table: str, published_values: Sequence[PublishedValue]) -> dict[CellKey, str]:
     """The published F1 that contradict their own rows, and the sentence why."""
-    found = audit.audit({table: figures}, {})
+    found = audit.audit_tables({table: published_values}, {})
     above = [(f.cells[-1], f.sentence) for f in found if f.rule == "f1-above-harmonic-mean"]
     return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above}
 
 
-def cells(
+def judge_cells(
     frame: pd.DataFrame,
-    theirs: Mapping[Place, float],
-    found: Drawn,
-    about: Rules,
-    contradicted: Mapping[Place, str] | None = None,
-) -> list[Judged]:
+    theirs: Mapping[CellKey, float],
+    cell_draws: BootstrapDraws,
+    tolerances: Tolerances,
+    contradicted: Mapping[CellKey, str] | None = None,
+) -> list[JudgedCell]:
     """A verdict on every cell of a table's long frame for which there is another figure, beside the published."""
     judged = []
     for row in frame.to_dict("records"):
-        place = place_of(row)
+        place = get_cell_key(row)
         if place not in theirs or row["verdict"] == STAND_IN:
             continue
-        low, high = statistics.ends(found[place], about.level) if place in found else (math.nan, math.nan)
-        tolerance, note = about.tolerance(place[3]), row["note"]
+        low, high = (
+            statistics.compute_interval(cell_draws[place], tolerances.level)
+            if place in cell_draws
+            else (math.nan, math.nan)
+        )
+        tolerance, note = tolerances.get_tolerance(place[3]), row["note"]
         if not row["n"]:
             verdict = "not run" if row["verdict"] == ABSENT else row["verdict"]
         else:
-            verdict = judge(row["ours"], theirs[place], low, high, tolerance, about.widest)
+            verdict = judge_value(row["ours"], theirs[place], low, high, tolerance, tolerances.widest)
         if verdict != "failed" and place in (contradicted or {}):
             verdict, note = "impossible", (contradicted or {})[place]
         judged.append(
-            Judged(*place, theirs[place], row["ours"], low, high, int(row["n"]), tolerance, verdict, note)
+            JudgedCell(*place, theirs[place], row["ours"], low, high, int(row["n"]), tolerance, verdict, note)
         )
     return judged
 
 
-def into(
-    frame: pd.DataFrame, found: Drawn, about: Rules, contradicted: Mapping[Place, str] | None = None
+def add_verdicts(
+    frame: pd.DataFrame,
+    cell_draws: BootstrapDraws,
+    tolerances: Tolerances,
+    contradicted: Mapping[CellKey, str] | None = None,
 ) -> pd.DataFrame:
     """A table's long frame with its intervals, and with the verdicts of ``cells`` where there are runs to judge."""
     printed = frame[frame["published"].notna()]
-    theirs = {place_of(row): row["published"] for row in printed.to_dict("records")}
+    theirs = {get_cell_key(row): row["published"] for row in printed.to_dict("records")}
     judged = {
-        cell.place: cell.verdict for cell in cells(printed, theirs, found, about, contradicted) if cell.n
+        cell.key: cell.verdict
+        for cell in judge_cells(printed, theirs, cell_draws, tolerances, contradicted)
+        if cell.n
     }
     ends, said = [], []
     for row in frame.to_dict("records"):
-        place = place_of(row)
-        ends.append(statistics.ends(found[place], about.level) if place in found else (math.nan, math.nan))
+        place = get_cell_key(row)
+        ends.append(
+            statistics.compute_interval(cell_draws[place], tolerances.level)
+            if place in cell_draws
+            else (math.nan, math.nan)
+        )
         said.append(judged.get(place, row["verdict"]))
     low, high = zip(*ends)
     return frame.assign(low=low, high=high, verdict=said)
 
 
-def regressions(frame: pd.DataFrame, earlier: Mapping[Place, float], about: Rules) -> list[Judged]:
+def judge_regressions(
+    frame: pd.DataFrame, earlier: Mapping[CellKey, float], tolerances: Tolerances
+) -> list[JudgedCell]:
     """A verdict on every cell that an earlier result of one's own has: by the tolerance alone."""
     rows = frame[frame["n"] > 0].to_dict("records")
-    exact = {place_of(row): np.full(2, row["ours"]) for row in rows}
+    exact = {get_cell_key(row): np.full(2, row["ours"]) for row in rows}
     # a stand-in of one's own compares with one's own
-    return cells(frame.assign(verdict=frame["verdict"].replace(STAND_IN, "")), earlier, exact, about)
+    return judge_cells(
+        frame.assign(verdict=frame["verdict"].replace(STAND_IN, "")), earlier, exact, tolerances
+    )
 
 
-def place_of(row: Mapping[Hashable, Any]) -> Place:
+def get_cell_key(row: Mapping[Hashable, Any]) -> CellKey:
     """Where a row of a long frame stands."""
     return row["dataset"], None if math.isnan(row["rho"]) else row["rho"], row["method"], row["metric"]
 
 
-def columns(judged: Iterable[Judged], figures: Sequence[Published], found: Drawn) -> list[Column]:
+def rank_columns(
+    judged: Iterable[JudgedCell], published_values: Sequence[PublishedValue], cell_draws: BootstrapDraws
+) -> list[RankedColumn]:
     """Order and marks of every column with two rows of ours or more, over the paper's rows."""
-    by_column: dict[tuple[str, float | None, str], list[Judged]] = {}
+    by_column: dict[tuple[str, float | None, str], list[JudgedCell]] = {}
     for cell in judged:
         if cell.n:
             by_column.setdefault((cell.dataset, cell.rho, cell.metric), []).append(cell)
@@ -228,38 +250,42 @@ def columns(judged: Iterable[Judged], figures: Sequence[Published], found: Drawn
     for (dataset, rho, metric), rows in by_column.items():
         if len(rows) < 2:
             continue
-        printed = [f for f in figures if (f.dataset, f.rho, f.metric) == (dataset, rho, metric)]
-        draws = [found.get((dataset, rho, row.method, metric)) for row in rows]
-        ranked = sorted({round(row.ours, 2) for row in rows}, reverse=_higher(metric))
+        printed = [f for f in published_values if (f.dataset, f.rho, f.metric) == (dataset, rho, metric)]
+        draws = [cell_draws.get((dataset, rho, row.method, metric)) for row in rows]
+        ranked = sorted({round(row.ours, 2) for row in rows}, reverse=_is_higher_better(metric))
         marks = []
-        for mark, method in _marked(printed, metric):
+        for mark, method in _list_marks(printed, metric):
             here = next((place for place, row in enumerate(rows) if row.method == method), None)
             verdict, probability = "cannot tell", math.nan
             if here is not None and len(rows) == len(printed):
                 wanted = ranked[: 2 if mark == "second" else 1][-1]
                 verdict = "holds" if round(rows[here].ours, 2) == wanted else "fails"
-            there = [values if _higher(metric) else -values for values in draws if values is not None]
+            there = [
+                values if _is_higher_better(metric) else -values for values in draws if values is not None
+            ]
             if mark == "best" and here is not None and len(there) == len(rows):
-                probability = statistics.share_best(np.stack(there, 1), here)
-            marks.append(Mark(mark, method, verdict, probability))
-        made.append(Column(dataset, rho, metric, len(rows), len(printed), _rank(rows), tuple(marks)))
+                probability = statistics.compute_best_share(np.stack(there, 1), here)
+            marks.append(MarkVerdict(mark, method, verdict, probability))
+        made.append(
+            RankedColumn(dataset, rho, metric, len(rows), len(printed), _correlate_ranks(rows), tuple(marks))
+        )
     return made
 
 
-def _marked(printed: Sequence[Published], metric: str) -> list[tuple[str, str]]:
+def _list_marks(printed: Sequence[PublishedValue], metric: str) -> list[tuple[str, str]]:
     """(mark, method) as printed; the best figure's, where no mark of the best has come down to us."""
     marked = [(figure.marks, figure.method) for figure in printed if figure.marks]
     if not any(mark == "best" for mark, _ in marked):
-        best = (max if _higher(metric) else min)(figure.percent for figure in printed)
+        best = (max if _is_higher_better(metric) else min)(figure.percent for figure in printed)
         marked = [("best", figure.method) for figure in printed if figure.percent == best] + marked
     return marked
 
 
-def _higher(metric: str) -> bool:
+def _is_higher_better(metric: str) -> bool:
     return metric not in METRICS or METRICS[metric].better == "higher"
 
 
-def _rank(rows: Sequence[Judged]) -> float:
+def _correlate_ranks(rows: Sequence[JudgedCell]) -> float:
     """Spearman's rank correlation; NaN where all figures of a side are the same."""
     from scipy.stats import spearmanr
 
@@ -269,7 +295,7 @@ def _rank(rows: Sequence[Judged]) -> float:
     return float(spearmanr(ours, theirs).statistic)
 
 
-def counts(judged: Iterable[Judged]) -> dict[str, int]:
+def count_verdicts(judged: Iterable[JudgedCell]) -> dict[str, int]:
     """How many cells have each verdict, in the order of ``VERDICTS``."""
     found = Counter(cell.verdict for cell in judged)
     return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}

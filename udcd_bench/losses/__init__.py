@@ -2,7 +2,7 @@
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
-from udcd_bench.losses.logits import confidence, kd, uncertainty_kl, weighted_cross_entropy
+from udcd_bench.losses.logits import kd, normalized_entropy, uncertainty_kl, weighted_cross_entropy
 from udcd_bench.losses.maps import channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
 from udcd_bench.losses.views import keep_reliable, reliable_mask, selective_kd, view_similarity
@@ -11,13 +11,13 @@ __all__ = [
     "anchor_logits",
     "channel_gram",
     "class_anchors",
-    "confidence",
     "cra",
     "crp",
     "kd",
     "keep_reliable",
     "memory_scl",
     "nce",
+    "normalized_entropy",
     "npairs",
     "relation_matrix",
     "reliable_mask",

@@ -16,7 +16,7 @@ TINY = 1e-12
 """A length at or below this counts as zero."""
 
 
-def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def use_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """Run a loss outside autocast, its floating tensors promoted to one dtype of at least float32."""
 
     @functools.wraps(function)
@@ -29,7 +29,7 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         def promoted(x: object) -> object:
             return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
-        with without_autocast(floats[0]) if floats else nullcontext():
+        with disable_autocast(floats[0]) if floats else nullcontext():
             return function(
                 *(promoted(x) for x in args),  # type: ignore[arg-type]
                 **{name: promoted(x) for name, x in kwargs.items()},  # type: ignore[arg-type]
@@ -38,30 +38,30 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return wrapper
 
 
-def without_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
+def disable_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
     """A context in which autocast is off for the device of `x`."""
     kind = x.device.type
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
-def double(x: Tensor) -> Tensor:
+def to_float64(x: Tensor) -> Tensor:
     """`x` in float64, or as it is on a device without one."""
     return x if x.device.type == "mps" else x.double()
 
 
-def unit_rows(x: Tensor) -> Tensor:
+def normalize_rows(x: Tensor) -> Tensor:
     """Rows of length one along the last axis; a zero row stays zero and gets no gradient."""
     squared = x.square().sum(-1, keepdim=True)
-    return x * inverse_root(squared)
+    return x * compute_inverse_root(squared)
 
 
-def inverse_root(squared: Tensor) -> Tensor:
+def compute_inverse_root(squared: Tensor) -> Tensor:
     """1/√squared, and 0 without gradient where that length counts as zero."""
     return squared.masked_fill(squared <= TINY**2, torch.inf).rsqrt()
 
 
-def nothing(*tensors: Tensor) -> Tensor:
+def make_zero_with_grad(*tensors: Tensor) -> Tensor:
     """Zero, connected to the graph of `tensors`, whose gradients it makes zero."""
     return torch.stack([(x * 0).sum() for x in tensors]).sum()
 

@@ -10,20 +10,20 @@ from torch.autograd.function import once_differentiable
 
 from udcd_bench.losses._numeric import (
     check_reduction,
-    full_precision,
-    nothing,
+    disable_autocast,
+    make_zero_with_grad,
+    normalize_rows,
     reduce,
-    unit_rows,
-    without_autocast,
+    use_full_precision,
 )
 
-NEVER = -1e30
+MASKED_LOGIT = -1e30
 """A logit that no softmax notices; finite, so that a row of nothing else stays finite too."""
-FAINT = -60.0
+NEGLIGIBLE_LOGIT = -60.0
 """So far below the highest, a logit adds less than float64 rounds away; a CPU takes long over exp of less."""
 
 
-@full_precision
+@use_full_precision
 def supcon(features: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
     """Supervised contrastive loss L_out over the B·V views of a batch.
 
@@ -36,17 +36,17 @@ def supcon(features: Tensor, labels: Tensor, temperature: float = 0.07) -> Tenso
     rows = features.flatten(0, 1)
     classes = labels.repeat_interleave(features.shape[1])
     if rows.shape[0] < 2:
-        return nothing(features)
+        return make_zero_with_grad(features)
     itself = torch.eye(rows.shape[0], dtype=torch.bool, device=rows.device)
     logits = rows @ rows.T / temperature
-    normaliser = logits.masked_fill(itself, NEVER).logsumexp(1)
+    normaliser = logits.masked_fill(itself, MASKED_LOGIT).logsumexp(1)
     positive = (classes[:, None] == classes) & ~itself
     count = positive.sum(1)
     mean_positive = (logits * positive).sum(1) / count.clamp_min(1)
     return ((normaliser - mean_positive) * (count > 0)).mean()
 
 
-@full_precision
+@use_full_precision
 def npairs(embeddings: Tensor, labels: Tensor, temperature: float = 0.05) -> Tensor:
     """Cross-entropy of z zᵀ/τ, self-pairs kept, against the row-normalised same-label matrix.
 
@@ -54,7 +54,7 @@ def npairs(embeddings: Tensor, labels: Tensor, temperature: float = 0.05) -> Ten
     logits. SCL-IKD's pairwise loss: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss, NeurIPS
     2016, as its code has it.
     """
-    z = unit_rows(embeddings)
+    z = normalize_rows(embeddings)
     same = labels[:, None] == labels
     log_p = (z @ z.T / temperature).log_softmax(1)
     return reduce(-(log_p * same).sum(1) / same.sum(1), "mean")
@@ -75,7 +75,7 @@ def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
         raise ValueError(f"n_positives must lie in [1, {columns}], not {n_positives}.")
     noise, epsilon = (columns - n_positives) / n_data, 1e-7
     floor = max(torch.finfo(scores.dtype).tiny, 1e-100)
-    with without_autocast(scores):
+    with disable_autocast(scores):
         x = scores if scores.dtype == torch.float64 else scores.float()
         # x / (x + m·Pn + ε) = 1 / (1 + (m·Pn + ε) / x); the few positives in float64
         positives, negatives = torch.split(x, [n_positives, columns - n_positives], 1)
@@ -94,9 +94,9 @@ class _Repulsion(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, bank: Tensor, same: Tensor) -> Tensor:
-        logits = (z @ bank.T).masked_fill_(same, NEVER)
+        logits = (z @ bank.T).masked_fill_(same, MASKED_LOGIT)
         highest = logits.amax(1, keepdim=True)
-        weights = logits.sub_(highest).clamp_min_(FAINT).exp_()
+        weights = logits.sub_(highest).clamp_min_(NEGLIGIBLE_LOGIT).exp_()
         total = weights.sum(1, keepdim=True)
         ctx.save_for_backward(weights @ bank / total)
         return (total.log() + highest).squeeze(1)
@@ -108,7 +108,7 @@ class _Repulsion(torch.autograd.Function):
         return grad[:, None] * gradient, None, None
 
 
-@full_precision
+@use_full_precision
 def memory_scl(
     anchors: Tensor,
     labels: Tensor,
@@ -131,7 +131,7 @@ def memory_scl(
     """
     check_reduction(reduction)
     if bank.shape[0] == 0:
-        return reduce((anchors * 0).sum(1) + nothing(batch), reduction)
+        return reduce((anchors * 0).sum(1) + make_zero_with_grad(batch), reduction)
     size = anchors.shape[0]
     positive = labels[:, None] == batch_labels
     positive = positive & ~torch.eye(size, batch.shape[0], dtype=torch.bool, device=batch.device)

@@ -9,16 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from udcd_bench.losses._numeric import check_reduction, double, full_precision, inverse_root, nothing, reduce
+from udcd_bench.losses._numeric import (
+    check_reduction,
+    compute_inverse_root,
+    make_zero_with_grad,
+    reduce,
+    to_float64,
+    use_full_precision,
+)
 
-_CHUNK = 1 << 18
+_CHUNK_PER_CPU_THREAD = 1 << 18
 """Elements of a chunk for one CPU thread: few enough for its cache, enough to drown the calls."""
-_CHUNK_ELSEWHERE = 1 << 22
+_CHUNK_ON_ACCELERATOR = 1 << 22
 
 
-def _chunks(n: int, elements: int, device: torch.device) -> list[slice]:
+def _split_into_chunks(n: int, elements: int, device: torch.device) -> list[slice]:
     """Slices of range(n), each of as many rows of `elements` as a chunk may hold, at least one."""
-    limit = _CHUNK * torch.get_num_threads() if device.type == "cpu" else _CHUNK_ELSEWHERE
+    limit = _CHUNK_PER_CPU_THREAD * torch.get_num_threads() if device.type == "cpu" else _CHUNK_ON_ACCELERATOR
     step = max(1, limit // elements)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
@@ -55,15 +62,15 @@ class _AngleLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
         n = student.shape[0]
-        inverse = [inverse_root(d) for d in (student, teacher)]
+        inverse = [compute_inverse_root(d) for d in (student, teacher)]
         loss = student.new_zeros(())
         gradient = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
-        chunks = _chunks(n, n * n, student.device)
+        chunks = _split_into_chunks(n, n * n, student.device)
         space = student.new_empty(3, chunks[0].stop, n, n)  # reused: fresh memory costs more than sums
         for rows in chunks:
             a, b, c = space[:, : rows.stop - rows.start]
-            cosines = _cosines(student, inverse[0], rows, a)
-            error = torch.sub(cosines, _cosines(teacher, inverse[1], rows, b), out=b)
+            cosines = _compute_cosines(student, inverse[0], rows, a)
+            error = torch.sub(cosines, _compute_cosines(teacher, inverse[1], rows, b), out=b)
             slope = torch.clamp(error, -1, 1, out=c)
             loss += torch.dot(slope.flatten(), error.sub_(slope, alpha=0.5).flatten())
             if gradient is not None:
@@ -83,14 +90,14 @@ class _AngleLoss(torch.autograd.Function):
         return grad * gradient, None
 
 
-def _cosines(squared: Tensor, inverse: Tensor, rows: slice, out: Tensor) -> Tensor:
+def _compute_cosines(squared: Tensor, inverse: Tensor, rows: slice, out: Tensor) -> Tensor:
     """Cosine at vertex i between j and k, (rows, B, B), 0 where j or k coincides with i."""
     d, v = squared[rows], inverse[rows]
     torch.add(d[:, :, None], d[:, None, :], out=out)
     return out.sub_(squared).mul_(v[:, :, None] / 2).mul_(v[:, None, :])
 
 
-@full_precision
+@use_full_precision
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth-L1 between the batch's distances, each model's divided by their mean.
 
@@ -100,11 +107,11 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     n = student.shape[0]
     if n < 2:
-        return nothing(student)
+        return make_zero_with_grad(student)
     aside = torch.eye(n, dtype=torch.bool, device=student.device)
 
     def normalised(x: Tensor) -> Tensor:
-        squared: Tensor = _SquaredDistances.apply(double(x))
+        squared: Tensor = _SquaredDistances.apply(to_float64(x))
         distances = squared.clamp_min(1e-12).sqrt().masked_fill(aside, 0.0)
         return distances / (distances.sum() / (n * (n - 1)))
 
@@ -112,7 +119,7 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return loss.to(student.dtype)
 
 
-@full_precision
+@use_full_precision
 def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth-L1 between the cosines at every vertex of every triple of the batch.
 
@@ -121,8 +128,8 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     Park et al., Relational Knowledge Distillation, CVPR 2019, section 3.2.2.
     """
     if student.shape[0] < 2:
-        return nothing(student)
-    squared = [_SquaredDistances.apply(double(x)) for x in (student, teacher.detach())]
+        return make_zero_with_grad(student)
+    squared = [_SquaredDistances.apply(to_float64(x)) for x in (student, teacher.detach())]
     loss: Tensor = _AngleLoss.apply(*squared)
     return loss.to(student.dtype)
 
@@ -140,7 +147,7 @@ class _TripletLoss(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, delta: float) -> Tensor:
         n, classes = student.shape
         scale = 2 / ((n - 1) * (n - 2))
-        (s, inverse), (t, _) = _directions(student), _directions(teacher)
+        (s, inverse), (t, _) = _compute_directions(student), _compute_directions(teacher)
         s2, t2 = torch.cat((s, s), 1), torch.cat((t, t), 1)
         other = 1 - torch.eye(n, dtype=s.dtype, device=s.device)  # q, and r, must differ from p
         other2 = torch.cat((other, other))[None]
@@ -148,14 +155,14 @@ class _TripletLoss(torch.autograd.Function):
         if n % 2 == 0:
             weight[-1] /= 2
         losses, gradient = student.new_zeros(n), torch.zeros_like(s) if ctx.needs_input_grad[0] else None
-        chunks = _chunks(n // 2, n * n * classes, student.device)
+        chunks = _split_into_chunks(n // 2, n * n * classes, student.device)
         space = s.new_empty(4, chunks[0].stop, classes, n * n)  # reused: fresh memory costs more than sums
         for chunk in chunks:
             rows = chunk.stop - chunk.start
             a, b = space[0, :rows], space[1, :rows]
-            error = _spread(t, t2, chunk, delta, a, b).neg_()
-            error += _spread(s, s2, chunk, delta, a, b)
-            error.mul_(other.flatten()).mul_(_shifted(other2, chunk)[:, 0])
+            error = _compute_spreads(t, t2, chunk, delta, a, b).neg_()
+            error += _compute_spreads(s, s2, chunk, delta, a, b)
+            error.mul_(other.flatten()).mul_(_view_windows(other2, chunk)[:, 0])
             slope = error.clamp(-delta, delta)
             error.sub_(slope, alpha=0.5)
             slope.mul_(weight[chunk])
@@ -181,30 +188,32 @@ class _TripletLoss(torch.autograd.Function):
         return (weighted.sum(1) - weighted.sum(2)).T, None, None
 
 
-def _directions(relation: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_directions(relation: Tensor) -> tuple[Tensor, Tensor]:
     """Unit u_pq = (R_p − R_q)/‖·‖ laid out (C, q, p), and 1/‖·‖ (q, p); both 0 where rows coincide."""
     columns = relation.T
     difference = columns[:, None, :] - columns[:, :, None]
     squared = difference.square().sum(0)
-    inverse = inverse_root(squared)
+    inverse = compute_inverse_root(squared)
     return difference.mul_(inverse), inverse
 
 
-def _shifted(twice: Tensor, chunk: slice) -> Tensor:
+def _view_windows(doubled: Tensor, chunk: slice) -> Tensor:
     """Windows of (C, 2B, B) that start at row k, for k − 1 in the chunk: (k, C, B·B), a view."""
-    classes, _, n = twice.shape
+    classes, _, n = doubled.shape
     size, stride = (chunk.stop - chunk.start, classes, n * n), (n, 2 * n * n, 1)
-    return twice.as_strided(size, stride, (chunk.start + 1) * n)
+    return doubled.as_strided(size, stride, (chunk.start + 1) * n)
 
 
-def _spread(u: Tensor, twice: Tensor, chunk: slice, delta: float, steps: Tensor, clipped: Tensor) -> Tensor:
+def _compute_spreads(
+    u: Tensor, doubled: Tensor, chunk: slice, delta: float, steps: Tensor, clipped: Tensor
+) -> Tensor:
     """φ = Σ_c huber(step_c), (k, q·p), of the steps u_pq − u_pr, r = q + k; `clipped` gets huber'(step)."""
-    torch.sub(u.flatten(1), _shifted(twice, chunk), out=steps)
+    torch.sub(u.flatten(1), _view_windows(doubled, chunk), out=steps)
     torch.clamp(steps, -delta, delta, out=clipped)
     return steps.sub_(clipped, alpha=0.5).mul_(clipped).sum(1)
 
 
-@full_precision
+@use_full_precision
 def cra(
     student_relation: Tensor, teacher_relation: Tensor, delta: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from udcd_bench.losses._numeric import check_reduction, full_precision, reduce
+from udcd_bench.losses._numeric import check_reduction, reduce, use_full_precision
 
 
 def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
-@full_precision
+@use_full_precision
 def kd(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -31,7 +31,7 @@ def kd(
     return reduce(rows * temperature**2, reduction)
 
 
-@full_precision
+@use_full_precision
 def uncertainty_kl(student_logits: Tensor, teacher_logits: Tensor, *, reduction: str = "mean") -> Tensor:
     """KL(softmax(t)‖softmax(s)) weighted by the entropy of softmax(s) over log C.
 
@@ -46,8 +46,8 @@ def uncertainty_kl(student_logits: Tensor, teacher_logits: Tensor, *, reduction:
     return reduce(weight * kl_rows(student_logits, teacher_logits), reduction)
 
 
-@full_precision
-def confidence(logits: Tensor) -> Tensor:
+@use_full_precision
+def normalized_entropy(logits: Tensor) -> Tensor:
     """The normalised uncertainty ψ₁ = H(softmax(logits)) / log C; ψ₂ is 1 − ψ₁.
 
     `logits` (B, C) gives (B,) in [0, 1], without gradient; with one class, zeros.
@@ -58,7 +58,7 @@ def confidence(logits: Tensor) -> Tensor:
     return (entropy / math.log(max(logits.shape[-1], 2))).clamp(0, 1)
 
 
-@full_precision
+@use_full_precision
 def weighted_cross_entropy(
     logits: Tensor,
     target: Tensor,

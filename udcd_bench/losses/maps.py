@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from udcd_bench.losses._numeric import double, full_precision
+from udcd_bench.losses._numeric import to_float64, use_full_precision
 
 
 class _ChannelGram(torch.autograd.Function):
@@ -20,7 +20,7 @@ class _ChannelGram(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        a, t = double(student), double(teacher)
+        a, t = to_float64(student), to_float64(teacher)
         batch, channels, places = a.shape
         scale = 1 / (channels * places)
         delta, total = a - t, a + t
@@ -48,7 +48,7 @@ class _ChannelGram(torch.autograd.Function):
         return grad * gradient, None
 
 
-@full_precision
+@use_full_precision
 def channel_gram(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Root mean square difference of the maps' channel Gram matrices.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from udcd_bench.losses._numeric import check_reduction, full_precision, reduce, unit_rows
+from udcd_bench.losses._numeric import check_reduction, normalize_rows, reduce, use_full_precision
 from udcd_bench.losses.logits import kl_rows
 
 
-@full_precision
+@use_full_precision
 def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool = True) -> Tensor:
     """The mean of each class's rows, (C, D).
 
@@ -21,16 +21,16 @@ def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool 
     return total / members.sum(1, keepdim=True).clamp_min(1)
 
 
-@full_precision
+@use_full_precision
 def anchor_logits(z: Tensor, anchors: Tensor, temperature: float = 0.07) -> Tensor:
     """The relations of `crp`, z·Aᵀ/τ, (B, C): anchors (C, D) of unit length and without gradient.
 
     A zero anchor relates to everything with 0. CRCKD, MICCAI 2021, category relation preserving.
     """
-    return z @ unit_rows(anchors.detach()).T / temperature
+    return z @ normalize_rows(anchors.detach()).T / temperature
 
 
-@full_precision
+@use_full_precision
 def crp(
     student: Tensor,
     student_anchors: Tensor,
@@ -52,7 +52,7 @@ def crp(
     return reduce(kl_rows(anchor_logits(student, student_anchors, temperature), wanted), reduction)
 
 
-@full_precision
+@use_full_precision
 def relation_matrix(z: Tensor, anchors: Tensor) -> Tensor:
     """Softmax over the classes of z·Aᵀ, without temperature: z (B, D), anchors (C, D), returns (B, C).
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from udcd_bench.losses._numeric import double, full_precision, unit_rows
+from udcd_bench.losses._numeric import normalize_rows, to_float64, use_full_precision
 from udcd_bench.losses.logits import kd
 
 
-@full_precision
+@use_full_precision
 def view_similarity(features: Tensor) -> Tensor:
     """Cosine of every rotated view with every upright image.
 
@@ -19,7 +19,7 @@ def view_similarity(features: Tensor) -> Tensor:
     """
     if features.shape[0] % 4:
         raise ValueError(f"features must hold four views an image, not {features.shape[0]} rows.")
-    views = unit_rows(features).view(-1, 4, features.shape[1])
+    views = normalize_rows(features).view(-1, 4, features.shape[1])
     return views[:, 1:].flatten(0, 1) @ views[:, 0].T
 
 
@@ -31,7 +31,7 @@ def reliable_mask(scores: Tensor, target: Tensor, keep_ratio: float) -> Tensor:
     before = torch.arange(scores.shape[1], device=scores.device) < target[:, None]
     rank = ((scores > of_target) | ((scores == of_target) & before)).sum(1)
     wrong = (rank > 0).sum()
-    kept = rank.shape[0] - wrong + (keep_ratio * double(wrong)).long()
+    kept = rank.shape[0] - wrong + (keep_ratio * to_float64(wrong)).long()
     place = torch.empty_like(rank)
     place[rank.argsort(stable=True)] = torch.arange(rank.shape[0], device=rank.device)
     return place < kept

@@ -13,61 +13,65 @@ from fractions import Fraction
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udcd_bench.paper.rounded import place, rows, title
+from udcd_bench.paper.rounded import format_location, get_metric_title, group_into_rows
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from udcd_bench.paper.published import Published
-    from udcd_bench.paper.rounded import Cell, Row
+    from udcd_bench.paper.published import PublishedValue
+    from udcd_bench.paper.rounded import RoundedRow, RoundedValue
 
-ROLES = {
+COLUMN_ROLES = {
     "precision": ("precision", "prec", "ap"),
     "recall": ("recall", "rec", "sensitivity", "bma"),
     "f1": ("f1", "f1-score", "macro-f1"),
 }
 """Role → what a column of that role may be called, the plainest first; the last of precision is ambiguous."""
-COINCIDENCE = 3
+COINCIDENCE_FACTOR = 3
 """S: rows that agree by chance at most. F1 lies up to about a point below the harmonic mean, so n rows printed in
 steps of s points agree n·s times by chance; a definition is revealed by three times that, and by three rows."""
 
 
-class Rule(NamedTuple):
+class AuditRule(NamedTuple):
     """What a rule finds, in a sentence, and where that comes from."""
 
-    about: str
+    description: str
     source: str
 
 
 OPITZ = "Opitz & Burst 2019, Macro F1 and Macro F1, arXiv:1911.03347"
-RULES = {
-    "f1-above-harmonic-mean": Rule(
+AUDIT_RULES = {
+    "f1-above-harmonic-mean": AuditRule(
         "Impossible: the mean of the per-class F1 never exceeds the F1 of the mean precision and recall, and "
         "averaging over folds or epochs cannot change that, since the harmonic mean is concave.",
         OPITZ,
     ),
-    "f1-is-harmonic-mean": Rule(
+    "f1-is-harmonic-mean": AuditRule(
         "Definition revealed: F1 is 2·P·R/(P + R) of the printed precision and recall to the last digit, in more "
         "rows than by chance; so that precision is a precision, whatever its column is called.",
         OPITZ,
     ),
-    "f1-definitions-mixed": Rule(
+    "f1-definitions-mixed": AuditRule(
         "Some rows print the harmonic mean of precision and recall as F1, others a figure below it.", OPITZ
     ),
-    "same-setting-other-figures": Rule(
+    "same-setting-other-figures": AuditRule(
         "The same data set, imbalance and method stand in two places with different figures.",
         "the tables, compared with each other",
     ),
-    "same-figures-other-method": Rule(
+    "same-figures-other-method": AuditRule(
         "Two methods' rows in the same setting share all figures but at most one.",
         "the tables, compared with each other",
     ),
-    "best-mark": Rule("A figure marked best is not, or the best is not marked.", "the table's own figures"),
-    "second-mark": Rule(
+    "best-mark": AuditRule(
+        "A figure marked best is not, or the best is not marked.", "the table's own figures"
+    ),
+    "second-mark": AuditRule(
         "A figure marked second best is not, or the second best is not marked.", "the table's own figures"
     ),
-    "claim-fails": Rule("A sentence that the printed figures do not bear out.", "the sentence, as quoted"),
+    "claim-fails": AuditRule(
+        "A sentence that the printed figures do not bear out.", "the sentence, as quoted"
+    ),
 }
 
 
@@ -76,91 +80,96 @@ class Finding:
     """What a rule found: the figures it concerns, and one sentence."""
 
     rule: str
-    cells: tuple[Cell, ...]
+    cells: tuple[RoundedValue, ...]
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        about = {"rule": self.rule, "source": RULES[self.rule].source}
+        about = {"rule": self.rule, "source": AUDIT_RULES[self.rule].source}
         return {**about, "where": [cell.to_dict() for cell in self.cells], "sentence": self.sentence}
 
 
-def audit(tables: Mapping[str, Sequence[Published]], own_rhos: Mapping[str, float]) -> list[Finding]:
+def audit_tables(
+    tables: Mapping[str, Sequence[PublishedValue]], own_rhos: Mapping[str, float]
+) -> list[Finding]:
     """Everything the rules find in tables by name. own_rhos: data set → its own imbalance, as tables print it."""
-    printed = rows(tables)
-    found = [*_f1(printed), *_settings([row for table in printed.values() for row in table], own_rhos)]
+    printed = group_into_rows(tables)
+    found = [
+        *_check_f1(printed),
+        *_check_settings([row for table in printed.values() for row in table], own_rhos),
+    ]
     for table in printed.values():
-        found += _marks(table)
-    order = list(RULES)
+        found += _check_marks(table)
+    order = list(AUDIT_RULES)
     return sorted(found, key=lambda finding: order.index(finding.rule))
 
 
 # --- F1 against precision and recall ------------------------------------------------------------------------
 
 
-Triple = tuple["Cell", "Cell", "Cell"]
+F1Triple = tuple["RoundedValue", "RoundedValue", "RoundedValue"]
 """Precision, recall and F1 of a row."""
 
 
-def harmonic(precision: Fraction, recall: Fraction) -> Fraction:
+def harmonic_mean(precision: Fraction, recall: Fraction) -> Fraction:
     """2·P·R/(P + R); 0 where both are."""
     return 2 * precision * recall / (precision + recall) if precision + recall else Fraction(0)
 
 
-def _triples(table: Iterable[Row]) -> Iterator[Triple]:
+def _list_triples(table: Iterable[RoundedRow]) -> Iterator[F1Triple]:
     for row in table:
         named = {metric.lower(): cell for metric, cell in row.items()}
-        p, r, f1 = (next((named[n] for n in known if n in named), None) for known in ROLES.values())
+        p, r, f1 = (next((named[n] for n in known if n in named), None) for known in COLUMN_ROLES.values())
         if p and r and f1:
             yield p, r, f1
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _F1Comparison:
     """A table's rows of precision, recall and F1, by where F1 stands against the harmonic mean."""
 
     n: int
-    equal: list[Triple]
-    above: list[Triple]
-    below: list[Triple]
-    told: bool
+    equal: list[F1Triple]
+    above: list[F1Triple]
+    below: list[F1Triple]
+    reveals_definition: bool
 
 
-def _judge(table: Iterable[Row]) -> _Judged:
-    triples = list(_triples(table))
-    equal = [(p, r, f) for p, r, f in triples if abs(harmonic(p.exact, r.exact) - f.exact) <= f.half]
-    above = [(p, r, f) for p, r, f in triples if f.low > harmonic(p.high, r.high)]
-    below = [(p, r, f) for p, r, f in triples if f.high < harmonic(p.low, r.low)]
+def _compare_f1(table: Iterable[RoundedRow]) -> _F1Comparison:
+    triples = list(_list_triples(table))
+    equal = [(p, r, f) for p, r, f in triples if abs(harmonic_mean(p.exact, r.exact) - f.exact) <= f.half]
+    above = [(p, r, f) for p, r, f in triples if f.low > harmonic_mean(p.high, r.high)]
+    below = [(p, r, f) for p, r, f in triples if f.high < harmonic_mean(p.low, r.low)]
     chance = sum(2 * f.half for _, _, f in triples)
-    told = len(equal) >= COINCIDENCE * max(1, chance)
-    return _Judged(len(triples), equal, above, below, told)
+    told = len(equal) >= COINCIDENCE_FACTOR * max(1, chance)
+    return _F1Comparison(len(triples), equal, above, below, told)
 
 
-def _f1(tables: Mapping[str, Iterable[Row]]) -> Iterator[Finding]:
-    judged = {name: _judge(table) for name, table in tables.items()}
-    told = [triple for table in judged.values() if table.told for triple in table.equal]
+def _check_f1(tables: Mapping[str, Iterable[RoundedRow]]) -> Iterator[Finding]:
+    judged = {name: _compare_f1(table) for name, table in tables.items()}
+    told = [triple for table in judged.values() if table.reveals_definition for triple in table.equal]
     for name, table in judged.items():
         for p, r, f in table.above:
-            sure = told or p.metric.lower() in ROLES["precision"][:-1]
+            sure = told or p.metric.lower() in COLUMN_ROLES["precision"][:-1]
             sentence = (
-                f"{place(f)}: {title(f.metric)} {f.text()} is above "
-                f"{float(harmonic(p.exact, r.exact)):.2f}, the harmonic mean of {title(p.metric)} {p.text()} and "
-                f"{title(r.metric)} {r.text()}, which rounding lifts to "
-                f"{float(harmonic(p.high, r.high)):.3f} at most"
-                f"{'' if sure else f', if {title(p.metric)} is macro-averaged precision'}."
+                f"{format_location(f)}: {get_metric_title(f.metric)} {f.format_text()} is above "
+                f"{float(harmonic_mean(p.exact, r.exact)):.2f}, the harmonic mean of {get_metric_title(p.metric)} {p.format_text()} and "
+                f"{get_metric_title(r.metric)} {r.format_text()}, which rounding lifts to "
+                f"{float(harmonic_mean(p.high, r.high)):.3f} at most"
+                f"{'' if sure else f', if {get_metric_title(p.metric)} is macro-averaged precision'}."
             )
             yield Finding("f1-above-harmonic-mean", (p, r, f), sentence)
-        if table.told:
-            which = ", ".join(place(f).removeprefix(f"{name} ") for _, _, f in table.equal)
+        if table.reveals_definition:
+            which = ", ".join(format_location(f).removeprefix(f"{name} ") for _, _, f in table.equal)
             p, r, f = table.equal[0]
             sentence = (
-                f"{name}: in {len(table.equal)} of {table.n} rows {title(f.metric)} is the harmonic mean of "
-                f"{title(p.metric)} and {title(r.metric)} to the last printed digit, so {title(p.metric)} is "
+                f"{name}: in {len(table.equal)} of {table.n} rows {get_metric_title(f.metric)} is the harmonic mean of "
+                f"{get_metric_title(p.metric)} and {get_metric_title(r.metric)} to the last printed digit, so {get_metric_title(p.metric)} is "
                 f"macro-averaged precision: {which}."
             )
             yield Finding("f1-is-harmonic-mean", tuple(c for triple in table.equal for c in triple), sentence)
     below = [f for table in judged.values() for _, _, f in table.below]
-    if told and len(below) >= COINCIDENCE:
+    if told and len(below) >= COINCIDENCE_FACTOR:
         counts = [
             f"{name} {len(table.equal)} equal, {len(table.below)} below, {len(table.above)} above"
             for name, table in judged.items()
@@ -173,36 +182,38 @@ def _f1(tables: Mapping[str, Iterable[Row]]) -> Iterator[Finding]:
 # --- the same setting, twice --------------------------------------------------------------------------------
 
 
-def _settings(table: Sequence[Row], own: Mapping[str, float]) -> Iterator[Finding]:
-    settings: dict[tuple[str, float | None], list[Row]] = defaultdict(list)
+def _check_settings(table: Sequence[RoundedRow], own_rhos: Mapping[str, float]) -> Iterator[Finding]:
+    settings: dict[tuple[str, float | None], list[RoundedRow]] = defaultdict(list)
     for row in table:
         cell = next(iter(row.values()))
-        settings[cell.dataset, own.get(cell.dataset) if cell.rho is None else cell.rho].append(row)
+        settings[cell.dataset, own_rhos.get(cell.dataset) if cell.rho is None else cell.rho].append(row)
     for found in settings.values():
         for one, other in combinations(found, 2):
-            yield from _pair(one, other)
+            yield from _check_pair(one, other)
 
 
-def _pair(one: Row, other: Row) -> Iterator[Finding]:
+def _check_pair(one: RoundedRow, other: RoundedRow) -> Iterator[Finding]:
     """What two rows of the same setting say of each other."""
     pairs = [(one[metric], other[metric]) for metric in one if metric in other]
     if not pairs:
         return
     a, b = pairs[0]
     unlike = [(x, y) for x, y in pairs if _differ(x, y)]
-    listed = ", ".join(f"{title(x.metric)} {x.text()} and {y.text()}" for x, y in unlike)
+    listed = ", ".join(
+        f"{get_metric_title(x.metric)} {x.format_text()} and {y.format_text()}" for x, y in unlike
+    )
     cells = tuple(cell for pair in unlike for cell in pair)
     if a.method == b.method and unlike:
-        sentence = f"{place(a)} is {place(b)}, and {len(unlike)} of {len(pairs)} figures differ: {listed}."
+        sentence = f"{format_location(a)} is {format_location(b)}, and {len(unlike)} of {len(pairs)} figures differ: {listed}."
         yield Finding("same-setting-other-figures", cells, sentence)
     fine = all(x.half < Fraction(1, 2) > y.half for x, y in pairs)  # whole per cents agree by chance
     if a.method != b.method and fine and len(pairs) >= 4 and len(unlike) <= 1:
         rest = f"; only {listed} differ" if unlike else ""
-        sentence = f"{place(a)} has {len(pairs) - len(unlike)} of {len(pairs)} figures of {place(b)}{rest}."
+        sentence = f"{format_location(a)} has {len(pairs) - len(unlike)} of {len(pairs)} figures of {format_location(b)}{rest}."
         yield Finding("same-figures-other-method", tuple(c for pair in pairs for c in pair), sentence)
 
 
-def _differ(one: Cell, other: Cell) -> bool:
+def _differ(one: RoundedValue, other: RoundedValue) -> bool:
     if one.half == other.half:
         return one.exact != other.exact
     return one.high < other.low or other.high < one.low  # a figure with fewer digits may be the same
@@ -211,8 +222,8 @@ def _differ(one: Cell, other: Cell) -> bool:
 # --- marks --------------------------------------------------------------------------------------------------
 
 
-def _marks(table: Sequence[Row]) -> Iterator[Finding]:
-    columns: dict[tuple[str, float | None, str], list[Cell]] = defaultdict(list)
+def _check_marks(table: Sequence[RoundedRow]) -> Iterator[Finding]:
+    columns: dict[tuple[str, float | None, str], list[RoundedValue]] = defaultdict(list)
     for row in table:
         for cell in row.values():
             columns[cell.dataset, cell.rho, cell.metric].append(cell)
@@ -231,17 +242,21 @@ def _marks(table: Sequence[Row]) -> Iterator[Finding]:
             wrong = [c for c in column if c.mark == mark and c.exact not in fine]
             missing = [c for c in column if c.mark != mark and c.exact in right and not (tied and rank)]
             if wrong or missing:
-                yield _mark(mark, wrong, missing, ranked)
+                yield _make_mark_finding(mark, wrong, missing, ranked)
 
 
-def _mark(mark: str, wrong: list[Cell], missing: list[Cell], ranked: list[Fraction]) -> Finding:
+def _make_mark_finding(
+    mark: str, wrong: list[RoundedValue], missing: list[RoundedValue], ranked: list[Fraction]
+) -> Finding:
     where = (wrong or missing)[0]
     rho = "" if where.rho is None else f" ρ={where.rho:g}"
     parts = [
-        f"{c.method} {c.text()} is marked {mark} and is number {ranked.index(c.exact) + 1}" for c in wrong
+        f"{c.method} {c.format_text()} is marked {mark} and is number {ranked.index(c.exact) + 1}"
+        for c in wrong
     ]
     parts += [
-        f"{c.method} {c.text()} is number {ranked.index(c.exact) + 1} and is not marked so" for c in missing
+        f"{c.method} {c.format_text()} is number {ranked.index(c.exact) + 1} and is not marked so"
+        for c in missing
     ]
-    sentence = f"{where.table} {where.dataset}{rho} {title(where.metric)}: {'; '.join(parts)}."
+    sentence = f"{where.table} {where.dataset}{rho} {get_metric_title(where.metric)}: {'; '.join(parts)}."
     return Finding(f"{mark}-mark", (*wrong, *missing), sentence)

@@ -15,11 +15,11 @@ from udcd_bench.stats.metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from udcd_bench.paper.published import Published
+    from udcd_bench.paper.published import PublishedValue
 
 
 @dataclass(frozen=True)
-class Cell:
+class RoundedValue:
     """One printed figure and where it stands. half: half a unit of the last digit its column prints."""
 
     table: str
@@ -46,7 +46,7 @@ class Cell:
         """The greatest value that is printed so."""
         return min(Fraction(100), self.exact + self.half)
 
-    def text(self) -> str:
+    def format_text(self) -> str:
         """The figure with the digits of its column."""
         return f"{self.percent:.{len(str(int(1 / (2 * self.half)))) - 1}f}"
 
@@ -55,54 +55,54 @@ class Cell:
         return {key: value for key, value in asdict(self).items() if key != "half"}
 
 
-Row = dict[str, Cell]
+RoundedRow = dict[str, RoundedValue]
 """A method's figures in one setting, by metric."""
-Tables = dict[str, list[Row]]
+RoundedTables = dict[str, list[RoundedRow]]
 
 
-def rows(tables: Mapping[str, Sequence[Published]]) -> Tables:
+def group_into_rows(tables: Mapping[str, Sequence[PublishedValue]]) -> RoundedTables:
     """Tables by name as rows, in the printed order.
 
     A column's digits are the most that a figure in it has; a column of nothing but trailing zeros seems printed
     with fewer, which makes its intervals wider and so hides errors rather than invents them.
     """
-    found: Tables = {}
+    found: RoundedTables = {}
     for name, figures in tables.items():
         digits: dict[str, int] = defaultdict(int)
         for figure in figures:
             exponent = Decimal(str(figure.percent)).normalize().as_tuple().exponent
             digits[figure.metric] = max(digits[figure.metric], -int(exponent))
-        table: dict[tuple[str, float | None, str], Row] = {}
+        table: dict[tuple[str, float | None, str], RoundedRow] = {}
         for f in figures:
             half = Fraction(1, 2 * 10 ** digits[f.metric])
-            cell = Cell(name, f.dataset, f.rho, f.method, f.metric, f.percent, f.marks, half)
+            cell = RoundedValue(name, f.dataset, f.rho, f.method, f.metric, f.percent, f.marks, half)
             table.setdefault((f.dataset, f.rho, f.method), {})[f.metric] = cell
         found[name] = list(table.values())
     return found
 
 
-def published_tables() -> dict[str, tuple[Published, ...]]:
+def load_published_tables() -> dict[str, tuple[PublishedValue, ...]]:
     """The figures of every table of the suite that has published ones."""
-    files = {name: published.find(name) for name in plugins.names("tables")}
-    return {name: published.read(file) for name, file in files.items() if file}
+    files = {name: published.find_csv(name) for name in plugins.list_names("tables")}
+    return {name: published.read_csv(file) for name, file in files.items() if file}
 
 
-def own_rhos() -> dict[str, float]:
+def find_own_rhos() -> dict[str, float]:
     """Data set → the imbalance of all its images, where a table of the suite says what the paper prints for it."""
     found: dict[str, float] = {}
-    for name in plugins.names("tables"):
-        declared = plugins.declared("tables", name)
+    for name in plugins.list_names("tables"):
+        declared = plugins.read_attributes("tables", name)
         if declared.get("own_rho") is not None:
             found |= dict.fromkeys(declared["datasets"], float(declared["own_rho"]))
     return found
 
 
-def title(metric: str) -> str:
+def get_metric_title(metric: str) -> str:
     """What tables print above a column."""
     return METRICS[metric].title if metric in METRICS else metric
 
 
-def place(cell: Cell) -> str:
+def format_location(cell: RoundedValue) -> str:
     """Table, data set, imbalance and method of a figure, for people."""
     rho = "" if cell.rho is None else f" ρ={cell.rho:g}"
     return f"{cell.table} {cell.dataset}{rho} {cell.method}"

@@ -12,7 +12,7 @@ from udcd_bench.render.sheet import Sheet
 if TYPE_CHECKING:
     import jinja2
 
-_SET = {
+_ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "[": "{[}", "*": "{*}", "`": r"\textasciigrave{}",
     "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}",
@@ -26,15 +26,15 @@ _ACCENTS = {
 }  # fmt: skip
 
 
-def escape(text: object) -> str:
+def escape_latex(text: object) -> str:
     """Text for LaTeX on one line: specials escaped, what plain pdflatex cannot set as its code point."""
-    escaped = "".join(_tex(character) for character in re.sub(r"\s+", " ", str(text)))
+    escaped = "".join(_escape_character(character) for character in re.sub(r"\s+", " ", str(text)))
     return escaped.replace("--", "-{}-")
 
 
-def _tex(character: str) -> str:
-    if character in _SET:
-        return _SET[character]
+def _escape_character(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
     if character.isascii():
         return character if character.isprintable() else ""
     plain = unicodedata.normalize("NFKD", character)
@@ -44,7 +44,7 @@ def _tex(character: str) -> str:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _make_environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
@@ -61,14 +61,14 @@ def _templates() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # everything printed goes through the filter ``tex``
     )
-    environment.filters["tex"] = escape
+    environment.filters["tex"] = escape_latex
     return environment
 
 
-def latex(sheet: Sheet) -> str:
+def render_latex(sheet: Sheet) -> str:
     r"""A document that is the table alone; where another document ``\input``s it, only the table."""
     number = re.search(r"\d+$", sheet.name)
     columns = max(len(band.groups) * len(band.metrics) for band in sheet.bands)
     before = int(number[0]) - 1 if number else 0
-    template = _templates().get_template("table.tex.jinja")
+    template = _make_environment().get_template("table.tex.jinja")
     return template.render(sheet=sheet, columns=columns, before=before)

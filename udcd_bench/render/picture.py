@@ -7,20 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from udcd_bench.errors import printable
-from udcd_bench.render.sheet import Band, Cell, Row, Sheet
-from udcd_bench.render.typeset import SIZE, Piece, font, length, quietly, wrap
+from udcd_bench.errors import make_printable
+from udcd_bench.render.sheet import Sheet, SheetBand, SheetCell, SheetRow
+from udcd_bench.render.typeset import (
+    FONT_SIZE,
+    StyledText,
+    ignore_missing_glyphs,
+    make_font,
+    measure_width,
+    wrap_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 250
-LINE = 15.0
+LINE_HEIGHT = 15.0
 MARGIN = 14.0
-GAP = 10.0
-RULES = {"thick": 1.1, "thin": 0.5}
+COLUMN_GAP = 10.0
+RULE_WIDTHS = {"thick": 1.1, "thin": 0.5}
 GREY = "#606060"
-WARNING = "#a02000"
+WARNING_COLOUR = "#a02000"
 
 
 class _Pen:
@@ -35,50 +42,50 @@ class _Pen:
             self.width, self.height = size
             self.figure = Figure((self.width / 72, self.height / 72), dpi=DPI, facecolor="white")
 
-    def write(self, x: float, y: float, pieces: Sequence[Piece], align: str = "left") -> None:
+    def write(self, x: float, y: float, pieces: Sequence[StyledText], align: str = "left") -> None:
         """Pieces one after another with their base line at y."""
         if self.figure is None:
             return
-        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * length(pieces)
+        x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * measure_width(pieces)
         for piece in pieces:
-            end = x + length([piece])
+            end = x + measure_width([piece])
             self.figure.text(
                 x / self.width,
                 1 - (y - piece.rise) / self.height,
                 piece.text,
-                fontproperties=font(piece),
+                fontproperties=make_font(piece),
                 color=piece.colour,
                 va="baseline",
                 parse_math=False,
             )
             if piece.underlined:
-                self.rule(x, end, y + 1.8, "thin")
+                self.draw_rule(x, end, y + 1.8, "thin")
             x = end
 
-    def rule(self, left: float, right: float, y: float, kind: str) -> None:
+    def draw_rule(self, left: float, right: float, y: float, kind: str) -> None:
         """A horizontal rule."""
         from matplotlib.lines import Line2D
 
         if self.figure is not None:
             ends, heights = [left / self.width, right / self.width], [1 - y / self.height] * 2
-            line = Line2D(ends, heights, color="black", linewidth=RULES[kind], solid_capstyle="butt")
+            line = Line2D(ends, heights, color="black", linewidth=RULE_WIDTHS[kind], solid_capstyle="butt")
             self.figure.add_artist(line)
 
 
-def _note(letter: str) -> Piece:
-    return Piece(letter, SIZE * 0.7, rise=SIZE * 0.35)
+def _make_note(letter: str) -> StyledText:
+    return StyledText(letter, FONT_SIZE * 0.7, rise=FONT_SIZE * 0.35)
 
 
-def _after(cell: Cell) -> list[Piece]:
-    return [Piece(f" ± {cell.spread}", SIZE * 0.75)] * bool(cell.spread) + [_note(cell.note)]
+def _make_suffix(cell: SheetCell) -> list[StyledText]:
+    return [StyledText(f" ± {cell.spread}", FONT_SIZE * 0.75)] * bool(cell.spread) + [_make_note(cell.note)]
 
 
-def _main(cell: Cell) -> Piece:
-    return Piece(cell.text, bold=cell.mark == "best", underlined=cell.mark == "second")
+def _make_value(cell: SheetCell) -> StyledText:
+    return StyledText(cell.text, bold=cell.mark == "best", underlined=cell.mark == "second")
 
 
-def _name(row: Row) -> list[Piece]:
-    return [Piece(printable(row.title)), _note(row.note)]
+def _make_name(row: SheetRow) -> list[StyledText]:
+    return [StyledText(make_printable(row.title)), _make_note(row.note)]
 
 
 @dataclass(frozen=True)
@@ -86,36 +93,38 @@ class _Widths:
     """Of the column of names; of a figure and of what follows it; of a group of columns."""
 
     name: float
-    main: float
-    after: float
+    value: float
+    suffix: float
     group: float
 
 
-def _measure(sheet: Sheet) -> _Widths:
+def _measure_widths(sheet: Sheet) -> _Widths:
     rows = [row for band in sheet.bands for row in band.rows]
     cells = [cell for row in rows for block in row.blocks for cell in block if not cell.span]
-    metrics = [Piece(metric) for band in sheet.bands for metric in band.metrics]
-    names = max(length(_name(row)) for row in rows)
-    main = max([length([piece]) for piece in [*map(_main, cells), Piece("00.00")]])
+    metrics = [StyledText(metric) for band in sheet.bands for metric in band.metrics]
+    names = max(measure_width(_make_name(row)) for row in rows)
+    main = max([measure_width([piece]) for piece in [*map(_make_value, cells), StyledText("00.00")]])
     # a heading stands in the middle above the figures and may reach beyond them on either side
-    beyond = max(0.0, max(length([piece]) for piece in metrics) - main) / 2
-    after = max([beyond, *(length(_after(cell)) for cell in cells)])
-    groups = max(length([Piece(printable(group))]) for band in sheet.bands for group in band.groups)
-    group = max(len(sheet.bands[0].metrics) * (beyond + main + after + GAP), groups + 2 * GAP)
-    return _Widths(max(names, 60.0) + GAP, main, after, group)
+    beyond = max(0.0, max(measure_width([piece]) for piece in metrics) - main) / 2
+    after = max([beyond, *(measure_width(_make_suffix(cell)) for cell in cells)])
+    groups = max(
+        measure_width([StyledText(make_printable(group))]) for band in sheet.bands for group in band.groups
+    )
+    group = max(len(sheet.bands[0].metrics) * (beyond + main + after + COLUMN_GAP), groups + 2 * COLUMN_GAP)
+    return _Widths(max(names, 60.0) + COLUMN_GAP, main, after, group)
 
 
-def png(sheet: Sheet) -> bytes:
+def render_png(sheet: Sheet) -> bytes:
     """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with quietly():
-        widths = _measure(sheet)
+    with ignore_missing_glyphs():
+        widths = _measure_widths(sheet)
         groups = max(len(band.groups) for band in sheet.bands)
         inner = max(widths.name + groups * widths.group, 330.0)
-        height = _draw(_Pen(), sheet, widths, inner)
+        height = _draw_sheet(_Pen(), sheet, widths, inner)
         pen = _Pen((inner + 2 * MARGIN, height))
-        _draw(pen, sheet, widths, inner)
+        _draw_sheet(pen, sheet, widths, inner)
         assert pen.figure is not None
         buffer = io.BytesIO()
         about = " ".join([sheet.warning, *sheet.caption]).strip()
@@ -124,83 +133,85 @@ def png(sheet: Sheet) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
+def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
     """Draw everything; returns the height it takes."""
-    left, right, y = MARGIN, MARGIN + inner, MARGIN + SIZE
-    for line in wrap(f"{sheet.title}.", inner, Piece("", SIZE * 1.05, bold=True)):
+    left, right, y = MARGIN, MARGIN + inner, MARGIN + FONT_SIZE
+    for line in wrap_text(f"{sheet.title}.", inner, StyledText("", FONT_SIZE * 1.05, bold=True)):
         pen.write(left, y, [line])
-        y += LINE
-    for line in wrap(sheet.warning, inner, Piece("", SIZE * 0.95, bold=True, colour=WARNING)):
+        y += LINE_HEIGHT
+    for line in wrap_text(
+        sheet.warning, inner, StyledText("", FONT_SIZE * 0.95, bold=True, colour=WARNING_COLOUR)
+    ):
         pen.write(left, y, [line])
-        y += LINE
-    y -= LINE - 6
+        y += LINE_HEIGHT
+    y -= LINE_HEIGHT - 6
     for index, band in enumerate(sheet.bands):
-        pen.rule(left, right, y, "thin" if index else "thick")
+        pen.draw_rule(left, right, y, "thin" if index else "thick")
         y = _draw_band(pen, band, widths, left, right, y)
-    pen.rule(left, right, y, "thick")
-    y += LINE
-    small = Piece("", SIZE * 0.85)
+    pen.draw_rule(left, right, y, "thick")
+    y += LINE_HEIGHT
+    small = StyledText("", FONT_SIZE * 0.85)
     for letter, text in sheet.notes:
-        for number, line in enumerate(wrap(text, inner - 8, small)):
-            pen.write(left, y, [_note("" if number else letter)])
+        for number, line in enumerate(wrap_text(text, inner - 8, small)):
+            pen.write(left, y, [_make_note("" if number else letter)])
             pen.write(left + 8, y, [line])
-            y += LINE * 0.8
+            y += LINE_HEIGHT * 0.8
     y += 4 if sheet.notes else 0
-    for line in wrap(" ".join([sheet.marks, *sheet.caption]), inner, small):
+    for line in wrap_text(" ".join([sheet.marks, *sheet.caption]), inner, small):
         pen.write(left, y, [line])
-        y += LINE * 0.8
-    return y - LINE * 0.8 + MARGIN
+        y += LINE_HEIGHT * 0.8
+    return y - LINE_HEIGHT * 0.8 + MARGIN
 
 
-def _draw_band(pen: _Pen, band: Band, widths: _Widths, left: float, right: float, y: float) -> float:
+def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: float, y: float) -> float:
     starts = [left + widths.name + index * widths.group for index in range(len(band.groups))]
     # what a wide heading leaves over goes between the columns
     step = widths.group / len(band.metrics)
-    y += LINE - 2
-    pen.write(left, y, [Piece("Method")])
+    y += LINE_HEIGHT - 2
+    pen.write(left, y, [StyledText("Method")])
     for start, group in zip(starts, band.groups):
-        pen.write(start + (widths.group + GAP) / 2, y, [Piece(printable(group))], "centre")
-        pen.rule(start + GAP, start + widths.group, y + 4.5, "thin")
-    y += LINE + 2
+        pen.write(start + (widths.group + COLUMN_GAP) / 2, y, [StyledText(make_printable(group))], "centre")
+        pen.draw_rule(start + COLUMN_GAP, start + widths.group, y + 4.5, "thin")
+    y += LINE_HEIGHT + 2
     for start in starts:
         for column, metric in enumerate(band.metrics):
-            middle = start + (column + 1) * step - widths.after - widths.main / 2
-            pen.write(middle, y, [Piece(metric)], "centre")
+            middle = start + (column + 1) * step - widths.suffix - widths.value / 2
+            pen.write(middle, y, [StyledText(metric)], "centre")
     y += 5
-    pen.rule(left, right, y, "thin")
+    pen.draw_rule(left, right, y, "thin")
     for row in band.rows:
         if row.ruled:
             y += 5
-            pen.rule(left, right, y, "thin")
-        y += LINE - 1
-        pen.write(left, y, _name(row))
+            pen.draw_rule(left, right, y, "thin")
+        y += LINE_HEIGHT - 1
+        pen.write(left, y, _make_name(row))
         for start, block in zip(starts, row.blocks):
             _draw_block(pen, block, start, step, y, widths)
         if row.published:
-            y += LINE * 0.72
-            pen.write(left + 10, y, [_printed("published")])
+            y += LINE_HEIGHT * 0.72
+            pen.write(left + 10, y, [_make_published("published")])
             for start, block in zip(starts, row.blocks):
                 for column, cell in enumerate(block):
-                    end = start + (column + 1) * step - widths.after
-                    pen.write(end, y, [_printed(cell.published)], "right")
+                    end = start + (column + 1) * step - widths.suffix
+                    pen.write(end, y, [_make_published(cell.published)], "right")
     return y + 5
 
 
 def _draw_block(
-    pen: _Pen, block: Sequence[Cell], start: float, step: float, y: float, widths: _Widths
+    pen: _Pen, block: Sequence[SheetCell], start: float, step: float, y: float, widths: _Widths
 ) -> None:
     if block[0].span:
-        pieces = [Piece(block[0].text, italic=True, colour=GREY), _note(block[0].note)]
-        pen.write(start + (widths.group + GAP) / 2, y, pieces, "centre")
+        pieces = [StyledText(block[0].text, italic=True, colour=GREY), _make_note(block[0].note)]
+        pen.write(start + (widths.group + COLUMN_GAP) / 2, y, pieces, "centre")
         return
     for column, cell in enumerate(block):
-        end = start + (column + 1) * step - widths.after
+        end = start + (column + 1) * step - widths.suffix
         if cell.text[:1].isdigit():
-            pen.write(end, y, [_main(cell)], "right")
+            pen.write(end, y, [_make_value(cell)], "right")
         else:
-            pen.write(end - widths.main / 2, y, [_main(cell)], "centre")
-        pen.write(end, y, _after(cell))
+            pen.write(end - widths.value / 2, y, [_make_value(cell)], "centre")
+        pen.write(end, y, _make_suffix(cell))
 
 
-def _printed(text: str) -> Piece:
-    return Piece(text, SIZE * 0.85, italic=True, colour=GREY)
+def _make_published(text: str) -> StyledText:
+    return StyledText(text, FONT_SIZE * 0.85, italic=True, colour=GREY)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udcd_bench.render.typeset import Piece, font, length, quietly, wrap
+from udcd_bench.render.typeset import StyledText, ignore_missing_glyphs, make_font, measure_width, wrap_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 NARROW, WIDE = 3.5, 7.2
 """Inches: a column of a two-column page, and both."""
 DPI = 300
-SMALLEST = 7.0
+MIN_FONT_SIZE = 7.0
 """Points, at the size printed."""
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 GREY = "#606060"
-WARNING = "#a02000"
+WARNING_COLOUR = "#a02000"
 
-_HEAD = Piece("", 9.5, bold=True)
-_WARN = Piece("", 8.0, bold=True, colour=WARNING)
-_FOOT = Piece("", 7.5)
-_LINE = 1.25
+_TITLE_STYLE = StyledText("", 9.5, bold=True)
+_WARNING_STYLE = StyledText("", 8.0, bold=True, colour=WARNING_COLOUR)
+_CAPTION_STYLE = StyledText("", 7.5)
+_LINE_HEIGHT = 1.25
 _MARGIN = 5.0
-_ENTRY = 7.5
-_PARAMETERS = {
+_LEGEND_SIZE = 7.5
+_RC_PARAMS = {
     "font.family": ["DejaVu Sans", "STIXGeneral"],
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
-    "xtick.labelsize": SMALLEST,
-    "ytick.labelsize": SMALLEST,
-    "legend.fontsize": _ENTRY,
+    "xtick.labelsize": MIN_FONT_SIZE,
+    "ytick.labelsize": MIN_FONT_SIZE,
+    "legend.fontsize": _LEGEND_SIZE,
     "axes.linewidth": 0.6,
     "axes.titlepad": 4.0,
     "axes.labelpad": 2.5,
@@ -69,40 +69,40 @@ class Style(NamedTuple):
     dash: Any
 
 
-def style(index: int) -> Style:
+def pick_style(index: int) -> Style:
     """The style of what stands at this place of its list."""
     return Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def apply_style() -> Iterator[None]:
     """Draw in the suite's style, whatever the user's own settings are."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", _PARAMETERS]), quietly():
+    with matplotlib.style.context(["default", _RC_PARAMS]), ignore_missing_glyphs():
         yield
 
 
-class Entry(NamedTuple):
+class LegendEntry(NamedTuple):
     """Of the legend."""
 
     handle: Artist
     label: str
 
 
-def marked(index: int, label: str, *, line: bool = True) -> Entry:
+def make_legend_entry(index: int, label: str, *, line: bool = True) -> LegendEntry:
     """The legend's entry of a style."""
     from matplotlib.lines import Line2D
 
-    look = style(index)
+    look = pick_style(index)
     handle = Line2D(
         [], [], color=look.colour, marker=look.marker, linestyle=look.dash if line else "none",
         markeredgecolor="black", markeredgewidth=0.3,
     )  # fmt: skip
-    return Entry(handle, label)
+    return LegendEntry(handle, label)
 
 
-class Page:
+class FigurePage:
     """A picture ``width`` inches wide whose panels take ``height``; the rest is added for what is written about them.
 
     warning: says that images were drawn. caption: sentences below.
@@ -116,18 +116,18 @@ class Page:
         title: str,
         warning: str,
         caption: Sequence[str],
-        legend: Sequence[Entry] = (),
+        legend: Sequence[LegendEntry] = (),
     ) -> None:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-        self.title, self.about = title, " ".join([warning, *caption]).strip()
+        self.title, self.description = title, " ".join([warning, *caption]).strip()
         inner = 72 * width - 2 * _MARGIN
-        head = [*wrap(f"{title}.", inner, _HEAD), *wrap(warning, inner, _WARN)]
-        foot = [*wrap(" ".join(caption), inner, _FOOT)]
-        columns, deep = _columns([entry.label for entry in legend], inner)
-        keys = deep * _ENTRY * 1.5 + 6 if legend else 0.0
-        above, below = _tall(head) + keys + _MARGIN + 3, _tall(foot) + _MARGIN + 3
+        head = [*wrap_text(f"{title}.", inner, _TITLE_STYLE), *wrap_text(warning, inner, _WARNING_STYLE)]
+        foot = [*wrap_text(" ".join(caption), inner, _CAPTION_STYLE)]
+        columns, deep = _arrange_legend([entry.label for entry in legend], inner)
+        keys = deep * _LEGEND_SIZE * 1.5 + 6 if legend else 0.0
+        above, below = _measure_height(head) + keys + _MARGIN + 3, _measure_height(foot) + _MARGIN + 3
         total = 72 * height + above + below
         size = (width, total / 72)
         self.figure = Figure(size, dpi=DPI)
@@ -136,65 +136,67 @@ class Page:
         self._write(head, total - _MARGIN, width, total)
         self._write(foot, below - 3, width, total)
         if legend:
-            top = 1 - (_MARGIN + _tall(head) + 4) / total
+            top = 1 - (_MARGIN + _measure_height(head) + 4) / total
             self.figure.legend(
-                [entry.handle for entry in legend], [fit(entry.label, inner - 40) for entry in legend],
+                [entry.handle for entry in legend], [truncate_text(entry.label, inner - 40) for entry in legend],
                 loc="upper center", bbox_to_anchor=(0.5, top), ncols=columns, frameon=False, borderaxespad=0,
                 borderpad=0, handlelength=2.4, columnspacing=1.2, handletextpad=0.5,
             ).set_in_layout(False)  # fmt: skip
 
-    def _write(self, lines: Sequence[Piece], top: float, width: float, total: float) -> None:
+    def _write(self, lines: Sequence[StyledText], top: float, width: float, total: float) -> None:
         for line in lines:
-            top -= line.size * _LINE
+            top -= line.size * _LINE_HEIGHT
             text = self.figure.text(
                 _MARGIN / 72 / width, (top + 0.25 * line.size) / total, line.text, color=line.colour,
-                fontproperties=font(line), va="baseline",
+                fontproperties=make_font(line), va="baseline",
             )  # fmt: skip
             text.set_in_layout(False)
 
-    def panels(self, rows: int, columns: int, **how: Any) -> npt.NDArray[Any]:
+    def add_panels(self, rows: int, columns: int, **options: Any) -> npt.NDArray[Any]:
         """Axes (rows, columns)."""
-        axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **how)
+        axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **options)
         return axes
 
-    def files(self) -> Mapping[str, bytes]:
+    def encode_files(self) -> Mapping[str, bytes]:
         """The same bytes for the same page: PNG of ``DPI`` dots an inch, PDF with its fonts in it."""
         png, pdf = io.BytesIO(), io.BytesIO()
         about = {"Title": self.title}
         self.figure.savefig(
-            png, format="png", dpi=DPI, metadata=about | {"Description": self.about, "Software": None}
+            png, format="png", dpi=DPI, metadata=about | {"Description": self.description, "Software": None}
         )
-        self.figure.savefig(pdf, format="pdf", metadata=about | {"Subject": self.about, "CreationDate": None})
+        self.figure.savefig(
+            pdf, format="pdf", metadata=about | {"Subject": self.description, "CreationDate": None}
+        )
         return {".png": png.getvalue(), ".pdf": pdf.getvalue()}
 
 
-def _tall(lines: Sequence[Piece]) -> float:
-    return sum(line.size * _LINE for line in lines)
+def _measure_height(lines: Sequence[StyledText]) -> float:
+    return sum(line.size * _LINE_HEIGHT for line in lines)
 
 
-def _columns(labels: Sequence[str], inner: float) -> tuple[int, int]:
+def _arrange_legend(labels: Sequence[str], inner: float) -> tuple[int, int]:
     """Entries of a legend side by side, and one below the other."""
-    widest = max((text_width(label) for label in labels), default=0.0) + 4.5 * _ENTRY
+    widest = max((measure_text(label) for label in labels), default=0.0) + 4.5 * _LEGEND_SIZE
     most = max(1, min(len(labels), int(inner / widest)))
     deep = math.ceil(len(labels) / most)
     return math.ceil(len(labels) / max(1, deep)), deep
 
 
-def text_width(text: str, size: float = _ENTRY) -> float:
+def measure_text(text: str, size: float = _LEGEND_SIZE) -> float:
     """Points that a label takes."""
-    return length([Piece(text, size, sans=True)])
+    return measure_width([StyledText(text, size, sans=True)])
 
 
-def fit(text: str, width: float, size: float = _ENTRY) -> str:
+def truncate_text(text: str, width: float, size: float = _LEGEND_SIZE) -> str:
     """The text, cut where it is wider than ``width`` points."""
-    if text_width(text, size) <= width:
+    if measure_text(text, size) <= width:
         return text
-    while text and text_width(text + "…", size) > width:
+    while text and measure_text(text + "…", size) > width:
         text = text[:-1]
     return text.rstrip() + "…"
 
 
-def without_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
+def split_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
     """The words that all names begin with, and the names without them."""
     split = [name.split() for name in names]
     common = 0
@@ -203,7 +205,7 @@ def without_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
     return " ".join(split[0][:common]), [" ".join(words[common:]) for words in split]
 
 
-def gap(axes: Axes, text: str) -> None:
+def draw_placeholder(axes: Axes, text: str) -> None:
     """An empty panel that says why."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -212,7 +214,7 @@ def gap(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", style="italic", color=GREY)
 
 
-def plain(axes: Axes, *, grid: str = "y") -> None:
+def tidy_axes(axes: Axes, *, grid: str = "y") -> None:
     """Without the box's upper and right side; faint lines across."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid)  # type: ignore[arg-type]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from udcd_bench.errors import printable
+from udcd_bench.errors import make_printable
 from udcd_bench.stats.metrics import METRICS
 
 DASH = "–"
-MARKS = "Bold: best of these figures; underlined: second."
+MARKS_LEGEND = "Bold: best of these figures; underlined: second."
 
 
 @dataclass(frozen=True)
-class Cell:
+class SheetCell:
     """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
 
     spread: one figure, or two as ``1.20/0.40``, between folds and between seeds. mark: ``best``, ``second`` or
@@ -32,7 +32,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """A method's row in one band: its title, a footnote's letter, a block of cells a group of columns.
 
     ruled: a rule stands above it.
@@ -40,7 +40,7 @@ class Row:
 
     title: str
     note: str
-    blocks: tuple[tuple[Cell, ...], ...]
+    blocks: tuple[tuple[SheetCell, ...], ...]
     ruled: bool = False
 
     @property
@@ -50,12 +50,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Band:
+class SheetBand:
     """Groups of columns side by side; a table with many stacks several bands."""
 
     groups: tuple[str, ...]
     metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[SheetRow, ...]
 
 
 @dataclass(frozen=True)
@@ -70,26 +70,26 @@ class Sheet:
     warning: str
     caption: tuple[str, ...]
     notes: tuple[tuple[str, str], ...]
-    bands: tuple[Band, ...]
+    bands: tuple[SheetBand, ...]
 
     @property
     def marks(self) -> str:
         """What the marks mean, where there are any."""
         blocks = itertools.chain.from_iterable(row.blocks for band in self.bands for row in band.rows)
-        return MARKS if any(cell.mark for block in blocks for cell in block) else ""
+        return MARKS_LEGEND if any(cell.mark for block in blocks for cell in block) else ""
 
 
 @dataclass
-class _Notes:
+class _Footnotes:
     letters: dict[str, str] = field(default_factory=dict)
 
-    def letter(self, text: str) -> str:
-        return self.letters.setdefault(text, _letter(len(self.letters))) if text else ""
+    def assign_letter(self, text: str) -> str:
+        return self.letters.setdefault(text, _format_letter(len(self.letters))) if text else ""
 
 
-def _letter(index: int) -> str:
+def _format_letter(index: int) -> str:
     more, place = divmod(index, 26)
-    return (_letter(more - 1) if more else "") + chr(ord("a") + place)
+    return (_format_letter(more - 1) if more else "") + chr(ord("a") + place)
 
 
 def lay_out(
@@ -107,28 +107,33 @@ def lay_out(
 
     headings: one a group. further: methods the paper has no row of; a rule stands above the first.
     """
-    notes = _Notes()
-    frame = frame.assign(spread_text=_spreads(frame))
+    notes = _Footnotes()
+    frame = frame.assign(spread_text=_format_spreads(frame))
     metrics = tuple(dict.fromkeys(frame["metric"]))
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     bands = []
     for start in range(0, len(groups), groups_per_band):
         chosen = groups[start : start + groups_per_band]
-        marks = [_marks(group) for group in chosen]
-        rows: list[Row] = []
+        marks = [_rank_values(group) for group in chosen]
+        rows: list[SheetRow] = []
         ruled = False
         for method in dict.fromkeys(frame["method"]):
             of_method = [group[group["method"] == method] for group in chosen]
             texts = {text for part in of_method for text in part["note"]}
             note = texts.pop() if len(texts) == 1 else None
-            blocks = [_block(part, mark, notes, note is None) for part, mark in zip(of_method, marks)]
+            blocks = [_build_block(part, mark, notes, note is None) for part, mark in zip(of_method, marks)]
             first = method in further and not ruled and bool(rows)
             ruled = ruled or first
             rows.append(
-                Row(str(of_method[0]["method_title"].iloc[0]), notes.letter(note or ""), tuple(blocks), first)
+                SheetRow(
+                    str(of_method[0]["method_title"].iloc[0]),
+                    notes.assign_letter(note or ""),
+                    tuple(blocks),
+                    first,
+                )
             )
         bands.append(
-            Band(
+            SheetBand(
                 tuple(headings[start : start + groups_per_band]),
                 tuple(METRICS[metric].title for metric in metrics),
                 tuple(rows),
@@ -138,19 +143,20 @@ def lay_out(
     return Sheet(name, title, warning, tuple(caption), letters, tuple(bands))
 
 
-def _block(
-    part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Notes, noted: bool
-) -> tuple[Cell, ...]:
+def _build_block(
+    part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Footnotes, noted: bool
+) -> tuple[SheetCell, ...]:
     """The cells of one method in one group of columns."""
     rows = part.to_dict("records")
-    told = [notes.letter(row["note"]) if noted else "" for row in rows]
-    published = [percent(row["published"]) for row in rows]
+    told = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
+    published = [format_percent(row["published"]) for row in rows]
     verdicts = {row["verdict"] for row in rows}
     if part["ours"].isna().all() and not any(published) and verdicts & {"failed", "not run"}:
-        return (Cell(verdicts.pop(), note=told[0], span=True),)
+        return (SheetCell(verdicts.pop(), note=told[0], span=True),)
     return tuple(
-        Cell(
-            percent(row["ours"]) or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
+        SheetCell(
+            format_percent(row["ours"])
+            or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
             row["spread_text"],
             marks.get((row["method"], row["metric"]), ""),
             note,
@@ -160,7 +166,7 @@ def _block(
     )
 
 
-def _marks(group: pd.DataFrame) -> dict[tuple[str, str], str]:
+def _rank_values(group: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(method, metric) → mark, from our figures as printed; equals share a mark, a lone one has none."""
     found: dict[tuple[str, str], str] = {}
     for metric, column in group.groupby("metric", sort=False):
@@ -173,20 +179,22 @@ def _marks(group: pd.DataFrame) -> dict[tuple[str, str], str]:
     return found
 
 
-def both_spreads(frame: pd.DataFrame) -> bool:
+def has_both_spreads(frame: pd.DataFrame) -> bool:
     """Whether cells show two spreads, between folds and between seeds of one fold."""
     return bool(frame["spread_folds"].notna().any() and frame["spread_seeds"].notna().any())
 
 
-def _spreads(frame: pd.DataFrame) -> list[str]:
+def _format_spreads(frame: pd.DataFrame) -> list[str]:
     """Each cell's spread, or both with what is not there as a dash; empty for a single run."""
-    pairs = [(percent(a), percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])]
-    if both_spreads(frame):
+    pairs = [
+        (format_percent(a), format_percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])
+    ]
+    if has_both_spreads(frame):
         return [f"{folds or DASH}/{seeds or DASH}" if folds or seeds else "" for folds, seeds in pairs]
     return [folds or seeds for folds, seeds in pairs]
 
 
-def percent(value: float | None) -> str:
+def format_percent(value: float | None) -> str:
     """A percentage with two decimals; empty for none."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
 
@@ -194,11 +202,11 @@ def percent(value: float | None) -> str:
 # --- CSV ------------------------------------------------------------------------------------------
 
 
-def csv(frame: pd.DataFrame) -> str:
+def format_table_csv(frame: pd.DataFrame) -> str:
     """The long frame; percentages with two decimals, nothing for what does not exist."""
     text = frame.copy()
     for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
-        text[column] = [percent(value) for value in frame[column]]
+        text[column] = [format_percent(value) for value in frame[column]]
     text["rho"] = ["" if pd.isna(value) else f"{value:g}" for value in frame["rho"]]
     result: str = text.to_csv(index=False, lineterminator="\n")
     return result
@@ -206,73 +214,78 @@ def csv(frame: pd.DataFrame) -> str:
 
 # --- console --------------------------------------------------------------------------------------
 
-_TEXT_MARK = {"best": "*", "second": "+", "": " "}
+_CONSOLE_MARKS = {"best": "*", "second": "+", "": " "}
 
 
-def console(sheet: Sheet, width: int = 100) -> str:
+def render_console(sheet: Sheet, width: int = 100) -> str:
     """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
-        lines += paragraph(f"!! {sheet.warning}", width)
+        lines += wrap_paragraph(f"!! {sheet.warning}", width)
     for band in sheet.bands:
         cells = [
-            [_spell(cell) for cell in block] for row in band.rows for block in row.blocks if not block[0].span
+            [_format_cell(cell) for cell in block]
+            for row in band.rows
+            for block in row.blocks
+            if not block[0].span
         ]
         wide = max((len(text) for block in cells for text in block), default=0)
         wide = max(wide, *(len(metric) for metric in band.metrics), 6) + 2
-        names = [_short(row.title) + (f" [{row.note}]" if row.note else "") for row in band.rows]
+        names = [_shorten(row.title) + (f" [{row.note}]" if row.note else "") for row in band.rows]
         first = max(len(name) for name in [*names, "  published"])
         block_width = max(wide * len(band.metrics), 2 + max(len(group) for group in band.groups))
         fit = max(1, (width - first) // (block_width + 1))
         for start in range(0, len(band.groups), fit):
-            lines += ["", *_text_band(band, names, slice(start, start + fit), first, wide, block_width)]
+            lines += ["", *_render_band(band, names, slice(start, start + fit), first, wide, block_width)]
     lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
-        lines += paragraph(f"[{letter}] {text}", width)
+        lines += wrap_paragraph(f"[{letter}] {text}", width)
     for sentence in sheet.caption:
-        lines += paragraph(sentence, width)
-    return "\n".join(printable(line.rstrip()) for line in lines) + "\n"
+        lines += wrap_paragraph(sentence, width)
+    return "\n".join(make_printable(line.rstrip()) for line in lines) + "\n"
 
 
-def _text_band(
-    band: Band, names: Sequence[str], part: slice, first: int, wide: int, block_width: int
+def _render_band(
+    band: SheetBand, names: Sequence[str], part: slice, title_width: int, cell_width: int, block_width: int
 ) -> Iterator[str]:
     def block(texts: Sequence[str]) -> str:
         spanning = len(texts) < len(band.metrics)
-        text = texts[0].center(block_width) if spanning else "".join(text.rjust(wide) for text in texts)
+        text = texts[0].center(block_width) if spanning else "".join(text.rjust(cell_width) for text in texts)
         return " " + text.ljust(block_width)
 
     def blocks(texts: Sequence[Sequence[str]]) -> str:
         return "".join(map(block, texts))
 
     groups = band.groups[part]
-    yield " " * first + "".join(" " + group.center(block_width) for group in groups)
-    yield " " * first + blocks([[f"{metric} " for metric in band.metrics]] * len(groups))
-    rule = "-" * (first + len(groups) * (block_width + 1))
+    yield " " * title_width + "".join(" " + group.center(block_width) for group in groups)
+    yield " " * title_width + blocks([[f"{metric} " for metric in band.metrics]] * len(groups))
+    rule = "-" * (title_width + len(groups) * (block_width + 1))
     yield rule
     for name, row in zip(names, band.rows):
         if row.ruled:
             yield rule
-        yield name.ljust(first) + blocks([[_spell(cell) for cell in block] for block in row.blocks[part]])
+        yield name.ljust(title_width) + blocks(
+            [[_format_cell(cell) for cell in block] for block in row.blocks[part]]
+        )
         if row.published:
             printed = [[f"{cell.published} " for cell in block] for block in row.blocks[part]]
-            yield "  published".ljust(first) + blocks(printed)
+            yield "  published".ljust(title_width) + blocks(printed)
     yield rule
 
 
-def _short(title: str, width: int = 28) -> str:
-    title = printable(title)
+def _shorten(title: str, width: int = 28) -> str:
+    title = make_printable(title)
     return title if len(title) <= width else title[: width - 1] + "…"
 
 
-def _spell(cell: Cell) -> str:
+def _format_cell(cell: SheetCell) -> str:
     note = f"[{cell.note}]" if cell.note else ""
     if cell.span:
         return cell.text + note
-    return cell.text + (f" ±{cell.spread}" if cell.spread else "") + _TEXT_MARK[cell.mark] + note
+    return cell.text + (f" ±{cell.spread}" if cell.spread else "") + _CONSOLE_MARKS[cell.mark] + note
 
 
-def paragraph(text: str, width: int) -> list[str]:
+def wrap_paragraph(text: str, width: int) -> list[str]:
     """The text in lines of at most ``width`` characters, all but the first indented."""
     import textwrap
 

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.font_manager import FontProperties
 
-SIZE = 10.0
-DPI = 250
+FONT_SIZE = 10.0
+MEASURING_DPI = 250
 """At which text is measured."""
 # both come with matplotlib, so the picture is the same on every machine
 FONTS = ["STIXGeneral", "DejaVu Sans"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class StyledText:
     """Some text in one style; ``rise`` in points above the base line."""
 
     text: str
-    size: float = SIZE
+    size: float = FONT_SIZE
     bold: bool = False
     italic: bool = False
     underlined: bool = False
@@ -34,38 +34,38 @@ class Piece:
     sans: bool = False
 
 
-def length(pieces: Sequence[Piece]) -> float:
+def measure_width(pieces: Sequence[StyledText]) -> float:
     """Width in points."""
-    return sum(_piece_length(piece) for piece in pieces)
+    return sum(_measure_piece(piece) for piece in pieces)
 
 
 @lru_cache(4096)
-def _piece_length(piece: Piece) -> float:
+def _measure_piece(piece: StyledText) -> float:
     if not piece.text:
         return 0.0
     # a space at either end has no extent of its own
-    long, extra = (_extent(text, font(piece)) for text in (f"|{piece.text}|", "||"))
-    return (long - extra) * 72 / DPI
+    long, extra = (_measure_extent(text, make_font(piece)) for text in (f"|{piece.text}|", "||"))
+    return (long - extra) * 72 / MEASURING_DPI
 
 
-def _extent(text: str, font: FontProperties) -> float:
-    width, _, _ = _canvas().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
+def _measure_extent(text: str, font: FontProperties) -> float:
+    width, _, _ = _make_renderer().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
     return float(width)
 
 
 @cache
-def _canvas() -> RendererAgg:
+def _make_renderer() -> RendererAgg:
     from matplotlib.backends.backend_agg import RendererAgg
 
-    return RendererAgg(8, 8, DPI)  # type: ignore[no-untyped-call]
+    return RendererAgg(8, 8, MEASURING_DPI)  # type: ignore[no-untyped-call]
 
 
-def wrap(text: str, width: float, style: Piece) -> Iterator[Piece]:
+def wrap_text(text: str, width: float, style: StyledText) -> Iterator[StyledText]:
     """The text in lines no wider than ``width``, where its words allow."""
-    space = _piece_length(replace(style, text=" "))
+    space = _measure_piece(replace(style, text=" "))
     line, long = "", 0.0
     for word in text.replace("'", "’").split():
-        wide = _piece_length(replace(style, text=word))
+        wide = _measure_piece(replace(style, text=word))
         if line and long + space + wide > width:
             yield replace(style, text=line)
             line, long = "", 0.0
@@ -74,7 +74,7 @@ def wrap(text: str, width: float, style: Piece) -> Iterator[Piece]:
         yield replace(style, text=line)
 
 
-def font(piece: Piece) -> FontProperties:
+def make_font(piece: StyledText) -> FontProperties:
     """As matplotlib wants it."""
     from matplotlib.font_manager import FontProperties
 
@@ -88,7 +88,7 @@ def font(piece: Piece) -> FontProperties:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def ignore_missing_glyphs() -> Iterator[None]:
     """A name in a script no font here has is drawn as boxes; that is no reason to warn about each letter."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from font")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.artefacts.table import Table
-    from udcd_bench.grid.cells import Ask
-    from udcd_bench.judging.uncertainty import Evidence, Place
-    from udcd_bench.judging.verdicts import Column, Judged, Rules
-    from udcd_bench.paper.published import Published
-    from udcd_bench.render.sheet import Cell, Sheet
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.judging.uncertainty import CellKey, Results
+    from udcd_bench.judging.verdicts import JudgedCell, RankedColumn, Tolerances
+    from udcd_bench.paper.published import PublishedValue
+    from udcd_bench.render.sheet import Sheet, SheetCell
     from udcd_bench.runs.store import Store
 
 SYMBOLS = {
@@ -42,32 +42,32 @@ SYMBOLS = {
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportCell:
     """One cell: as laid out, the figure it is sorted by (NaN: none), and its verdict, empty where none is due."""
 
-    cell: Cell
+    cell: SheetCell
     value: float
     verdict: str
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportRow:
     """A row of a band. ruled: a rule stands above it. below: what stands below its title."""
 
     title: str
     note: str
     ruled: bool
     below: str
-    cells: tuple[Shown, ...]
+    cells: tuple[ReportCell, ...]
 
 
 @dataclass(frozen=True)
-class Band:
+class ReportBand:
     """Groups of columns side by side. metrics: (title, whether higher is better), the same in each group."""
 
     groups: tuple[str, ...]
     metrics: tuple[tuple[str, bool], ...]
-    lines: tuple[Line, ...]
+    rows: tuple[ReportRow, ...]
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class TablePart:
     planned: int
     commands: tuple[str, ...]
     sheet: Sheet | None = None
-    bands: tuple[Band, ...] = ()
-    judged: tuple[Judged, ...] = ()
-    columns: tuple[Column, ...] = ()
+    bands: tuple[ReportBand, ...] = ()
+    judged: tuple[JudgedCell, ...] = ()
+    columns: tuple[RankedColumn, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many cells have each verdict."""
-        return verdicts.counts(self.judged)
+        return verdicts.count_verdicts(self.judged)
 
 
 @dataclass(frozen=True)
@@ -101,81 +101,83 @@ class FigurePart:
     image: str = ""
     width: int = 0
     height: int = 0
-    about: str = ""
+    description: str = ""
     files: tuple[str, ...] = ()
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def tables(ask: Ask, there: Evidence, store: Store, rules: Rules) -> Iterator[TablePart]:
+def build_tables(
+    request: TableRequest, results: Results, store: Store, tolerances: Tolerances
+) -> Iterator[TablePart]:
     """Every table of the suite; those of the paper first, with what the leak is worth where both splits were run."""
-    for name in sorted(plugins.names("tables"), key=lambda name: published.find(name) is None):
+    for name in sorted(plugins.list_names("tables"), key=lambda name: published.find_csv(name) is None):
         made: Table = plugins.load_class("tables", name)()
-        specs = made.runs(ask)
-        done = sum(spec in there.records for spec in specs)
-        told = any(spec in there.states for spec in specs)
-        command = artefact_command("run", name, ask)
+        specs = made.list_runs(request)
+        done = sum(spec in results.records for spec in specs)
+        told = any(spec in results.states for spec in specs)
+        command = format_artefact_command("run", name, request)
         if not told:
             yield TablePart(name, made.title, done, len(specs), (command,))
             continue
-        frame = made.build(ask, there.records, there.states)
-        sheet = made.sheet(ask, there.records, there.states)
-        judged: list[Judged] = []
-        columns: list[Column] = []
+        frame = made.build_frame(request, results.records, results.states)
+        sheet = made.build_sheet(request, results.records, results.states)
+        judged: list[JudgedCell] = []
+        columns: list[RankedColumn] = []
         commands = [command]
         if frame["published"].notna().any():
-            figures = published.load(name)
-            judged, columns = _judge(made, ask, there, store, rules, frame, figures)
-            commands.append(artefact_command("check", name, ask))
-        bands = tuple(_bands(sheet, frame, {_place(cell): cell.verdict for cell in judged}))
+            figures = published.load_table(name)
+            judged, columns = _judge_table(made, request, results, store, tolerances, frame, figures)
+            commands.append(format_artefact_command("check", name, request))
+        bands = tuple(_build_bands(sheet, frame, {_get_cell_key(cell): cell.verdict for cell in judged}))
         yield TablePart(
             name, made.title, done, len(specs), tuple(commands), sheet, bands, tuple(judged), tuple(columns)
         )
-        if published.find(name):
-            yield from _leak(made, ask, there, store)
+        if published.find_csv(name):
+            yield from _build_leak(made, request, results, store)
 
 
-def _leak(made: Table, ask: Ask, there: Evidence, store: Store) -> Iterator[TablePart]:
-    specs = [spec for split in leak.SPLITS for spec in made.runs(replace(ask, split=split))]
-    done = [spec for spec in specs if spec in there.records]
+def _build_leak(table: Table, request: TableRequest, results: Results, store: Store) -> Iterator[TablePart]:
+    specs = [spec for split in leak.SPLITS for spec in table.list_runs(replace(request, split=split))]
+    done = [spec for spec in specs if spec in results.records]
     if len({spec.split for spec in done}) < len(leak.SPLITS):
         return
-    frame = leak.build(made, ask, there.records, there.states, store)
-    sheet = leak.sheet(made, ask, frame, there.records)
-    command = artefact_command("run", made.name, replace(ask, split="both"))
-    bands = _bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
-    there_are = tuple(band for band in bands if any(map(_has_figure, band.lines)))
+    frame = leak.build_frame(table, request, results.records, results.states, store)
+    sheet = leak.build_sheet(table, request, frame, results.records)
+    command = format_artefact_command("run", table.name, replace(request, split="both"))
+    bands = _build_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
+    there_are = tuple(band for band in bands if any(map(_has_value, band.rows)))
     if there_are:
         yield TablePart(sheet.name, sheet.title, len(done), len(specs), (command,), sheet, there_are)
 
 
-def _has_figure(line: Line) -> bool:
-    return any(not math.isnan(shown.value) for shown in line.cells)
+def _has_value(row: ReportRow) -> bool:
+    return any(not math.isnan(shown.value) for shown in row.cells)
 
 
-def _judge(
-    made: Table,
-    ask: Ask,
-    there: Evidence,
+def _judge_table(
+    table: Table,
+    request: TableRequest,
+    results: Results,
     store: Store,
-    rules: Rules,
+    tolerances: Tolerances,
     frame: pd.DataFrame,
-    figures: Sequence[Published],
-) -> tuple[list[Judged], list[Column]]:
+    published_values: Sequence[PublishedValue],
+) -> tuple[list[JudgedCell], list[RankedColumn]]:
     """As ``udcd-bench check`` does."""
-    found = uncertainty.drawn(made, ask, there, store, rules)
-    theirs = {figure.place: figure.percent for figure in figures}
-    impossible = verdicts.impossible(made.name, figures)
-    judged = verdicts.cells(frame[frame["published"].notna()], theirs, found, rules, impossible)
-    return judged, verdicts.columns(judged, figures, found)
+    found = uncertainty.bootstrap_table(table, request, results, store, tolerances)
+    theirs = {figure.key: figure.percent for figure in published_values}
+    impossible = verdicts.find_contradicted_cells(table.name, published_values)
+    judged = verdicts.judge_cells(frame[frame["published"].notna()], theirs, found, tolerances, impossible)
+    return judged, verdicts.rank_columns(judged, published_values, found)
 
 
-def _place(cell: Judged) -> Place:
+def _get_cell_key(cell: JudgedCell) -> CellKey:
     return cell.dataset, cell.rho, cell.method, cell.metric
 
 
-def _bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[Place, str]) -> Iterator[Band]:
+def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str]) -> Iterator[ReportBand]:
     """The sheet's bands, each cell with its line of the long frame: groups, methods and metrics are in its order."""
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
@@ -186,22 +188,26 @@ def _bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[Place, str]) -> It
     for band in sheet.bands:
         lines = []
         for row, method in zip(band.rows, frame["method"].unique(), strict=True):
-            cells: list[Shown] = []
+            cells: list[ReportCell] = []
             for block, here in zip(row.blocks, by_method[start : start + len(band.groups)], strict=True):
                 rows = here[method].to_dict("records")
                 # what stands once across a group of columns stands in each, where they can be sorted
                 wide = block if len(block) == len(rows) else block[:1] * len(rows)
                 cells += [
-                    Shown(cell, row["ours"], judged.get(verdicts.place_of(row)) or _unjudged(row["verdict"]))
+                    ReportCell(
+                        cell,
+                        row["ours"],
+                        judged.get(verdicts.get_cell_key(row)) or _describe_unjudged(row["verdict"]),
+                    )
                     for cell, row in zip(wide, rows, strict=True)
                 ]
             below = "published" if row.published else "no counterpart" if judged else ""
-            lines.append(Line(row.title, row.note, row.ruled, below, tuple(cells)))
-        yield Band(band.groups, metrics, tuple(lines))
+            lines.append(ReportRow(row.title, row.note, row.ruled, below, tuple(cells)))
+        yield ReportBand(band.groups, metrics, tuple(lines))
         start += len(band.groups)
 
 
-def _unjudged(verdict: str) -> str:
+def _describe_unjudged(verdict: str) -> str:
     """What is said of a cell that is not compared: nothing where it has a figure, for that is said above or beside."""
     return "" if verdict in (STAND_IN, "no counterpart", "not judged") else verdict
 
@@ -209,17 +215,17 @@ def _unjudged(verdict: str) -> str:
 # --- figures ------------------------------------------------------------------------------------------------
 
 
-def figures(ask: Ask, store: Store) -> Iterator[FigurePart]:
+def build_figures(request: TableRequest, store: Store) -> Iterator[FigurePart]:
     """Every figure of the suite, from the files that ``udcd-bench plot`` has left."""
     from PIL import Image
 
-    split = "" if ask.split == "paper" else f"-{ask.split}"
-    for name in plugins.names("figures"):
-        declared = plugins.declared("figures", name)
-        title, command = str(declared.get("title", name)), artefact_command("plot", name, ask)
-        stand_ins = map(profiles.profile(ask.profile).dataset, declared.get("datasets", ()))
+    split = "" if request.split == "paper" else f"-{request.split}"
+    for name in plugins.list_names("figures"):
+        declared = plugins.read_attributes("figures", name)
+        title, command = str(declared.get("title", name)), format_artefact_command("plot", name, request)
+        stand_ins = map(profiles.find_profile(request.profile).resolve_dataset, declared.get("datasets", ()))
         synthetic = any(map(sources.is_synthetic, stand_ins))
-        file = store.root / ask.profile / f"{name}{split}.png"
+        file = store.root / request.profile / f"{name}{split}.png"
         if not file.is_file():
             yield FigurePart(name, title, command, synthetic)
             continue
@@ -230,11 +236,19 @@ def figures(ask: Ask, store: Store) -> Iterator[FigurePart]:
         uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
         synthetic = synthetic or STAND_IN in about.lower()
         yield FigurePart(
-            name, title, command, synthetic, uri, width, height, about, _beside(file, f"{name}{split}")
+            name,
+            title,
+            command,
+            synthetic,
+            uri,
+            width,
+            height,
+            about,
+            _find_companion_files(file, f"{name}{split}"),
         )
 
 
-def _beside(file: Path, stem: str) -> tuple[str, ...]:
+def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
     """The CSVs and the PDF of a figure; those of the same name's other splits are another's."""
     others = tuple(f"{stem}-{split}" for split in ("grouped",))
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
@@ -246,16 +260,16 @@ def _beside(file: Path, stem: str) -> tuple[str, ...]:
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-def artefact_command(verb: str, name: str, ask: Ask) -> str:
+def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """The shell line that makes or checks an artefact with the folds and seeds of the ask."""
-    words = ["udcd-bench", verb, name, "--profile", ask.profile]
-    words += ["--split", ask.split] if ask.split != "paper" else []
+    words = ["udcd-bench", verb, name, "--profile", request.profile]
+    words += ["--split", request.split] if request.split != "paper" else []
     if verb != "check":  # which takes those there are
-        words += ["--folds", ",".join(map(str, ask.folds))] if ask.folds != (0,) else []
-        words += ["--seeds", str(max(ask.seeds) + 1)] if max(ask.seeds) else []
+        words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
+        words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
     return shlex.join(words)
 
 
-def number(value: float, digits: int = 2) -> str:
+def format_number(value: float, digits: int = 2) -> str:
     """A figure with its digits; a dash for none."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from udcd_bench import plugins
-from udcd_bench.grid.cells import Group, heading
+from udcd_bench.grid.cells import ColumnGroup, format_heading
 from udcd_bench.runs import planner, profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from udcd_bench.grid.cells import Ask
-    from udcd_bench.judging.uncertainty import Evidence, Record
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.judging.uncertainty import Record, Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
@@ -29,7 +29,7 @@ Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportRun:
     """One run that is done or failed. record is None for one that failed, reason what it said."""
 
     spec: RunSpec
@@ -45,13 +45,13 @@ class Run:
         method = self.spec.method
         if self.record:
             method = self.record["method_title"]
-        elif method in plugins.names("methods"):
-            method = plugins.declared("methods", method).get("title", method)
+        elif method in plugins.list_names("methods"):
+            method = plugins.read_attributes("methods", method).get("title", method)
         return ", ".join([method, *given])
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionMatrix:
     """Of one row over its folds and seeds. shares (C, C): percent of the true class's images, NaN without any.
 
     images (C,): test images of each class, every fold's once. recalls (C,) percent; their mean is macro.
@@ -74,7 +74,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """Learning curves of one row: of each run a line of the total loss and one of the test accuracy, in SVG's units.
 
     about: the same in words. stages: where one stage of the training ends and the next begins.
@@ -84,7 +84,7 @@ class Curve:
     accuracies: tuple[str, ...]
     dots: tuple[tuple[float, float], ...]
     stages: tuple[float, ...]
-    about: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class RowRuns:
 
     title: str
     n: int
-    confusion: Confusion
-    curve: Curve
+    confusion: ConfusionMatrix
+    curve: LearningCurve
 
 
 @dataclass(frozen=True)
@@ -106,28 +106,28 @@ class Setting:
     rows: tuple[RowRuns, ...]
 
 
-def runs(ask: Ask, there: Evidence) -> list[Run]:
+def list_runs(request: TableRequest, results: Results) -> list[ReportRun]:
     """Every run of the profile and split, done or failed."""
     found = []
-    for spec, state in there.states.items():
-        if (spec.profile, spec.split) == (ask.profile, ask.split):
-            record = there.records.get(spec)
-            command = planner.command(spec, data=Path("data"), out=Path("results"))
+    for spec, state in results.states.items():
+        if (spec.profile, spec.split) == (request.profile, request.split):
+            record = results.records.get(spec)
+            command = planner.format_command(spec, data=Path("data"), out=Path("results"))
             reason = "" if record else state.partition(": ")[2]
-            found.append(Run(spec, setting_of(spec, record), command, record, reason))
-    return sorted(found, key=_order)
+            found.append(ReportRun(spec, format_setting(spec, record), command, record, reason))
+    return sorted(found, key=_make_sort_key)
 
 
-def _order(run: Run) -> tuple[object, ...]:
+def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
     s = run.spec
     setting = (s.dataset, -(s.rho or math.inf), -s.fraction, s.backbone, s.teacher_backbone)
     return *setting, run.title.casefold(), s.fold, s.seed, run.command
 
 
-def settings(found: Iterable[Run], store: Store) -> list[Setting]:
+def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Setting]:
     """The finished runs by setting and row, their scores and histories read."""
-    by_setting: dict[str, dict[RunSpec, list[Run]]] = {}
-    for run in found:
+    by_setting: dict[str, dict[RunSpec, list[ReportRun]]] = {}
+    for run in report_runs:
         if run.record is not None:
             row = replace(run.spec, fold=0, seed=0)
             by_setting.setdefault(run.setting, {}).setdefault(row, []).append(run)
@@ -137,35 +137,39 @@ def settings(found: Iterable[Run], store: Store) -> list[Setting]:
             run.record and run.record["synthetic"] for members in rows.values() for run in members
         )
         parts = [
-            RowRuns(members[0].title, len(members), confusion(members, store), curve(members, store))
+            RowRuns(
+                members[0].title, len(members), build_confusion(members, store), build_curve(members, store)
+            )
             for members in rows.values()
         ]
         made.append(Setting(title, synthetic, tuple(parts)))
     return made
 
 
-def setting_of(spec: RunSpec, record: Record | None) -> str:
+def format_setting(spec: RunSpec, record: Record | None) -> str:
     """What a run was trained and tested on, for people."""
     title, synthetic = (record["dataset_title"], record["synthetic"]) if record else (spec.dataset, False)
-    usual = profiles.profile(spec.profile).backbone
+    usual = profiles.find_profile(spec.profile).backbone
     backbones = "" if spec.backbone == usual else spec.backbone
     if spec.teacher_backbone:
         backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
-    return heading(Group(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones))
+    return format_heading(
+        ColumnGroup(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones)
+    )
 
 
-def splits(found: Iterable[Run]) -> list[tuple[str, int, int, int, str]]:
+def list_splits(report_runs: Iterable[ReportRun]) -> list[tuple[str, int, int, int, str]]:
     """(setting, fold, training images, test images, split hash) of the finished runs, once each."""
-    records = [(run, run.record) for run in found if run.record]
+    records = [(run, run.record) for run in report_runs if run.record]
     return sorted(
         {(run.setting, run.spec.fold, r["n_train"], r["n_test"], r["split_hash"]) for run, r in records}
     )
 
 
-def environment(found: Iterable[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
+def count_environments(report_runs: Iterable[ReportRun]) -> list[tuple[str, list[tuple[str, int]]]]:
     """What the finished runs ran on: name → each value and the number of runs that have it."""
     counts: dict[str, Counter[str]] = {}
-    for run in found:
+    for run in report_runs:
         for name, value in (run.record or {}).get("environment", {}).items():
             counts.setdefault(name, Counter())[str(value)] += 1
     return [(name, sorted(values.items())) for name, values in sorted(counts.items())]
@@ -174,7 +178,7 @@ def environment(found: Iterable[Run]) -> list[tuple[str, list[tuple[str, int]]]]
 # --- confusion matrices -------------------------------------------------------------------------------------
 
 
-def confusion(members: Sequence[Run], store: Store) -> Confusion:
+def build_confusion(members: Sequence[ReportRun], store: Store) -> ConfusionMatrix:
     """Of all reported epochs of all members, which is what the mean over them reports."""
     classes: tuple[str, ...] = ()
     images: dict[int, Floats] = {}
@@ -182,7 +186,7 @@ def confusion(members: Sequence[Run], store: Store) -> Confusion:
     for run in members:
         assert run.record is not None
         classes = tuple(map(str, run.record["classes"]))
-        arrays = store.scores(run.record["key"])
+        arrays = store.read_scores(run.record["key"])
         labels, n = np.asarray(arrays["labels"]), len(classes)
         predicted = np.asarray(arrays["scores"]).argmax(-1)
         pairs = np.bincount((labels * n + predicted).ravel(), minlength=n * n).reshape(n, n)
@@ -190,7 +194,7 @@ def confusion(members: Sequence[Run], store: Store) -> Confusion:
         images.setdefault(run.spec.fold, np.bincount(labels, minlength=n).astype(np.float64))
     totals = counts.sum(1, keepdims=True)
     shares = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
-    return Confusion(
+    return ConfusionMatrix(
         classes, shares, tuple(int(total) for total in sum(images.values(), np.zeros(len(classes))))
     )
 
@@ -198,25 +202,25 @@ def confusion(members: Sequence[Run], store: Store) -> Confusion:
 # --- learning curves ----------------------------------------------------------------------------------------
 
 
-def curve(members: Sequence[Run], store: Store) -> Curve:
+def build_curve(members: Sequence[ReportRun], store: Store) -> LearningCurve:
     """Loss between its least and its greatest value, accuracy between 0 and 1, over the epochs of all stages."""
     histories = []
     for run in members:
         assert run.record is not None
-        histories.append(store.curve(run.record["key"]))
-    losses = [_column(history, "loss") for history in histories]
-    accuracies = [_column(history, "acc") for history in histories]
+        histories.append(store.read_history(run.record["key"]))
+    losses = [_select_points(history, "loss") for history in histories]
+    accuracies = [_select_points(history, "acc") for history in histories]
     epochs = max(len(history) for history in histories)
     ys = [y for points in losses for _, y in points]
     least, greatest = (min(ys), max(ys)) if ys else (0.0, 1.0)
     span = (greatest - least) or 1.0
     scaled = [[(x, (y - least) / span) for x, y in points] for points in losses]
     changes = [
-        _x(place - 0.5, epochs)
+        _scale_x(place - 0.5, epochs)
         for place, (before, after) in enumerate(zip(histories[0], histories[0][1:]), 1)
         if before["stage"] != after["stage"]
     ]
-    dots = [_at(point, epochs) for points in accuracies for point in points]
+    dots = [_scale_point(point, epochs) for points in accuracies for point in points]
     about = [f"{epochs} epochs"]
     if all(losses):
         first, last = (np.mean([points[end][1] for points in losses]) for end in (0, -1))
@@ -224,27 +228,27 @@ def curve(members: Sequence[Run], store: Store) -> Curve:
     if any(accuracies):
         at_end = np.mean([points[-1][1] for points in accuracies if points])
         about.append(f"test accuracy {100 * at_end:.1f} % at the end")
-    return Curve(
-        tuple(_polyline(points, epochs) for points in scaled if points),
-        tuple(_polyline(points, epochs) for points in accuracies if len(points) > 1),
+    return LearningCurve(
+        tuple(_format_polyline(points, epochs) for points in scaled if points),
+        tuple(_format_polyline(points, epochs) for points in accuracies if len(points) > 1),
         tuple(dots),
         tuple(changes),
         ", ".join(about),
     )
 
 
-def _column(history: Sequence[Mapping[str, Any]], name: str) -> Points:
+def _select_points(history: Sequence[Mapping[str, Any]], name: str) -> Points:
     """(epoch, value) where there is a finite one."""
     return [(float(epoch), row[name]) for epoch, row in enumerate(history) if math.isfinite(row[name])]
 
 
-def _x(epoch: float, epochs: int) -> float:
+def _scale_x(epoch: float, epochs: int) -> float:
     return round(EDGE + (WIDTH - 2 * EDGE) * epoch / max(epochs - 1, 1), 1)
 
 
-def _at(point: tuple[float, float], epochs: int) -> tuple[float, float]:
-    return _x(point[0], epochs), round(EDGE + (HEIGHT - 2 * EDGE) * (1 - point[1]), 1)
+def _scale_point(point: tuple[float, float], epochs: int) -> tuple[float, float]:
+    return _scale_x(point[0], epochs), round(EDGE + (HEIGHT - 2 * EDGE) * (1 - point[1]), 1)
 
 
-def _polyline(points: Points, epochs: int) -> str:
-    return " ".join(f"{x:g},{y:g}" for x, y in (_at(point, epochs) for point in points))
+def _format_polyline(points: Points, epochs: int) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in (_scale_point(point, epochs) for point in points))

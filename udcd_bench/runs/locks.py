@@ -14,44 +14,44 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from udcd_bench.storage.atomic import full_disk, lives, owner
+from udcd_bench.storage.atomic import as_user_error, format_owner, is_owner_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SILENT = 120.0
+LEASE = 120.0
 """Seconds without a sign of life after which another machine's claim counts as dead."""
-BEAT = 15.0
+HEARTBEAT = 15.0
 """Seconds between signs of life."""
-_DECIDED = 0.5
+_ACQUIRE_TIMEOUT = 0.5
 """Seconds within which all who claim at once, but for the one who has it, have given way."""
 
 
-class Claims:
+class RunLocks:
     """The claims in a folder, ``<folder>/<key>.<owner>.<draw>``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def take(self, key: str) -> bool:
+    def acquire(self, key: str) -> bool:
         """Take a run for this process; False while a living process has it, or is just taking it."""
-        before = {path.name for path in self._all(key)}
-        mine = self.folder / f"{key}.{owner()}.{secrets.token_hex(4)}"
+        before = {path.name for path in self._list_markers(key)}
+        mine = self.folder / f"{key}.{format_owner()}.{secrets.token_hex(4)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             mine.touch(exist_ok=False)
         except OSError as error:
-            raise full_disk(error, mine) from error
+            raise as_user_error(error, mine) from error
         began = time.monotonic()
         while True:
             elapsed = time.monotonic() - began
             # by the clock of the file system, which is the one that the others' claims have been stamped by
-            living, dead = self._look(key, mine.stat().st_mtime + elapsed)
+            living, dead = self._classify_markers(key, mine.stat().st_mtime + elapsed)
             others = living - {mine.name}
             if not others:
                 break
-            if others & before or min(others) < mine.name or elapsed > _DECIDED:
+            if others & before or min(others) < mine.name or elapsed > _ACQUIRE_TIMEOUT:
                 mine.unlink(missing_ok=True)
                 return False
             time.sleep(0.01)  # those of greater name give way, unless one of them has it
@@ -61,37 +61,37 @@ class Claims:
 
     def release(self, key: str) -> None:
         """Give back what this process has claimed, and clear away what dead ones have."""
-        for path in self._all(key):
-            if f".{owner()}." in path.name:
+        for path in self._list_markers(key):
+            if f".{format_owner()}." in path.name:
                 path.unlink(missing_ok=True)
-        self.sweep(key)
+        self.remove_stale(key)
 
-    def sweep(self, key: str = "*") -> None:
+    def remove_stale(self, key: str = "*") -> None:
         """Clear away the claims of this machine's processes that have ended."""
-        for path in self._all(key):
-            if not lives(path.name, 0, SILENT):
+        for path in self._list_markers(key):
+            if not is_owner_alive(path.name, 0, LEASE):
                 path.unlink(missing_ok=True)
 
-    def held(self, key: str) -> bool:
+    def is_locked(self, key: str) -> bool:
         """Whether a living process has the run."""
-        return bool(self._look(key, time.time())[0])
+        return bool(self._classify_markers(key, time.time())[0])
 
-    def beat(self, key: str) -> None:
+    def touch(self, key: str) -> None:
         """A sign of life from this process."""
-        for path in self._all(key):
-            if f".{owner()}." in path.name:
+        for path in self._list_markers(key):
+            if f".{format_owner()}." in path.name:
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)
 
     @contextlib.contextmanager
-    def beating(self, key: str) -> Iterator[None]:
+    def heartbeat(self, key: str) -> Iterator[None]:
         """Signs of life for as long as this is entered, whatever else the process is busy with."""
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT):
+            while not ended.wait(HEARTBEAT):
                 with contextlib.suppress(OSError):  # a network file system that is away for a moment
-                    self.beat(key)
+                    self.touch(key)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -101,15 +101,15 @@ class Claims:
             ended.set()
             thread.join()
 
-    def _all(self, key: str) -> list[Path]:
+    def _list_markers(self, key: str) -> list[Path]:
         return list(self.folder.glob(f"{key}.*"))
 
-    def _look(self, key: str, now: float) -> tuple[set[str], set[str]]:
+    def _classify_markers(self, key: str, now: float) -> tuple[set[str], set[str]]:
         """Names of the living claims, and of the dead ones."""
         living: set[str] = set()
         dead: set[str] = set()
-        for path in self._all(key):
+        for path in self._list_markers(key):
             with contextlib.suppress(FileNotFoundError):
                 age = now - path.stat().st_mtime
-                (living if lives(path.name, age, SILENT) else dead).add(path.name)
+                (living if is_owner_alive(path.name, age, LEASE) else dead).add(path.name)
         return living, dead

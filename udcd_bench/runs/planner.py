@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.runs.store import Store
 
-WHY = {
+STATE_REASONS = {
     "absent": "not made yet",
     "interrupted": "goes on from its checkpoint",
     "failed": "failed last time",
@@ -42,51 +42,51 @@ class Job:
         return self.state == "done"
 
 
-def protocol_of(spec: RunSpec) -> profiles.Protocol:
+def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
     """Every number the run goes by: its profile's, its source's, its method's own, its overrides, in this order."""
-    own = plugins.declared("methods", spec.method).get("protocol", {})
-    return profiles.protocol(spec.profile, spec.dataset, spec.protocol, own)
+    own = plugins.read_attributes("methods", spec.method).get("protocol", {})
+    return profiles.build_protocol(spec.profile, spec.dataset, spec.protocol, own)
 
 
-def check(spec: RunSpec) -> RunSpec:
+def normalize_spec(spec: RunSpec) -> RunSpec:
     """The spec, its overrides as the types they stand for, once everything it names is known to exist.
 
     Raises UserError naming what does not.
     """
-    declared = plugins.declared("methods", spec.method)
-    numbers = protocol_of(spec)
+    declared = plugins.read_attributes("methods", spec.method)
+    numbers = resolve_protocol(spec)
     title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
-    values = profiles.resolve(title, defaults, declared.get("choices", {}), spec.hparams)
+    values = profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
     # an override that sets the default is no override: the same run must have the same key
     hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
-    protocol = tuple((k, profiles.Protocol.parse(k, v)) for k, v in spec.protocol)
+    protocol = tuple((k, profiles.Protocol.parse_value(k, v)) for k, v in spec.protocol)
     for pair in protocol:
         others = tuple(other for other in protocol if other != pair)
-        if protocol_of(replace(spec, protocol=others)) == numbers:
+        if resolve_protocol(replace(spec, protocol=others)) == numbers:
             protocol = others
     return replace(spec, hparams=hparams, protocol=protocol)
 
 
 def plan(
-    specs: Iterable[RunSpec], store: Store, made_of: Callable[[RunSpec], Mapping[str, Any]]
+    specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], Mapping[str, Any]]
 ) -> list[Job]:
     """The unique runs behind these specs, each after its teacher. made_of: what decides a run's figures."""
     jobs: dict[str, Job] = {}
 
     def add(spec: RunSpec) -> str:
-        spec = check(spec)
-        declared = plugins.declared("methods", spec.method)
-        parts = dict(made_of(spec))
+        spec = normalize_spec(spec)
+        declared = plugins.read_attributes("methods", spec.method)
+        parts = dict(collect_inputs(spec))
         teacher_key = None
         if declared.get("teacher") == "trained":
-            teacher_key = add(spec.teacher())
+            teacher_key = add(spec.build_teacher_spec())
             parts["teacher"] = teacher_key
-        key = spec.key(parts)
+        key = spec.compute_key(parts)
         if key not in jobs:
-            protocol = protocol_of(spec)
+            protocol = resolve_protocol(spec)
             shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
-            epochs = sum(protocol.stage_epochs(share) for share in shares)
-            jobs[key] = Job(spec, key, teacher_key, store.state(key), epochs)
+            epochs = sum(protocol.compute_stage_epochs(share) for share in shares)
+            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), epochs)
         return key
 
     for spec in specs:
@@ -94,7 +94,7 @@ def plan(
     return list(jobs.values())
 
 
-def command(
+def format_command(
     spec: RunSpec, *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
 ) -> str:
     """The shell line that makes this run, and its teacher's where that is not done: every coordinate is in it."""
@@ -118,19 +118,19 @@ def command(
     return shlex.join(words + (["--deterministic"] if deterministic else []))
 
 
-def commands(
+def format_commands(
     jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
 ) -> list[str]:
     """A shell line a run that is not done, teachers before their students; together they make the same runs."""
     return [
-        command(job.spec, data=data, out=out, device=device, deterministic=deterministic)
+        format_command(job.spec, data=data, out=out, device=device, deterministic=deterministic)
         for job in jobs
         if not job.done
     ]
 
 
-def estimate(
-    jobs: Iterable[Job], store: Store, rated: Callable[[Job], float | None] = lambda job: None
+def estimate_seconds(
+    jobs: Iterable[Job], store: Store, known_seconds: Callable[[Job], float | None] = lambda job: None
 ) -> tuple[float, int]:
     """Seconds the jobs still take one after another, judged by finished runs, and how many could not be judged.
 
@@ -139,15 +139,17 @@ def estimate(
     images where they differ.
     """
     seen: dict[tuple[str, ...], list[float]] = {}
-    for record in store.records():
+    for record in store.read_records():
         spec = RunSpec.from_dict(record["spec"])
         each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
-        for likeness in _likenesses(spec):
+        for likeness in _list_similarity_keys(spec):
             seen.setdefault(likeness, []).append(each)
     seconds, unknown = 0.0, 0
     for job in jobs:
-        known = next((seen[likeness] for likeness in _likenesses(job.spec) if likeness in seen), None)
-        if (said := rated(job)) is not None:
+        known = next(
+            (seen[likeness] for likeness in _list_similarity_keys(job.spec) if likeness in seen), None
+        )
+        if (said := known_seconds(job)) is not None:
             seconds += said
         elif known is None:
             unknown += 1
@@ -156,7 +158,7 @@ def estimate(
     return seconds, unknown
 
 
-def _likenesses(s: RunSpec) -> tuple[tuple[str, ...], ...]:
+def _list_similarity_keys(s: RunSpec) -> tuple[tuple[str, ...], ...]:
     """What a run may have in common with others that take as long, the closest first."""
     profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.dataset)
     return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

@@ -10,14 +10,14 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.errors import UserError, nearest
+from udcd_bench.errors import UserError, suggest_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from udcd_bench.runs.spec import Overrides, Scalar
 
-TINY = "densenet-tiny"
+TINY_DENSENET = "densenet-tiny"
 """A DenseNet small enough for two CPU cores; see ``network``."""
 
 ONE_STAGE = {"train": 1.0}
@@ -70,25 +70,25 @@ class Protocol:
 
     def with_overrides(self, overrides: Overrides) -> Protocol:
         """Replace fields by name. Raises UserError for a name or a type that does not fit."""
-        values: dict[str, Any] = {key: self.parse(key, value) for key, value in overrides}
+        values: dict[str, Any] = {key: self.parse_value(key, value) for key, value in overrides}
         return replace(self, **values)
 
     @classmethod
-    def names(cls) -> tuple[str, ...]:
+    def list_names(cls) -> tuple[str, ...]:
         """The fields that ``--set`` may name."""
         return tuple(f.name for f in fields(cls))
 
     @classmethod
-    def parse(cls, key: str, value: Scalar) -> Scalar:
+    def parse_value(cls, key: str, value: Scalar) -> Scalar:
         """``value`` as the type of the field ``key``."""
         default: Scalar = getattr(cls, key)
-        return parse_like(key, value, default)
+        return coerce_value(key, value, default)
 
-    def stage_epochs(self, share: float) -> int:
+    def compute_stage_epochs(self, share: float) -> int:
         """Epochs of a stage that takes this share of them."""
         return max(1, round(share * self.epochs))
 
-    def scaled(self, epochs: int) -> Protocol:
+    def with_epochs(self, epochs: int) -> Protocol:
         """The same protocol in fewer epochs: start at a quarter, ramp over three eighths, report the last eighth."""
         return replace(
             self,
@@ -104,32 +104,32 @@ class Profile:
     """A protocol, the backbone and the data sets it stands for."""
 
     name: str
-    about: str
+    description: str
     protocol: Protocol
     backbone: str
     datasets: tuple[tuple[str, str], ...]
     backbones: tuple[tuple[str, str], ...] = ()
 
-    def dataset(self, paper_name: str) -> str:
+    def resolve_dataset(self, paper_name: str) -> str:
         """The source this profile trains on where the paper has ``paper_name``."""
         return dict(self.datasets).get(paper_name, paper_name)
 
-    def backbone_for(self, paper_name: str) -> str:
+    def resolve_backbone(self, paper_name: str) -> str:
         """The backbone this profile trains where the paper has ``paper_name``."""
         return dict(self.backbones).get(paper_name, paper_name)
 
 
 _PAPER = Protocol()
-_REAL = (("aptos", "aptos"), ("ham10000", "ham10000"))
-_STAND_INS = (("aptos", "synthetic-fundus"), ("ham10000", "synthetic-lesions"))
-_SMALL = (
-    ("densenet121", TINY),
+_REAL_SOURCES = (("aptos", "aptos"), ("ham10000", "ham10000"))
+_SYNTHETIC_SOURCES = (("aptos", "synthetic-fundus"), ("ham10000", "synthetic-lesions"))
+_TINY_BACKBONES = (
+    ("densenet121", TINY_DENSENET),
     ("resnet50", "resnet-tiny"),
     ("efficientnet_b0", "efficientnet-tiny"),
     ("mobilenetv2_100", "mobilenet-tiny"),
 )
 _DEMO = replace(
-    _PAPER.scaled(16),
+    _PAPER.with_epochs(16),
     image_size=48,
     batch_size=32,
     learning_rate=5e-3,
@@ -143,54 +143,57 @@ PROFILES = {
         "demo",
         "two synthetic stand-ins, minutes on two cores, no data, no network, no GPU",
         _DEMO,
-        TINY,
-        _STAND_INS,
-        _SMALL,
+        TINY_DENSENET,
+        _SYNTHETIC_SOURCES,
+        _TINY_BACKBONES,
     ),
     "quick": Profile(
         "quick",
         "the real data at 128², a quarter of the epochs",
-        replace(_PAPER.scaled(20), image_size=128),
+        replace(_PAPER.with_epochs(20), image_size=128),
         "densenet121",
-        _REAL,
+        _REAL_SOURCES,
     ),
-    "paper": Profile("paper", "the paper's protocol", _PAPER, "densenet121", _REAL),
+    "paper": Profile("paper", "the paper's protocol", _PAPER, "densenet121", _REAL_SOURCES),
 }
 
 # what a source needs that differs from its profile: a mirrored digit is no digit, and 800 small ones want more epochs
-_OF_SOURCE: dict[tuple[str, str], dict[str, Any]] = {
+_SOURCE_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
     ("demo", "digits"): {"image_size": 32, "flip": 0.0, "epochs": 40},
 }
 
 
-def profile(name: str) -> Profile:
+def find_profile(name: str) -> Profile:
     """The profile of that name. Raises UserError naming the nearest."""
     if name not in PROFILES:
-        raise UserError(f"There is no profile {name!r}{nearest(name, PROFILES)}")
+        raise UserError(f"There is no profile {name!r}{suggest_nearest(name, PROFILES)}")
     return PROFILES[name]
 
 
-def protocol(
-    profile_name: str, dataset: str, overrides: Overrides = (), own: Mapping[str, Scalar] | None = None
+def build_protocol(
+    profile_name: str,
+    dataset: str,
+    overrides: Overrides = (),
+    method_protocol: Mapping[str, Scalar] | None = None,
 ) -> Protocol:
     """Every number a run of this profile on this source goes by.
 
     own: what the run's method says of it, before any override.
     """
-    base = profile(profile_name).protocol
-    given = _OF_SOURCE.get((profile_name, dataset), {}) | dict(own or {}) | dict(overrides)
+    base = find_profile(profile_name).protocol
+    given = _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
     if "epochs" in given:
-        base = base.scaled(int(Protocol.parse("epochs", given["epochs"])))
+        base = base.with_epochs(int(Protocol.parse_value("epochs", given["epochs"])))
     return base.with_overrides(tuple(given.items()))
 
 
-def divide(settings: Overrides) -> tuple[Overrides, Overrides]:
+def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
     """Overrides of the protocol, and the rest, which are a method's hyper-parameters."""
-    names = Protocol.names()
+    names = Protocol.list_names()
     return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
 
 
-def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
+def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
     """``value``, often text from the command line, as the type ``default`` has. Raises UserError naming both."""
     kind = type(default)
     text = str(value)
@@ -208,15 +211,18 @@ def parse_like(key: str, value: Scalar, default: Scalar) -> Scalar:
     raise UserError(f"{key}={text} will not do: {key} is of type {kind.__name__}, such as {default!r}.")
 
 
-def resolve(
-    owner: str, defaults: Mapping[str, Scalar], choices: Mapping[str, Sequence[Scalar]], overrides: Overrides
+def resolve_hparams(
+    method_title: str,
+    defaults: Mapping[str, Scalar],
+    choices: Mapping[str, Sequence[Scalar]],
+    overrides: Overrides,
 ) -> dict[str, Scalar]:
     """A method's hyper-parameters with overrides applied. Raises UserError for a name or value that does not fit."""
     values = dict(defaults)
     for key, value in overrides:
         if key not in values:
-            raise UserError(f"{owner} has no hyper-parameter {key!r}{nearest(key, values)}")
-        values[key] = parse_like(key, value, defaults[key])
+            raise UserError(f"{method_title} has no hyper-parameter {key!r}{suggest_nearest(key, values)}")
+        values[key] = coerce_value(key, value, defaults[key])
         if key in choices and values[key] not in choices[key]:
             raise UserError(f"{key}={value} will not do: it is one of {', '.join(map(str, choices[key]))}.")
     return values

@@ -26,11 +26,11 @@ class Rates:
     batch: int
     images_per_s: Mapping[str, float]
 
-    def about(self) -> str:
+    def describe(self) -> str:
         """What was measured, in words."""
         return f"{self.backbone}, {self.image_size} pixels, batches of {self.batch}"
 
-    def seconds(self, job: Job, protocol: Protocol, n_train: int) -> float | None:
+    def estimate_seconds(self, job: Job, protocol: Protocol, n_train: int) -> float | None:
         """What a run of so many training images takes, every stage at the main one's rate; None if not measured."""
         measured = (self.backbone, self.image_size, self.batch)
         if measured != (job.spec.backbone, protocol.image_size, protocol.batch_size):
@@ -39,7 +39,7 @@ class Rates:
         return job.epochs * n_train / rate if rate else None
 
 
-def read(path: Path) -> Rates:
+def read_rates(path: Path) -> Rates:
     """Raises UserError for a file that is not what ``bench --json`` writes."""
     try:
         found = from_json(path.read_bytes())

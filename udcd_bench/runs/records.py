@@ -6,36 +6,36 @@ import csv
 import math
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.runs.spec import verify
+from udcd_bench.runs.spec import check_spec_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from udcd_bench.storage.packing import Arrays
 
-_KINDS: dict[str, type] = {
+_FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("method_title", "dataset_title", "incomplete", "split_hash", "reporting"), str),
     **dict.fromkeys(("n_train", "n_test", "epochs"), int),
     **dict.fromkeys(("synthetic", "ordered"), bool),
     **dict.fromkeys(("environment", "files", "figures"), dict),
     "classes": list,
 }
-_PLACE = ("device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit")
+_ENVIRONMENT_FIELDS = ("device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit")
 
 
-def check(record: Mapping[str, Any]) -> None:
+def check_record(record: Mapping[str, Any]) -> None:
     """Raises ValueError naming what is missing or of another kind than a finished run's, by whatever hand."""
     try:
-        verify(record["spec"])
-        for name, kind in _KINDS.items():
+        check_spec_values(record["spec"])
+        for name, kind in _FIELD_TYPES.items():
             if type(record[name]) is not kind:
                 raise ValueError(f"{name} is {record[name]!r:.100}")
         # a rule or a metric may be newer than the run
         for figures in record["figures"].values():
             for name, value in figures.items():
-                if not _number(value):
+                if not _is_number(value):
                     raise ValueError(f"figure {name} is {value!r:.100}")
-        if {"acc", "rec"} - record["figures"]["mean"].keys() or not _number(record["seconds"]):
+        if {"acc", "rec"} - record["figures"]["mean"].keys() or not _is_number(record["seconds"]):
             raise ValueError("it has no accuracy, recall or seconds")
         if not record["classes"] or any(type(name) is not str for name in record["classes"]):
             raise ValueError("its classes are no names")
@@ -47,7 +47,7 @@ def check(record: Mapping[str, Any]) -> None:
             raise ValueError("its list of files is another's")
         if any(type(value) not in (str, int, bool) for value in record["environment"].values()):
             raise ValueError("its environment is no list of names and versions")
-        for name in _PLACE:
+        for name in _ENVIRONMENT_FIELDS:
             record["environment"][name]
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from error
@@ -78,7 +78,7 @@ def check_arrays(arrays: Arrays, classes: int) -> None:
         raise ValueError(f"its labels are no classes from 0 to {classes - 1}")
 
 
-def history(text: str) -> list[dict[str, Any]]:
+def parse_history(text: str) -> list[dict[str, Any]]:
     """The rows of a ``history.csv``, one an epoch: ``stage`` and numbers, NaN where an epoch has none.
 
     Raises ValueError where it has no epoch, lacks ``stage``, ``loss`` or ``acc``, or says no number.
@@ -97,5 +97,5 @@ def history(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)

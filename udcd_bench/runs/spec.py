@@ -19,41 +19,41 @@ Scalar = bool | int | float | str
 Overrides = tuple[tuple[str, Scalar], ...]
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(cast(float, value))
 
 
-def _count(value: object) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _text(value: object) -> bool:
+def _is_text(value: object) -> bool:
     return type(value) is str
 
 
-def _pairs(value: object) -> bool:
+def _is_overrides(value: object) -> bool:
     return isinstance(value, Sequence) and all(
-        isinstance(pair, Sequence) and len(pair) == 2 and _text(pair[0]) and isinstance(pair[1], Scalar)
+        isinstance(pair, Sequence) and len(pair) == 2 and _is_text(pair[0]) and isinstance(pair[1], Scalar)
         for pair in value
     )
 
 
-_FITS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("method", "dataset", "profile", "backbone", "teacher_backbone", "split"), _text),
-    **dict.fromkeys(("fold", "seed"), _count),
-    "fraction": lambda value: _number(value) and 0 < cast(float, value) <= 1,
-    "rho": lambda value: value is None or _number(value),
-    **dict.fromkeys(("hparams", "protocol"), _pairs),
+_FIELD_CHECKS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("method", "dataset", "profile", "backbone", "teacher_backbone", "split"), _is_text),
+    **dict.fromkeys(("fold", "seed"), _is_count),
+    "fraction": lambda value: _is_number(value) and 0 < cast(float, value) <= 1,
+    "rho": lambda value: value is None or _is_number(value),
+    **dict.fromkeys(("hparams", "protocol"), _is_overrides),
 }
 """What each field of a spec that is read from a file must be."""
 
 
-def verify(values: Mapping[str, Any]) -> None:
+def check_spec_values(values: Mapping[str, Any]) -> None:
     """Raises ValueError where these are not a spec's values."""
-    if unknown := values.keys() - _FITS.keys():
+    if unknown := values.keys() - _FIELD_CHECKS.keys():
         raise ValueError(f"a run spec has no {', '.join(sorted(map(str, unknown)))}")
     for name, value in values.items():
-        if not _FITS[name](value):
+        if not _FIELD_CHECKS[name](value):
             raise ValueError(f"{name} of a run spec is not {value!r:.100}")
     if missing := [name for name in ("method", "dataset", "profile", "backbone") if name not in values]:
         raise ValueError(f"a run spec has a {missing[0]}")
@@ -99,15 +99,15 @@ class RunSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
         """Read what ``to_dict`` wrote. Raises ValueError or TypeError for what it did not."""
-        verify(values)
+        check_spec_values(values)
         return cls(**values)
 
-    def key(self, made_of: Mapping[str, Any]) -> str:
+    def compute_key(self, run_inputs: Mapping[str, Any]) -> str:
         """Hash of this spec and of what the run is made of (sources, data, protocol): its folder's name."""
-        text = json.dumps([REVISION, self.to_dict(), made_of], sort_keys=True, default=str)
+        text = json.dumps([REVISION, self.to_dict(), run_inputs], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def teacher(self) -> RunSpec:
+    def build_teacher_spec(self) -> RunSpec:
         """The run whose network is the teacher of an offline method: one for all that share these coordinates."""
         return replace(
             self,
@@ -117,11 +117,11 @@ class RunSpec:
             hparams=(),
         )
 
-    def seed_for(self, what: str) -> int:
+    def derive_seed_for(self, purpose: str) -> int:
         """The seed of one kind of draw. It leaves the method out, so that methods are compared in pairs."""
-        return derive_seed(what, self.dataset, self.split, self.fold, self.seed)
+        return derive_seed(purpose, self.dataset, self.split, self.fold, self.seed)
 
-    def label(self) -> str:
+    def format_label(self) -> str:
         """A short name for people: method, dataset, and what differs from the ordinary."""
         parts = [self.method, self.dataset, self.backbone]
         parts += [f"teacher {self.teacher_backbone}"] if self.teacher_backbone else []

@@ -23,18 +23,18 @@ import numpy as np
 
 from udcd_bench.errors import UserError
 from udcd_bench.runs import records
-from udcd_bench.runs.locks import Claims
+from udcd_bench.runs.locks import RunLocks
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.storage import packing
 from udcd_bench.storage.atomic import (
+    as_user_error,
+    dump_with_checksum,
+    format_owner,
     from_json,
-    full_disk,
-    owner,
-    seal,
-    sweep,
+    load_with_checksum,
+    remove_stale_files,
     sync_folder,
     to_json,
-    unseal,
     write_atomically,
 )
 from udcd_bench.storage.packing import Arrays
@@ -45,19 +45,19 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["DamagedError", "Store", "flat", "full_disk", "write_atomically"]
+__all__ = ["DamagedRunError", "Store", "as_user_error", "flatten_record", "write_atomically"]
 
-VERSION = 1
-SCHEMA = 2
+STORE_VERSION = 1
+RECORD_SCHEMA = 2
 """Of records. 1: without a checksum of their own and without the sizes of the files beside them."""
 
 
-class DamagedError(UserError):
+class DamagedRunError(UserError):
     """A stored run is not what was written. key: the run's."""
 
-    def __init__(self, key: str, path: Path, what: str) -> None:
+    def __init__(self, key: str, path: Path, reason: str) -> None:
         super().__init__(
-            f"{path} is damaged ({what}); `udcd-bench results verify --out {shlex.quote(str(path.parents[2]))}` moves "
+            f"{path} is damaged ({reason}); `udcd-bench results verify --out {shlex.quote(str(path.parents[2]))}` moves "
             "that run aside, and the next start makes it again."
         )
         self.key = key
@@ -75,7 +75,7 @@ class Store:
         self.work = self.runs / ".work"
         self.failures = self.runs / ".failed"
         self.damaged = self.runs / ".damaged"
-        self.claims = Claims(self.runs / ".claims")
+        self.locks = RunLocks(self.runs / ".claims")
         mark = root / "store.json"
         there = next(path for path in (root, *root.absolute().parents) if path.exists())
         if not there.is_dir():
@@ -85,10 +85,10 @@ class Store:
                 version = int(from_json(mark.read_bytes())["version"])
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise UserError(f"{mark} is damaged; restore it, or give another --out.") from error
-            if version > VERSION:
+            if version > STORE_VERSION:
                 raise UserError(
                     f"{root} was written by a newer udcd-bench (its version is {version}, this one reads up to "
-                    f"{VERSION}); upgrade, or give another --out."
+                    f"{STORE_VERSION}); upgrade, or give another --out."
                 )
 
     def create(self) -> None:
@@ -96,51 +96,51 @@ class Store:
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise full_disk(error, self.root) from error
+            raise as_user_error(error, self.root) from error
         if not (self.root / "store.json").exists():
-            write_atomically(self.root / "store.json", to_json({"version": VERSION}))
+            write_atomically(self.root / "store.json", to_json({"version": STORE_VERSION}))
         for folder in (self.root, *self.root.glob("[!.]*/"), self.failures, *self.work.glob("*/")):
-            sweep(folder.glob(".*.tmp"))
-        sweep(self.work.glob("*.whole"))
-        self.claims.sweep()
+            remove_stale_files(folder.glob(".*.tmp"))
+        remove_stale_files(self.work.glob("*.whole"))
+        self.locks.remove_stale()
         for folder in self.work.glob("*/"):
-            if self.state_is_done(folder.name) and not self.claims.held(folder.name):
+            if self.is_finished(folder.name) and not self.locks.is_locked(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
         for report in self.failures.glob("[!.]*.json"):
-            if self.state_is_done(report.stem):
+            if self.is_finished(report.stem):
                 report.unlink(missing_ok=True)
 
-    def state(self, key: str) -> str:
+    def get_state(self, key: str) -> str:
         """``done``, ``damaged``, ``running``, ``failed``, ``interrupted`` (a checkpoint waits) or ``absent``."""
-        if self.state_is_done(key):
-            return "damaged" if self.damage(key) else "done"
-        if self.claims.held(key):
+        if self.is_finished(key):
+            return "damaged" if self.find_damage(key) else "done"
+        if self.locks.is_locked(key):
             return "running"
         if (self.failures / f"{key}.json").exists():
             return "failed"
         return "interrupted" if (self.work / key / "checkpoint.safetensors").exists() else "absent"
 
-    def state_is_done(self, key: str) -> bool:
+    def is_finished(self, key: str) -> bool:
         """Whether the run is finished, whoever finished it."""
         return (self.runs / key / "record.json").exists()
 
     # --- a run under way ------------------------------------------------------------------------------------
 
-    def claim(self, key: str) -> bool:
+    def acquire(self, key: str) -> bool:
         """Take a run for this process; False while a living process has it."""
-        return self.claims.take(key)
+        return self.locks.acquire(key)
 
     def release(self, key: str) -> None:
         """Give a claim back; what the run has so far stays."""
-        self.claims.release(key)
+        self.locks.release(key)
 
-    def begin(self, key: str, spec: RunSpec) -> str:
+    def start_run(self, key: str, spec: RunSpec) -> str:
         """Say of which run the folder of this key is; what was wrong with the finished one, if it is moved aside."""
         write_atomically(self.work / key / "spec.json", to_json(spec.to_dict()))
-        wrong = self.damage(key) if self.state_is_done(key) else ""
-        return f"{wrong} Moved to {self.set_aside(key)}." if wrong else ""
+        wrong = self.find_damage(key) if self.is_finished(key) else ""
+        return f"{wrong} Moved to {self.quarantine(key)}." if wrong else ""
 
-    def under_way(self, key: str) -> RunSpec | None:
+    def read_running_spec(self, key: str) -> RunSpec | None:
         """Which run the folder of this key is of, where that can be read."""
         try:
             return RunSpec.from_dict(from_json((self.work / key / "spec.json").read_bytes()))
@@ -162,36 +162,38 @@ class Store:
             path.replace(path.with_suffix(".damaged"))
             return None
 
-    def history(self, key: str) -> list[dict[str, Any]]:
+    def read_checkpoint_history(self, key: str) -> list[dict[str, Any]]:
         """The epochs behind the run's checkpoint, none where there is none: for showing, as nothing is verified."""
         try:
-            rows: list[dict[str, Any]] = packing.meta(self.work / key / "checkpoint.safetensors")["history"]
+            rows: list[dict[str, Any]] = packing.read_meta(self.work / key / "checkpoint.safetensors")[
+                "history"
+            ]
             return rows
         except (ValueError, KeyError):
             return []
 
     # --- ends of a run --------------------------------------------------------------------------------------
 
-    def finish(
+    def finish_run(
         self, key: str, record: Mapping[str, Any], history: pd.DataFrame, scores: Arrays, weights: Arrays
     ) -> None:
         """Store a finished run: every file, then ``record.json`` with their checksums, then one rename."""
         files = {
             "history.csv": history.to_csv(index=False).encode(),
-            "scores.npz": packing.npz(scores),
+            "scores.npz": packing.pack_npz(scores),
             "student.safetensors": packing.pack(weights),
             "spec.json": to_json(record["spec"]),
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         sizes = {name: len(data) for name, data in files.items()}
-        about = {"schema": SCHEMA, "key": key, "files": sums, "bytes": sizes}
-        self.put(key, {**files, "record.json": seal({**record, **about})})
+        about = {"schema": RECORD_SCHEMA, "key": key, "files": sums, "bytes": sizes}
+        self.write_run(key, {**files, "record.json": dump_with_checksum({**record, **about})})
         (self.failures / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.work / key, ignore_errors=True)
 
-    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+    def write_run(self, key: str, files: Mapping[str, bytes]) -> None:
         """Make a run's folder of these files, the last of which is its record: whole, or not at all."""
-        folder = self.work / f"{key}.{owner()}.whole"
+        folder = self.work / f"{key}.{format_owner()}.whole"
         shutil.rmtree(folder, ignore_errors=True)
         try:
             for name, data in files.items():
@@ -200,33 +202,33 @@ class Store:
                 folder.rename(self.runs / key)
             except OSError as error:
                 # the same run, finished by somebody else meanwhile, is the same run
-                if not self.state_is_done(key):
-                    raise full_disk(error, self.runs / key) from error
+                if not self.is_finished(key):
+                    raise as_user_error(error, self.runs / key) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         sync_folder(self.runs)
 
-    def fail(self, key: str, spec: RunSpec, message: str, trace: str) -> None:
+    def record_failure(self, key: str, spec: RunSpec, message: str, trace: str) -> None:
         """Remember that a run failed, with its traceback. The next start tries it again."""
         report = {"spec": spec.to_dict(), "message": message, "traceback": trace, "time": time.time()}
         write_atomically(self.failures / f"{key}.json", to_json(report))
 
     # --- damage ---------------------------------------------------------------------------------------------
 
-    def damage(self, key: str, *, thorough: bool = False) -> str:
+    def find_damage(self, key: str, *, thorough: bool = False) -> str:
         """What is wrong with a finished run, naming the file; empty where nothing is.
 
         The record is read and the other files' sizes are looked at; ``thorough`` reads those too.
         """
         try:
-            record = self.record(key)
+            record = self.read_record(key)
             for name, size in record.get("bytes", dict.fromkeys(record["files"], -1)).items():
-                self._check(key, name, size, record["files"][name] if thorough else "")
-        except DamagedError as error:
+                self._check_file(key, name, size, record["files"][name] if thorough else "")
+        except DamagedRunError as error:
             return str(error)
         return ""
 
-    def set_aside(self, key: str) -> Path:
+    def quarantine(self, key: str) -> Path:
         """Move a damaged run out of the way, so that it is made again; returns where to."""
         self.damaged.mkdir(exist_ok=True)
         n = 1
@@ -235,22 +237,22 @@ class Store:
         (self.runs / key).rename(place)
         return place
 
-    def _check(self, key: str, name: str, size: int, checksum: str) -> Path:
+    def _check_file(self, key: str, name: str, size: int, checksum: str) -> Path:
         path = self.runs / key / name
         try:
             held = path.stat().st_size
             data = path.read_bytes() if checksum else b""
         except OSError as error:
-            raise DamagedError(key, path, "it cannot be read") from error
+            raise DamagedRunError(key, path, "it cannot be read") from error
         if size not in (-1, held):
-            raise DamagedError(key, path, f"it has {held} bytes instead of {size}")
+            raise DamagedRunError(key, path, f"it has {held} bytes instead of {size}")
         if checksum and hashlib.sha256(data).hexdigest() != checksum:
-            raise DamagedError(key, path, "its checksum differs")
+            raise DamagedRunError(key, path, "its checksum differs")
         return path
 
     # --- reading --------------------------------------------------------------------------------------------
 
-    def failure(self, key: str) -> dict[str, Any] | None:
+    def read_failure(self, key: str) -> dict[str, Any] | None:
         """The last failure of a run, if it has not succeeded since."""
         try:
             found: dict[str, Any] = from_json((self.failures / f"{key}.json").read_bytes())
@@ -259,41 +261,41 @@ class Store:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def record(self, key: str) -> dict[str, Any]:
+    def read_record(self, key: str) -> dict[str, Any]:
         """A finished run's record. Raises DamagedError, or UserError when it is from a newer version."""
         path = self.runs / key / "record.json"
         try:
-            record = unseal(path.read_bytes(), needed=False)
+            record = load_with_checksum(path.read_bytes(), required=False)
             schema = int(record["schema"])
-            if schema == SCHEMA and "sha256" not in record:
+            if schema == RECORD_SCHEMA and "sha256" not in record:
                 raise ValueError("it has no checksum")
-            if schema <= SCHEMA and record["key"] != key:
+            if schema <= RECORD_SCHEMA and record["key"] != key:
                 raise ValueError("it is another run's")
-            if schema <= SCHEMA:
-                records.check(record)
+            if schema <= RECORD_SCHEMA:
+                records.check_record(record)
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise DamagedError(key, path, str(error) or "it cannot be read") from error
-        if schema > SCHEMA:
+            raise DamagedRunError(key, path, str(error) or "it cannot be read") from error
+        if schema > RECORD_SCHEMA:
             raise UserError(f"{path} was written by a newer udcd-bench; upgrade, or give another --out.")
         return record
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         """Finished runs."""
         if not self.runs.exists():
             return []
         with os.scandir(self.runs) as folders:
-            return sorted(f.name for f in folders if f.name[0] != "." and self.state_is_done(f.name))
+            return sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
 
-    def file(self, key: str, name: str) -> Path:
+    def verify_file(self, key: str, name: str) -> Path:
         """A finished run's file, its checksum seen to be right. Raises DamagedError when it is not."""
-        return self._check(key, name, -1, self.record(key)["files"].get(name, "?"))
+        return self._check_file(key, name, -1, self.read_record(key)["files"].get(name, "?"))
 
-    def scores(self, key: str) -> Arrays:
+    def read_scores(self, key: str) -> Arrays:
         """Stored arrays of a run: ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,),
         ``ids`` (n,), ``groups`` (n,), ``embeddings`` (n, 128) of the last epoch.
         """
-        record = self.record(key)
-        path = self._check(key, "scores.npz", -1, record["files"].get("scores.npz", "?"))
+        record = self.read_record(key)
+        path = self._check_file(key, "scores.npz", -1, record["files"].get("scores.npz", "?"))
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: np.asarray(file[name]) for name in file.files}
@@ -301,61 +303,61 @@ class Store:
             return arrays
         # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         except Exception as error:
-            raise DamagedError(key, path, str(error)) from error
+            raise DamagedRunError(key, path, str(error)) from error
 
-    def curve(self, key: str) -> list[dict[str, Any]]:
+    def read_history(self, key: str) -> list[dict[str, Any]]:
         """A finished run's epochs, those of all its stages: ``stage``, and numbers such as ``loss`` and ``acc``."""
-        path = self.file(key, "history.csv")
+        path = self.verify_file(key, "history.csv")
         try:
-            return records.history(path.read_text(encoding="utf-8"))
+            return records.parse_history(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DamagedError(key, path, str(error)) from error
+            raise DamagedRunError(key, path, str(error)) from error
 
-    def weights(self, key: str) -> Arrays:
+    def read_weights(self, key: str) -> Arrays:
         """Stored parameters and buffers of a run's student."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = self.file(key, "student.safetensors")
+        path = self.verify_file(key, "student.safetensors")
         try:
             arrays: Arrays = load_file(path)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(key, path, str(error)) from error
+            raise DamagedRunError(key, path, str(error)) from error
         return arrays
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def read_records(self) -> Iterator[dict[str, Any]]:
         """The record of every finished run but the damaged ones."""
-        for key in self.keys():
-            with contextlib.suppress(DamagedError):
-                yield self.record(key)
+        for key in self.list_keys():
+            with contextlib.suppress(DamagedRunError):
+                yield self.read_record(key)
 
-    def overview(self) -> list[tuple[str, str, str]]:
+    def summarize(self) -> list[tuple[str, str, str]]:
         """(state, the run's label, remark) of everything in the folder, finished or not."""
         rows = []
-        for key in self.keys():
+        for key in self.list_keys():
             try:
-                record = self.record(key)
-            except DamagedError as error:
+                record = self.read_record(key)
+            except DamagedRunError as error:
                 rows.append(("damaged", key, str(error)))
                 continue
             figures = record["figures"]["mean"]
             says = (
                 f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
             )
-            rows.append(("done", RunSpec.from_dict(record["spec"]).label(), says))
+            rows.append(("done", RunSpec.from_dict(record["spec"]).format_label(), says))
         failed = {path.stem for path in self.failures.glob("[!.]*.json")}
         for key in sorted(failed | {path.name for path in self.work.glob("*") if "." not in path.name}):
-            if (state := self.state(key)) in ("done", "damaged", "absent"):
+            if (state := self.get_state(key)) in ("done", "damaged", "absent"):
                 continue
-            if report := self.failure(key):
-                rows.append((state, RunSpec.from_dict(report["spec"]).label(), report["message"]))
-            elif (spec := self.under_way(key)) is not None:
-                rows.append((state, spec.label(), ""))
+            if report := self.read_failure(key):
+                rows.append((state, RunSpec.from_dict(report["spec"]).format_label(), report["message"]))
+            elif (spec := self.read_running_spec(key)) is not None:
+                rows.append((state, spec.format_label(), ""))
             else:
                 rows.append((state, key, "which run it is, cannot be read"))
         return rows
 
-    def frame(self, rule: str = "mean") -> pd.DataFrame:
+    def build_frame(self, rule: str = "mean") -> pd.DataFrame:
         """One row a finished run: its spec's coordinates, what it was trained on, and its figures by ``rule``.
 
         rule: ``mean`` over the reported epochs, ``last`` epoch, or ``best`` epoch by accuracy.
@@ -363,10 +365,10 @@ class Store:
         """
         import pandas as pd
 
-        return pd.DataFrame([flat(self.record(key), rule) for key in self.keys()])
+        return pd.DataFrame([flatten_record(self.read_record(key), rule) for key in self.list_keys()])
 
 
-def flat(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
+def flatten_record(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
     """A record as one flat row."""
     spec = record["spec"]
     row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}

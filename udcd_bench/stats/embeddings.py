@@ -30,12 +30,14 @@ class Separation(NamedTuple):
     chance: float
 
 
-def separation(embeddings: npt.ArrayLike, labels: npt.ArrayLike, neighbours: int = NEIGHBOURS) -> Separation:
+def measure_separation(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike, neighbours: int = NEIGHBOURS
+) -> Separation:
     """Of embeddings (n, D) and labels (n,), n ≥ 2; of fewer images than neighbours + 1, all others are neighbours."""
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors
 
-    z, y = directions(embeddings), np.asarray(labels)
+    z, y = normalize_rows(embeddings), np.asarray(labels)
     if len(y) < 2:
         return Separation(math.nan, math.nan, math.nan)
     counts = np.unique(y, return_counts=True)[1]
@@ -47,26 +49,26 @@ def separation(embeddings: npt.ArrayLike, labels: npt.ArrayLike, neighbours: int
     return Separation(float(silhouette_score(z, y, metric="cosine")) if some else math.nan, purity, chance)
 
 
-def perplexity(n: int) -> float:
+def choose_perplexity(n: int) -> float:
     """Of t-SNE of n images: 30, or a third of the others where they are few, for no image has more neighbours."""
     return min(PERPLEXITY, max(1.0, (n - 1) / 3))
 
 
-def plane(embeddings: npt.ArrayLike, seed: int) -> Floats:
+def compute_tsne(embeddings: npt.ArrayLike, seed: int) -> Floats:
     """t-SNE (n, 2) of embeddings (n, D), n ≥ 4, from their first two principal components; one thread, repeatable."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    z = directions(embeddings)
+    z = normalize_rows(embeddings)
     if not np.ptp(z, axis=0).any():
         return np.zeros((len(z), 2))
-    made = TSNE(perplexity=perplexity(len(z)), init="pca", random_state=seed, n_jobs=1)
+    made = TSNE(perplexity=choose_perplexity(len(z)), init="pca", random_state=seed, n_jobs=1)
     # sums of several threads come in any order
     with threadpool_limits(1):
         return np.asarray(made.fit_transform(z), dtype=np.float64)
 
 
-def directions(embeddings: npt.ArrayLike) -> Floats:
+def normalize_rows(embeddings: npt.ArrayLike) -> Floats:
     """Rows of unit length; a row of zeros stays one."""
     x = np.asarray(embeddings, dtype=np.float64)
     made: Floats = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

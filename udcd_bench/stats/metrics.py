@@ -30,7 +30,7 @@ class Metric:
 
     name: str
     title: str
-    about: str
+    description: str
     better: Literal["higher", "lower"] = "higher"
 
 
@@ -52,18 +52,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def figures(scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = False) -> dict[str, float]:
+def compute_metrics(
+    scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = False
+) -> dict[str, float]:
     """Every metric of ``METRICS`` on logits (n, C) and labels (n,) in [0, C).
 
     ordered: the classes are grades, so kappa takes quadratic weights.
 
     Raises ValueError when there is nothing to measure, a logit is not finite, or a label is out of range.
     """
-    z, y = _checked(scores, labels)
+    z, y = _check_inputs(scores, labels)
     p = softmax(z)
-    matrix = _count(y, p.argmax(1), z.shape[1])
+    matrix = _count_pairs(y, p.argmax(1), z.shape[1])
     present = matrix.sum(1) > 0
-    precision, recall, f1 = (values[present] for values in per_class(matrix))
+    precision, recall, f1 = (values[present] for values in compute_class_metrics(matrix))
     ap, rec = float(precision.mean()), float(recall.mean())
     return {
         "acc": float(np.trace(matrix) / matrix.sum()),
@@ -74,11 +76,11 @@ def figures(scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = Fal
         "auroc": _auroc(p, y),
         "auprc": _auprc(p, y),
         "kappa": kappa(matrix, quadratic=ordered),
-        "ece": calibration_error(p, y),
+        "ece": compute_calibration_error(p, y),
     }
 
 
-def summaries(
+def summarize_epochs(
     scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = False
 ) -> dict[str, dict[str, float]]:
     """The figures of the reported epochs, scores (E, n, C), by each reporting rule.
@@ -89,7 +91,7 @@ def summaries(
     array = np.asarray(scores)
     if array.ndim != 3 or len(array) == 0:
         raise ValueError(f"scores of epochs have the shape (E, n, C), not {array.shape}")
-    epochs = [figures(epoch, labels, ordered=ordered) for epoch in array]
+    epochs = [compute_metrics(epoch, labels, ordered=ordered) for epoch in array]
     return {
         "mean": {name: float(np.mean([epoch[name] for epoch in epochs])) for name in epochs[0]},
         "last": epochs[-1],
@@ -97,13 +99,13 @@ def summaries(
     }
 
 
-def confusion(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Ints:
+def count_confusions(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Ints:
     """Counts (C, C), rows the true class, columns the predicted one, of logits (n, C) and labels (n,)."""
-    z, y = _checked(scores, labels)
-    return _count(y, z.argmax(1), z.shape[1])
+    z, y = _check_inputs(scores, labels)
+    return _count_pairs(y, z.argmax(1), z.shape[1])
 
 
-def per_class(matrix: Ints) -> tuple[Floats, Floats, Floats]:
+def compute_class_metrics(matrix: Ints) -> tuple[Floats, Floats, Floats]:
     """Precision, recall and F1 of every class, (C,) each, from counts (C, C); 0 where that would be 0/0."""
     hits = np.diag(matrix).astype(np.float64)
     predicted, true = matrix.sum(0), matrix.sum(1)
@@ -125,7 +127,7 @@ def kappa(matrix: Ints, *, quadratic: bool = False) -> float:
     return 1 - float((weight * matrix).sum()) / expected if expected else 0.0
 
 
-def calibration_error(p: Floats, y: Ints, bins: int = ECE_BINS) -> float:
+def compute_calibration_error(p: Floats, y: Ints, bins: int = ECE_BINS) -> float:
     """Expected calibration error of probabilities (n, C): a bin's |accuracy − confidence|, over all images.
 
     The bins of the highest probability are (0, 1/bins], …, (1 − 1/bins, 1].
@@ -143,7 +145,7 @@ def softmax(scores: Floats) -> Floats:
     return result
 
 
-def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Ints]:
+def _check_inputs(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Ints]:
     z = np.asarray(scores, dtype=np.float64)
     y = np.asarray(labels)
     if z.ndim != 2 or y.shape != z.shape[:1]:
@@ -159,7 +161,7 @@ def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Ints
     return z, y.astype(np.int64)
 
 
-def _count(y: Ints, predicted: Ints, n_classes: int) -> Ints:
+def _count_pairs(y: Ints, predicted: Ints, n_classes: int) -> Ints:
     counts = np.bincount(y * n_classes + predicted, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.int64)
 

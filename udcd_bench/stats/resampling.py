@@ -21,11 +21,11 @@ from udcd_bench.stats import metrics as figures_of
 
 Floats = npt.NDArray[np.float64]
 
-METRICS = ("acc", "ap", "rec", "f1", "f1_of_means")
+CONFUSION_METRICS = ("acc", "ap", "rec", "f1", "f1_of_means")
 """Those that a confusion matrix determines."""
 
 
-def rates(counts: npt.ArrayLike) -> dict[str, Floats]:
+def compute_confusion_metrics(counts: npt.ArrayLike) -> dict[str, Floats]:
     """``METRICS`` of confusion matrices (…, C, C), each (…), as ``metrics.figures`` defines them."""
     matrix = np.asarray(counts, dtype=np.float64)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
@@ -47,12 +47,12 @@ def rates(counts: npt.ArrayLike) -> dict[str, Floats]:
     }
 
 
-def joint(
+def bootstrap_jointly(
     scores: Sequence[npt.ArrayLike],
     labels: npt.ArrayLike,
     groups: npt.ArrayLike,
     metrics: Sequence[str],
-    draws: int,
+    n_draws: int,
     generator: np.random.Generator,
 ) -> dict[str, Floats]:
     """Figures of several models on the same resampled test sets: metric → (draws, models).
@@ -62,23 +62,25 @@ def joint(
 
     Raises ValueError for shapes that do not go together and for metrics that predictions do not determine.
     """
-    predictions, y, n_classes = _predictions(scores, labels)
-    if unknown := set(metrics) - set(METRICS):
-        raise ValueError(f"no confusion matrix gives {', '.join(sorted(unknown))}; it gives {METRICS}")
-    if draws < 1:
-        raise ValueError(f"{draws} draws are none")
+    predictions, y, n_classes = _predict_classes(scores, labels)
+    if unknown := set(metrics) - set(CONFUSION_METRICS):
+        raise ValueError(
+            f"no confusion matrix gives {', '.join(sorted(unknown))}; it gives {CONFUSION_METRICS}"
+        )
+    if n_draws < 1:
+        raise ValueError(f"{n_draws} draws are none")
     place = np.cumsum([0, *(len(model) for model in predictions)])
     stacked = np.concatenate(predictions)
-    times, patterns = _draw(np.vstack([y, stacked]), np.asarray(groups), draws, generator)
-    made = {metric: np.full((draws, len(predictions)), math.nan) for metric in metrics}
+    times, patterns = _sample_patterns(np.vstack([y, stacked]), np.asarray(groups), n_draws, generator)
+    made = {metric: np.full((n_draws, len(predictions)), math.nan) for metric in metrics}
     if times is None:
         return made
     for model, (start, end) in enumerate(itertools.pairwise(place)):
-        sums = {metric: np.zeros(draws) for metric in metrics}
+        sums = {metric: np.zeros(n_draws) for metric in metrics}
         for epoch in patterns[1 + start : 1 + end]:
             cells = np.zeros((len(epoch), n_classes**2), dtype=np.float32)
             cells[np.arange(len(epoch)), patterns[0] * n_classes + epoch] = 1
-            of_draw = rates((times @ cells).reshape(draws, n_classes, n_classes))
+            of_draw = compute_confusion_metrics((times @ cells).reshape(n_draws, n_classes, n_classes))
             for metric in metrics:
                 sums[metric] += of_draw[metric]
         for metric in metrics:
@@ -86,13 +88,15 @@ def joint(
     return made
 
 
-def point(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+def compute_point_estimates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
     """``METRICS`` of scores (n, C), or the means over the epochs of (E, n, C)."""
-    epochs = [rates(figures_of.confusion(epoch, labels)) for epoch in _epochs(scores)]
-    return {metric: float(np.mean([epoch[metric] for epoch in epochs])) for metric in METRICS}
+    epochs = [
+        compute_confusion_metrics(figures_of.count_confusions(epoch, labels)) for epoch in _as_epochs(scores)
+    ]
+    return {metric: float(np.mean([epoch[metric] for epoch in epochs])) for metric in CONFUSION_METRICS}
 
 
-def _epochs(scores: npt.ArrayLike) -> Floats:
+def _as_epochs(scores: npt.ArrayLike) -> Floats:
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim == 2:
         array = array[None]
@@ -101,33 +105,35 @@ def _epochs(scores: npt.ArrayLike) -> Floats:
     return array
 
 
-def _predictions(
+def _predict_classes(
     scores: Sequence[npt.ArrayLike], labels: npt.ArrayLike
 ) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.int64], int]:
     """Predicted classes (E, n) of each model, the labels, the number of classes."""
-    models = [_epochs(model) for model in scores]
+    models = [_as_epochs(model) for model in scores]
     if not models or len({model.shape[-1] for model in models}) != 1:
         raise ValueError("one model or more, of the same classes")
     for model in models:
         for epoch in model:
-            figures_of.confusion(epoch, labels)  # raises for what cannot be measured
+            figures_of.count_confusions(epoch, labels)  # raises for what cannot be measured
     y = np.asarray(labels).astype(np.int64)
     return [model.argmax(-1).astype(np.int64) for model in models], y, models[0].shape[-1]
 
 
-def _draw(
-    answers: npt.NDArray[np.int64],
+def _sample_patterns(
+    labels_and_predictions: npt.NDArray[np.int64],
     groups: npt.NDArray[np.generic],
-    draws: int,
+    n_draws: int,
     generator: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64]]:
     """How often each pattern of an image's label and predictions is in each draw, and the patterns.
 
     answers (1 + k, n): labels, then predictions. Returns (draws, P), or None when nothing varies, and (1 + k, P).
     """
-    if groups.shape != answers.shape[1:]:
-        raise ValueError(f"groups are one an image: {groups.shape} for {answers.shape[1]} images")
-    patterns, of_image = np.unique(answers, axis=1, return_inverse=True)
+    if groups.shape != labels_and_predictions.shape[1:]:
+        raise ValueError(
+            f"groups are one an image: {groups.shape} for {labels_and_predictions.shape[1]} images"
+        )
+    patterns, of_image = np.unique(labels_and_predictions, axis=1, return_inverse=True)
     _, first, of_group = np.unique(groups, return_index=True, return_inverse=True)
     order = np.argsort(of_group, kind="stable")
     members = np.split(of_image.reshape(-1)[order], np.cumsum(np.bincount(of_group.reshape(-1)))[:-1])
@@ -137,14 +143,14 @@ def _draw(
         content = np.sort(inside)
         kind = content.tobytes()
         contents[kind] = content
-        of_class = kinds.setdefault(int(answers[0, first[group]]), {})
+        of_class = kinds.setdefault(int(labels_and_predictions[0, first[group]]), {})
         of_class[kind] = of_class.get(kind, 0) + 1
     if all(sum(of_class.values()) < 2 for of_class in kinds.values()):
         return None, patterns
-    times = np.zeros((draws, patterns.shape[1]), dtype=np.float32)
+    times = np.zeros((n_draws, patterns.shape[1]), dtype=np.float32)
     for _, of_class in sorted(kinds.items()):
         there = np.array(list(of_class.values()))
-        drawn = generator.multinomial(there.sum(), there / there.sum(), size=draws)
+        drawn = generator.multinomial(there.sum(), there / there.sum(), size=n_draws)
         inside_of = np.zeros((len(of_class), patterns.shape[1]), dtype=np.float32)
         for row, kind in enumerate(of_class):
             np.add.at(inside_of[row], contents[kind], 1)

@@ -15,26 +15,47 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench.stats.resampling import METRICS, Floats, joint, point, rates
+from udcd_bench.stats.resampling import (
+    CONFUSION_METRICS,
+    Floats,
+    bootstrap_jointly,
+    compute_confusion_metrics,
+    compute_point_estimates,
+)
 
 __all__ = [
-    "METRICS", "Interval", "Paired", "Spread", "Test", "bootstrap", "corrected_resampled_t", "ends", "holm",
-    "joint", "p_of_none", "paired_bootstrap", "point", "probability_of_best", "rates", "share_best", "spread",
+    "CONFUSION_METRICS",
+    "Interval",
+    "PairedDifference",
+    "Spread",
+    "TTest",
+    "bootstrap_difference",
+    "bootstrap_intervals",
+    "bootstrap_jointly",
+    "compute_best_share",
+    "compute_confusion_metrics",
+    "compute_interval",
+    "compute_p_value",
+    "compute_point_estimates",
+    "compute_spread",
+    "corrected_resampled_t",
+    "estimate_probability_of_best",
+    "holm",
 ]  # fmt: skip
 
-DRAWS = 2000
-LEVEL = 0.95
+N_DRAWS = 2000
+CONFIDENCE_LEVEL = 0.95
 
 
 class Interval(NamedTuple):
     """A figure and the interval about it; the ends are NaN where nothing can be resampled."""
 
-    figure: float
+    value: float
     low: float
     high: float
 
 
-class Paired(NamedTuple):
+class PairedDifference(NamedTuple):
     """First minus second, its interval, and the two-sided p of no difference."""
 
     difference: float
@@ -52,69 +73,76 @@ class Spread(NamedTuple):
     n_seeds: int
 
 
-class Test(NamedTuple):
+class TTest(NamedTuple):
     """A statistic and its two-sided p."""
 
     t: float
     p: float
 
 
-def bootstrap(
+def bootstrap_intervals(
     scores: npt.ArrayLike,
     labels: npt.ArrayLike,
     groups: npt.ArrayLike,
     metrics: Sequence[str],
-    draws: int,
+    n_draws: int,
     generator: np.random.Generator,
     *,
-    level: float = LEVEL,
+    level: float = CONFIDENCE_LEVEL,
 ) -> dict[str, Interval]:
     """Percentile intervals of a model's figures; scores as in ``joint``."""
-    found, here = joint([scores], labels, groups, metrics, draws, generator), point(scores, labels)
-    return {metric: Interval(here[metric], *ends(found[metric][:, 0], level)) for metric in metrics}
+    found, here = (
+        bootstrap_jointly([scores], labels, groups, metrics, n_draws, generator),
+        compute_point_estimates(scores, labels),
+    )
+    return {
+        metric: Interval(here[metric], *compute_interval(found[metric][:, 0], level)) for metric in metrics
+    }
 
 
-def paired_bootstrap(
+def bootstrap_difference(
     scores_a: npt.ArrayLike,
     scores_b: npt.ArrayLike,
     labels: npt.ArrayLike,
     groups: npt.ArrayLike,
     metric: str,
-    draws: int,
+    n_draws: int,
     generator: np.random.Generator,
     *,
-    level: float = LEVEL,
-) -> Paired:
+    level: float = CONFIDENCE_LEVEL,
+) -> PairedDifference:
     """How far a model lies above another on the same test images.
 
     p is the level at which the interval would just touch zero, (r + 1)/(draws + 1) counted on either side and
     doubled (Davison & Hinkley 1997, 4.2), hence never 0; models that predict alike have p = 1.
     """
-    found = joint([scores_a, scores_b], labels, groups, [metric], draws, generator)[metric]
+    found = bootstrap_jointly([scores_a, scores_b], labels, groups, [metric], n_draws, generator)[metric]
     difference = found[:, 0] - found[:, 1]
-    here = point(scores_a, labels)[metric] - point(scores_b, labels)[metric]
+    here = (
+        compute_point_estimates(scores_a, labels)[metric] - compute_point_estimates(scores_b, labels)[metric]
+    )
     if np.isnan(difference).all():
-        return Paired(here, math.nan, math.nan, math.nan)
+        return PairedDifference(here, math.nan, math.nan, math.nan)
     # sums in another order leave a last digit where there is no difference
     difference[np.abs(difference) < 1e-12] = 0
-    return Paired(here, *ends(difference, level), p_of_none(difference))
+    return PairedDifference(here, *compute_interval(difference, level), compute_p_value(difference))
 
 
-def p_of_none(difference: Floats) -> float:
+def compute_p_value(differences: Floats) -> float:
     """The two-sided p of no difference, of drawn differences; NaN when any is."""
-    if np.isnan(difference).any():
+    if np.isnan(differences).any():
         return math.nan
-    beyond = min((difference <= 0).sum(), (difference >= 0).sum())
-    return min(1.0, 2 * (float(beyond) + 1) / (len(difference) + 1))
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    return min(1.0, 2 * (float(beyond) + 1) / (len(differences) + 1))
 
 
-def probability_of_best(
+def estimate_probability_of_best(
     scores: Mapping[str, npt.ArrayLike],
     labels: npt.ArrayLike,
     groups: npt.ArrayLike,
     metric: str,
     winner: str,
-    draws: int,
+    n_draws: int,
     generator: np.random.Generator,
 ) -> float:
     """Share of the draws in which ``winner`` is the best of all models; a tie of k counts 1/k.
@@ -123,41 +151,41 @@ def probability_of_best(
     """
     if winner not in scores:
         raise ValueError(f"{winner!r} is none of {', '.join(scores)}")
-    found = joint(list(scores.values()), labels, groups, [metric], draws, generator)[metric]
-    return share_best(found, list(scores).index(winner))
+    found = bootstrap_jointly(list(scores.values()), labels, groups, [metric], n_draws, generator)[metric]
+    return compute_best_share(found, list(scores).index(winner))
 
 
-def share_best(found: Floats, winner: int) -> float:
+def compute_best_share(draws: Floats, winner: int) -> float:
     """``probability_of_best`` of drawn figures (draws, models)."""
-    if np.isnan(found).any():
+    if np.isnan(draws).any():
         return math.nan
-    best = found >= found.max(1, keepdims=True) - 1e-12
+    best = draws >= draws.max(1, keepdims=True) - 1e-12
     return float((best[:, winner] / best.sum(1)).mean())
 
 
-def ends(values: Floats, level: float = LEVEL) -> tuple[float, float]:
+def compute_interval(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """The percentile interval of drawn values; NaN when any is."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def spread(figures: Mapping[tuple[int, int], float]) -> Spread:
+def compute_spread(metric_values: Mapping[tuple[int, int], float]) -> Spread:
     """Spreads of figures by (fold, seed), never pooled: folds differ in their images, seeds in chance alone.
 
     Between seeds: pooled over the folds, about each fold's own mean. Between folds: of the folds' means, in
     which the seeds' share is divided by their number but not taken out.
     """
     by_fold: dict[int, list[float]] = {}
-    for (fold, _), figure in figures.items():
+    for (fold, _), figure in metric_values.items():
         by_fold.setdefault(fold, []).append(figure)
     means = [float(np.mean(values)) for values in by_fold.values()]
-    free = len(figures) - len(by_fold)
+    free = len(metric_values) - len(by_fold)
     about = sum(float(np.square(np.array(v) - np.mean(v)).sum()) for v in by_fold.values())
     return Spread(
         float(np.std(means, ddof=1)) if len(means) > 1 else math.nan,
         math.sqrt(about / free) if free else math.nan,
         len(by_fold),
-        len({seed for _, seed in figures}),
+        len({seed for _, seed in metric_values}),
     )
 
 
@@ -172,7 +200,7 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return corrected
 
 
-def corrected_resampled_t(differences: npt.ArrayLike, n_train: int, n_test: int) -> Test:
+def corrected_resampled_t(differences: npt.ArrayLike, n_train: int, n_test: int) -> TTest:
     """Nadeau & Bengio 2003 (Machine Learning 52): a t-test over J folds whose training sets overlap.
 
     The variance of the mean is (1/J + n_test/n_train) s². NaN for fewer than two folds, and for differences that
@@ -184,8 +212,8 @@ def corrected_resampled_t(differences: npt.ArrayLike, n_train: int, n_test: int)
     if n_train < 1 or n_test < 1:
         raise ValueError(f"{n_train} training and {n_test} test images: both are at least 1")
     if len(d) < 2 or np.isnan(d).any():
-        return Test(math.nan, math.nan)
+        return TTest(math.nan, math.nan)
     if np.ptp(d) == 0:
-        return Test(0.0, 1.0) if d[0] == 0 else Test(math.nan, math.nan)
+        return TTest(0.0, 1.0) if d[0] == 0 else TTest(math.nan, math.nan)
     t = float(d.mean() / math.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1)))
-    return Test(t, 2 * float(student.sf(abs(t), len(d) - 1)))
+    return TTest(t, 2 * float(student.sf(abs(t), len(d) - 1)))

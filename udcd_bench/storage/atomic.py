@@ -20,17 +20,17 @@ from udcd_bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-ABANDONED = 3600.0
+STALE_FILE_AGE = 3600.0
 """Seconds after which a temporary file of another machine is nobody's any more."""
-_SEAL = b'\n "sha256": "'
-_OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<mark>\d*)")
+_CHECKSUM_FIELD = b'\n "sha256": "'
+_OWNER_PATTERN = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<mark>\d*)")
 
 
 # --- whose ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _here() -> str:
+def _identify_machine() -> str:
     """Tells this machine, since it started, from others, and a container from its neighbours."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
@@ -40,7 +40,7 @@ def _here() -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
 
 
-def process_mark(pid: int) -> str:
+def read_process_start_time(pid: int) -> str:
     """Tells a process from a later one with the same number; empty where it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -60,24 +60,24 @@ def process_mark(pid: int) -> str:
     return "0"
 
 
-def owner() -> str:
+def format_owner() -> str:
     """This process, as a part of a file's name."""
-    return f"{_here()}-{os.getpid()}-{process_mark(os.getpid())}"
+    return f"{_identify_machine()}-{os.getpid()}-{read_process_start_time(os.getpid())}"
 
 
-def lives(name: str, age: float, patience: float) -> bool:
+def is_owner_alive(name: str, age: float, max_age: float) -> bool:
     """Whether the owner in a file's name still runs; another machine's does while ``age`` is below ``patience``."""
-    found = _OWNER.search(name)
-    if found is None or found["host"] != _here():
-        return age < patience
-    return bool(found["mark"]) and process_mark(int(found["pid"])) == found["mark"]
+    found = _OWNER_PATTERN.search(name)
+    if found is None or found["host"] != _identify_machine():
+        return age < max_age
+    return bool(found["mark"]) and read_process_start_time(int(found["pid"])) == found["mark"]
 
 
-def sweep(paths: Iterable[Path]) -> None:
+def remove_stale_files(paths: Iterable[Path]) -> None:
     """Remove those of these temporary files and folders whose owners are dead."""
     for path in paths:
         with contextlib.suppress(OSError):  # somebody else sweeps too
-            if lives(path.name, time.time() - path.stat().st_mtime, ABANDONED):
+            if is_owner_alive(path.name, time.time() - path.stat().st_mtime, STALE_FILE_AGE):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -90,7 +90,7 @@ def sweep(paths: Iterable[Path]) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """The whole file or nothing: a temporary sibling, fsynced, renamed. Raises UserError when the disk is full."""
-    temporary = path.with_name(f".{path.name}.{owner()}.tmp")
+    temporary = path.with_name(f".{path.name}.{format_owner()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -101,11 +101,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise full_disk(error, path) from error
+        raise as_user_error(error, path) from error
     sync_folder(path.parent)
 
 
-def full_disk(error: OSError, path: Path) -> Exception:
+def as_user_error(error: OSError, path: Path) -> Exception:
     """``error``, or a sentence for the user where it says that there is no room or no right to write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"The disk is full: {path} could not be written; free some space and start again.")
@@ -120,7 +120,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        raise full_disk(error, folder) from error
+        raise as_user_error(error, folder) from error
     finally:
         os.close(descriptor)
 
@@ -141,20 +141,20 @@ def from_json(data: bytes) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
-def seal(value: Mapping[str, Any]) -> bytes:
+def dump_with_checksum(value: Mapping[str, Any]) -> bytes:
     """JSON that carries, as its field ``sha256``, the checksum of its own text without it."""
-    head, mark, rest = to_json({**value, "sha256": ""}).partition(_SEAL)
+    head, mark, rest = to_json({**value, "sha256": ""}).partition(_CHECKSUM_FIELD)
     return head + mark + hashlib.sha256(head + mark + rest).hexdigest().encode() + rest
 
 
-def unseal(data: bytes, *, needed: bool) -> dict[str, Any]:
+def load_with_checksum(data: bytes, *, required: bool) -> dict[str, Any]:
     """What ``seal`` wrote. Raises ValueError when it is not that; without a seal only where none is ``needed``."""
-    head, mark, rest = data.partition(_SEAL)
+    head, mark, rest = data.partition(_CHECKSUM_FIELD)
     if mark and hashlib.sha256(head + mark + rest[64:]).hexdigest().encode() != rest[:64]:
         raise ValueError("its checksum differs")
     value = from_json(data)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
-    if needed and not mark:
+    if required and not mark:
         raise ValueError("it has no checksum")
     return value

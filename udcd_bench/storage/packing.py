@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, Any]
 
 
-def npz(arrays: Mapping[str, Any]) -> bytes:
+def pack_npz(arrays: Mapping[str, Any]) -> bytes:
     """A compressed NumPy archive."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -33,7 +33,7 @@ def pack(arrays: Arrays, meta: Mapping[str, Any] | None = None) -> bytes:
         return bytes(save(arrays))
     # JSON in a metadata field: no reader ever unpickles anything
     text = json.dumps(meta)
-    return bytes(save(arrays, {"meta": text, "sha256": _digest(arrays, text)}))
+    return bytes(save(arrays, {"meta": text, "sha256": _compute_digest(arrays, text)}))
 
 
 def unpack(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -44,14 +44,14 @@ def unpack(path: Path) -> tuple[Arrays, dict[str, Any]]:
         with safe_open(path, "numpy") as file:
             says = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if says["sha256"] != _digest(arrays, says["meta"]):
+        if says["sha256"] != _compute_digest(arrays, says["meta"]):
             raise ValueError("its checksum differs")
         return arrays, json.loads(says["meta"])
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
-def meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path) -> dict[str, Any]:
     """The ``meta`` of what was packed with it, to look at: arrays and checksum are left unread. Raises ValueError."""
     from safetensors import SafetensorError, safe_open
 
@@ -63,7 +63,7 @@ def meta(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from error
 
 
-def _digest(arrays: Arrays, meta: str) -> str:
+def _compute_digest(arrays: Arrays, meta: str) -> str:
     """Of the numbers, their names, types and shapes, and of what else is said."""
     sums = hashlib.sha256(meta.encode())
     for name in sorted(arrays):

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench.errors import UserError
-from udcd_bench.runs.profiles import TINY
+from udcd_bench.runs.profiles import TINY_DENSENET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EMBEDDING = 128
+EMBEDDING_WIDTH = 128
 """Width of the embedding (R, O:CRCKD)."""
 
 
@@ -40,11 +40,11 @@ class Features(NamedTuple):
 # families of the paper's backbones at a size that two CPU cores train in seconds (S)
 
 
-def _densenet() -> nn.Module:
+def _build_densenet() -> nn.Module:
     return timm.models.densenet.DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), bn_size=2, num_classes=0)
 
 
-def _resnet() -> nn.Module:
+def _build_resnet() -> nn.Module:
     resnet = timm.models.resnet
     # three narrow convolutions before the pooling: the plain stem alone costs as much as all the rest
     return resnet.ResNet(
@@ -57,7 +57,7 @@ def _resnet() -> nn.Module:
     )
 
 
-def _inverted(blocks: str, activation: type[nn.Module]) -> nn.Module:
+def _build_inverted_residuals(blocks: str, activation: type[nn.Module]) -> nn.Module:
     """Inverted residuals, a stage a block, halving the image from the second on."""
     from timm.models._efficientnet_builder import decode_arch_def
 
@@ -67,35 +67,35 @@ def _inverted(blocks: str, activation: type[nn.Module]) -> nn.Module:
     )
 
 
-def _efficientnet() -> nn.Module:
+def _build_efficientnet() -> nn.Module:
     blocks = "ds_r1_k3_s1_e1_c8_se0.25 ir_r1_k3_s2_e3_c12_se0.25 ir_r1_k5_s2_e3_c16_se0.25 ir_r1_k3_s2_e3_c24_se0.25"
-    return _inverted(blocks, nn.SiLU)
+    return _build_inverted_residuals(blocks, nn.SiLU)
 
 
-def _mobilenet() -> nn.Module:
+def _build_mobilenet() -> nn.Module:
     blocks = "ds_r1_k3_s1_c8 ir_r1_k3_s2_e4_c12 ir_r1_k3_s2_e4_c16 ir_r1_k3_s2_e4_c24 ir_r1_k3_s1_e4_c32"
-    return _inverted(blocks, nn.ReLU6)
+    return _build_inverted_residuals(blocks, nn.ReLU6)
 
 
-OWN: dict[str, Callable[[], nn.Module]] = {
-    TINY: _densenet,
-    "resnet-tiny": _resnet,
-    "efficientnet-tiny": _efficientnet,
-    "mobilenet-tiny": _mobilenet,
+TINY_BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    TINY_DENSENET: _build_densenet,
+    "resnet-tiny": _build_resnet,
+    "efficientnet-tiny": _build_efficientnet,
+    "mobilenet-tiny": _build_mobilenet,
 }
 """Backbones of this suite that timm does not have."""
 
 
-def make_backbone(name: str, weights: str = "none") -> nn.Module:
+def build_backbone(name: str, weights: str = "none") -> nn.Module:
     """A backbone by timm name, or one of ``OWN``.
 
     weights: ``none``, ``imagenet`` (downloaded by timm on first use) or a file of timm's weights.
     Raises UserError when the name is unknown, has no convolutional feature map, or the weights cannot be had.
     """
-    if name in OWN:
+    if name in TINY_BACKBONES:
         if weights != "none":
             raise UserError(f"backbone {name} has no {weights} weights; add --set weights=none.")
-        return OWN[name]()
+        return TINY_BACKBONES[name]()
     if not timm.is_model(name):
         import difflib
 
@@ -114,11 +114,11 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
             f"timm's file with --set weights=FILE, or train from scratch with --set weights=none."
         ) from error
     if weights not in ("none", "imagenet"):
-        _load(backbone, name, Path(weights))
+        _load_weights(backbone, name, Path(weights))
     return backbone
 
 
-def _load(backbone: nn.Module, name: str, file: Path) -> None:
+def _load_weights(backbone: nn.Module, name: str, file: Path) -> None:
     from timm.models import load_state_dict
 
     if not file.is_file():
@@ -146,8 +146,8 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = backbone
         width: int = backbone.num_features  # type: ignore[assignment]
-        self.neck = nn.Linear(width, EMBEDDING)
-        self.classifier = nn.Linear(EMBEDDING, classes)
+        self.neck = nn.Linear(width, EMBEDDING_WIDTH)
+        self.classifier = nn.Linear(EMBEDDING_WIDTH, classes)
         self.width = width
         self.autocast = autocast
 
@@ -162,12 +162,14 @@ class Network(nn.Module):
         return Features(feature_map, pooled, embedding, self.classifier(embedding))
 
 
-def build(name: str, classes: int, *, weights: str, image_size: int, autocast: bool = False) -> Network:
+def build_network(
+    name: str, classes: int, *, weights: str, image_size: int, autocast: bool = False
+) -> Network:
     """A network whose feature map has been seen to be one at this image size.
 
     Raises UserError when the backbone yields tokens, or nothing is left of so small an image.
     """
-    network = Network(make_backbone(name, weights), classes, autocast=autocast)
+    network = Network(build_backbone(name, weights), classes, autocast=autocast)
     network.eval()
     with torch.inference_mode():
         try:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from udcd_bench.data.batches.resident import Batch, Resident
-    from udcd_bench.method import Method, Progress, Stage
+    from udcd_bench.data.batches.resident import Batch, DeviceDataset
+    from udcd_bench.method import BaseMethod, Progress, Stage
     from udcd_bench.runs.profiles import Protocol as TrainingProtocol
 
 
@@ -36,7 +36,7 @@ class Checkpoints(Protocol):
 
 
 @dataclass
-class Outcome:
+class TrainingResult:
     """What training leaves.
 
     history: one row an epoch. scores: (E, n_test, C) logits of the last E epochs of ``stage``, the last one; their
@@ -52,12 +52,12 @@ class Outcome:
     stage: str
 
 
-def ema_decay(step: int, ceiling: float) -> float:
+def compute_ema_decay(step: int, ceiling: float) -> float:
     """α = min(1 − 1/(step+1), ceiling), steps counted from 0 (R, O:CRCKD)."""
     return min(1 - 1 / (step + 1), ceiling)
 
 
-class Average:
+class EMA:
     """The running averages of a stage: their parameters are looked up once, for there are hundreds.
 
     pairs: (source, its average). Buffers stay an average's own (R, O:CRCKD).
@@ -68,7 +68,7 @@ class Average:
         self.averaged: list[Tensor] = [p for _, target in pairs for p in target.parameters()]
 
     @torch.no_grad()
-    def move(self, alpha: float) -> None:
+    def update(self, alpha: float) -> None:
         """Take each average to α·average + (1−α)·source."""
         if self.averaged:
             torch._foreach_lerp_(self.averaged, self.source, 1 - alpha)
@@ -87,30 +87,30 @@ class Trainer:
 
     def __init__(
         self,
-        method: Method,
+        method: BaseMethod,
         protocol: TrainingProtocol,
-        train: Resident,
-        test: Resident,
+        train_data: DeviceDataset,
+        test_data: DeviceDataset,
         *,
         checkpoints: Checkpoints | None = None,
-        report: Callable[[dict[str, Any]], None] = lambda row: None,
-        alive: Callable[[], None] = lambda: None,
+        on_epoch_end: Callable[[dict[str, Any]], None] = lambda row: None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.method = method
         self.protocol = protocol
-        self.data = train
-        self.test = test
+        self.train_data = train_data
+        self.test_data = test_data
         self.checkpoints = checkpoints
-        self.report = report
-        self.alive = alive
+        self.on_epoch_end = on_epoch_end
+        self.on_step = on_step
         self.history: list[dict[str, Any]] = []
-        self.tested: dict[int, np.ndarray[Any, Any]] = {}
+        self.test_scores: dict[int, np.ndarray[Any, Any]] = {}
         self.embeddings: np.ndarray[Any, Any] | None = None
         self.seconds = 0.0
-        self.trainable = {id(p) for p in method.parameters() if p.requires_grad}
-        self.first_draws: dict[str, Tensor] = {}
+        self.trainable_ids = {id(p) for p in method.parameters() if p.requires_grad}
+        self.initial_data_state: dict[str, Tensor] = {}
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingResult:
         """Train to the end, going on from a checkpoint if there is one.
 
         Raises NotFiniteError when a loss stops being a number; the last checkpoint is from before that epoch.
@@ -121,20 +121,20 @@ class Trainer:
                 f"{self.method.title}: stages() are {named}, stage_shares {self.method.stage_shares}."
             )
         if len(stages) > 1:
-            self.first_draws = self.data.state()
-        at_stage, at_epoch = self._resume(stages)
+            self.initial_data_state = self.train_data.get_state()
+        at_stage, at_epoch = self._resume_from_checkpoint(stages)
         for number in range(at_stage, len(stages)):
             self._run_stage(
                 number, stages[number], at_epoch if number == at_stage else 0, number + 1 < len(stages)
             )
         assert self.embeddings is not None
-        epochs = sorted(self.tested)
-        scores = np.stack([self.tested[e] for e in epochs])
-        return Outcome(self.history, epochs, scores, self.embeddings, self.seconds, stages[-1].name)
+        epochs = sorted(self.test_scores)
+        scores = np.stack([self.test_scores[e] for e in epochs])
+        return TrainingResult(self.history, epochs, scores, self.embeddings, self.seconds, stages[-1].name)
 
-    def epochs_of(self, stage: Stage) -> int:
+    def count_epochs(self, stage: Stage) -> int:
         """Epochs a stage takes."""
-        return self.protocol.stage_epochs(self.method.stage_shares[stage.name])
+        return self.protocol.compute_stage_epochs(self.method.stage_shares[stage.name])
 
     # --- one stage ------------------------------------------------------------------------------------------
 
@@ -142,52 +142,52 @@ class Trainer:
         """Put into training mode what the stage trains, into rest what it does not."""
         self.method.eval()
         self.method.requires_grad_(False)
-        for module in stage.trains:
+        for module in stage.trained_modules:
             module.train(not (frozen_bn and module is self.method.student))
             for parameter in module.parameters():
-                parameter.requires_grad_(id(parameter) in self.trainable)
-        for _, averaged in stage.averages:
+                parameter.requires_grad_(id(parameter) in self.trainable_ids)
+        for _, averaged in stage.ema_pairs:
             # the teacher's BatchNorm statistics are its own, so its passes are training passes (R, O:CRCKD)
             averaged.train()
 
-    def begin(self, stage: Stage) -> None:
+    def start_stage(self, stage: Stage) -> None:
         """Make ready for the first step of a stage: modes, optimiser, schedule, averages."""
         self._set_modes(stage)
-        if self.first_draws:
+        if self.initial_data_state:
             # so that students of all methods see the same batches, whatever stages came before
-            self.data.restore(self.first_draws)
-        parameters = [p for module in stage.trains for p in module.parameters() if p.requires_grad]
-        total = self.epochs_of(stage) * self.data.steps(self.protocol.batch_size)
+            self.train_data.restore(self.initial_data_state)
+        parameters = [p for module in stage.trained_modules for p in module.parameters() if p.requires_grad]
+        total = self.count_epochs(stage) * self.train_data.count_steps(self.protocol.batch_size)
         self.optimiser = make_optimiser(parameters, self.protocol)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, self.protocol.learning_rate, total_steps=total
         )
-        self.average = Average(stage.averages)
+        self.ema = EMA(stage.ema_pairs)
         self.step = 0
 
-    def _run_stage(self, number: int, stage: Stage, first: int, more: bool) -> None:
-        epochs = self.epochs_of(stage)
-        if first == 0:
-            self.begin(stage)
-        for epoch in range(first, epochs):
+    def _run_stage(self, stage_index: int, stage: Stage, first_epoch: int, has_next: bool) -> None:
+        epochs = self.count_epochs(stage)
+        if first_epoch == 0:
+            self.start_stage(stage)
+        for epoch in range(first_epoch, epochs):
             began = time.perf_counter()
             frozen_bn = self.protocol.freeze_bn_after_first_eval and epoch > 0
             self._set_modes(stage, frozen_bn=frozen_bn)
             rate = self.optimiser.param_groups[0]["lr"]
-            terms, images = self._epoch(stage, epoch, epochs)
+            terms, images = self._run_epoch(stage, epoch, epochs)
             seconds = time.perf_counter() - began
-            if not more and epoch >= epochs - self.protocol.report_epochs:
-                self.tested[epoch] = self._test()
+            if not has_next and epoch >= epochs - self.protocol.report_epochs:
+                self.test_scores[epoch] = self._evaluate()
             self.seconds += time.perf_counter() - began
             row = {"stage": stage.name, "epoch": epoch, "learning_rate": rate, "seconds": seconds}
             row |= {"images_per_s": images / seconds, "loss": sum(terms.values())}
             row |= {f"loss_{name}": value for name, value in terms.items()}
             self.history.append(row)
-            if epoch + 1 < epochs or more:
-                self._save(number, epoch + 1)
-            self.report(row)
+            if epoch + 1 < epochs or has_next:
+                self._save_checkpoint(stage_index, epoch + 1)
+            self.on_epoch_end(row)
 
-    def progress(self, epoch: int, epochs: int) -> Progress:
+    def make_progress(self, epoch: int, epochs: int) -> Progress:
         """Where an epoch of a stage of so many epochs stands."""
         from udcd_bench.method import Progress
 
@@ -196,21 +196,21 @@ class Trainer:
         start, ramp = (round(when * epochs / p.epochs) for when in (p.start_epoch, p.ramp_epochs))
         return Progress(epoch, epochs, start, ramp)
 
-    def _epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
-        progress = self.progress(epoch, epochs)
+    def _run_epoch(self, stage: Stage, epoch: int, epochs: int) -> tuple[dict[str, float], int]:
+        progress = self.make_progress(epoch, epochs)
         ledger: list[Tensor] = []
         names: list[str] = []
         images = 0
-        for batch in self.data.epoch(self.protocol.batch_size, stage.views):
-            names, values = self.take_step(stage, batch, progress)
+        for batch in self.train_data.iterate_batches(self.protocol.batch_size, stage.views):
+            names, values = self.run_training_step(stage, batch, progress)
             ledger.append(values)
             images += len(batch.index)
-            self.alive()
-        return self._read(torch.stack(ledger), names, stage, epoch), images
+            self.on_step()
+        return self._average_terms(torch.stack(ledger), names, stage, epoch), images
 
-    def take_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
+    def run_training_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
         """One step of the stage that has begun; the names of its terms and, on the device, their values."""
-        terms = stage.losses(batch, progress)
+        terms = stage.compute_losses(batch, progress)
         values = torch.stack(list(terms.values()))
         values.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -218,14 +218,14 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
             self.method.after_step()
-        self.average.move(ema_decay(self.step, self.protocol.ema))
+        self.ema.update(compute_ema_decay(self.step, self.protocol.ema))
         self.step += 1
         return list(terms), values.detach()
 
     @staticmethod
-    def _read(on_device: Tensor, names: list[str], stage: Stage, epoch: int) -> dict[str, float]:
+    def _average_terms(step_terms: Tensor, names: list[str], stage: Stage, epoch: int) -> dict[str, float]:
         """The epoch's mean of each term (steps, terms), once every one is seen to be finite."""
-        ledger = on_device.double().cpu().numpy()
+        ledger = step_terms.double().cpu().numpy()
         bad = ~np.isfinite(ledger)
         if bad.any():
             step = int(bad.any(axis=1).argmax())
@@ -236,45 +236,45 @@ class Trainer:
             )
         return dict(zip(names, ledger.mean(axis=0).tolist()))
 
-    def _test(self) -> np.ndarray[Any, Any]:
+    def _evaluate(self) -> np.ndarray[Any, Any]:
         """Logits (n, C) of the test images, as they are; their embeddings (n, D) are kept."""
         self.method.eval()
         logits, embeddings = [], []
         with torch.inference_mode():
-            for images in self.test.plain(2 * self.protocol.batch_size):
+            for images in self.test_data.iterate_images(2 * self.protocol.batch_size):
                 features = self.method.predict(images)
                 logits.append(features.logits)
                 embeddings.append(features.embedding)
-                self.alive()
+                self.on_step()
         self.embeddings = torch.cat(embeddings).float().cpu().numpy()
         return torch.cat(logits).float().cpu().numpy()
 
     # --- going on after an interruption ---------------------------------------------------------------------
 
-    def _save(self, stage: int, epoch: int) -> None:
+    def _save_checkpoint(self, stage_index: int, epoch: int) -> None:
         if self.checkpoints is None:
             return
         arrays = {f"method.{k}": v for k, v in self.method.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             arrays |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
-        arrays |= {f"data.{k}": v for k, v in self.data.state().items()}
+        arrays |= {f"data.{k}": v for k, v in self.train_data.get_state().items()}
         arrays |= {"random.method": self.method.generator.get_state(), "random.cpu": torch.get_rng_state()}
-        if self.data.device.type == "cuda":
-            arrays["random.cuda"] = torch.cuda.get_rng_state(self.data.device)
+        if self.train_data.device.type == "cuda":
+            arrays["random.cuda"] = torch.cuda.get_rng_state(self.train_data.device)
         out = {k: v.detach().cpu().numpy() for k, v in arrays.items()}
-        out |= {f"tested.{epoch}": scores for epoch, scores in self.tested.items()}
+        out |= {f"tested.{epoch}": scores for epoch, scores in self.test_scores.items()}
         schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)}
         groups = [{k: group[k] for k in ("lr", "betas")} for group in self.optimiser.param_groups]
-        meta = {"stage": stage, "epoch": epoch, "step": self.step, "seconds": self.seconds}
+        meta = {"stage": stage_index, "epoch": epoch, "step": self.step, "seconds": self.seconds}
         self.checkpoints.save(out, meta | {"schedule": schedule, "groups": groups, "history": self.history})
 
-    def _resume(self, stages: list[Stage]) -> tuple[int, int]:
+    def _resume_from_checkpoint(self, stages: list[Stage]) -> tuple[int, int]:
         found = self.checkpoints.load() if self.checkpoints else None
         if found is None:
             return 0, 0
         arrays, meta = found
-        part = _parts(arrays)
-        self.begin(stages[meta["stage"]])
+        part = _split_by_prefix(arrays)
+        self.start_stage(stages[meta["stage"]])
         self.method.load_state_dict(part["method"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part.get("optimiser", {}).items():
@@ -289,20 +289,20 @@ class Trainer:
             group |= {"lr": saved["lr"], "betas": tuple(saved["betas"])}
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.schedule.load_state_dict(meta["schedule"])
-        self.data.restore(part["data"])
+        self.train_data.restore(part["data"])
         self.method.generator.set_state(part["random"]["method"])
         torch.set_rng_state(part["random"]["cpu"])
         if "cuda" in part["random"]:
-            torch.cuda.set_rng_state(part["random"]["cuda"], self.data.device)
-        self.tested = {int(k): v.numpy() for k, v in part.get("tested", {}).items()}
+            torch.cuda.set_rng_state(part["random"]["cuda"], self.train_data.device)
+        self.test_scores = {int(k): v.numpy() for k, v in part.get("tested", {}).items()}
         self.history, self.seconds, self.step = meta["history"], meta["seconds"], meta["step"]
         stage, epoch = meta["stage"], meta["epoch"]
-        if epoch == self.epochs_of(stages[stage]):
+        if epoch == self.count_epochs(stages[stage]):
             return stage + 1, 0
         return stage, epoch
 
 
-def _parts(arrays: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+def _split_by_prefix(arrays: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
     """Checkpoint arrays as tensors, by the word before their first dot."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in arrays.items():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Warp(NamedTuple):
+class AffineRange(NamedTuple):
     """How far an image may be moved; the defaults are the ``paper`` protocol's (R, O:CRCKD).
 
     rotation: largest angle in degrees, either way. translation: largest shift as a fraction of the side, either way,
@@ -24,33 +24,37 @@ class Warp(NamedTuple):
     flip: float = 0.5
 
 
-PAPER = Warp()
+PAPER_AFFINE = AffineRange()
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def affine_matrices(n: int, generator: torch.Generator, warp: Warp = PAPER) -> Tensor:
+def sample_affine_matrices(
+    n: int, generator: torch.Generator, affine_range: AffineRange = PAPER_AFFINE
+) -> Tensor:
     """Draw n inverse affine maps, (n, 2, 3) float32 on the generator's device, in ``affine_grid``'s coordinates."""
     device = generator.device
     draws = torch.rand(n, 4, generator=generator, device=device)
-    angle = (draws[:, 0] * 2 - 1) * (warp.rotation * torch.pi / 180)
+    angle = (draws[:, 0] * 2 - 1) * (affine_range.rotation * torch.pi / 180)
     # the side is 2 long in these coordinates
-    shift = (draws[:, 1:3] * 2 - 1) * (2 * warp.translation)
-    flip = torch.where(draws[:, 3] < warp.flip, -1.0, 1.0)
+    shift = (draws[:, 1:3] * 2 - 1) * (2 * affine_range.translation)
+    flip = torch.where(draws[:, 3] < affine_range.flip, -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()
     rows = [cos * flip, -sin, shift[:, 0], sin * flip, cos, shift[:, 1]]
     return torch.stack(rows, dim=1).view(n, 2, 3)
 
 
-def random_views(images: Tensor, n: int, generator: torch.Generator, warp: Warp = PAPER) -> list[Tensor]:
+def make_random_views(
+    images: Tensor, n: int, generator: torch.Generator, affine_range: AffineRange = PAPER_AFFINE
+) -> list[Tensor]:
     """Turn, shift and mirror each of (B, 3, H, W) float images n times, each time by its own draw, bilinearly."""
-    theta = affine_matrices(n * len(images), generator, warp).to(images.device, images.dtype)
-    grids = affine_grid(theta, *images.shape[2:]).chunk(n)
+    theta = sample_affine_matrices(n * len(images), generator, affine_range).to(images.device, images.dtype)
+    grids = make_affine_grid(theta, *images.shape[2:]).chunk(n)
     return [F.grid_sample(images, grid, padding_mode="zeros", align_corners=False) for grid in grids]
 
 
-def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
+def make_affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel comes from, (n, H, W, 2), by the maps ``theta`` (n, 2, 3); pixels are areas, not points.
 
     What a row adds and what a column adds meet in one thin product, which costs the writing of its result alone.
@@ -65,13 +69,15 @@ def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
     return grid.view(len(theta), height, width, 2)
 
 
-def imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+def make_imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
     """ImageNet's mean and standard deviation of pixels in [0, 255], (3, 1, 1) float32 each."""
-    mean, std = (255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = (
+        255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return mean, std
 
 
-def four_turns(images: Tensor) -> Tensor:
+def rotate_four_ways(images: Tensor) -> Tensor:
     """Square images (B, 3, H, H) with their turns, (4B, 3, H, H): row 4i is image i, rows 4i+1 to 4i+3 it turned.
 
     By 90°, 180° and 270° anticlockwise, every pixel kept; laid out in memory as ``images`` is.

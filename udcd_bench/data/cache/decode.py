@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from udcd_bench.data.dataset import Images
-from udcd_bench.data.layouts.files import Archives, Where
+from udcd_bench.data.layouts.files import Archives, FileRef
 
 RESIZE = "whole image to size x size, bilinear, antialiased"
-SMALLEST, LARGEST = 32, 512
+MIN_SIZE, MAX_SIZE = 32, 512
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 """Whatever a file is called: Pillow knows others, and hands one of them to a PostScript interpreter."""
 
@@ -33,12 +33,12 @@ atexit.register(_archives.close)
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedFile:
     """What became of one file: its row, and either two digests or what is wrong with it."""
 
     row: int
-    file: str = ""
-    pixels: str = ""
+    file_sha256: str = ""
+    pixels_sha256: str = ""
     problem: str = ""
 
 
@@ -67,12 +67,12 @@ def resize(image: Image.Image, size: int) -> Images:
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def digest(image: Image.Image) -> str:
+def hash_pixels(image: Image.Image) -> str:
     """A digest of the pixels at full size, so that one picture saved twice is recognised."""
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
-def decode_rows(path: str, start: int, size: int, chunk: Sequence[tuple[int, Where]]) -> list[Decoded]:
+def decode_rows(path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]]) -> list[DecodedFile]:
     """Decode each (row, file) into the array in file `path`, whose rows begin at byte `start`.
 
     Rows are written with ``pwrite``, not through a memory map: a full disk is then an OSError, not a SIGBUS.
@@ -85,12 +85,12 @@ def decode_rows(path: str, start: int, size: int, chunk: Sequence[tuple[int, Whe
                 data = _archives.read(where)
                 image = to_rgb(data)
             except Exception as error:  # a decoder raises what it likes on what is no image
-                done.append(Decoded(row, problem=_why(data_error=error)))
+                done.append(DecodedFile(row, problem=_describe_error(data_error=error)))
                 continue
             pixels = resize(image, size).tobytes()
             if os.pwrite(out, pixels, start + row * len(pixels)) < len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            done.append(Decoded(row, hashlib.sha256(data).hexdigest(), digest(image)))
+            done.append(DecodedFile(row, hashlib.sha256(data).hexdigest(), hash_pixels(image)))
     finally:
         os.close(out)
     return done
@@ -101,7 +101,7 @@ def close_archives() -> None:
     _archives.close()
 
 
-def _why(data_error: BaseException) -> str:
+def _describe_error(data_error: BaseException) -> str:
     text = str(data_error).strip().split("\n")[0]
     if isinstance(data_error, UnidentifiedImageError) or not text:
         return "not an image" if isinstance(data_error, OSError) else type(data_error).__name__

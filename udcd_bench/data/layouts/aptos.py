@@ -17,44 +17,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udcd_bench.data.layouts.files import Files, Where, scan
-from udcd_bench.data.layouts.image_index import Listing, Published, Report, match, read_table
+from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
+from udcd_bench.data.layouts.image_index import (
+    ExpectedCounts,
+    ImageIndex,
+    ValidationReport,
+    match_files,
+    read_table,
+)
 from udcd_bench.errors import UserError
 
 NAME = "aptos"
 TITLE = "APTOS 2019"
 CLASSES = ("0", "1", "2", "3", "4")
-PUBLISHED = Published({"0": 1805, "1": 370, "2": 999, "3": 193, "4": 295})
+EXPECTED_COUNTS = ExpectedCounts({"0": 1805, "1": 370, "2": 999, "3": 193, "4": 295})
 WHERE_TO_GET = "Kaggle competition aptos2019-blindness-detection"
 
 CLASS_FOLDERS = frozenset({"no_dr", "mild", "moderate", "severe", "proliferate_dr"})
 # The folder that gives an altered set away, what the set is called, and what was done to its pixels.
-ALTERED = (
+ALTERED_SETS = (
     ("gaussian", "diabetic-retinopathy-224x224-gaussian-filtered", "Gaussian-filtered and shrunk to 224×224"),
     ("colored", "diabetic-retinopathy-224x224-2019-data", "shrunk to 224×224 out of proportion"),
 )
 # Test images have no labels, and the 2015 half of the resized set is another data set.
-NOT_OURS = r"test|train ?15|train_15"
+IGNORED_FOLDERS = r"test|train ?15|train_15"
 
 
-def read(root: Path) -> Listing:
+def read_index(root: Path) -> ImageIndex:
     """List APTOS 2019 below `root`, a folder or one zip, in any of the layouts above."""
-    files = scan(root)
+    files = scan_files(root)
     _refuse_altered(files)
-    report = Report()
-    rows = [row for table in _tables(files) for row in _grades(table)]
-    items = match(rows, files, report, ignore=NOT_OURS)
-    return Listing(NAME, TITLE, CLASSES, items, report, PUBLISHED, ordered=True, source=str(root))
+    report = ValidationReport()
+    rows = [row for table in _find_tables(files) for row in _read_grades(table)]
+    items = match_files(rows, files, report, ignore=IGNORED_FOLDERS)
+    return ImageIndex(NAME, TITLE, CLASSES, items, report, EXPECTED_COUNTS, ordered=True, source=str(root))
 
 
-def _tables(files: Files) -> list[Where]:
-    if files.table("train_1.csv"):
+def _find_tables(files: ScannedFiles) -> list[FileRef]:
+    if files.find_table("train_1.csv"):
         names = ["train_1.csv", "valid.csv", "test.csv"]
-    elif files.table("train.csv"):
+    elif files.find_table("train.csv"):
         names = ["train.csv"]
     else:
         names = ["trainLabels19.csv"]
-    tables = [table for name in names if (table := files.table(name))]
+    tables = [table for name in names if (table := files.find_table(name))]
     if not tables:
         raise UserError(
             f"{files.root} holds neither train.csv nor train_1.csv nor trainLabels19.csv, so its images have "
@@ -64,14 +70,14 @@ def _tables(files: Files) -> list[Where]:
     return [t for t in tables if t.name.lower() != "test.csv" or "diagnosis" in read_table(t)]
 
 
-def _grades(table: Where) -> Iterator[tuple[str, int | None, str, str]]:
+def _read_grades(table: FileRef) -> Iterator[tuple[str, int | None, str, str]]:
     cells = read_table(table, "id_code", "diagnosis")
     for id_, grade in zip(cells["id_code"], cells["diagnosis"], strict=True):
         plain = grade.removesuffix(".0")
         yield id_, CLASSES.index(plain) if plain in CLASSES else None, grade, ""
 
 
-def _refuse_altered(files: Files) -> None:
+def _refuse_altered(files: ScannedFiles) -> None:
     """Drop images in class folders; refuse the set when it has no others."""
     folders: set[str] = set()
     marks = files.root.name.lower()
@@ -85,7 +91,7 @@ def _refuse_altered(files: Files) -> None:
             del files.images[stem]
     if len(folders) >= 2 and not files.images:
         name, what = next(
-            ((f"Kaggle {name}", what) for mark, name, what in ALTERED if mark in marks),
+            ((f"Kaggle {name}", what) for mark, name, what in ALTERED_SETS if mark in marks),
             ("a re-sorted copy of APTOS 2019", "filtered or shrunk before it was shared"),
         )
         raise UserError(

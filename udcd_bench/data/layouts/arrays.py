@@ -13,14 +13,14 @@ from PIL import Image
 
 from udcd_bench.data.cache import prepared
 from udcd_bench.data.cache.decode import resize
-from udcd_bench.data.cache.prepare import Prepared, check_size, existing, merge_groups
+from udcd_bench.data.cache.prepare import PreparedSet, check_size, find_existing, merge_groups
 from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.dataset import Images, Ints
-from udcd_bench.data.layouts.image_index import Report
+from udcd_bench.data.layouts.image_index import ValidationReport
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ImageArrays:
     """Images of any size in memory, (h, w) grey or (h, w, 3), uint8, and what belongs to them."""
 
     name: str
@@ -34,21 +34,21 @@ class Arrays:
     source: str = ""
 
 
-def prepare(arrays: Arrays, target: Path, size: int, source_sha256: str) -> Prepared:
+def prepare_arrays(arrays: ImageArrays, target: Path, size: int, source_sha256: str) -> PreparedSet:
     """Resize `arrays` (bilinear, antialiased) into `target` unless that has been done."""
     check_size(size)
-    if done := existing(target, source_sha256, True):
+    if done := find_existing(target, source_sha256, True):
         return done
     n = len(arrays.images)
     digests = [
         hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in arrays.images
     ]
-    report = _duplicates(arrays, digests)
-    with prepared.incoming(target, n, size) as work:
-        if done := existing(target, source_sha256, True):
+    report = _report_duplicates(arrays, digests)
+    with prepared.open_staging_dir(target, n, size) as work:
+        if done := find_existing(target, source_sha256, True):
             return done
         with (work / prepared.ARRAY).open("r+b") as file:
-            file.seek(prepared.HEADER)
+            file.seek(prepared.HEADER_BYTES)
             for image in arrays.images:
                 file.write(resize(Image.fromarray(image).convert("RGB"), size).tobytes())
         rows = Rows(
@@ -64,12 +64,12 @@ def prepare(arrays: Arrays, target: Path, size: int, source_sha256: str) -> Prep
             source=arrays.source,
             report=report,
         )
-        prepared.publish(work, target, rows, size)
-    return Prepared(target, report, True, "")
+        prepared.commit(work, target, rows, size)
+    return PreparedSet(target, report, True, "")
 
 
-def _duplicates(arrays: Arrays, digests: Sequence[str]) -> list[str]:
-    report = Report()
+def _report_duplicates(arrays: ImageArrays, digests: Sequence[str]) -> list[str]:
+    report = ValidationReport()
     rows: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         if rows[digest]:
@@ -80,4 +80,4 @@ def _duplicates(arrays: Arrays, digests: Sequence[str]) -> list[str]:
             report.add(
                 "disputed", " = ".join(f"{arrays.ids[row]} ({arrays.labels[row]})" for row in same[:4])
             )
-    return report.lines()
+    return report.format_lines()

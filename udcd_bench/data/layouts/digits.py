@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from udcd_bench.data.layouts.arrays import Arrays
+from udcd_bench.data.layouts.arrays import ImageArrays
 
 NAME = "digits"
 TITLE = "Digits (long-tailed, ρ = 4)"
@@ -17,19 +17,19 @@ SEED = 2020
 VERSION = 1
 
 
-def counts(available: list[int], rho: float = RHO) -> list[int]:
+def compute_counts(available: list[int], rho: float = RHO) -> list[int]:
     """Images each class keeps of those it has; the first class is the largest, `rho` times the last."""
     share = [rho ** (-c / (len(available) - 1)) for c in range(len(available))]
     n_max = int(min(n / s for n, s in zip(available, share, strict=True)))
     return [round(n_max * s) for s in share]
 
 
-def read() -> Arrays:
+def read_arrays() -> ImageArrays:
     """The long-tailed digits at their own 8×8 pixels, as (8, 8) uint8."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    keep = counts(np.bincount(labels).tolist())
+    keep = compute_counts(np.bincount(labels).tolist())
     rows = np.sort(
         np.concatenate(
             [
@@ -39,7 +39,7 @@ def read() -> Arrays:
         )
     )
     grey = (pixels.reshape(-1, 8, 8) * (255 / 16) + 0.5).astype(np.uint8)
-    return Arrays(
+    return ImageArrays(
         name=NAME,
         title=TITLE,
         classes=tuple(str(c) for c in range(len(keep))),

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from udcd_bench.errors import UserError, printable
+from udcd_bench.errors import UserError, make_printable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 TABLE_SUFFIXES = frozenset({".csv", ".tab", ".tsv", ""})
-MAX_FILE = 512 * 2**20  # one image or table; a zip member claiming more is a bomb, not a photograph
-MAX_RATIO = 100  # of a zip within a zip, which is read through to its end; images hardly shrink
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # of the others Python unpacks more than it is asked for
-BROKEN = (
+MAX_FILE_BYTES = 512 * 2**20  # one image or table; a zip member claiming more is a bomb, not a photograph
+MAX_UNPACK_RATIO = 100  # of a zip within a zip, which is read through to its end; images hardly shrink
+ZIP_METHODS = {
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+}  # of the others Python unpacks more than it is asked for
+ZIP_ERRORS = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
 )  # fmt: skip
@@ -29,7 +32,7 @@ BROKEN = (
 
 
 @dataclass(frozen=True)
-class Where:
+class FileRef:
     """One file, on disk or inside a zip (or a zip within a zip); it is only ever read, never extracted.
 
     `inside` names the members from the outermost archive inwards, and is empty for a file on disk.
@@ -38,7 +41,7 @@ class Where:
 
     path: str
     inside: tuple[str, ...]
-    shown: str
+    display_path: str
     size: int
     stamp: int  # modification time in ns, or the member's CRC-32
     offset: int = 0  # place in its archive, so that reading goes forwards
@@ -46,7 +49,7 @@ class Where:
     @property
     def name(self) -> str:
         """Name without any folder, whatever ``..`` an archive put into it."""
-        return self.shown[self.shown.rfind("/") + 1 :]
+        return self.display_path[self.display_path.rfind("/") + 1 :]
 
     @property
     def stem(self) -> str:
@@ -61,7 +64,7 @@ class Where:
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders and archives above the file, lower case."""
-        return tuple(self.shown.lower().split("/")[:-1])
+        return tuple(self.display_path.lower().split("/")[:-1])
 
 
 class Archives:
@@ -70,44 +73,44 @@ class Archives:
     def __init__(self) -> None:
         self._open: dict[tuple[str, ...], tuple[zipfile.ZipFile, IO[bytes] | None]] = {}
 
-    def read(self, where: Where) -> bytes:
+    def read(self, file: FileRef) -> bytes:
         """All bytes of a file; OSError when it cannot be had."""
-        if where.size > MAX_FILE:
-            raise OSError(f"larger than {MAX_FILE >> 20} MB")
-        if not where.inside:
-            return Path(where.path).read_bytes()
+        if file.size > MAX_FILE_BYTES:
+            raise OSError(f"larger than {MAX_FILE_BYTES >> 20} MB")
+        if not file.inside:
+            return Path(file.path).read_bytes()
         try:
-            with self._member(where.path, where.inside) as member:
+            with self._open_member(file.path, file.inside) as member:
                 # without a size the whole member would be unpacked before it is cut to what it says it has
-                return member.read(where.size)
-        except BROKEN as error:
+                return member.read(file.size)
+        except ZIP_ERRORS as error:
             raise OSError(str(error) or type(error).__name__) from error
 
-    def zip(self, path: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
+    def open_zip(self, path: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
         """The archive at `path`, or the one within it that `inside` leads to; OSError when it cannot be read."""
         key = (path, *inside)
         if key not in self._open:
             handle = None
             try:
-                handle = self._member(path, inside) if inside else None
+                handle = self._open_member(path, inside) if inside else None
                 self._open[key] = (zipfile.ZipFile(handle or path), handle)
-            except BROKEN as error:
+            except ZIP_ERRORS as error:
                 if handle is not None:
                     handle.close()
                 raise OSError(str(error) or type(error).__name__) from error
         return self._open[key][0]
 
-    def _member(self, path: str, inside: tuple[str, ...]) -> IO[bytes]:
-        archive = self.zip(path, inside[:-1])
+    def _open_member(self, path: str, inside: tuple[str, ...]) -> IO[bytes]:
+        archive = self.open_zip(path, inside[:-1])
         info = archive.getinfo(inside[-1])
-        if info.compress_type not in METHODS:
+        if info.compress_type not in ZIP_METHODS:
             raise OSError("neither stored nor deflated; zip it again")
         if (
             len(inside) == 1
-            and info.file_size > MAX_RATIO * max(info.compress_size, 2**20)
+            and info.file_size > MAX_UNPACK_RATIO * max(info.compress_size, 2**20)
             and _is_zip(info.filename)
         ):
-            raise OSError(f"says that it unpacks to more than {MAX_RATIO} times its size")
+            raise OSError(f"says that it unpacks to more than {MAX_UNPACK_RATIO} times its size")
         return archive.open(info)
 
     def close(self) -> None:
@@ -120,19 +123,19 @@ class Archives:
 
 
 @dataclass
-class Files:
+class ScannedFiles:
     """What lies below a folder (or in a zip): images by stem, tables by lower-case name."""
 
     root: Path
-    images: dict[str, list[Where]] = field(default_factory=dict)
-    tables: dict[str, list[Where]] = field(default_factory=dict)
+    images: dict[str, list[FileRef]] = field(default_factory=dict)
+    tables: dict[str, list[FileRef]] = field(default_factory=dict)
     broken: list[tuple[str, str]] = field(default_factory=list)  # archives that cannot be opened, and why
 
-    def table(self, *names: str) -> Where | None:
+    def find_table(self, *names: str) -> FileRef | None:
         """The first of `names` that is there, the one nearest the root."""
         for name in names:
             if found := self.tables.get(name.lower()):
-                return min(found, key=lambda where: (len(where.folders), where.shown))
+                return min(found, key=lambda where: (len(where.folders), where.display_path))
         return None
 
 
@@ -140,11 +143,11 @@ def _is_zip(name: str) -> bool:
     return name.lower().endswith(".zip")
 
 
-def scan(root: Path) -> Files:
+def scan_files(root: Path) -> ScannedFiles:
     """List every image, table and zip below `root` (a folder or one zip), hidden files left out."""
     if not os.path.exists(root):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
-    files = Files(root)
+    files = ScannedFiles(root)
     with closing(Archives()) as archives:
         if root.is_file():
             if not zipfile.is_zipfile(root):
@@ -155,7 +158,7 @@ def scan(root: Path) -> Files:
                 _scan_zip(files, archives, str(path), (), shown)
             else:
                 stat = path.stat()
-                _file(files, Where(str(path), (), shown, stat.st_size, stat.st_mtime_ns))
+                _add_file(files, FileRef(str(path), (), shown, stat.st_size, stat.st_mtime_ns))
     return files
 
 
@@ -163,7 +166,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
     seen: set[str] = set()  # links to folders are followed (data often lives elsewhere), each only once
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        below[:] = [] if real in seen else sorted(b for b in below if not _hidden(b))
+        below[:] = [] if real in seen else sorted(b for b in below if not _is_hidden(b))
         if real in seen:
             continue
         seen.add(real)
@@ -171,36 +174,38 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
         start = "" if inside == "." else f"{inside}/"
         for name in sorted(names):
             path = Path(folder, name)
-            if not _hidden(name) and path.is_file():
-                yield path, printable(start + name)
+            if not _is_hidden(name) and path.is_file():
+                yield path, make_printable(start + name)
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _scan_zip(files: Files, archives: Archives, path: str, inside: tuple[str, ...], shown: str) -> None:
+def _scan_zip(
+    files: ScannedFiles, archives: Archives, path: str, inside: tuple[str, ...], display_path: str
+) -> None:
     try:
         # By name: of two members with one name only the last can be read.
-        members = {info.filename: info for info in archives.zip(path, inside).infolist()}
-    except BROKEN as error:
-        files.broken.append((shown, str(error) or "cannot be opened"))
+        members = {info.filename: info for info in archives.open_zip(path, inside).infolist()}
+    except ZIP_ERRORS as error:
+        files.broken.append((display_path, str(error) or "cannot be opened"))
         return
     for info in members.values():
         parts = re.split(r"[/\\]", info.filename)
-        if not parts[-1] or any(_hidden(part) for part in parts if part not in (".", "..")):
+        if not parts[-1] or any(_is_hidden(part) for part in parts if part not in (".", "..")):
             continue
-        name = f"{shown}/{printable('/'.join(parts))}"
+        name = f"{display_path}/{make_printable('/'.join(parts))}"
         # One level of nesting: what a Dataverse download of the whole set looks like.
         if _is_zip(parts[-1]) and not inside:
             _scan_zip(files, archives, path, (info.filename,), name)
         else:
             inner = (*inside, info.filename)
-            _file(files, Where(path, inner, name, info.file_size, info.CRC, info.header_offset))
+            _add_file(files, FileRef(path, inner, name, info.file_size, info.CRC, info.header_offset))
 
 
-def _file(files: Files, where: Where) -> None:
-    if where.suffix in IMAGE_SUFFIXES:
-        files.images.setdefault(where.stem, []).append(where)
-    elif where.suffix in TABLE_SUFFIXES:
-        files.tables.setdefault(where.name.lower(), []).append(where)
+def _add_file(files: ScannedFiles, file: FileRef) -> None:
+    if file.suffix in IMAGE_SUFFIXES:
+        files.images.setdefault(file.stem, []).append(file)
+    elif file.suffix in TABLE_SUFFIXES:
+        files.tables.setdefault(file.name.lower(), []).append(file)

@@ -17,14 +17,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udcd_bench.data.layouts.files import Files, Where, scan
-from udcd_bench.data.layouts.image_index import Listing, Published, Report, match, read_table
+from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
+from udcd_bench.data.layouts.image_index import (
+    ExpectedCounts,
+    ImageIndex,
+    ValidationReport,
+    match_files,
+    read_table,
+)
 from udcd_bench.errors import UserError
 
 NAME = "ham10000"
 TITLE = "HAM10000"
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-PUBLISHED = Published(
+EXPECTED_COUNTS = ExpectedCounts(
     {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
     groups=7470,
     group_word="lesions",
@@ -38,44 +44,44 @@ GROUND_TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
 GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 
 # The challenge's test and validation images and the other tasks' masks often lie beside the training images.
-NOT_OURS = r"test|validation|segmentation|task1|task2"
+IGNORED_FOLDERS = r"test|validation|segmentation|task1|task2"
 
-Row = tuple[str, int | None, str, str]
+LabelRow = tuple[str, int | None, str, str]
 
 
-def read(root: Path) -> Listing:
+def read_index(root: Path) -> ImageIndex:
     """List HAM10000 below `root`, a folder or one zip, in any of the layouts above."""
-    files = scan(root)
-    report = Report()
-    if metadata := files.table(*METADATA):
-        rows = list(_metadata(metadata))
-    elif truth := files.table(GROUND_TRUTH):
-        rows = list(_one_hot(truth, files))
+    files = scan_files(root)
+    report = ValidationReport()
+    if metadata := files.find_table(*METADATA):
+        rows = list(_read_metadata(metadata))
+    elif truth := files.find_table(GROUND_TRUTH):
+        rows = list(_read_one_hot(truth, files))
     else:
         raise UserError(
             f"{root} holds neither HAM10000_metadata (.csv, .tab or without suffix; Dataverse and Kaggle) "
             f"nor {GROUND_TRUTH} (ISIC 2018), so its images have no labels; get HAM10000 from {WHERE_TO_GET}."
         )
-    items = match(rows, files, report, ignore=NOT_OURS, prefer=_ours)
-    return Listing(NAME, TITLE, CLASSES, items, report, PUBLISHED, source=str(root))
+    items = match_files(rows, files, report, ignore=IGNORED_FOLDERS, prefer=_is_training_image)
+    return ImageIndex(NAME, TITLE, CLASSES, items, report, EXPECTED_COUNTS, source=str(root))
 
 
-def _ours(where: Where) -> bool:
-    return any("part" in f or "task3_training" in f for f in where.folders)
+def _is_training_image(file: FileRef) -> bool:
+    return any("part" in f or "task3_training" in f for f in file.folders)
 
 
-def _metadata(table: Where) -> Iterator[Row]:
+def _read_metadata(table: FileRef) -> Iterator[LabelRow]:
     cells = read_table(table, "lesion_id", "image_id", "dx")
     for lesion, image, dx in zip(cells["lesion_id"], cells["image_id"], cells["dx"], strict=True):
         label = CLASSES.index(dx.lower()) if dx.lower() in CLASSES else None
         yield image, label, dx, lesion
 
 
-def _one_hot(table: Where, files: Files) -> Iterator[Row]:
+def _read_one_hot(table: FileRef, files: ScannedFiles) -> Iterator[LabelRow]:
     names = [name.upper() for name in CLASSES]
     cells = read_table(table, "image", *names)  # columns are taken by name: their order is not ours
     lesions: dict[str, str] = {}
-    if groupings := files.table(GROUPINGS):
+    if groupings := files.find_table(GROUPINGS):
         pairs = read_table(groupings, "image", "lesion_id")
         lesions = dict(zip(pairs["image"], pairs["lesion_id"], strict=True))
     for image, *marks in zip(cells["image"], *(cells[name] for name in names), strict=True):

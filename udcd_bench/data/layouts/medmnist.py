@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.data.layouts.files import MAX_RATIO, METHODS
+from udcd_bench.data.layouts.files import MAX_UNPACK_RATIO, ZIP_METHODS
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from udcd_bench.data.layouts.arrays import Arrays
+    from udcd_bench.data.layouts.arrays import ImageArrays
 
 PREFIX = "medmnist:"
 SPLITS = ("train", "val", "test")
@@ -38,9 +38,15 @@ def check_name(name: str) -> str:
     return name
 
 
-def find(name: str, place: Path | None, data: Path) -> Path:
+def find_file(name: str, source_path: Path | None, data: Path) -> Path:
     """The npz file of a set: `place` itself, or NAME.npz in it, or in the data folder."""
-    file = data / f"{name}.npz" if place is None else place / f"{name}.npz" if place.is_dir() else place
+    file = (
+        data / f"{name}.npz"
+        if source_path is None
+        else source_path / f"{name}.npz"
+        if source_path.is_dir()
+        else source_path
+    )
     if not file.is_file():
         raise UserError(
             f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
@@ -49,14 +55,16 @@ def find(name: str, place: Path | None, data: Path) -> Path:
     return file
 
 
-def read(file: Path, name: str) -> Arrays:
+def read_arrays(file: Path, name: str) -> ImageArrays:
     """All images of an npz file in the order train, val, test."""
-    from udcd_bench.data.layouts.arrays import Arrays  # brings Pillow, which a list of names does not need
+    from udcd_bench.data.layouts.arrays import (
+        ImageArrays,  # brings Pillow, which a list of names does not need
+    )
 
     images, labels = {}, {}
     try:
-        _bounded(file)
-        with file.open("rb") as opened, _quiet(), np.load(opened, allow_pickle=False) as held:
+        _check_unpacked_size(file)
+        with file.open("rb") as opened, _silence_numpy(), np.load(opened, allow_pickle=False) as held:
             wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
             if missing := [key for key in wanted if key not in held.files]:
                 raise UserError(
@@ -70,13 +78,13 @@ def read(file: Path, name: str) -> Arrays:
     except Exception as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
         raise UserError(f"{file} is damaged or no npz file: {error}.") from error
     for split in SPLITS:
-        _check(file, split, images[split], labels[split])
+        _check_split_arrays(file, split, images[split], labels[split])
     joined = np.concatenate([labels[split].reshape(-1) for split in SPLITS]).astype(np.int64)
     if not len(joined) or joined.min() < 0 or joined.max() >= len(joined):
         raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
     splits = [split for split in SPLITS for _ in labels[split]]
     numbers = [i for split in SPLITS for i in range(len(labels[split]))]
-    return Arrays(
+    return ImageArrays(
         name=f"{PREFIX}{name}",
         title=name,
         classes=tuple(str(c) for c in range(int(joined.max()) + 1)),
@@ -90,29 +98,29 @@ def read(file: Path, name: str) -> Arrays:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_numpy() -> Iterator[None]:
     """Without numpy's warnings of odd headers and shapes: what comes of them is looked at."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
-def _bounded(file: Path) -> None:
+def _check_unpacked_size(file: Path) -> None:
     """See that a file is an npz, and unpacks to no more than pictures can. Raises UserError."""
     with file.open("rb") as opened:
         if opened.read(6) == b"\x93NUMPY":
             raise UserError(f"{file} is a single array, not an npz file.")
     with zipfile.ZipFile(file) as archive:
         size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_RATIO * max(file.stat().st_size, 2**20):
+        if size > MAX_UNPACK_RATIO * max(file.stat().st_size, 2**20):
             raise UserError(
-                f"{file} says that it unpacks to more than {MAX_RATIO} times its size; it is no set."
+                f"{file} says that it unpacks to more than {MAX_UNPACK_RATIO} times its size; it is no set."
             )
-        if {info.compress_type for info in archive.infolist()} - METHODS:
+        if {info.compress_type for info in archive.infolist()} - ZIP_METHODS:
             raise UserError(f"{file} has members that are neither stored nor deflated; save it again.")
 
 
-def _check(file: Path, split: str, images: Any, labels: Any) -> None:
+def _check_split_arrays(file: Path, split: str, images: Any, labels: Any) -> None:
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
         raise UserError(f"{file} is damaged: what it holds for {split} is no array.")
     flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)

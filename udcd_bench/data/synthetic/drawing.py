@@ -24,47 +24,49 @@ from udcd_bench.errors import UserError
 Field = npt.NDArray[np.floating]
 """A (side, side) map, or (3, side, side) where it is a colour."""
 
-SMALLEST, LARGEST = 32, 224
-FINEST = 96
-ROWS = 16
+MIN_SIZE, MAX_SIZE = 32, 224
+MIN_CANVAS_SIDE = 96
+PRODUCT_ROWS = 16
 CHUNK = 16  # images a worker draws per task: 2.4 MB at 224, so neither pickling nor waiting shows
 
 
-class Draw(Protocol):
+class DrawFunction(Protocol):
     """How one image is made; a module-level function, so that worker processes can import it."""
 
     def __call__(self, index: int, label: int, size: int, seed: int, group: int) -> Images:
         """The (size, size, 3) image, from nothing but these arguments."""
 
 
-def canvas_side(size: int) -> int:
+def compute_canvas_side(size: int) -> int:
     """The side to draw at for an image of ``size``: a multiple of it, at least `FINEST`."""
-    if not SMALLEST <= size <= LARGEST:
-        raise UserError(f"synthetic images are drawn at {SMALLEST} to {LARGEST} pixels a side, not at {size}")
-    return size * math.ceil(FINEST / size)
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise UserError(
+            f"synthetic images are drawn at {MIN_SIZE} to {MAX_SIZE} pixels a side, not at {size}"
+        )
+    return size * math.ceil(MIN_CANVAS_SIDE / size)
 
 
-def generator(seed: int, number: int, stream: int) -> np.random.Generator:
+def make_generator(seed: int, number: int, stream: int) -> np.random.Generator:
     """The random numbers of image (or lesion, by ``stream``) ``number``, independent of all the others."""
     return np.random.default_rng(np.random.SeedSequence([seed, number, stream]))
 
 
 @lru_cache(maxsize=8)
-def grid(side: int) -> tuple[Field, Field]:
+def make_grid(side: int) -> tuple[Field, Field]:
     """The x (1, side) and y (side, 1) of pixel centres."""
     line = ((2 * np.arange(side, dtype=np.float32) + 1) / side - 1).astype(np.float32)
     return line[None, :], line[:, None]
 
 
 @lru_cache(maxsize=8)
-def polar(side: int) -> tuple[Field, Field]:
+def make_polar_grid(side: int) -> tuple[Field, Field]:
     """Radius and angle (-pi..pi) of pixel centres."""
-    x, y = grid(side)
+    x, y = make_grid(side)
     return np.hypot(x, y), np.arctan2(y, x)
 
 
 @lru_cache(maxsize=64)
-def _splines(side: int, cells: int, octaves: int) -> Field:
+def _make_spline_basis(side: int, cells: int, octaves: int) -> Field:
     """Cubic B-spline weights, all octaves side by side: two products make smooth noise of lattices."""
     columns = []
     for octave in range(octaves):
@@ -74,9 +76,11 @@ def _splines(side: int, cells: int, octaves: int) -> Field:
     return np.concatenate(columns, 1).astype(np.float32)
 
 
-def noise(rng: np.random.Generator, side: int, cells: int, octaves: int = 1, gain: float = 0.55) -> Field:
+def make_noise(
+    rng: np.random.Generator, side: int, cells: int, octaves: int = 1, gain: float = 0.55
+) -> Field:
     """Smooth noise, mean 0 and deviation about 1; ``cells`` features across, twice as many each octave."""
-    basis = _splines(side, cells, octaves)
+    basis = _make_spline_basis(side, cells, octaves)
     lattice = np.zeros((basis.shape[1], basis.shape[1]), np.float32)
     # 0.479: the mean sum of squared B-spline weights along one axis
     scale = 1 / (0.479 * math.sqrt(sum(gain ** (2 * octave) for octave in range(octaves))))
@@ -88,12 +92,12 @@ def noise(rng: np.random.Generator, side: int, cells: int, octaves: int = 1, gai
         start += k
     # A few rows at a time: BLAS would spread a larger product over all cores, which costs many times what it
     # saves at this size, and in every process at once.
-    rows = np.pad(basis, ((0, -side % ROWS), (0, 0))).reshape(-1, ROWS, start)
+    rows = np.pad(basis, ((0, -side % PRODUCT_ROWS), (0, 0))).reshape(-1, PRODUCT_ROWS, start)
     field: Field = (rows @ lattice @ basis.T).reshape(-1, side)[:side]
     return field
 
 
-def mesh(rng: np.random.Generator, side: int, cells: int, jitter: float = 0.75) -> tuple[Field, Field]:
+def make_mesh(rng: np.random.Generator, side: int, cells: int, jitter: float = 0.75) -> tuple[Field, Field]:
     """A net of irregular meshes: distance to the nearest mesh centre and to the nearest line, in meshes."""
     lattice = rng.uniform(0.5 - jitter / 2, 0.5 + jitter / 2, (2, cells + 4, cells + 4)).astype(np.float32)
     lattice[0, ::2] += 0.5  # every second row half a mesh on: honeycomb rather than chessboard
@@ -125,10 +129,10 @@ def smoothstep(value: Field, low: float, high: float) -> Field:
     return t * t * (3 - 2 * t)
 
 
-def spots(
+def draw_spots(
     rng: np.random.Generator,
     side: int,
-    at: Field,
+    centres: Field,
     radius: tuple[float, float],
     amount: tuple[float, float],
     soft: float = 0.5,
@@ -143,12 +147,12 @@ def spots(
     the rims.
     """
     field = np.zeros((side, side), np.float32)
-    n = len(at)
+    n = len(centres)
     sizes, strengths = rng.uniform(*radius, n), rng.uniform(*amount, n)
     oval = np.sqrt(rng.uniform(1, flat, n))
     turns = rng.uniform(0, np.pi, n) if angle is None else angle
-    xs, ys = grid(side)
-    todo = np.stack([*at.T, sizes * oval, sizes / oval, strengths, turns], 1)
+    xs, ys = make_grid(side)
+    todo = np.stack([*centres.T, sizes * oval, sizes / oval, strengths, turns], 1)
     for x, y, a, b, strength, turn in todo.tolist():
         reach = 1.5 * a + 2 / side
         left, right = int((x - reach + 1) / 2 * side), int((x + reach + 1) / 2 * side) + 1
@@ -165,11 +169,11 @@ def spots(
     return field
 
 
-Path = tuple[Field, float, float]
+Stroke = tuple[Field, float, float]
 """(k, 2) points, the width at the first and at the last."""
 
 
-def strokes(side: int, paths: Sequence[Path]) -> Field:
+def draw_strokes(side: int, paths: Sequence[Stroke]) -> Field:
     """How much of each pixel the paths cover, 0..1."""
     factor = 4  # a hair is about a pixel at 224, so its width needs quarters
     large = side * factor
@@ -186,7 +190,7 @@ def strokes(side: int, paths: Sequence[Path]) -> Field:
     return np.asarray(image.reduce(factor), np.float32) * np.float32(1 / 255)
 
 
-def colour(planes: Field) -> Image.Image:
+def to_image(planes: Field) -> Image.Image:
     """(3, side, side) in 0..1 as an 8-bit picture. Planar until here, since numpy is fast along rows."""
     levels = np.clip(planes * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.moveaxis(levels, 0, -1)))
@@ -194,13 +198,13 @@ def colour(planes: Field) -> Image.Image:
 
 def finish(planes: Field, size: int, blur: float = 0.0) -> Images:
     """The (3, side, side) canvas out of focus by ``blur`` (in units of the picture), averaged to ``size``."""
-    picture = colour(planes)
+    picture = to_image(planes)
     if blur > 0:
         picture = picture.filter(ImageFilter.GaussianBlur(blur * picture.width / 2))
     return np.array(picture.reduce(picture.width // size))
 
 
-def proportional_labels(n: int, counts: Sequence[int], seed: int, least: int = 10) -> Ints:
+def make_proportional_labels(n: int, counts: Sequence[int], seed: int, least: int = 10) -> Ints:
     """Shuffled (n,) labels in the proportions of ``counts``, by largest remainder.
 
     Every class has at least ``least`` images when n allows that: a rare one is raised to it and the others
@@ -226,7 +230,7 @@ def proportional_labels(n: int, counts: Sequence[int], seed: int, least: int = 1
 
 
 def _draw_rows(
-    draw: Draw, start: int, labels: Ints, groups: Ints, size: int, seed: int
+    draw: DrawFunction, start: int, labels: Ints, groups: Ints, size: int, seed: int
 ) -> tuple[int, Images]:
     """A worker's task: the images from row ``start`` on."""
     rows = [
@@ -237,7 +241,7 @@ def _draw_rows(
 
 
 def draw_all(
-    draw: Draw,
+    draw: DrawFunction,
     labels: Ints,
     size: int,
     seed: int,
@@ -251,7 +255,7 @@ def draw_all(
     ``progress`` is told how many images each finished piece held; ``groups`` is the lesion or eye of each
     image (default: all distinct); ``out``, such as a memory map, takes the images in place of a new array.
     """
-    canvas_side(size)  # a bad size is refused here, once, and not from within a worker
+    compute_canvas_side(size)  # a bad size is refused here, once, and not from within a worker
     n = len(labels)
     groups = np.arange(n, dtype=np.int64) if groups is None else groups
     images = np.empty((n, size, size, 3), np.uint8) if out is None else out
@@ -260,21 +264,21 @@ def draw_all(
         for start in range(0, n, CHUNK)
     ]
 
-    def keep(start: int, rows: Images) -> None:
+    def store_rows(start: int, rows: Images) -> None:
         images[start : start + len(rows)] = rows
         if progress is not None:
             progress(len(rows))
 
     if jobs <= 1 or len(tasks) <= 1:
         for task in tasks:
-            keep(*_draw_rows(*task))
+            store_rows(*_draw_rows(*task))
         return images
     # spawn everywhere: a fork of a process that has used CUDA or threads may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=workers.start) as pool:
         try:
             for done in as_completed([pool.submit(_draw_rows, *task) for task in tasks]):
-                keep(*done.result())
+                store_rows(*done.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -15,16 +15,16 @@ import numpy as np
 from udcd_bench.data.dataset import Images, Ints
 from udcd_bench.data.synthetic.drawing import (
     Field,
-    Path,
-    canvas_side,
+    Stroke,
+    compute_canvas_side,
+    draw_spots,
+    draw_strokes,
     finish,
-    generator,
-    grid,
-    noise,
-    proportional_labels,
+    make_generator,
+    make_grid,
+    make_noise,
+    make_proportional_labels,
     smoothstep,
-    spots,
-    strokes,
 )
 
 VERSION = 4
@@ -48,19 +48,19 @@ RED = (0.60, 1.15, 0.85)  # what blood in the retina absorbs of red, green and b
 DISC, FOVEA = (0.50, -0.02), (-0.19, 0.03)  # of a right eye; a left one is its mirror image
 
 
-def labels(n: int, seed: int) -> Ints:
+def make_labels(n: int, seed: int) -> Ints:
     """(n,) grades in APTOS's proportions, every grade at least ten times where n allows, shuffled."""
-    return proportional_labels(n, PUBLISHED_COUNTS, seed)
+    return make_proportional_labels(n, PUBLISHED_COUNTS, seed)
 
 
-def groups(n: int, labels: Ints, seed: int) -> Ints:
+def make_groups(n: int, labels: Ints, seed: int) -> Ints:
     """(n,) eye numbers: every image shows an eye of its own."""
     return np.arange(n, dtype=np.int64)
 
 
-def burden(group: int, label: int, seed: int) -> dict[str, float]:
+def sample_burden(group: int, label: int, seed: int) -> dict[str, float]:
     """What is expected of each of `BURDEN` in the eye ``group``, which is of grade ``label``."""
-    rng = generator(seed, group, 0)
+    rng = make_generator(seed, group, 0)
     at = float(np.clip(label + DRIFT * rng.standard_normal(), 0, 4))
     found = {}
     for name, means in BURDEN.items():
@@ -86,19 +86,19 @@ class Pose:
         return np.stack([c * x - s * y + self.right, s * x + c * y + self.down], 1)
 
 
-def draw(index: int, label: int, size: int, seed: int, group: int) -> Images:
+def draw_image(index: int, label: int, size: int, seed: int, group: int) -> Images:
     """Photograph ``index`` of eye ``group``: (size, size, 3) uint8, from nothing but the arguments."""
-    side = canvas_side(size)
-    eye, shot = generator(seed, group, 1), generator(seed, index, 2)
+    side = compute_canvas_side(size)
+    eye, shot = make_generator(seed, group, 1), make_generator(seed, index, 2)
     mirror = 1.0 if eye.random() < 0.5 else -1.0
     pose = Pose(mirror, shot.normal(0, 0.07), shot.uniform(0.94, 1.1), *shot.normal(0, 0.05, 2).tolist())
-    picture = _retina(eye, side, pose, burden(group, label, seed))
+    picture = _draw_retina(eye, side, pose, sample_burden(group, label, seed))
     return _expose(shot, picture, size)
 
 
-def _vessels(rng: np.random.Generator, pose: Pose, dilation: float) -> tuple[list[Path], list[Path]]:
+def _grow_vessels(rng: np.random.Generator, pose: Pose, dilation: float) -> tuple[list[Stroke], list[Stroke]]:
     """The arteries and the veins: arcades round the macula, straighter ones to the nose, their branches."""
-    trees: tuple[list[Path], list[Path]] = ([], [])
+    trees: tuple[list[Stroke], list[Stroke]] = ([], [])
     up = np.tile([-1.0, 1.0], 4)
     vein = np.repeat([0.0, 1.0], 4)
     nasal = np.tile([False, False, True, True], 2)
@@ -142,7 +142,7 @@ def _vessels(rng: np.random.Generator, pose: Pose, dilation: float) -> tuple[lis
     return trees
 
 
-def _places(rng: np.random.Generator, n: int, spread: float = 0.55) -> Field:
+def _sample_places(rng: np.random.Generator, n: int, spread: float = 0.55) -> Field:
     """``n`` places in the posterior pole, off the disc."""
     at = rng.normal(0, spread, (3 * n + 8, 2)) * (1, 0.85) + (-0.05, 0)
     good = (np.hypot(at[:, 0], at[:, 1]) < 0.9) & (np.hypot(*(at - np.array(DISC)).T) > 0.22)
@@ -150,18 +150,18 @@ def _places(rng: np.random.Generator, n: int, spread: float = 0.55) -> Field:
     return found
 
 
-def _retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, float]) -> Field:
+def _draw_retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, float]) -> Field:
     """The eye as it is, (3, side, side): ground, disc, vessels and disease."""
-    x, y = grid(side)
+    x, y = make_grid(side)
     number = {name: int(rng.poisson(m)) for name, m in mean.items()}
-    fine = noise(rng, side, 24, 2)
+    fine = make_noise(rng, side, 24, 2)
 
     # Ground: orange, redder or browner by the eye, mottled by the choroid behind it.
     brown = rng.beta(2.2, 3.0)
     ground = np.array([0.86, 0.45, 0.22]) * np.exp(-brown * np.array([0.38, 0.62, 0.75]))
     ground *= rng.normal(1, (0.03, 0.06, 0.15))
-    mottle = 1 + 0.04 * noise(rng, side, 5, 3) + 0.018 * fine
-    stripes = np.abs(noise(rng, side, 7, 2))
+    mottle = 1 + 0.04 * make_noise(rng, side, 5, 3) + 0.018 * fine
+    stripes = np.abs(make_noise(rng, side, 7, 2))
     mottle -= rng.uniform(0, 0.10) * np.exp(-((stripes * 3) ** 2)) * (x * x + y * y)
     picture = ground.astype(np.float32)[:, None, None] * mottle
 
@@ -181,56 +181,64 @@ def _retina(rng: np.random.Generator, side: int, pose: Pose, mean: dict[str, flo
     cup = smoothstep(inner, radius * rng.uniform(0.45, 0.65), radius * 0.25)
     _blend(picture, 0.65 * cup, (1.0, 0.93, 0.74))
 
-    arteries_at, veins_at = (strokes(side, tree) for tree in _vessels(rng, pose, mean["dilation"]))
+    arteries_at, veins_at = (draw_strokes(side, tree) for tree in _grow_vessels(rng, pose, mean["dilation"]))
     _absorb(picture, veins_at, (0.32, 0.66, 0.50))
     _absorb(picture, arteries_at * (1 - 0.6 * veins_at), (0.17, 0.46, 0.40))
 
-    small = pose(_places(rng, number["microaneurysms"], 0.42))
-    _absorb(picture, spots(rng, side, small, (0.017, 0.031), (0.8, 1.3)), RED)
-    blots = pose(_places(rng, number["blots"]))
+    small = pose(_sample_places(rng, number["microaneurysms"], 0.42))
+    _absorb(picture, draw_spots(rng, side, small, (0.017, 0.031), (0.8, 1.3)), RED)
+    blots = pose(_sample_places(rng, number["blots"]))
     large = rng.random(len(blots)) < 0.3
-    _absorb(picture, spots(rng, side, blots[~large], (0.016, 0.04), (0.5, 1), 0.7, 2, None, 0.2 * fine), RED)
-    _absorb(picture, spots(rng, side, blots[large], (0.04, 0.085), (0.5, 1), 0.7, 2, None, 0.25 * fine), RED)
-    flames = pose(_places(rng, number["flames"]))
+    _absorb(
+        picture, draw_spots(rng, side, blots[~large], (0.016, 0.04), (0.5, 1), 0.7, 2, None, 0.2 * fine), RED
+    )
+    _absorb(
+        picture, draw_spots(rng, side, blots[large], (0.04, 0.085), (0.5, 1), 0.7, 2, None, 0.25 * fine), RED
+    )
+    flames = pose(_sample_places(rng, number["flames"]))
     along = np.arctan2(flames[:, 1] - dy, flames[:, 0] - dx)  # with the nerve fibres
-    _absorb(picture, spots(rng, side, flames, (0.022, 0.045), (0.6, 1), 0.8, 12, along, 0.16 * fine), RED)
-    wool = pose(_places(rng, number["wool"]))
-    fluff = spots(rng, side, wool, (0.035, 0.075), (0.4, 0.75), 1.3, 2.0, None, 0.2 * fine)
+    _absorb(
+        picture, draw_spots(rng, side, flames, (0.022, 0.045), (0.6, 1), 0.8, 12, along, 0.16 * fine), RED
+    )
+    wool = pose(_sample_places(rng, number["wool"]))
+    fluff = draw_spots(rng, side, wool, (0.035, 0.075), (0.4, 0.75), 1.3, 2.0, None, 0.2 * fine)
     _blend(picture, fluff, (0.97, 0.86, 0.66))
-    for centre in _places(rng, number["exudates"], 0.36):
+    for centre in _sample_places(rng, number["exudates"], 0.36):
         n = int(rng.integers(6, 26))
         circinate = rng.random() < 0.35  # a ring around the leak
         far = rng.normal(0.13, 0.02, n) if circinate else np.abs(rng.normal(0, 0.075, n))
         way = rng.uniform(0, 2 * np.pi, n)
         at = pose(centre + far[:, None] * np.stack([np.cos(way), np.sin(way)], 1))
-        hard = spots(rng, side, at, (0.008, 0.022), (0.55, 0.92), 0.45, 2.0, None, 0.2 * fine)
+        hard = draw_spots(rng, side, at, (0.008, 0.022), (0.55, 0.92), 0.45, 2.0, None, 0.2 * fine)
         _blend(picture, hard, (1.0, 0.90, 0.52))
 
     if number["laser"]:
         n = 60 * min(2, number["laser"])
         far, way = rng.uniform(0.62, 0.98, n), rng.uniform(0, 2 * np.pi, n)
         at = pose(np.stack([far * np.cos(way), far * np.sin(way)], 1))
-        scars = spots(rng, side, at, (0.018, 0.034), (0.3, 0.75), 0.5, 1.3, None, 0.2 * fine)
+        scars = draw_spots(rng, side, at, (0.018, 0.034), (0.3, 0.75), 0.5, 1.3, None, 0.2 * fine)
         _blend(picture, scars, (0.93, 0.76, 0.48))
-        _absorb(picture, spots(rng, side, at, (0.008, 0.017), (0, 0.9), 0.6), (0.7, 0.8, 0.7))
+        _absorb(picture, draw_spots(rng, side, at, (0.008, 0.017), (0, 0.9), 0.6), (0.7, 0.8, 0.7))
     if number["new_vessels"]:
-        tangle: list[Path] = []
+        tangle: list[Stroke] = []
         for i in range(number["new_vessels"]):
-            root = np.array(DISC) if i == 0 and rng.random() < 0.6 else _places(rng, 1, 0.5)[0]
-            tangle += _tangle(rng, root)
-        _absorb(picture, strokes(side, [(pose(line), a, b) for line, a, b in tangle]), (0.30, 0.85, 0.65))
+            root = np.array(DISC) if i == 0 and rng.random() < 0.6 else _sample_places(rng, 1, 0.5)[0]
+            tangle += _grow_tangle(rng, root)
+        _absorb(
+            picture, draw_strokes(side, [(pose(line), a, b) for line, a, b in tangle]), (0.30, 0.85, 0.65)
+        )
     if number["preretinal"]:
         # blood before the retina settles: level above, round below
-        (bx, by), wide = pose(_places(rng, 1, 0.4))[0].tolist(), rng.uniform(0.12, 0.26)
+        (bx, by), wide = pose(_sample_places(rng, 1, 0.4))[0].tolist(), rng.uniform(0.12, 0.26)
         boat = smoothstep(np.hypot(x - bx, (y - by) * rng.uniform(1.0, 1.6)) + 0.012 * fine, wide, wide * 0.9)
         boat *= smoothstep(y - by + 0.01 * fine, -0.03 - 0.15 * wide, 0.01 - 0.15 * wide)
         _absorb(picture, boat, (0.75, 1.8, 1.2))
     return picture
 
 
-def _tangle(rng: np.random.Generator, root: Field) -> list[Path]:
+def _grow_tangle(rng: np.random.Generator, root: Field) -> list[Stroke]:
     """A frond of new vessels: fine, looped, going nowhere."""
-    paths: list[Path] = []
+    paths: list[Stroke] = []
     for way in rng.uniform(0, 2 * np.pi, rng.integers(9, 16)):
         k = 14
         ways = way + np.cumsum(rng.normal(0, 0.55, k) + rng.normal(0, 0.18))
@@ -260,18 +268,20 @@ def _blend(picture: Field, alpha: Field, tone: tuple[float, ...]) -> None:
 def _expose(rng: np.random.Generator, picture: Field, size: int) -> Images:
     """The photograph: uneven light, haze, colour cast, the round field with black around it, focus."""
     side = picture.shape[-1]
-    x, y = grid(side)
+    x, y = make_grid(side)
     far = np.hypot(x, y)
     way = rng.uniform(0, 2 * np.pi)
     light = 1.06 + rng.uniform(0, 0.2) * (math.cos(way) * x + math.sin(way) * y)
     light -= rng.uniform(0.10, 0.42) * far**2
     picture *= light * rng.normal(1.0, 0.10)
     if rng.random() < 0.3:  # a small pupil or cataract veils the edge, or all of it
-        haze = rng.uniform(0.05, 0.30) * (0.4 + 0.6 * smoothstep(far + 0.1 * noise(rng, side, 3), 0.3, 1.1))
+        haze = rng.uniform(0.05, 0.30) * (
+            0.4 + 0.6 * smoothstep(far + 0.1 * make_noise(rng, side, 3), 0.3, 1.1)
+        )
         _blend(picture, haze, (0.66, 0.55, 0.42))
     cast = rng.normal(1, (0.03, 0.05, 0.10)).astype(np.float32)
     picture *= cast[:, None, None]
-    picture += 0.008 * noise(rng, side, 110)
+    picture += 0.008 * make_noise(rng, side, 110)
 
     # the round field just fits, or is cropped all round
     rim = float(rng.choice((0.96, 0.985, 1.10), p=(0.35, 0.4, 0.25))) + rng.normal(0, 0.008)

@@ -5,9 +5,9 @@ A change here changes pixels, so it raises `udcd_bench.data.synthetic.lesions.VE
 
 from __future__ import annotations
 
-from udcd_bench.data.synthetic.drawing import generator
+from udcd_bench.data.synthetic.drawing import make_generator
 
-NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+CLASS_NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
 # The mean of each feature (0 absent, 1 as strong as it gets) by class, in the order of NAMES.
 FEATURES = {
@@ -47,11 +47,11 @@ LOOK_ALIKES = {
 RESEMBLANCE = (0.7, 4.0)  # Beta: a seventh of the way on average, beyond halfway for one in thirty
 
 
-def features(group: int, label: int, seed: int) -> dict[str, float]:
+def sample_features(group: int, label: int, seed: int) -> dict[str, float]:
     """What the lesion numbered ``group`` is like: each of `FEATURES`, 0..1, some of it borrowed."""
-    rng = generator(seed, group, 0)
-    kin = LOOK_ALIKES[NAMES[label]]
-    other = NAMES.index(list(kin)[int(rng.choice(len(kin), p=list(kin.values())))])
+    rng = make_generator(seed, group, 0)
+    kin = LOOK_ALIKES[CLASS_NAMES[label]]
+    other = CLASS_NAMES.index(list(kin)[int(rng.choice(len(kin), p=list(kin.values())))])
     t = rng.beta(*RESEMBLANCE)
     found = {}
     deviations = rng.standard_normal(len(FEATURES)).tolist()
