@@ -68,15 +68,15 @@ def table(tmp_path, monkeypatch):
             raise UserError(f"Unknown data set {name!r}")
         return TITLES[name]
 
-    monkeypatch.setattr(plugins, "root", lambda: root)
-    monkeypatch.setattr(sources, "title", title)
+    monkeypatch.setattr(plugins, "find_root", lambda: root)
+    monkeypatch.setattr(sources, "find_title", title)
     plugins.find_files.cache_clear()
     yield plugins.load_class("tables", "table2")()
     plugins.find_files.cache_clear()
 
 
 def rendered(table, ask, out, changes=None, missing=(), failed=()):
-    specs = table.runs(ask)
+    specs = table.list_runs(ask)
     found = {spec: make.record(spec, **(changes or {})) for spec in specs}
     states = dict.fromkeys(specs, "done")
     for spec in specs:
@@ -101,7 +101,7 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
     ask = CASES[case]
     if WRITE and not stored.exists():
         lost = {("mtg", "aptos"), ("udcd", "ham10000")}
-        kept = [s for s in table.runs(ask) if (s.method, s.dataset) not in lost or s.fold + s.seed == 0]
+        kept = [s for s in table.list_runs(ask) if (s.method, s.dataset) not in lost or s.fold + s.seed == 0]
         kept = [s for s in kept if (s.method, s.dataset) != ("mine", "aptos")]
         changes = {"incomplete": "3 of 10015 images were left out"} if case == "paper" else {}
         text = json.dumps([make.record(spec, **changes) for spec in kept], indent=1)
@@ -109,7 +109,7 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
     found = {RunSpec.from_dict(r["spec"]): r for r in json.loads(stored.read_text(encoding="utf-8"))}
     states = {
         spec: "done" if spec in found else "failed: OutOfMemoryError" if spec.method == "mine" else "absent"
-        for spec in table.runs(ask)
+        for spec in table.list_runs(ask)
     }
     got = table.render(ask, found, states, Store(tmp_path))
     texts = {path.suffix: path.read_bytes() for path in got.files if path.suffix != ".png"}
@@ -124,34 +124,34 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
 
 
 def test_runs_are_the_methods_there_are_on_the_profiles_data(table):
-    runs = table.runs(TableRequest("demo"))
+    runs = table.list_runs(TableRequest("demo"))
     assert [(r.method, r.dataset) for r in runs[:5]] == [
         (method, "synthetic-fundus") for method in ("scratch", "mtg", "udcd", "kd", "mine")
     ]
     assert len(runs) == len(set(runs)) == 10
     assert {r.backbone for r in runs} == {"densenet-tiny"}
-    assert {r.dataset for r in table.runs(TableRequest("paper"))} == {"aptos", "ham10000"}
+    assert {r.dataset for r in table.list_runs(TableRequest("paper"))} == {"aptos", "ham10000"}
 
 
 def test_folds_seeds_split_and_overrides_reach_every_run(table):
     ask = TableRequest(
         "paper", folds=(0, 3), seeds=(0, 7), split="grouped", protocol=(("epochs", "4"),), backbone="resnet50"
     )
-    runs = table.runs(ask)
+    runs = table.list_runs(ask)
     assert len(runs) == 5 * 2 * 4
     assert {(r.fold, r.seed) for r in runs} == {(0, 0), (0, 7), (3, 0), (3, 7)}
     assert {(r.split, r.backbone, r.protocol) for r in runs} == {("grouped", "resnet50", (("epochs", 4),))}
 
 
 def test_a_hyper_parameter_goes_to_the_methods_that_have_it(table):
-    runs = table.runs(TableRequest("demo", hparams=(("lambda_kl", "2"),)))
+    runs = table.list_runs(TableRequest("demo", hparams=(("lambda_kl", "2"),)))
     assert {(r.method, r.hparams) for r in runs if r.hparams} == {("udcd", (("lambda_kl", 2.0),))}
     with pytest.raises(UserError, match="did you mean 'lambda_kl'"):
-        table.runs(TableRequest("demo", hparams=(("lamda_kl", "2"),)))
+        table.list_runs(TableRequest("demo", hparams=(("lamda_kl", "2"),)))
 
 
 def test_only_a_method_with_a_trained_teacher_has_another_backbone_for_it(table):
-    runs = table.runs(TableRequest("demo", teacher_backbone="resnet18"))
+    runs = table.list_runs(TableRequest("demo", teacher_backbone="resnet18"))
     assert {r.method for r in runs if r.teacher_backbone} == {"kd"}
 
 
@@ -159,28 +159,28 @@ def test_methods_and_data_sets_can_be_chosen(table):
     ask = TableRequest(
         "paper", methods=("udcd", "scratch"), datasets=("ham10000", "folder:my_images", "ham10000")
     )
-    assert [(r.method, r.dataset) for r in table.runs(ask)] == [
+    assert [(r.method, r.dataset) for r in table.list_runs(ask)] == [
         ("scratch", "ham10000"),
         ("udcd", "ham10000"),
         ("scratch", "folder:my_images"),
         ("udcd", "folder:my_images"),
     ]
     demo = TableRequest("demo", datasets=("ham10000", "synthetic-lesions"))
-    assert {r.dataset for r in table.runs(demo)} == {"synthetic-lesions"}
+    assert {r.dataset for r in table.list_runs(demo)} == {"synthetic-lesions"}
 
 
 def test_what_does_not_exist_is_told_with_the_nearest(table):
     with pytest.raises(UserError, match="'scrach'; did you mean 'scratch'"):
-        table.runs(TableRequest("demo", methods=("scrach",)))
+        table.list_runs(TableRequest("demo", methods=("scrach",)))
     with pytest.raises(UserError, match="Unknown data set 'ham1000'"):
-        table.runs(TableRequest("demo", datasets=("ham1000",)))
+        table.list_runs(TableRequest("demo", datasets=("ham1000",)))
     with pytest.raises(UserError, match="did you mean 'demo'"):
-        table.runs(TableRequest("dmo"))
+        table.list_runs(TableRequest("dmo"))
 
 
 def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(table, tmp_path):
     ask = TableRequest("demo", methods=("rkd",))
-    assert table.runs(ask) == []
+    assert table.list_runs(ask) == []
     got = table.render(ask, {}, {}, Store(tmp_path))
     assert set(got.frame["verdict"]) == {"not in the suite yet"}
     assert "RKD [a]" in got.text and "not in the suite yet" in got.text
@@ -200,7 +200,7 @@ def test_the_long_frame(table, tmp_path):
     ]
     specs = [
         s
-        for s in table.runs(TableRequest("paper", folds=(0, 1)))
+        for s in table.list_runs(TableRequest("paper", folds=(0, 1)))
         if (s.method, s.dataset) == ("mtg", "aptos")
     ]
     a, b = (100 * make.record(spec)["figures"]["mean"]["f1"] for spec in specs)
@@ -277,7 +277,7 @@ def test_a_failed_run_is_named_where_it_is_missing(table, tmp_path):
 
 def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
     ask = TableRequest("paper", folds=(0, 1, 2), methods=("scratch", "udcd"))
-    specs = table.runs(ask)
+    specs = table.list_runs(ask)
     lost = [s for s in specs if s.method == "udcd" and s.dataset == "aptos" and s.fold]
     found = {s: make.record(s) for s in specs if s not in lost}
     got = table.render(ask, found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"}, Store(tmp_path))
@@ -288,7 +288,7 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
 
 def test_rows_tested_on_other_images_are_told(table, tmp_path):
     ask = TableRequest("demo")
-    found = {spec: make.record(spec) for spec in table.runs(ask)}
+    found = {spec: make.record(spec) for spec in table.list_runs(ask)}
     assert "split hashes differ" not in table.render(ask, found, {}, Store(tmp_path)).text
     last = list(found)[-1]
     found[last] = make.record(last, split_hash="ffff")
@@ -309,7 +309,7 @@ def test_a_table_is_drawn_without_a_tensor_library():
         "import sys; from udcd_bench import plugins; from udcd_bench.artefacts import table as artefact;"
         "from udcd_bench.render import latex, picture;"
         "table = plugins.load_class('tables', 'table2')();"
-        "ask = artefact.Ask('demo'); picture.png(table.sheet(ask, {}, {})); table.runs(ask);"
+        "ask = artefact.TableRequest('demo'); picture.render_png(table.build_sheet(ask, {}, {})); table.list_runs(ask);"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
@@ -357,7 +357,7 @@ def test_the_caption_says_which_spread_is_which(table, tmp_path, folds, seeds, s
 
 def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
     ask = TableRequest("paper", folds=(0, 1), seeds=(0, 1), datasets=("aptos",))
-    found = {s: make.record(s) for s in table.runs(ask) if s.method != "kd" or s.fold == 0}
+    found = {s: make.record(s) for s in table.list_runs(ask) if s.method != "kd" or s.fold == 0}
     found = {s: r for s, r in found.items() if s.method != "scratch" or s.seed == 0}
     got = table.render(ask, found, {}, Store(tmp_path))
     kd, scratch = (re.search(rf"^{title} .*", got.text, re.M)[0] for title in ("KD", "Scratch"))
@@ -543,4 +543,4 @@ def test_every_published_figure_of_table2_has_a_place(table, tmp_path):
 
 def test_specs_in_a_cell_are_those_of_the_runs(table):
     ask = TableRequest("demo", folds=(0, 1))
-    assert replace(table.runs(ask)[0], fold=1) in table.runs(ask)
+    assert replace(table.list_runs(ask)[0], fold=1) in table.list_runs(ask)

@@ -120,8 +120,8 @@ def test_the_same_runs_give_the_same_bytes(demo):
         "from udcd_bench.grid import cells; from udcd_bench.judging import uncertainty\n"
         "for name, folder in zip(*[iter(sys.argv[1:])] * 2):\n"
         "    store, figure = Store(Path(folder)), plugins.load_class('figures', name)()\n"
-        "    there = uncertainty.gather(store)\n"
-        "    figure.render(cells.Ask(), there.records, there.states, store)\n"
+        "    there = uncertainty.load_results(store)\n"
+        "    figure.render(cells.TableRequest(), there.records, there.states, store)\n"
     )
     words = [str(word) for name in names for word in (name, demo[name][0].files[0].parents[1])]
     environment = os.environ | {"PYTHONHASHSEED": "7", "MPLBACKEND": "pdf", "OMP_NUM_THREADS": "2"}

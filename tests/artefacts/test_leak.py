@@ -47,7 +47,7 @@ def stored(table, tmp_path):
     """A store with scores whose accuracy is 0.9 by image and 0.7 by group."""
     store = Store(tmp_path)
     for split, share in (("paper", 0.9), ("grouped", 0.7)):
-        for spec in table.runs(replace(ASK, split=split)):
+        for spec in table.list_runs(replace(ASK, split=split)):
             finish(store, spec, share)
     return store
 
@@ -76,8 +76,8 @@ def test_the_difference_its_interval_and_its_files(table, stored):
 
 def test_a_split_without_runs_leaves_a_dash(table, stored):
     found = {}
-    for key in stored.keys():  # noqa: SIM118
-        record = stored.record(key)
+    for key in stored.list_keys():
+        record = stored.read_record(key)
         if (spec := RunSpec.from_dict(record["spec"])).split == "paper" or spec.method == "udcd":
             found[spec] = record
     frame = leak.build_frame(table, ASK, found, {}, stored).set_index("method")

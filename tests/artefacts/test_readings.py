@@ -22,10 +22,10 @@ def table():
 def made(table, ask, figures):
     """A record for each run, whose figures are by row."""
     found = {}
-    for group in table.groups(ask):
-        for line in table.lines(ask):
-            for spec in table.cell(ask, line, group):
-                found[spec] = make.record(spec, figures=dict.fromkeys(FIGURES, figures.get(line.row, 0.8)))
+    for group in table.list_column_groups(ask):
+        for line in table.list_rows(ask):
+            for spec in table.list_cell_runs(ask, line, group):
+                found[spec] = make.record(spec, figures=dict.fromkeys(FIGURES, figures.get(line.name, 0.8)))
     return found
 
 
@@ -45,7 +45,7 @@ def test_every_switch_of_udcd_is_read_both_ways(table):
 
 
 def test_a_reading_is_a_run_of_its_own_and_the_rivals_are_table_2s(table):
-    specs = table.runs(TableRequest())
+    specs = table.list_runs(TableRequest())
     assert len(set(specs)) == len(specs) == 2 * len(table.rows)
     batch = [spec for spec in specs if spec.protocol]
     assert {spec.protocol for spec in batch} == {

@@ -137,16 +137,16 @@ def test_every_method_has_its_ratio_and_parts(found):
 
 def test_the_table_says_what_was_measured_where(found):
     result, _ = found
-    shown = command._table(result)
+    shown = command._format_step_table(result)
     for name in METHODS:
         assert name in shown
     assert "not measured on a CPU" in shown and "1 threads, fp32" in shown and torch.__version__ in shown
     # of three rounds, a median is known to 1.57 / √3 of what lies between the quartiles
     sure = {**result, "methods": [{**result["methods"][0], "ratio": {"median": 1.02, "q25": 1, "q75": 1.1}}]}
-    assert "1.020 ± 0.091    1.000–1.100" in command._table(sure)
+    assert "1.020 ± 0.091    1.000–1.100" in command._format_step_table(sure)
     gpu = {"kernel_launches": 2000, "share_of_copy_bandwidth": 0.5, "memory_peak_bytes": 2**30}
     as_on_a_gpu = {**result, "methods": [{**row, **gpu} for row in result["methods"]]}
-    assert "2000 kernel launches a step, 50% of the copy bandwidth" in command._table(as_on_a_gpu)
+    assert "2000 kernel launches a step, 50% of the copy bandwidth" in command._format_step_table(as_on_a_gpu)
 
 
 def test_quartiles_and_bandwidth_are_figures():
@@ -156,14 +156,14 @@ def test_quartiles_and_bandwidth_are_figures():
 
 
 def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
-    monkeypatch.setattr(ratio, "AXES", {"batch": (4, 8), "negatives": (16, 32)})
+    monkeypatch.setattr(ratio, "GROWTH_AXES", {"batch": (4, 8), "negatives": (16, 32)})
     rows = list(ratio.measure_growth(("mtg", "crd")))
     assert [(r["method"], r["axis"], r["value"]) for r in rows] == [
         ("mtg", "batch", 4), ("mtg", "batch", 8),
         ("crd", "batch", 4), ("crd", "batch", 8), ("crd", "negatives", 16), ("crd", "negatives", 32),
     ]  # fmt: skip
     assert all(r["ms"] > 0 and r["moved"] > r["largest"] > 0 for r in rows)
-    shown = command._growth_table(rows)
+    shown = command._format_growth_table(rows)
     assert "B=4,8" in shown and "K=16,32" in shown
 
 
@@ -192,7 +192,7 @@ def test_a_jpeg_becomes_two_views():
 
 def test_a_form_has_its_row():
     row = {"what": "thing", "ours_ms": 1.0, "direct_ms": 20.0, "ratio": ratio.compute_quartiles([20.0])}
-    assert "20.0×" in command._forms_table([row | {"errors": (1e-7, 2e-7)}, row])
+    assert "20.0×" in command._format_forms_table([row | {"errors": (1e-7, 2e-7)}, row])
 
 
 # --- the command ------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_it_runs_in_a_process_with_the_allocators_settings(monkeypatch):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     for name in ALLOCATOR_ENV:
-        assert command._apart(os.getenv, name) == ALLOCATOR_ENV[name]
+        assert command._call_in_process(os.getenv, name) == ALLOCATOR_ENV[name]
 
 
 def test_the_command_prints_and_writes(tmp_path):

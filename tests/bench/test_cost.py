@@ -51,7 +51,7 @@ def images_a_step(name, size=64):
             return forward(self, images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "Recalled", Watching)
+        patch.setattr(cost, "StubNetwork", Watching)
         cost.make_terms_call(name, ProblemSize())()
     return max(seen)
 
@@ -78,7 +78,7 @@ def test_gathering_the_rows_of_the_memory_would_exceed_the_share(monkeypatch, ne
         normaliser.copy_(torch.where(normaliser < 0, torch.ones(()), normaliser))
         return reference_forms.compute_gathered_scores(z, bank, index, normaliser, self.temperature)
 
-    monkeypatch.setattr(ContrastMemory, "_scores", gathered)
+    monkeypatch.setattr(ContrastMemory, "_compute_scores", gathered)
     assert not within("crd", counted("crd"), network)
 
 

@@ -39,7 +39,7 @@ def printed(monkeypatch):
             ours = 70.0 if math.isnan(row["ours"]) else row["ours"]
             percent = ours + (more or {}).get(place, 0.0)
             figures.append(PublishedValue("aptos", None, *place, percent, (marks or {}).get(place, "")))
-        monkeypatch.setattr(published, "load", lambda table: tuple(figures))
+        monkeypatch.setattr(published, "load_table", lambda table: tuple(figures))
 
     return put
 
@@ -59,7 +59,9 @@ def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkey
     first = uncertainty.bootstrap_runs(specs, ["acc", "f1"], "mean", there, store, rules)
     turned = uncertainty.bootstrap_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
     joint, asked = statistics.bootstrap_jointly, []
-    monkeypatch.setattr(statistics, "joint", lambda *given: (asked.append(given), joint(*given))[1])
+    monkeypatch.setattr(
+        statistics, "bootstrap_jointly", lambda *given: (asked.append(given), joint(*given))[1]
+    )
     once_more = uncertainty.bootstrap_runs(specs, ["f1"], "mean", there, store, rules)
     assert not asked
     uncertainty.bootstrap_runs(specs[1:], ["f1"], "mean", there, store, rules)
@@ -105,7 +107,7 @@ def test_tolerances_stand_in_the_file_for_every_metric_a_confusion_matrix_gives(
 
 def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
     (tmp_path / "tables").mkdir()
-    monkeypatch.setattr(plugins, "root", lambda: tmp_path)
+    monkeypatch.setattr(plugins, "find_root", lambda: tmp_path)
     for text in (None, "[points]\n", "x = = 1"):
         if text is not None:
             (tmp_path / "tables" / "tolerances.toml").write_text(text)

@@ -51,7 +51,7 @@ def in_this_process(jobs, store, place, slots, notify):
 def typed(tmp_path, drawn, monkeypatch, capsys):
     """Types a command in an empty folder; returns (status, out, err)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plugins, "_EXTRA", [])
+    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")  # what a command sets is undone
     monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
     monkeypatch.setattr(local, "run", in_this_process)

@@ -18,7 +18,7 @@ from udcd_bench.errors import UserError
 
 @pytest.fixture
 def ham(tmp_path, monkeypatch):
-    monkeypatch.setattr(ham10000, "PUBLISHED", layouts.HAM_PUBLISHED)
+    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
     monkeypatch.setenv("UDCD_BENCH_DATA", str(tmp_path / "data"))
     return layouts.ham_dataverse(tmp_path / "my downloads" / "HAM", zips=True, table=".tab")
 

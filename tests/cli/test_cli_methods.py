@@ -45,7 +45,9 @@ def test_three_are_too_many():
     assert result.exit_code == 2 and "two to compare" in result.output
 
 
-METHOD = '"""Mine."""\nfrom udcd_bench import method\n\n\nclass Method(method.Method):\n    title = "Mine"\n'
+METHOD = (
+    '"""Mine."""\nfrom udcd_bench import method\n\n\nclass Method(method.BaseMethod):\n    title = "Mine"\n'
+)
 
 
 def installed(site: Path, value: str) -> None:

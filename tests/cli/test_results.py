@@ -72,7 +72,7 @@ def test_folders_are_joined_and_again_changes_nothing(folders, tmp_path):
     assert tree(out.root) == joined and (tree(one.root), tree(two.root)) == before
     # into one of them
     assert "1 runs added" in results("merge", two.root, "--out", one.root)
-    assert one.frame().drop(columns="seconds").equals(out.build_frame().drop(columns="seconds"))
+    assert one.build_frame().drop(columns="seconds").equals(out.build_frame().drop(columns="seconds"))
 
 
 def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp_path):
@@ -117,7 +117,7 @@ def test_a_merge_that_is_cut_short_has_whole_runs_and_goes_on(folders, tmp_path,
         put(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "put", stop)
+        patch.setattr(Store, "write_run", stop)
         results("merge", one.root, two.root, "--out", tmp_path / "all")
     out = Store(tmp_path / "all")
     assert out.list_keys() == ["k0"] and out.find_damage("k0", thorough=True) == ""
@@ -142,7 +142,7 @@ def test_every_run_and_rule_is_a_row(folders, tmp_path):
         (k, r) for k in ("k0", "k1") for r in ("best", "last", "mean")
     ]
     row = frame[(frame["key"] == "k0") & (frame["rule"] == "last")].iloc[0]
-    assert row["rec"] == one.record("k0")["figures"]["last"]["rec"] and row["synthetic"]
+    assert row["rec"] == one.read_record("k0")["figures"]["last"]["rec"] and row["synthetic"]
     assert row["method"] == "kd" and row["dataset"] == "synthetic-lesions"
 
 
@@ -187,7 +187,7 @@ def test_what_is_damaged_is_moved_aside_and_told(folders):
     said = results("verify", "--out", one.root)
     assert "history.csv is damaged (its checksum differs)" in said and "moved to" in said
     assert "1 runs are whole, 1 were not" in said
-    assert one.keys() == ["k0"] and (one.damaged / "k1.1" / "history.csv").exists()
+    assert one.list_keys() == ["k0"] and (one.damaged / "k1.1" / "history.csv").exists()
 
 
 # --- prune ----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_what_nothing_needs_is_listed_asked_about_and_removed(pruned):
     for name in (*kept, "under-way-kept", "held"):
         assert f"runs/{name}" not in said and f"work/{name}" not in said
     assert "5 removed" in results("prune", "--out", store.root, "--yes")
-    assert store.keys() == sorted(kept)
+    assert store.list_keys() == sorted(kept)
     assert {p.name for p in store.work.iterdir()} == {"under-way-kept", "held"}
     assert "nothing to remove" in results("prune", "--out", store.root)
 
@@ -254,14 +254,16 @@ def test_another_profiles_runs_are_not_needed(pruned):
 def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     """What the shell makes of the line, the command line plans to the very same keys, teacher and all."""
     run = importlib.import_module("udcd_bench.cli.run")  # the package has a command of that name
-    monkeypatch.setattr("udcd_bench.plugins._EXTRA", [])
+    monkeypatch.setattr("udcd_bench.plugins._ADDED_SUITES", [])
     store = Store(tmp_path / "a folder")
     jobs = planner.plan([replace(KD, **change)], store, lambda spec: {})
     lines = planner.format_commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")
     assert len(lines) == len(jobs) == 2
     asked = []
     monkeypatch.setattr(
-        run, "_carry_out", lambda specs, store, how: (asked.append((specs, store, how)), ([], {"x": ""}))[1]
+        run,
+        "_plan_and_run",
+        lambda specs, store, how: (asked.append((specs, store, how)), ([], {"x": ""}))[1],
     )
     for line in lines:
         assert shlex.split(line)[0] == "udcd-bench"

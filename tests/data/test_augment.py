@@ -134,7 +134,7 @@ def test_the_grid_is_the_frameworks(height, width):
 
 
 def epoch(data, batch=8, views=2):
-    return list(data.epoch(batch, views))
+    return list(data.iterate_batches(batch, views))
 
 
 def test_every_image_once_an_epoch_in_a_new_order():
@@ -215,7 +215,9 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
     data = small.dataset()
     rows = np.random.default_rng(1).permutation(40)[:33]
     held = small.resident(data, rows)
-    monkeypatch.setattr("udcd_bench.data.batches.resident.room", lambda device: 33 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr(
+        "udcd_bench.data.batches.resident.compute_memory_budget", lambda device: 33 * 32 * 32 * 3 - 1
+    )
     if mapped:
         np.save(tmp_path / "images.npy", data.images)
         data = small.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
@@ -230,7 +232,7 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
 
 
 def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypatch):
-    monkeypatch.setattr("udcd_bench.data.batches.resident.room", lambda device: 0)
+    monkeypatch.setattr("udcd_bench.data.batches.resident.compute_memory_budget", lambda device: 0)
     streamed = small.resident(small.dataset())
     read, seen = streamed._read_images, []
 

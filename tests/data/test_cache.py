@@ -31,7 +31,7 @@ IDS = layouts.HAM_IDS
 
 @pytest.fixture(autouse=True)
 def small_published(monkeypatch):
-    monkeypatch.setattr(ham10000, "PUBLISHED", layouts.HAM_PUBLISHED)
+    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ if {where!r} == "decoding":
     progress = lambda more, total: (seen.append(more), die() if len(seen) == 2 else None)
 else:
     progress, Path.rename = None, die
-sources.prepare({name!r}, size=32, data=Path({data!r}), progress=progress)
+sources.prepare_dataset({name!r}, size=32, data=Path({data!r}), progress=progress)
 """
 
 
@@ -210,7 +210,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         "from udcd_bench.data import sources\n"
         f"data, name = Path({str(tmp_path)!r}), 'folder:{root}'\n"
         "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sources.prepare(name, size=32, data=data, jobs=2, progress=kill)\n"
+        "sources.prepare_dataset(name, size=32, data=data, jobs=2, progress=kill)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     parent.communicate(timeout=60)  # to the end of the output, which the workers share

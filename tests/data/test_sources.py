@@ -46,8 +46,8 @@ APTOS = {
 
 @pytest.fixture(autouse=True)
 def small_published(monkeypatch):
-    monkeypatch.setattr(ham10000, "PUBLISHED", layouts.HAM_PUBLISHED)
-    monkeypatch.setattr(aptos, "PUBLISHED", layouts.APTOS_PUBLISHED)
+    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
+    monkeypatch.setattr(aptos, "EXPECTED_COUNTS", layouts.APTOS_PUBLISHED)
 
 
 def make(name, root, data, **options):
@@ -281,7 +281,7 @@ def test_synthetic_sets_are_drawn_once(name, n_classes, tmp_path):
 def test_two_processes_may_ask_for_the_same_set_at_once(tmp_path):
     code = (
         "from pathlib import Path; from udcd_bench.data import sources\n"
-        f"d = sources.load('synthetic-lesions', size=32, data=Path({str(tmp_path)!r}), n_images=24)\n"
+        f"d = sources.load_dataset('synthetic-lesions', size=32, data=Path({str(tmp_path)!r}), n_images=24)\n"
         "print(d.fingerprint, int(d.images.sum()))"
     )
     workers = [

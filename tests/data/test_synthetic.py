@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("source", [lesions, fundus], ids=["lesions", "fun
 @both
 @pytest.mark.parametrize("size", [32, 48, 224])
 def test_an_image_has_the_size_asked_for_and_is_a_photograph(source: ModuleType, size: int) -> None:
-    image = source.draw(5, 3, size, 0, 5)
+    image = source.draw_image(5, 3, size, 0, 5)
     assert image.shape == (size, size, 3) and image.dtype == np.uint8
     assert image.std() > 10
 
@@ -25,20 +25,20 @@ def test_an_image_has_the_size_asked_for_and_is_a_photograph(source: ModuleType,
 @pytest.mark.parametrize("size", [16, 31, 225, 300])
 def test_other_sizes_are_refused_in_one_sentence(source: ModuleType, size: int) -> None:
     with pytest.raises(UserError, match="32 to 224"):
-        source.draw(0, 0, size, 0, 0)
+        source.draw_image(0, 0, size, 0, 0)
     with pytest.raises(UserError, match=str(size)):
-        drawing.draw_all(source.draw, np.zeros(3, np.int64), size, 0, jobs=4)
+        drawing.draw_all(source.draw_image, np.zeros(3, np.int64), size, 0, jobs=4)
 
 
 @both
 def test_an_image_depends_on_its_arguments_alone(source: ModuleType) -> None:
     np.random.seed(1)
-    first = source.draw(7, 1, 48, 3, 7)
+    first = source.draw_image(7, 1, 48, 3, 7)
     np.random.seed(2)
-    source.draw(8, 2, 64, 3, 8)
-    assert np.array_equal(first, source.draw(7, 1, 48, 3, 7))
-    assert not np.array_equal(first, source.draw(8, 1, 48, 3, 8))
-    assert not np.array_equal(first, source.draw(7, 1, 48, 4, 7))
+    source.draw_image(8, 2, 64, 3, 8)
+    assert np.array_equal(first, source.draw_image(7, 1, 48, 3, 7))
+    assert not np.array_equal(first, source.draw_image(8, 1, 48, 3, 8))
+    assert not np.array_equal(first, source.draw_image(7, 1, 48, 4, 7))
 
 
 @pytest.mark.filterwarnings("error")
@@ -63,7 +63,7 @@ def test_no_images_are_no_error() -> None:
 @both
 def test_published_proportions_are_exact_at_the_published_number(source: ModuleType) -> None:
     n = sum(source.PUBLISHED_COUNTS)
-    assert tuple(np.bincount(source.labels(n, 0))) == source.PUBLISHED_COUNTS
+    assert tuple(np.bincount(source.make_labels(n, 0))) == source.PUBLISHED_COUNTS
     assert len(source.CLASSES) == len(source.PUBLISHED_COUNTS)
     assert all(name.startswith("synthetic") for name in source.CLASSES)
 
@@ -71,7 +71,7 @@ def test_published_proportions_are_exact_at_the_published_number(source: ModuleT
 @both
 @pytest.mark.parametrize("n", [70, 71, 333, 1000])
 def test_every_class_has_ten_images_where_there_is_room(source: ModuleType, n: int) -> None:
-    counts = np.bincount(source.labels(n, 1), minlength=len(source.CLASSES))
+    counts = np.bincount(source.make_labels(n, 1), minlength=len(source.CLASSES))
     assert counts.sum() == n and counts.min() >= 10
     share = n * np.array(source.PUBLISHED_COUNTS) / sum(source.PUBLISHED_COUNTS)
     assert np.all(np.diff(counts[np.argsort(share)]) >= 0)
@@ -80,14 +80,14 @@ def test_every_class_has_ten_images_where_there_is_room(source: ModuleType, n: i
 @both
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_small_sets_keep_their_number(source: ModuleType, n: int) -> None:
-    assert len(source.labels(n, 0)) == n
+    assert len(source.make_labels(n, 0)) == n
 
 
 @both
 def test_labels_are_shuffled_by_their_seed(source: ModuleType) -> None:
-    assert np.array_equal(source.labels(500, 3), source.labels(500, 3))
-    assert not np.array_equal(source.labels(500, 3), source.labels(500, 4))
-    assert np.any(np.diff(source.labels(500, 3)) < 0)
+    assert np.array_equal(source.make_labels(500, 3), source.make_labels(500, 3))
+    assert not np.array_equal(source.make_labels(500, 3), source.make_labels(500, 4))
+    assert np.any(np.diff(source.make_labels(500, 3)) < 0)
 
 
 def test_a_quarter_of_the_lesion_images_repeat_an_earlier_lesion_of_the_class() -> None:
@@ -124,8 +124,8 @@ def test_both_left_and_right_eyes_are_drawn() -> None:
 @both
 def test_one_index_is_one_picture_at_every_size(source: ModuleType) -> None:
     for i in range(6):
-        large = source.draw(i, i % 5, 224, 0, i).astype(float).reshape(32, 7, 32, 7, 3).mean((1, 3))
-        small = source.draw(i, i % 5, 32, 0, i).astype(float)
+        large = source.draw_image(i, i % 5, 224, 0, i).astype(float).reshape(32, 7, 32, 7, 3).mean((1, 3))
+        small = source.draw_image(i, i % 5, 32, 0, i).astype(float)
         assert np.corrcoef(large.ravel(), small.ravel())[0, 1] > 0.95
 
 

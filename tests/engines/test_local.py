@@ -41,11 +41,11 @@ import os
 from udcd_bench import method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     title = "Fails"
     citation = "None, 2024"
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         if progress.epoch == 1:
             {how}
         return {{"ce": self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)}}
@@ -91,7 +91,9 @@ def scores(store):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    return one.list_keys() == other.list_keys() and all(
+        np.array_equal(one[name], other[name]) for name in one
+    )
 
 
 def claims(store):
@@ -175,22 +177,22 @@ def test_all_are_done_and_nothing_is_left_lying(killed):
     code, store = killed
     assert code == 0 and set(scores(store)) == {"scratch", "kd", "udcd"}
     assert claims(store) == [] and [p for p in store.work.iterdir() if p.is_dir()] == []
-    for record in store.records():
+    for record in store.read_records():
         assert record["epochs"] == EPOCHS and record["synthetic"]
-        history = pd.read_csv(store.file(record["key"], "history.csv"))
+        history = pd.read_csv(store.verify_file(record["key"], "history.csv"))
         assert history["epoch"].tolist() == [0, 1, 2, 3] and history["loss"].notna().all()
         assert history["acc"].notna().tolist() == [False, False, False, True], (
             "the last epoch is the reported one"
         )
-    kd = next(r for r in store.records() if r["spec"]["method"] == "kd")
-    assert store.record(kd["teacher_key"])["spec"]["method"] == "scratch"
+    kd = next(r for r in store.read_records() if r["spec"]["method"] == "kd")
+    assert store.read_record(kd["teacher_key"])["spec"]["method"] == "scratch"
     assert {p.suffix for p in (store.root / "demo").iterdir()} == {".csv", ".tex", ".md", ".png"}
 
 
 def test_the_same_command_again_runs_nothing(killed, data, monkeypatch, capsys):
     _, store = killed
     before = {path: path.stat().st_mtime_ns for path in store.runs.rglob("*")}
-    monkeypatch.setattr(local, "_start", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(local, "_start_worker", lambda *_: pytest.fail("a process was started"))
     assert cli.main(table(data, store.root, "scratch,udcd,kd"), standalone_mode=False) == 0
     shown = capsys.readouterr()
     assert "All 3 runs are done; nothing to train." in shown.err and "Scratch" in shown.out
@@ -199,11 +201,12 @@ def test_the_same_command_again_runs_nothing(killed, data, monkeypatch, capsys):
 
 def test_neither_a_kill_nor_how_many_run_at_a_time_changes_a_figure(killed, mixed):
     one, other = killed[1], mixed[1]
-    assert one.keys() == other.keys()
-    for key in one.keys():  # noqa: SIM118
-        assert same(one.scores(key), other.scores(key)) and same(one.weights(key), other.weights(key))
-        assert one.record(key)["figures"] == other.record(key)["figures"]
-        rows = [pd.read_csv(store.file(key, "history.csv")) for store in (one, other)]
+    assert one.list_keys() == other.list_keys()
+    for key in one.list_keys():
+        assert same(one.read_scores(key), other.read_scores(key))
+        assert same(one.read_weights(key), other.read_weights(key))
+        assert one.read_record(key)["figures"] == other.read_record(key)["figures"]
+        rows = [pd.read_csv(store.verify_file(key, "history.csv")) for store in (one, other)]
         rows = [frame.drop(columns=["seconds", "images_per_s"]) for frame in rows]
         pd.testing.assert_frame_equal(*rows, check_exact=True)
 
@@ -214,7 +217,7 @@ def test_a_failure_is_alone_and_told_everywhere(mixed):
     failed = {}
     for path in store.failures.glob("*.json"):
         report = json.loads(path.read_text())
-        assert store.state(path.stem) == "failed"
+        assert store.get_state(path.stem) == "failed"
         failed[report["spec"]["method"]] = report
     assert failed.keys() == {"boom", "gone"}
     assert failed["boom"]["message"] == "ValueError: boom it went"
@@ -306,7 +309,7 @@ def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
         "from udcd_bench.runs.store import Store\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, lambda *_: None)\n"
-        "    slot = local._start(Store(Path(sys.argv[1])), execute.Place(Path('.')))\n"
+        "    slot = local._start_worker(Store(Path(sys.argv[1])), execute.RunContext(Path('.')))\n"
         "    for _ in range(20):\n"
         "        os.killpg(0, signal.SIGINT)\n"
         "        time.sleep(0.01)\n"
@@ -340,13 +343,13 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
         terminate = join = close
 
     slot = local._Worker(Nothing(), Nothing(), None)
-    monkeypatch.setattr(local, "_start", lambda *_: slot)
+    monkeypatch.setattr(local, "_start_worker", lambda *_: slot)
 
     def interrupt(*_):
         slot.job = job
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "_give_out", interrupt)
+    monkeypatch.setattr(local, "_assign_jobs", interrupt)
     with pytest.raises(KeyboardInterrupt):
         local.run([job], store, execute.RunContext(tmp_path), 1, print)
     assert store.get_state(job.key) == "running"
@@ -374,7 +377,7 @@ def test_slots_are_as_many_as_the_cores_hold(monkeypatch):
 def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, names):
     for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl"):
         (tmp_path / name).touch()
-    monkeypatch.setattr(local, "DEVICES", tmp_path)
+    monkeypatch.setattr(local, "DEVICE_DIR", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

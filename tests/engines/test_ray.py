@@ -45,11 +45,11 @@ from pathlib import Path
 from udcd_bench import method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     title = "Fails"
     citation = "None, 2024"
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         if progress.epoch == 1:
             {what}
         return {{"ce": self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)}}
@@ -129,7 +129,7 @@ def planned(data, store, method, **changes):
 
 
 def assert_same(store, other):
-    assert store.list_keys() == other.keys() != []
+    assert store.list_keys() == other.list_keys() != []
     for key in store.list_keys():
         for read in (Store.read_scores, Store.read_weights):
             one, two = read(store, key), read(other, key)
@@ -321,7 +321,7 @@ def test_an_address_where_nobody_is(address, says, monkeypatch):
 
 def test_a_cluster_that_wants_a_token(monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed; nox -s ray does it")
-    monkeypatch.setattr(engine, "_look_for", lambda address: None)
+    monkeypatch.setattr(engine, "_check_address", lambda address: None)
 
     def refuse(**how):
         raise RuntimeError(

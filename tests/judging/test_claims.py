@@ -84,7 +84,7 @@ def test_the_audit_lists_what_fails():
 
 
 def test_there_need_be_no_claims(monkeypatch, tmp_path):
-    monkeypatch.setattr(claim_file, "path", lambda: tmp_path / "claims.toml")
+    monkeypatch.setattr(claim_file, "find_claims_file", lambda: tmp_path / "claims.toml")
     assert list(claim_check.find_failed_claims()) == []
 
 
@@ -94,16 +94,16 @@ def test_there_need_be_no_claims(monkeypatch, tmp_path):
 class Made:
     """Runs made up, in place of a store's: each of them is a draw, and the interval has them all."""
 
-    rules = SimpleNamespace(level=1.0)
+    tolerances = SimpleNamespace(level=1.0)
 
-    def __init__(self, found):
-        self.found = found
+    def __init__(self, results):
+        self.results = results
 
-    def figures(self, spec, metric):
-        return self.found.get(spec, {}).get(metric, {})
+    def find_values(self, spec, metric):
+        return self.results.get(spec, {}).get(metric, {})
 
-    def gain(self, claim, column, others, shared):
-        values = {row: self.figures(column.specs[row], column.metric) for row in (claim.subject, *others)}
+    def bootstrap_gain(self, claim, column, others, shared):
+        values = {row: self.find_values(column.specs[row], column.metric) for row in (claim.subject, *others)}
         choose = max if claim.over == "any" else min
         return np.array([choose(values[claim.subject][r] - values[o][r] for o in others) for r in shared])
 
@@ -130,7 +130,7 @@ def test_no_runs_and_stand_ins_are_no_evidence(paper):
 def test_a_gain_whose_interval_is_not_known_settles_nothing(paper):
     made = runs(paper["best-accuracy"], lambda row, *_: 81.0 if row == "udcd" else 80.0)
     assert claim_check.check_on_runs(paper["best-accuracy"], "paper", made).outcome == "holds"
-    made.gain = lambda *_: np.empty(0)
+    made.bootstrap_gain = lambda *_: np.empty(0)
     found = claim_check.check_on_runs(paper["best-accuracy"], "paper", made)
     assert found.outcome == "cannot tell" and "ACC +1.00 over" in found.reason
 
@@ -160,7 +160,7 @@ def test_a_row_or_a_column_that_was_not_run_settles_nothing_good(paper):
     assert claim_check.check_on_runs(claim, "paper", runs(claim, good)).outcome == "holds"
     found = claim_check.check_on_runs(claim, "paper", runs(claim, good, drop=("kd",)))
     assert found.outcome == "cannot tell" and "(1 of the other rows without runs)" in found.reason
-    some = Made({spec: metrics for spec, metrics in runs(claim, good).found.items() if spec.rho != 9})
+    some = Made({spec: metrics for spec, metrics in runs(claim, good).results.items() if spec.rho != 9})
     found = claim_check.check_on_runs(claim, "paper", some)
     assert found.outcome == "cannot tell" and "1 of 4 figures are missing" in found.reason
     # a missing row can only lower the gain
@@ -312,7 +312,7 @@ def test_a_file_that_does_not_fit_is_refused(monkeypatch, capsys, tmp_path, old,
     assert [c.high for c in claim_file.load_claims(file)] == [2.5]
     assert math.isnan(claim_file.load_claims(file)[0].value)
     file.write_text(GOOD.replace(old, new))
-    monkeypatch.setattr(claim_file, "path", lambda: file)
+    monkeypatch.setattr(claim_file, "find_claims_file", lambda: file)
     status, _, err = typed(monkeypatch, capsys, "claims", "--out", tmp_path / "results")
     assert status == 2 and says in err and str(file) in err
 

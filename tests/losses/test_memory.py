@@ -53,7 +53,7 @@ def test_three_steps_match_the_reference(file, dtype, tolerance):
 
 @pytest.mark.parametrize("direct_above", [0, 64])
 def test_scores_and_banks_match_the_slow_loop(monkeypatch, direct_above):
-    monkeypatch.setattr(memory_module, "DIRECT_ABOVE", direct_above)
+    monkeypatch.setattr(memory_module, "GATHER_RATIO", direct_above)
     memory = small(temperature=0.3, momentum=0.7)
     normalisers = [None, None]
     for step in range(3):
@@ -74,7 +74,7 @@ def test_scores_and_banks_match_the_slow_loop(monkeypatch, direct_above):
 
 @pytest.mark.parametrize("direct_above", [0, 64])
 def test_gradient_agrees_with_differences(monkeypatch, direct_above):
-    monkeypatch.setattr(memory_module, "DIRECT_ABOVE", direct_above)
+    monkeypatch.setattr(memory_module, "GATHER_RATIO", direct_above)
     memory = small(temperature=0.5)
     index = drawn(0, 9, 3, 6)
     memory(unit(0, 3, 4), unit(1, 3, 4), index)  # fixes Z

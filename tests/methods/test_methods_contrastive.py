@@ -111,7 +111,7 @@ def test_draws_that_cannot_be_are_refused():
 
 
 def test_crckd_turns_each_image_by_itself():
-    turn = plugins.load_module("methods", "crckd").turn
+    turn = plugins.load_module("methods", "crckd").turn_images
     images = torch.randn(8, 3, 5, 5, generator=seeded())
     ways = torch.tensor([3, 0, 7, 5, 1, 4, 6, 2])
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -129,7 +129,7 @@ def test_crckd_draws_its_turns_evenly_from_its_own_generator():
     method = make("crckd")
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    ways = method.ways(8000, torch.device("cpu"))
+    ways = method.sample_turns(8000, torch.device("cpu"))
     assert torch.equal(before, torch.get_rng_state())
     assert (ways.bincount(minlength=8) - 1000).abs().max() < 5 * 875**0.5
 
@@ -175,7 +175,7 @@ def train(method, **changes):
 
 def one_step(method, progress=STARTED):
     """The terms of a batch."""
-    return method.losses(next(data().iterate_batches(8, method.views)), progress)
+    return method.compute_losses(next(data().iterate_batches(8, method.views)), progress)
 
 
 def values(method, progress=STARTED):

@@ -67,7 +67,7 @@ def test_epochs_of_all_stages_are_planned(name, epochs):
     from udcd_bench.runs.spec import RunSpec
 
     class Empty:
-        def state(self, key):
+        def get_state(self, key):
             return "absent"
 
     jobs = planner.plan(
@@ -154,7 +154,7 @@ def test_every_stage_starts_from_the_same_draws():
 
         found = stages()
         for stage in found:
-            object.__setattr__(stage, "losses", watch(stage.compute_losses))
+            object.__setattr__(stage, "compute_losses", watch(stage.compute_losses))
         return found
 
     method.stages = watched
@@ -171,7 +171,9 @@ def test_start_and_ramp_scale_with_a_stage():
     stages = method.stages()
     for stage in stages:
         object.__setattr__(
-            stage, "losses", lambda batch, progress, stage=stage: found.update({stage.name: progress}) or {}
+            stage,
+            "compute_losses",
+            lambda batch, progress, stage=stage: found.update({stage.name: progress}) or {},
         )
     for stage in stages:
         epochs = trainer.count_epochs(stage)
@@ -286,8 +288,12 @@ def test_maps_of_another_size_are_averaged_to_the_smaller():
     width = method.info.student_width
     small, large = torch.randn(2, width, 2, 3), torch.randn(2, width, 4, 6)
     down = large.view(2, width, 2, 2, 3, 2).mean((3, 5))
-    assert method.gram(small, large).item() == pytest.approx(method.gram(small, down).item(), rel=1e-6)
-    assert method.gram(large, small).item() == pytest.approx(method.gram(down, small).item(), rel=1e-6)
+    assert method.compute_gram(small, large).item() == pytest.approx(
+        method.compute_gram(small, down).item(), rel=1e-6
+    )
+    assert method.compute_gram(large, small).item() == pytest.approx(
+        method.compute_gram(down, small).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -448,13 +454,16 @@ def follow(z, loop, settings):
     steps = {"head": len(z["head_loss"]), "train": len(z["terms"])}
     order = iter(z["order"].long())
     for number, stage in enumerate(method.stages()):
-        parameters = [p for module in stage.trains for p in module.parameters()]
+        parameters = [p for module in stage.trained_modules for p in module.parameters()]
         optimiser = torch.optim.SGD(parameters, momentum=0.9, **settings[stage.name])
         for index in itertools.islice(order, steps[stage.name]):
             given = Batch((images[index],), z["labels"][index], index)
             terms.append({k: float(v) for k, v in loop.backward(number, given).items()})
             optimiser.step()
-            seen = [*stage.trains[:2], *([method.adapter[1]] if len(stage.trains) > 2 else [])]
+            seen = [
+                *stage.trained_modules[:2],
+                *([method.adapter[1]] if len(stage.trained_modules) > 2 else []),
+            ]
             after.append(
                 [[float(p.detach().sum()), float(p.detach().norm())] for m in seen for p in m.parameters()]
             )

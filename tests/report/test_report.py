@@ -192,7 +192,7 @@ def cell_texts(tree, name):
 def test_tables_hold_the_figures_of_the_csv(paper, trees):
     table = plugins.load_class("tables", "table2")()
     ask = TableRequest("paper", folds=(0, 1))
-    found = {RunSpec.from_dict(r["spec"]): r for r in paper.records()}
+    found = {RunSpec.from_dict(r["spec"]): r for r in paper.read_records()}
     frame = table.build_frame(ask, found, {})
     shown = cell_texts(trees["paper"], "table2")
     titles = frame["method_title"].unique()
@@ -219,7 +219,7 @@ def test_tables_hold_the_figures_of_the_csv(paper, trees):
 def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, trees):
     tree = pages.read(page.render_page(paper, "paper", "grouped").decode())
     spec = table2(TableRequest("paper"))[0]
-    found = {RunSpec.from_dict(r["spec"]): r["figures"]["mean"] for r in paper.records()}
+    found = {RunSpec.from_dict(r["spec"]): r["figures"]["mean"] for r in paper.read_records()}
     for number, metric in enumerate(("acc", "ap", "rec", "f1")):
         cell = cell_texts(tree, "table2-leak")["Scratch", number]
         worth = 100 * (found[spec][metric] - found[replace(spec, split="grouped")][metric])
@@ -308,7 +308,7 @@ def test_confusions_are_those_of_the_scores(demo):
     assert len(members) == 2
     counts = np.zeros((4, 4))
     for member in members:
-        arrays = demo.scores(member.record["key"])
+        arrays = demo.read_scores(member.record["key"])
         for epoch in arrays["scores"]:
             counts += confusion_matrix(arrays["labels"], epoch.argmax(1), labels=range(4)) / EPOCHS
     found = report_runs.build_confusion(members, demo)
@@ -317,7 +317,7 @@ def test_confusions_are_those_of_the_scores(demo):
     assert found.images == (40, 40, 40, 0)
     one = report_runs.build_confusion(members[:1], demo)
     assert one.macro == pytest.approx(100 * members[0].record["figures"]["mean"]["rec"])
-    arrays = demo.scores(members[0].record["key"])
+    arrays = demo.read_scores(members[0].record["key"])
     by_epoch = [
         recall_score(arrays["labels"], s.argmax(1), labels=range(3), average=None) for s in arrays["scores"]
     ]
@@ -363,7 +363,7 @@ def test_a_run_whose_losses_are_no_numbers_still_has_a_place(demo, monkeypatch, 
     )
     file = tmp_path / "history.csv"
     file.write_text("stage,epoch,loss,acc\ntrain,0,nan,\ntrain,1,inf,\n")
-    monkeypatch.setattr(Store, "file", lambda *_: file)
+    monkeypatch.setattr(Store, "verify_file", lambda *_: file)
     curve = report_runs.build_curve([run], demo)
     assert (curve.losses, curve.accuracies, curve.dots, curve.description) == ((), (), (), "2 epochs")
 
@@ -372,7 +372,9 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     asked = []
     # the package has a command of that name
     module = sys.modules["udcd_bench.cli.run"]
-    monkeypatch.setattr(module, "_carry_out", lambda specs, *_: (asked.extend(specs), ([], {"x": "stop"}))[1])
+    monkeypatch.setattr(
+        module, "_plan_and_run", lambda specs, *_: (asked.extend(specs), ([], {"x": "stop"}))[1]
+    )
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]
     there = page.uncertainty.load_results(demo)

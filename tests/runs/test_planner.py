@@ -133,7 +133,7 @@ def test_the_key_hears_the_methods_source_and_its_teachers(store, tmp_path, monk
     def changed(name):
         real = plugins.hash_source
         with monkeypatch.context() as patch:
-            patch.setattr(plugins, "source_hash", lambda k, n: "new" if n == name else real(k, n))
+            patch.setattr(plugins, "hash_source", lambda k, n: "new" if n == name else real(k, n))
             found = [job.key for job in plan(store, KD, replace(KD, method="udcd"))]
         return [a != b for a, b in zip(found, keys)]
 
@@ -147,7 +147,7 @@ def test_the_key_hears_a_protocol_that_changed_under_it(store, monkeypatch):
     before = key(store, KD)
     real = planner.profiles.build_protocol
     monkeypatch.setattr(
-        planner.profiles, "protocol", lambda *a: replace(real(*a), weight_decay=0.5), raising=True
+        planner.profiles, "build_protocol", lambda *a: replace(real(*a), weight_decay=0.5), raising=True
     )
     assert key(store, KD) != before
 
@@ -191,7 +191,7 @@ def test_the_estimate_goes_by_the_nearest_finished_runs(store, monkeypatch):
     jobs = plan(store, KD)
     assert planner.estimate_seconds(jobs, store) == (0, 2)
     found = []
-    monkeypatch.setattr(store, "records", lambda: iter(found))
+    monkeypatch.setattr(store, "read_records", lambda: iter(found))
     found.append(finished("mtg", "synthetic-fundus", 20))  # 2 s an epoch, of the same profile
     assert planner.estimate_seconds(jobs, store) == (2 * 16 * 2, 0)
     found.append(finished("kd", "synthetic-fundus", 50))  # 5 s an epoch, of the same method; 3.5 on average

@@ -38,7 +38,7 @@ def test_the_key_is_the_same_in_every_process_and_for_ever():
     assert SPEC.compute_key(made_of) == KEY
     code = (
         "from udcd_bench.runs.spec import RunSpec\n"
-        f"print(RunSpec.from_dict({SPEC.to_dict()!r}).key({dict(reversed(made_of.items()))!r}))"
+        f"print(RunSpec.from_dict({SPEC.to_dict()!r}).compute_key({dict(reversed(made_of.items()))!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == KEY

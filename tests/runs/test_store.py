@@ -222,7 +222,7 @@ def test_a_claim_is_held_by_one(store):
 def test_a_living_processs_claim_is_respected_and_a_dead_ones_is_taken_over(store):
     code = (
         "import sys; from pathlib import Path; from udcd_bench.runs.store import Store\n"
-        "print(Store(Path(sys.argv[1])).claim('k1'), flush=True); sys.stdin.read()"
+        "print(Store(Path(sys.argv[1])).acquire('k1'), flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, store.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -256,7 +256,7 @@ def test_another_machines_claim_expires_when_it_is_silent(store):
 
 
 def test_signs_of_life_come_while_the_process_is_busy(store, monkeypatch):
-    monkeypatch.setattr(locks, "BEAT", 0.01)
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.01)
     assert store.acquire("k1")
     (path,) = store.locks.folder.iterdir()
     os.utime(path, (0, 0))
@@ -290,7 +290,7 @@ print("ready", flush=True)
 sys.stdin.read(1)
 while left:
     for key in list(left):
-        if store.claim(key):
+        if store.acquire(key):
             if not (store.runs / key).exists():
                 with (store.root / "log").open("a") as log:
                     log.write(f"{key}\\n")
@@ -356,7 +356,7 @@ def test_a_claim_taken_over_meanwhile_is_not_taken_over_again(store, monkeypatch
             taken.append(quick.acquire("k1"))
         return found
 
-    monkeypatch.setattr(slow.locks, "_all", meanwhile)
+    monkeypatch.setattr(slow.locks, "_list_markers", meanwhile)
     assert [slow.acquire("k1"), *taken] == [False, True]
     assert store.get_state("k1") == "running"
 

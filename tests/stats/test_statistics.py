@@ -241,13 +241,13 @@ def test_predictions_that_are_all_right_or_all_one_class_are_finite():
         ({"scores": np.zeros(10)}, "shape"),
         ({"scores": np.full((10, 3), np.nan)}, "not finite"),
         ({"labels": np.full(10, 7)}, "whole numbers"),
-        ({"draws": 0}, "none"),
+        ({"n_draws": 0}, "none"),
         ({"scores": np.zeros((0, 3)), "labels": np.zeros(0, int), "groups": np.zeros(0)}, "no test image"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change, says):
     scores, labels, groups = made(10)
-    asked = {"scores": scores, "labels": labels, "groups": groups, "metrics": ["acc"], "draws": 10} | change
+    asked = {"scores": scores, "labels": labels, "groups": groups, "metrics": ["acc"], "n_draws": 10} | change
     with pytest.raises(ValueError, match=says):
         statistics.bootstrap_intervals(**asked, generator=generator())
 

@@ -158,7 +158,7 @@ def in_threads(monkeypatch):
         serving.start()
         return local._Worker(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, place)
 
-    monkeypatch.setattr(local, "_start", start)
+    monkeypatch.setattr(local, "_start_worker", start)
 
 
 class Full:

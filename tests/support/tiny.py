@@ -158,6 +158,6 @@ class Loop:
         stage = self.method.stages()[number]
         self.method.zero_grad()
         self.trainer._set_modes(stage)
-        terms = stage.losses(given, Progress(0, 4, 0, 0))
+        terms = stage.compute_losses(given, Progress(0, 4, 0, 0))
         torch.stack(list(terms.values())).sum().backward()
         return {name: value.detach() for name, value in terms.items()}

@@ -31,7 +31,7 @@ def subject(name, **changes):
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streamed):
     if streamed:
-        monkeypatch.setattr(resident, "room", lambda device: 0)
+        monkeypatch.setattr(resident, "compute_memory_budget", lambda device: 0)
     made = subject(name)
     assert (made.trainer.train_data.device_images is None) == streamed
     read = Trainer._average_terms
@@ -40,7 +40,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streame
         torch.cuda.set_sync_debug_mode("default")  # once an epoch the terms are looked at
         return read(*given)
 
-    monkeypatch.setattr(Trainer, "_read", staticmethod(reading))
+    monkeypatch.setattr(Trainer, "_average_terms", staticmethod(reading))
     for stage in made.method.stages():
         made.trainer.start_stage(stage)
         epochs = made.trainer.count_epochs(stage)
@@ -55,7 +55,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streame
 
 def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch):
     held = subject("scratch").trainer.train_data
-    monkeypatch.setattr(resident, "room", lambda device: 0)
+    monkeypatch.setattr(resident, "compute_memory_budget", lambda device: 0)
     streamed = subject("scratch").trainer.train_data
     assert held.device_images is not None and streamed.device_images is None
     for a, b in zip(held.iterate_batches(8, 2), streamed.iterate_batches(8, 2), strict=True):

@@ -44,7 +44,7 @@ class Plain(BaseMethod):
     citation = "None, 2024"
     seen = staticmethod(lambda method, progress: None)
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         self.seen(self, progress)
         return {"ce": self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)}
 
@@ -53,9 +53,9 @@ class Averaged(Plain):
     teacher = "ema"
     views = 2
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         self.run_teacher(batch.views[1])
-        return super().losses(batch, progress)
+        return super().compute_losses(batch, progress)
 
 
 class Taught(Averaged):
@@ -157,8 +157,8 @@ def test_a_step_is_adams(data):
 
 def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
     class Two(Plain):
-        def losses(self, batch, progress):
-            terms = super().losses(batch, progress)
+        def compute_losses(self, batch, progress):
+            terms = super().compute_losses(batch, progress)
             self.step = getattr(self, "step", -1) + 1
             return {**terms, "step": terms["ce"].detach() * 0 + self.step}
 
@@ -301,8 +301,8 @@ def test_the_mode_is_set_every_epoch_unless_the_released_codes_slip_is_asked_for
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
     class Broken(Averaged):
-        def losses(self, batch, progress):
-            terms = super().losses(batch, progress)
+        def compute_losses(self, batch, progress):
+            terms = super().compute_losses(batch, progress)
             self.count = getattr(self, "count", -1) + 1
             return {**terms, "extra": terms["ce"] * (bad if self.count == 5 * 2 + 3 else 0.1)}
 
@@ -319,8 +319,8 @@ def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
 
 def test_both_terms_are_named_where_both_are_bad(data):
     class Broken(Plain):
-        def losses(self, batch, progress):
-            ce = super().losses(batch, progress)["ce"]
+        def compute_losses(self, batch, progress):
+            ce = super().compute_losses(batch, progress)["ce"]
             return {"ce": ce * math.nan, "kl": ce * math.inf, "fine": ce}
 
     with pytest.raises(NotFiniteError, match="ce and kl is nan at epoch 0, step 0 of stage 'train'"):

@@ -159,10 +159,10 @@ def follow(name, **changes):
         load(method.teacher_projector, z, "start.teacher_projector.")
         for side in ("student", "teacher"):
             getattr(method.memory, side).copy_(torch.from_numpy(z[f"start.bank_{side}"]))
-        method.sampler.draw = lambda index: torch.from_numpy(z["contrast"][feed.at]).long()
+        method.sampler.sample = lambda index: torch.from_numpy(z["contrast"][feed.at]).long()
     if "turns" in z:
         quarters, flips = torch.from_numpy(z["turns"]).unbind(1)
-        method.ways = lambda n, device: (quarters + 4 * flips)[feed.at].long()
+        method.sample_turns = lambda n, device: (quarters + 4 * flips)[feed.at].long()
 
     ours = {"loss": [], "terms": [], "after": [], "banks": []}
 
@@ -236,7 +236,7 @@ def test_centres_of_the_memories_before_the_step_depart_from_it(name, in_double,
             self.update(*waiting)
         return scores(self, *given)
 
-    monkeypatch.setattr(ContrastMemory, "updated", late)
+    monkeypatch.setattr(ContrastMemory, "copy_and_update", late)
     monkeypatch.setattr(ContrastMemory, "forward", forward)
     z, ours = follow(name)
     assert np.abs(np.array(ours["loss"]) - z["loss"]).max() > 1e-5

@@ -57,7 +57,7 @@ def undisturbed(data, tmp_path_factory):
 
 def assert_same(store, other):
     """Every run there, to the last bit."""
-    assert store.list_keys() == other.keys()
+    assert store.list_keys() == other.list_keys()
     for key in store.list_keys():
         assert store.find_damage(key, thorough=True) == ""
         for read in (Store.read_scores, Store.read_weights):
@@ -168,7 +168,7 @@ def test_starts_on_one_folder_share_the_runs(data, undisturbed, tmp_path, starts
         for n, process in enumerate(many):
             process.join(faults.NEVER)
             assert process.exitcode == 0, (tmp_path / f"said-{n}").read_text()
-    assert sorted(log.read_text().split()) == undisturbed.keys(), "each trained once"
+    assert sorted(log.read_text().split()) == undisturbed.list_keys(), "each trained once"
     assert litter(out) == []
     assert_same(Store(out), undisturbed)
 
@@ -246,11 +246,11 @@ from udcd_bench import method
 MARKER = Path({marker!r})
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     title = "Fails"
     citation = "None, 2024"
 
-    def losses(self, batch, progress):
+    def compute_losses(self, batch, progress):
         ce = self.cross_entropy(self.student(batch.views[0]).logits, batch.labels)
         if progress.epoch == 1:
             {what}

@@ -67,8 +67,8 @@ def sound(listing):
     assert all(0 <= item.label < len(listing.classes) for item in listing.items)
     assert all(isinstance(part, str) for item in listing.items for part in (item.id, item.group, item.split))
     assert len({bool(item.split) for item in listing.items}) < 2
-    listing.checksum()
-    listing.report.lines()
+    listing.compute_checksum()
+    listing.report.format_lines()
     return listing
 
 
@@ -188,7 +188,7 @@ def test_claims(place):
 
 def test_tolerances(place, monkeypatch):
     text = (plugins.find_root() / "tables" / "tolerances.toml").read_text()
-    monkeypatch.setattr(plugins, "root", lambda: place)
+    monkeypatch.setattr(plugins, "find_root", lambda: place)
     (place / "tables").mkdir()
 
     def whole():
@@ -273,7 +273,7 @@ def test_reports_of_records(finished):
     kept = path.read_bytes()
 
     def read():
-        record = finished.record("k1")
+        record = finished.read_record("k1")
         page.render_page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
 
     @campaign(0.1)
@@ -336,13 +336,13 @@ def test_files_that_the_record_vouches_for(name, finished):
     kept, record = path.read_bytes(), about.read_bytes()
 
     def scores(key):
-        arrays = finished.scores(key)
+        arrays = finished.read_scores(key)
         metrics.summarize_epochs(arrays["scores"], arrays["labels"])
 
     def curve(key):
-        runs.build_curve([runs.ReportRun(SPEC, "", "", finished.record(key))], finished)
+        runs.build_curve([runs.ReportRun(SPEC, "", "", finished.read_record(key))], finished)
 
-    read = {"scores.npz": scores, "student.safetensors": finished.weights, "history.csv": curve}[name]
+    read = {"scores.npz": scores, "student.safetensors": finished.read_weights, "history.csv": curve}[name]
 
     @campaign()
     @given(fuzz.tables((kept.decode(),)) if name == "history.csv" else fuzz.spoiled((kept,)))
@@ -562,7 +562,7 @@ def test_arguments():
         except click.BadParameter as error:
             raise UserError(error.format_message()) from error
         assert chosen == tuple(sorted(set(chosen))) and set(chosen) <= set(range(5))
-        ask = running.ask_of(asked, chosen, seeds)
+        ask = running.build_request(asked, chosen, seeds)
         spec = planner.normalize_spec(
             RunSpec("udcd", "aptos", "demo", "x", hparams=ask.hparams, protocol=ask.protocol)
         )
@@ -593,7 +593,7 @@ def test_an_earlier_result(place):
     file = place / "earlier.csv"
 
     def read():
-        found = checking._earlier(file, frame)
+        found = checking._read_earlier_result(file, frame)
         judged = verdicts.judge_regressions(
             frame, found, verdicts.Tolerances({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
         )

@@ -15,9 +15,9 @@ from udcd_bench import plugins
 
 ROOT = Path(__file__).parents[2]
 SAY = (
-    "from udcd_bench import plugins; from udcd_bench.paper import published; print(plugins.root());"
-    "print(*(name for kind in plugins.CLASS for name in plugins.names(kind)));"
-    "print(len(published.load('table2')))"
+    "from udcd_bench import plugins; from udcd_bench.paper import published; print(plugins.find_root());"
+    "print(*(name for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)));"
+    "print(len(published.load_table('table2')))"
 )
 
 

@@ -15,7 +15,7 @@ METHOD = '''"""Mine: a method of my own."""
 from udcd_bench import method
 
 
-class Method(method.Method):
+class Method(method.BaseMethod):
     title = "Mine"
     citation = "Me, 2024"
     hparams = {
@@ -29,7 +29,7 @@ class Method(method.Method):
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
     """No folder of one test is seen by another, whatever it does."""
-    monkeypatch.setattr(plugins, "_EXTRA", [])
+    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")
     plugins.find_files.cache_clear()
     yield
@@ -125,7 +125,7 @@ def test_an_unknown_name_names_the_nearest():
         ("import no_such_module_anywhere\n", "ModuleNotFoundError"),
         ("raise RuntimeError('at once')\n", "RuntimeError: at once"),
         ("x = 1\n", "defines no class Method"),
-        ("from udcd_bench.method import Method\n", "defines no class Method"),
+        ("from udcd_bench.method import BaseMethod as Method\n", "defines no class Method"),
         ("Method = 3\n", "defines no class Method"),
     ],
 )

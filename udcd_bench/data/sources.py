@@ -274,14 +274,16 @@ def _prepare_synthetic(
     source = _hash_parts(name, artist.VERSION, n, SEED, size)
     if done := prepare.find_existing(target, source, True):
         return done
-    labels = artist.labels(n, SEED)
-    groups = artist.groups(n, labels, SEED)
+    labels = artist.make_labels(n, SEED)
+    groups = artist.make_groups(n, labels, SEED)
     with prepared.open_staging_dir(target, n, size) as work:
         if done := prepare.find_existing(target, source, True):  # another process drew them while we waited
             return done
         images = np.load(work / prepared.ARRAY, mmap_mode="r+")
         told = None if progress is None else (lambda more: progress(more, n))
-        drawing.draw_all(artist.draw, labels, size, SEED, jobs=jobs, progress=told, groups=groups, out=images)
+        drawing.draw_all(
+            artist.draw_image, labels, size, SEED, jobs=jobs, progress=told, groups=groups, out=images
+        )
         images.flush()
         rows = prepared.Rows(
             name=name,

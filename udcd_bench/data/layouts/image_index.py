@@ -111,7 +111,10 @@ class ImageIndex:
 
     def compute_checksum(self) -> str:
         """Changes when any file, label, group or blocking finding does; costs no reading of images."""
-        digest = hashlib.sha256(repr((self.classes, self.expected, self.report.list_blocking())).encode())
+        # the text that earlier caches were summed by, in which the class had another name
+        expected = repr(self.expected).replace("ExpectedCounts(", "Published(", 1)
+        head = f"({self.classes!r}, {expected}, {self.report.list_blocking()!r})"
+        digest = hashlib.sha256(head.encode())
         for kind in self.report.list_blocking():
             digest.update(repr((kind, self.report.counts[kind], self.report.examples[kind])).encode())
         for item in self.items:
