@@ -55,3 +55,14 @@ def ray(session: nox.Session) -> None:
     """Run the tests of ``--engine ray`` on a Ray cluster of several machines' worth of processes."""
     session.install("-e", ".[test,ray]", env=INSTALL)
     session.run("pytest", "tests/engines/test_ray.py", *session.posargs, env=RUN)
+
+
+# what a method file imports
+API = ["udcd_bench.method", "udcd_bench.losses", "udcd_bench.memory", "udcd_bench.sampling"]
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the API pages for method authors to docs/api, from the docstrings."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pdoc", "--no-show-source", "--output-directory", "docs/api", *API, env=RUN)
