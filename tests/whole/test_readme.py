@@ -1,4 +1,4 @@
-"""Every command the README shows, as typed, and the method it gives as an example."""
+"""Every command that the README and docs/commands.md show, as typed, and the method given as an example."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from support import layouts
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.S)
 IN_BLOCKS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("udcd-bench ")]
-IN_TABLES = re.findall(r"^\| `(udcd-bench [^`]+)`", README, re.M)
+IN_TABLES = re.findall(r"^\| `(udcd-bench [^`]+)`", README + COMMANDS, re.M)
 
 
 @pytest.fixture(scope="module")
