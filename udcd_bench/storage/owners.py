@@ -68,11 +68,14 @@ def is_owner_alive(name: str, age: float, max_age: float) -> bool:
     return bool(owner["start_time"]) and read_process_start_time(int(owner["pid"])) == owner["start_time"]
 
 
-def remove_stale_files(paths: Iterable[Path]) -> None:
-    """Remove those of these temporary files and folders whose owners are dead."""
+def remove_stale_files(paths: Iterable[Path], max_age: float = STALE_FILE_AGE) -> None:
+    """Remove those of these temporary files and folders whose owners are dead.
+
+    max_age: seconds after which those of other machines count as abandoned.
+    """
     for path in paths:
         with contextlib.suppress(OSError):  # another process may be removing it too
-            if is_owner_alive(path.name, time.time() - path.stat().st_mtime, STALE_FILE_AGE):
+            if is_owner_alive(path.name, time.time() - path.stat().st_mtime, max_age):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
