@@ -99,6 +99,7 @@ def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOption
 
 
 Chunk = Sequence[tuple[int, FileRef]]
+"""Rows and their files."""
 
 
 def _decode_here(path: Path, size: int, chunks: Sequence[Chunk]) -> Iterator[list[DecodedFile]]:

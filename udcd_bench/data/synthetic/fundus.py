@@ -21,8 +21,9 @@ from udcd_bench.data.synthetic.drawing import (
     make_noise,
     smoothstep,
 )
-from udcd_bench.data.synthetic.retina import Pose, blend, draw_retina
+from udcd_bench.data.synthetic.retina import blend, draw_retina
 from udcd_bench.data.synthetic.series import make_proportional_labels
+from udcd_bench.data.synthetic.vessels import Pose
 
 VERSION = 4
 CLASSES = tuple(f"synthetic grade {grade}" for grade in range(5))
