@@ -15,7 +15,8 @@ from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache.decode import resize
 from udcd_bench.data.cache.options import PrepareOptions
-from udcd_bench.data.layouts import aptos, digits, folder, ham10000
+from udcd_bench.data.layouts import aptos, digits, files, folder, ham10000, image_index
+from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
 
@@ -94,6 +95,27 @@ def test_lesions_are_needed(tmp_path):
     next(root.glob("*LesionGroupings.csv")).unlink()
     with pytest.raises(UserError, match=r"lesions 0 instead of 15"):
         make("ham10000", root, tmp_path / "data")
+
+
+def test_a_layout_is_one_reader_and_one_line(tmp_path, monkeypatch):
+    """What the docstring of the layouts says of adding one."""
+
+    def read_index(root):
+        scanned, report = files.scan_files(root), image_index.ValidationReport()
+        rows = [image_index.LabelRow(stem, int(stem), stem, "") for stem in sorted(scanned.images)]
+        items = image_index.match_files(rows, scanned, report, ignore="")
+        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, report, source=str(root))
+
+    mine = Source("mine", "Mine", "two images", "the next desk", read_index, ordered=True)
+    monkeypatch.setitem(sources.SOURCES, mine.name, mine)
+    for i in range(2):
+        layouts.write(tmp_path / "a" / f"{i}.png", layouts.encode(layouts.picture(i), "PNG"))
+    with pytest.raises(UserError, match=r"Mine is not prepared .* get it from the next desk"):
+        sources.load_dataset("mine", size=32, data=tmp_path / "data")
+    done, dataset = make("mine", tmp_path / "a", tmp_path / "data")
+    assert done.fresh and sources.list_prepared("mine", tmp_path / "data") == [done.path]
+    assert dataset.labels.tolist() == [0, 1] and sources.is_ordered("mine")
+    assert sources.find_title("mine") == dataset.title == "Mine"
 
 
 def test_a_zip_member_cannot_leave_the_zip(tmp_path):

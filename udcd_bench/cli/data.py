@@ -149,6 +149,7 @@ def prepare(
 
 
 def _echo_prepared(name: str, result: PreparedSet, seconds: float) -> None:
+    """Print what was prepared, the validation report, and in red what was left out."""
     from udcd_bench.data.cache import prepared
 
     manifest = prepared.read_manifest(result.path)

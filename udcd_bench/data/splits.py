@@ -156,6 +156,7 @@ def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[In
 
 
 def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
+    """Divide rows into the training and the test side of a stratified fold."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labels = dataset.labels[rows]

@@ -84,7 +84,7 @@ class DeviceDataset:
 
     def iterate_batches(self, batch_size: int, n_views: int) -> Iterator[Batch]:
         """Yield the batches of an epoch: every image once, in a new order, each view augmented independently."""
-        # pinned memory, so that the copy to the device need not be waited for
+        # pinned memory, so that nothing waits for the copy to the device
         order = torch.randperm(len(self), generator=self.order_rng, pin_memory=self.device.type == "cuda")
         for index, pixels in self._fetch(order, batch_size, self.count_steps(batch_size)):
             moved = make_random_views(pixels, n_views, self.augment_rng, self.affine_range)

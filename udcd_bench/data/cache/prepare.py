@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from pathlib import Path
 
 from udcd_bench.data import workers
@@ -22,6 +23,9 @@ from udcd_bench.errors import UserError
 
 CHUNK = 16
 """Files that a worker decodes per task."""
+Chunk = Sequence[tuple[int, FileRef]]
+"""Rows and their files."""
+DecodedParts = Generator[list[DecodedFile], None, None]
 
 
 def check_size(size: int) -> None:
@@ -87,22 +91,19 @@ def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOption
     )
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
     if options.jobs <= 1 or len(files) <= 4 * CHUNK:  # a pool costs more than it saves
-        parts = _decode_here(path, size, chunks)
+        parts = _decode_in_process(path, size, chunks)
     else:
         parts = _decode_in_pool(path, size, chunks, options.jobs)
     decoded: list[DecodedFile] = []
-    for part in parts:
-        decoded += part
-        if options.progress is not None:
-            options.progress(len(part), len(files))
+    with closing(parts):  # the pool ends at once when the callback raises
+        for part in parts:
+            decoded += part
+            if options.progress is not None:
+                options.progress(len(part), len(files))
     return sorted(decoded, key=lambda file: file.row)
 
 
-Chunk = Sequence[tuple[int, FileRef]]
-"""Rows and their files."""
-
-
-def _decode_here(path: Path, size: int, chunks: Sequence[Chunk]) -> Iterator[list[DecodedFile]]:
+def _decode_in_process(path: Path, size: int, chunks: Sequence[Chunk]) -> DecodedParts:
     try:
         for chunk in chunks:
             yield decode.decode_rows(str(path), prepared.HEADER_BYTES, size, chunk)
@@ -110,7 +111,8 @@ def _decode_here(path: Path, size: int, chunks: Sequence[Chunk]) -> Iterator[lis
         decode.close_archives()
 
 
-def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -> Iterator[list[DecodedFile]]:
+def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -> DecodedParts:
+    """Decode chunks in worker processes. Raises UserError when one of them is killed."""
     # spawn: a fork of a process that has used threads or CUDA may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,29 +34,33 @@ def prepare_synthetic(
         return existing
     labels = artist.make_labels(n_images, SEED)
     groups = artist.make_groups(n_images, labels, SEED)
+    series = Series(artist.draw_image, labels, groups, size, SEED)
     with staging.open_staging_dir(target, n_images, size) as folder:
         if existing := find_existing(target, checksum):  # another process prepared it while this one waited
             return existing
         images = np.load(folder / prepared.ARRAY, mmap_mode="r+")
         progress = options.progress
         draw_all(
-            Series(artist.draw_image, labels, groups, size, SEED),
+            series,
             jobs=options.jobs,
             progress=None if progress is None else (lambda n: progress(n, n_images)),
             out=images,
         )
         images.flush()
-        rows = prepared.Rows(
-            name=source.name,
-            title=source.title,
-            classes=artist.CLASSES,
-            ids=[f"{source.name}-{i:06d}" for i in range(n_images)],
-            labels=labels.tolist(),
-            groups=groups.tolist(),
-            source_sha256=checksum,
-            ordered=source.ordered,
-            synthetic=True,
-            source="drawn by udcd-bench",
-        )
-        staging.commit(folder, target, rows, size)
+        staging.commit(folder, target, _build_rows(source, artist.CLASSES, series, checksum), size)
     return PreparedSet(target, (), fresh=True, incomplete="")
+
+
+def _build_rows(source: Source, classes: Sequence[str], series: Series, checksum: str) -> prepared.Rows:
+    return prepared.Rows(
+        name=source.name,
+        title=source.title,
+        classes=classes,
+        ids=[f"{source.name}-{i:06d}" for i in range(len(series.labels))],
+        labels=series.labels.tolist(),
+        groups=series.groups.tolist(),
+        source_sha256=checksum,
+        ordered=source.ordered,
+        synthetic=True,
+        source="drawn by udcd-bench",
+    )

@@ -210,6 +210,7 @@ def _hash_array(path: Path, *_identity: int) -> str:
 
 
 def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
+    """Make the dataset. Raises DamagedDataError when its parts do not fit together."""
     fingerprint = f"{manifest.sha256['images']} {manifest.compute_sha256()}"
     labels: Ints = np.asarray(manifest.labels, np.int64)
     try:

@@ -90,6 +90,7 @@ def _prefix(target: Path) -> str:
 
 
 def _rename(staging: Path, target: Path) -> None:
+    """Rename the staging folder to ``target``, in place of a set that is there already."""
     for attempt in range(3):
         try:
             staging.rename(target)

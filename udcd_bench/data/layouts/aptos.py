@@ -76,6 +76,7 @@ SOURCE = Source(
 
 
 def _find_tables(files: ScannedFiles) -> list[FileRef]:
+    """Find the tables of grades. Raises UserError when there is none."""
     if files.find_table("train_1.csv"):
         names = ["train_1.csv", "valid.csv", "test.csv"]
     elif files.find_table("train.csv"):

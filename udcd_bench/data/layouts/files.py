@@ -200,8 +200,9 @@ def _is_hidden(name: str) -> bool:
 def _scan_zip(
     files: ScannedFiles, archives: Archives, path: str, inside: tuple[str, ...], display_path: str
 ) -> None:
+    """Add the images and tables of a zip, and of the zips in it, to ``files``."""
     try:
-        # By name: of two members with one name only the last can be read.
+        # by name: of two members with one name only the last can be read
         members = {info.filename: info for info in archives.open_zip(path, inside).infolist()}
     except ZIP_ERRORS as error:
         files.broken.append((display_path, str(error) or "cannot be opened"))

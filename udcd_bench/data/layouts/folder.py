@@ -54,6 +54,7 @@ def read_index(path: Path) -> ImageIndex:
 
 
 def _read_folders(root: Path) -> ImageIndex:
+    """List the images of a folder or zip of class folders."""
     report = ValidationReport()
     scanned = scan_files(root)
     files = [file for copies in scanned.images.values() for file in copies]
@@ -88,6 +89,7 @@ class _CSVRow(NamedTuple):
 
 
 def _read_csv(path: Path) -> ImageIndex:
+    """List the images of a CSV. Raises UserError when its splits are unknown or incomplete."""
     report = ValidationReport()
     rows = _read_csv_rows(path)
     classes = _sort_classes({row.label for row in rows} - {""})

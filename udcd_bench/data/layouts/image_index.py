@@ -212,8 +212,8 @@ def match_files(
 ) -> list[Item]:
     """Match labelled ids with files by id alone, and report what does not match; items come out sorted by id.
 
-    ignore: a pattern; files below a folder that matches it need not be in the table. prefer: decides between several
-    files of one id.
+    ignore: a pattern; files below a folder that matches it may be missing from the table. prefer: decides between
+    several files of one id.
     """
     images: dict[str, list[FileRef]] = {}
     for stem, copies in files.images.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -104,15 +105,15 @@ def draw_all(
     compute_canvas_side(series.size)  # a wrong size raises now, once, and not within a worker
     shape = (len(series.labels), series.size, series.size, 3)
     images = np.empty(shape, np.uint8) if out is None else out
-    tasks = series.cut()
-    for start, rows in _draw_tasks(tasks, jobs):
-        images[start : start + len(rows)] = rows
-        if progress is not None:
-            progress(len(rows))
+    with closing(_draw_tasks(series.cut(), jobs)) as parts:  # the pool ends at once when the callback raises
+        for start, rows in parts:
+            images[start : start + len(rows)] = rows
+            if progress is not None:
+                progress(len(rows))
     return images
 
 
-def _draw_tasks(tasks: Sequence[Series], jobs: int) -> Iterator[tuple[int, Images]]:
+def _draw_tasks(tasks: Sequence[Series], jobs: int) -> Generator[tuple[int, Images], None, None]:
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(_draw_task, tasks)
         return
