@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from udcd_bench.data import splits
 from udcd_bench.data.dataset import Dataset
-from udcd_bench.data.splits import FOLDS, SPLIT_KINDS, SplitOptions, compute_resampled_counts, split_dataset
+from udcd_bench.data.splits import FOLDS, SPLIT_KINDS, compute_resampled_counts, split_dataset
 from udcd_bench.errors import UserError
 
 HAM = np.array([327, 514, 1099, 115, 1113, 6705, 142])
@@ -42,7 +43,7 @@ def data(counts=COUNTS, group=1, seed=0, **changes):
 
 
 def split(dataset, **options):
-    return split_dataset(dataset, SplitOptions(**options))
+    return split_dataset(dataset, splits.SplitOptions(**options))
 
 
 def counts(dataset, rows):

@@ -60,34 +60,6 @@ class Split:
     hash: str
 
 
-def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
-    """Compute one fold of a dataset.
-
-    Raises UserError when a value is out of range or a class would be missing from the training side.
-    """
-    _check_options(options)
-    rows = np.arange(len(dataset.labels), dtype=np.int64)
-    if options.rho is not None:
-        keep = compute_resampled_counts(dataset.count_labels(), options.rho, options.imbalance)
-        seed = derive_seed("rho", dataset.name, options.seed)
-        rows = _subsample_per_class(rows, dataset.labels, keep, seed)
-    train, test = _split_rows(dataset, rows, options)
-    if options.fraction < 1:
-        counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
-        keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
-        seed = derive_seed("fraction", dataset.name, options.fold, options.seed)
-        train = _subsample_per_class(train, dataset.labels, keep, seed)
-    missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
-    if missing.any():
-        raise UserError(
-            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold "
-            f"{options.fold} of split {options.kind!r}; choose another fold or add images."
-        )
-    ids = np.asarray(dataset.ids)
-    fingerprint = compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
-    return Split(options.kind, options.fold, train, test, fingerprint)
-
-
 def compute_resampled_counts(counts: Ints, rho: float, imbalance: str = "power") -> Ints:
     """Compute class counts (C,) at imbalance ``rho`` = largest / smallest class, never more than ``counts``.
 
@@ -121,17 +93,6 @@ def compute_resampled_counts(counts: Ints, rho: float, imbalance: str = "power")
     return resampled
 
 
-def _check_options(options: SplitOptions) -> None:
-    if options.kind not in SPLIT_KINDS:
-        raise UserError(f"split {options.kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
-    if not 0 <= options.fold < FOLDS:
-        raise UserError(f"fold {options.fold} does not exist; folds are 0 to {FOLDS - 1}.")
-    if not 0 < options.fraction <= 1:
-        raise UserError(
-            f"fraction is {options.fraction:g}; it is the share of the training fold to keep, in (0, 1]."
-        )
-
-
 def _subsample_per_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
     """Keep the first ``keep[c]`` of class c's rows in a seeded order, so that smaller subsets nest in larger ones."""
     chosen = []
@@ -140,6 +101,23 @@ def _subsample_per_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: in
         order = np.random.default_rng([seed, label]).permutation(len(members))
         chosen.append(members[order[:count]])
     return np.sort(np.concatenate(chosen))
+
+
+def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels = dataset.labels[rows]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    if counts.min() < FOLDS:
+        short = dataset.classes[int(counts.argmin())]
+        raise UserError(
+            f"{dataset.name}: class {short!r} has {counts.min()} images here and {FOLDS} folds need at least "
+            f"{FOLDS}; add images, raise rho, or leave the class out."
+        )
+    make = StratifiedGroupKFold if kind == "grouped" else StratifiedKFold
+    folds = make(FOLDS, shuffle=True, random_state=RANDOM_STATE)
+    train, test = list(folds.split(rows, labels, dataset.groups[rows] if kind == "grouped" else None))[fold]
+    return rows[train], rows[test]
 
 
 def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[Ints, Ints]:
@@ -155,19 +133,40 @@ def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[In
     return train, test
 
 
-def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
-    """Divide rows into the training and the test side of a stratified fold."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    labels = dataset.labels[rows]
-    counts = np.bincount(labels, minlength=len(dataset.classes))
-    if counts.min() < FOLDS:
-        short = dataset.classes[int(counts.argmin())]
+def _check_options(options: SplitOptions) -> None:
+    if options.kind not in SPLIT_KINDS:
+        raise UserError(f"split {options.kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
+    if not 0 <= options.fold < FOLDS:
+        raise UserError(f"fold {options.fold} does not exist; folds are 0 to {FOLDS - 1}.")
+    if not 0 < options.fraction <= 1:
         raise UserError(
-            f"{dataset.name}: class {short!r} has {counts.min()} images here and {FOLDS} folds need at least "
-            f"{FOLDS}; add images, raise rho, or leave the class out."
+            f"fraction is {options.fraction:g}; it is the share of the training fold to keep, in (0, 1]."
         )
-    splitter = StratifiedGroupKFold if kind == "grouped" else StratifiedKFold
-    folds = splitter(FOLDS, shuffle=True, random_state=RANDOM_STATE)
-    train, test = list(folds.split(rows, labels, dataset.groups[rows] if kind == "grouped" else None))[fold]
-    return rows[train], rows[test]
+
+
+def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
+    """Compute one fold of a dataset.
+
+    Raises UserError when a value is out of range or a class would be missing from the training side.
+    """
+    _check_options(options)
+    rows = np.arange(len(dataset.labels), dtype=np.int64)
+    if options.rho is not None:
+        keep = compute_resampled_counts(dataset.count_labels(), options.rho, options.imbalance)
+        seed = derive_seed("rho", dataset.name, options.seed)
+        rows = _subsample_per_class(rows, dataset.labels, keep, seed)
+    train, test = _split_rows(dataset, rows, options)
+    if options.fraction < 1:
+        counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
+        keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
+        seed = derive_seed("fraction", dataset.name, options.fold, options.seed)
+        train = _subsample_per_class(train, dataset.labels, keep, seed)
+    missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
+    if missing.any():
+        raise UserError(
+            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold "
+            f"{options.fold} of split {options.kind!r}; choose another fold or add images."
+        )
+    ids = np.asarray(dataset.ids)
+    fingerprint = compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
+    return Split(options.kind, options.fold, train, test, fingerprint)

@@ -83,9 +83,9 @@ def make_imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def rotate_four_ways(images: Tensor) -> Tensor:
-    """Turn square images (B, 3, H, H) by 0°, 90°, 180° and 270° anticlockwise, (4B, 3, H, H).
+    """Square images (B, 3, H, H) with their turns, (4B, 3, H, H): row 4i is image i, rows 4i+1 to 4i+3 it turned.
 
-    Row 4i is image i, rows 4i+1 to 4i+3 are its turns. The memory layout is that of ``images``.
+    By 90°, 180° and 270° anticlockwise, every pixel kept; laid out in memory as ``images`` is.
     """
     turned = torch.cat([images] * 4)
     for k in range(4):
