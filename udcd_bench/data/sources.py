@@ -45,7 +45,7 @@ SOURCES = {
         digits.SOURCE,
     )
 }
-"""The data sets with fixed names; ``folder:PATH`` and ``medmnist:NAME`` come on top."""
+"""The data sets with fixed names; ``folder:PATH`` and ``medmnist:NAME`` are known by their prefixes."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def _prepare(
 
     prepare.check_size(size)
     source = SOURCES.get(name)
-    names_its_place = name.startswith(folder.PREFIX) or (source is not None and not source.read_index)
-    if options.source_path is not None and names_its_place:
+    takes_no_path = name.startswith(folder.PREFIX) or (source is not None and not source.read_index)
+    if options.source_path is not None and takes_no_path:
         raise UserError(f"{name} needs no --from: its name says where its images come from.")
     target = data / make_slug(name, n_images) / str(size)
     if name.startswith(medmnist.PREFIX):

@@ -1,7 +1,7 @@
-"""The decoded cache, read: ``<data>/<slug>/<size>/images.npy`` and ``manifest.json``.
+"""Reading the decoded cache: ``<data>/<slug>/<size>/images.npy`` and ``manifest.json``.
 
-Either both are there and whole, or nothing has their name: ``staging`` makes them in a sibling folder that is renamed
-when all is well. The array is memory-mapped, so that any number of processes share it.
+Either both exist and are whole, or neither exists: ``staging`` makes them in a sibling folder and renames it at the
+end. The array is memory-mapped, so that any number of processes share it.
 """
 
 from __future__ import annotations

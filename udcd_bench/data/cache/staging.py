@@ -1,4 +1,4 @@
-"""The decoded cache, written: a set is made in a staging folder and gets its name when it is whole."""
+"""Writing the decoded cache: a set is made in a staging folder, which is renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from udcd_bench.storage.checksums import hash_file
 from udcd_bench.storage.owners import format_owner, remove_stale_files
 
 MAX_STAGING_AGE = 86_400.0
-"""Seconds after which a staging folder of another machine is taken for abandoned."""
+"""Seconds after which a staging folder of another machine counts as abandoned."""
 
 
 @contextmanager
@@ -47,6 +47,7 @@ def open_staging_dir(target: Path, n: int, size: int) -> Iterator[Path]:
             if shutil.disk_usage(target.parent).free < n_bytes + 2**20:
                 raise _make_disk_full_error(target, n_bytes)
             staging = target.parent / f"{_prefix(target)}{format_owner()}"
+            shutil.rmtree(staging, ignore_errors=True)  # left by this process, if it could not be removed
             staging.mkdir()
             try:
                 with (staging / ARRAY).open("wb") as file:
