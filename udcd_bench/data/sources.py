@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udcd_bench.data.cache import prepared
-from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
+from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, digits, folder, ham10000, medmnist
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.data.synthetic import import_artist
@@ -18,6 +17,7 @@ from udcd_bench.errors import UserError, make_printable, suggest_nearest
 from udcd_bench.storage.atomic import quarantine
 
 if TYPE_CHECKING:
+    from udcd_bench.data.cache.options import PreparedSet
     from udcd_bench.data.dataset import Dataset
     from udcd_bench.data.layouts.image_index import ImageIndex
 
@@ -124,9 +124,9 @@ def load_dataset(
 
     Raises UserError when the set is not prepared and cannot be, or is damaged.
     """
-    from udcd_bench.data.cache.prepare import check_size
+    from udcd_bench.data.cache import prepare, prepared
 
-    check_size(size)
+    prepare.check_size(size)
     target = data / make_slug(name, n_images) / str(size)
     prepares = options.prepare_missing and _can_prepare_by_name(name)
     if prepares and target.is_dir():
@@ -205,6 +205,9 @@ def _read_index(name: str, size: int, data: Path, source_path: Path | None) -> I
 
 
 def _quarantine_if_damaged(target: Path, *, check_pixels: bool) -> None:
+    """Move a prepared set out of the way if it is damaged, and log a warning."""
+    from udcd_bench.data.cache import prepared
+
     try:
         prepared.load(target, check_pixels=check_pixels)
     except prepared.DamagedDataError as error:
