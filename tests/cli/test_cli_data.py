@@ -97,7 +97,7 @@ def test_a_stand_in_says_so_on_its_sheet(ham, tmp_path, monkeypatch):
         (["prepare", "synthetic-lesions", "--size", "300"], "32 to 224"),
     ],
 )
-def test_what_the_user_can_mend(arguments, said, ham):
+def test_what_the_user_can_fix(arguments, said, ham):
     result = run(*arguments)
     assert isinstance(result.exception, UserError) and said in str(result.exception)
 

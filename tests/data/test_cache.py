@@ -21,12 +21,15 @@ from PIL import Image
 
 from support import layouts
 from udcd_bench.data import sources
-from udcd_bench.data.cache import decode, prepared
+from udcd_bench.data.cache import decode, prepared, staging
 from udcd_bench.data.cache import prepare as preparing
+from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import ham10000
 from udcd_bench.errors import UserError
+from udcd_bench.storage import owners
 
 IDS = layouts.HAM_IDS
+CHECK = sources.LoadOptions(check_pixels=True)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +43,8 @@ def ham(tmp_path):
 
 
 def prepare(root, tmp_path, **options):
-    return sources.prepare_dataset("ham10000", size=32, data=tmp_path / "data", source_path=root, **options)
+    options = PrepareOptions(root, **options)
+    return sources.prepare_dataset("ham10000", size=32, data=tmp_path / "data", options=options)
 
 
 def file(root, i):
@@ -165,9 +169,9 @@ def test_the_second_call_is_instant_and_a_changed_source_is_noticed(ham, tmp_pat
 def test_processes_give_the_same_array(tmp_path):
     root = layouts.class_folders(tmp_path / "a", ("x", "y"), each=40)
     told = []
-    options = {"size": 32, "progress": lambda more, total: told.append((more, total))}
-    sources.prepare_dataset(f"folder:{root}", data=tmp_path / "one", **options)
-    sources.prepare_dataset(f"folder:{root}", data=tmp_path / "two", jobs=2, **options)
+    for data, jobs in (("one", 1), ("two", 2)):
+        options = PrepareOptions(jobs=jobs, progress=lambda more, total: told.append((more, total)))
+        sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / data, options=options)
     one, two = (sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / d) for d in ("one", "two"))
     assert one.fingerprint == two.fingerprint
     assert sum(more for more, _ in told) == 160 and {total for _, total in told} == {80}
@@ -177,6 +181,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from udcd_bench.data import sources
+from udcd_bench.data.cache.options import PrepareOptions
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if {where!r} == "decoding":
@@ -184,7 +189,7 @@ if {where!r} == "decoding":
     progress = lambda more, total: (seen.append(more), die() if len(seen) == 2 else None)
 else:
     progress, Path.rename = None, die
-sources.prepare_dataset({name!r}, size=32, data=Path({data!r}), progress=progress)
+sources.prepare_dataset({name!r}, size=32, data=Path({data!r}), options=PrepareOptions(progress=progress))
 """
 
 
@@ -208,9 +213,11 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         "import os, signal\n"
         "from pathlib import Path\n"
         "from udcd_bench.data import sources\n"
+        "from udcd_bench.data.cache.options import PrepareOptions\n"
         f"data, name = Path({str(tmp_path)!r}), 'folder:{root}'\n"
         "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sources.prepare_dataset(name, size=32, data=data, jobs=2, progress=kill)\n"
+        "options = PrepareOptions(jobs=2, progress=kill)\n"
+        "sources.prepare_dataset(name, size=32, data=data, options=options)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     parent.communicate(timeout=60)  # to the end of the output, which the workers share
@@ -324,9 +331,9 @@ def test_a_start_sees_a_single_bit(ham, tmp_path):
     target = prepare(ham, tmp_path).path
     flip_a_bit(target)
     with pytest.raises(prepared.DamagedDataError, match="checksum differs"):
-        sources.load_dataset("ham10000", size=32, data=tmp_path / "data", check_pixels=True)
+        sources.load_dataset("ham10000", size=32, data=tmp_path / "data", options=CHECK)
     assert prepare(ham, tmp_path).fresh, "and preparing makes it anew"
-    sources.load_dataset("ham10000", size=32, data=tmp_path / "data", check_pixels=True)
+    sources.load_dataset("ham10000", size=32, data=tmp_path / "data", options=CHECK)
 
 
 def test_verify_sees_a_single_bit(ham, tmp_path):
@@ -409,15 +416,53 @@ def test_nothing_readable(tmp_path):
         layouts.write(tmp_path / "a" / c / "1.jpg", "no image")
     with pytest.raises(UserError, match="not one image could be read"):
         sources.prepare_dataset(
-            f"folder:{tmp_path / 'a'}", size=32, data=tmp_path / "data", allow_incomplete=True
+            f"folder:{tmp_path / 'a'}",
+            size=32,
+            data=tmp_path / "data",
+            options=PrepareOptions(allow_incomplete=True),
         )
 
 
+def sweep(target):
+    with contextlib.suppress(KeyboardInterrupt), staging.open_staging_dir(target, 1, 32):
+        raise KeyboardInterrupt
+
+
 def test_stale_folders_of_dead_processes_only(tmp_path):
-    host = __import__("socket").gethostname()
-    ours, theirs = (tmp_path / f".incoming-32-{h}-{os.getppid()}" for h in (host, "elsewhere"))
-    dead = tmp_path / f".incoming-32-{host}-999999999"
-    for folder in (ours, theirs, dead):
+    machine, _, mark = owners.format_owner().split("-")
+    parent = os.getppid()
+    ours, theirs, dead, reused = (
+        tmp_path / f".incoming-32-{name}"
+        for name in (
+            f"{machine}-{parent}-{owners.read_process_start_time(parent)}",
+            "00000000-1-1",
+            f"{machine}-999999999-{mark}",
+            f"{machine}-{parent}-1",  # its number is another process's by now
+        )
+    )
+    for folder in (ours, theirs, dead, reused):
         folder.mkdir()
-    prepared._remove_stale(Path(tmp_path / "32"))
-    assert ours.exists() and theirs.exists() and not dead.exists()
+    sweep(tmp_path / "32")
+    assert ours.exists() and theirs.exists() and not dead.exists() and not reused.exists()
+
+
+def test_leftovers_by_the_name_of_earlier_versions_are_removed_after_a_day(tmp_path):
+    host = __import__("socket").gethostname()
+    new, old, aside = (
+        tmp_path / f".incoming-32-{name}" for name in (f"{host}-12", f"{host}-999999999", f"old-{host}-7")
+    )
+    for folder in (new, old, aside):
+        (folder / "deep").mkdir(parents=True)
+    for folder in (old, aside):
+        os.utime(folder, (0, 0))
+    sweep(tmp_path / "32")
+    assert new.exists() and not old.exists() and not aside.exists()
+
+
+def test_a_set_prepared_by_an_earlier_version_is_read(tmp_path):
+    stored = Path(__file__).parents[1] / "fixtures" / "revision4" / "data"
+    (target,) = stored.glob("folder-*/32")
+    shutil.copytree(target, tmp_path / "32")
+    prepared.verify(tmp_path / "32")
+    dataset = prepared.load(tmp_path / "32")
+    assert len(dataset.ids) == len(dataset.images) > 0

@@ -14,7 +14,9 @@ from PIL import Image
 from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache.decode import resize
-from udcd_bench.data.layouts import aptos, digits, folder, ham10000
+from udcd_bench.data.cache.options import PrepareOptions
+from udcd_bench.data.layouts import aptos, digits, files, folder, ham10000, image_index
+from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
 
@@ -50,8 +52,12 @@ def small_published(monkeypatch):
     monkeypatch.setattr(aptos, "EXPECTED_COUNTS", layouts.APTOS_PUBLISHED)
 
 
+def prepare(name, root, data, **options):
+    return sources.prepare_dataset(name, size=32, data=data, options=PrepareOptions(root, **options))
+
+
 def make(name, root, data, **options):
-    done = sources.prepare_dataset(name, size=32, data=data, source_path=root, **options)
+    done = prepare(name, root, data, **options)
     return done, sources.load_dataset(name, size=32, data=data)
 
 
@@ -91,6 +97,27 @@ def test_lesions_are_needed(tmp_path):
         make("ham10000", root, tmp_path / "data")
 
 
+def test_a_layout_is_one_reader_and_one_line(tmp_path, monkeypatch):
+    """What the docstring of the layouts says of adding one."""
+
+    def read_index(root):
+        scanned, report = files.scan_files(root), image_index.ValidationReport()
+        rows = [image_index.LabelRow(stem, int(stem), stem, "") for stem in sorted(scanned.images)]
+        items = image_index.match_files(rows, scanned, report, ignore="")
+        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, report, source=str(root))
+
+    mine = Source("mine", "Mine", "two images", "the next desk", read_index, ordered=True)
+    monkeypatch.setitem(sources.SOURCES, mine.name, mine)
+    for i in range(2):
+        layouts.write(tmp_path / "a" / f"{i}.png", layouts.encode(layouts.picture(i), "PNG"))
+    with pytest.raises(UserError, match=r"Mine is not prepared .* get it from the next desk"):
+        sources.load_dataset("mine", size=32, data=tmp_path / "data")
+    done, dataset = make("mine", tmp_path / "a", tmp_path / "data")
+    assert done.fresh and sources.list_prepared("mine", tmp_path / "data") == [done.path]
+    assert dataset.labels.tolist() == [0, 1] and sources.is_ordered("mine")
+    assert sources.find_title("mine") == dataset.title == "Mine"
+
+
 def test_a_zip_member_cannot_leave_the_zip(tmp_path):
     import zipfile
 
@@ -127,7 +154,7 @@ def test_aptos_layouts(layout, tmp_path):
 def test_altered_aptos_is_refused_by_name(folder_name, said, tmp_path):
     root = layouts.aptos_class_folders(tmp_path / "a", folder_name)
     with pytest.raises(UserError, match=said):
-        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=root, allow_incomplete=True)
+        prepare("aptos", root, tmp_path, allow_incomplete=True)
 
 
 def test_class_folders_beside_the_originals_do_no_harm(tmp_path):
@@ -273,7 +300,9 @@ def test_synthetic_sets_are_drawn_once(name, n_classes, tmp_path):
     assert len(dataset.classes) == n_classes and dataset.images.shape == (12, 32, 32, 3)
     assert dataset.ordered == sources.is_ordered(name) == (name == "synthetic-fundus")
     stamp = (tmp_path / sources.make_slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns
-    again = sources.load_dataset(name, size=32, data=tmp_path, n_images=12, prepare_missing=False)
+    again = sources.load_dataset(
+        name, size=32, data=tmp_path, n_images=12, options=sources.LoadOptions(prepare_missing=False)
+    )
     assert again.fingerprint == dataset.fingerprint
     assert (tmp_path / sources.make_slug(name, 12) / "32" / "images.npy").stat().st_mtime_ns == stamp
 
@@ -312,23 +341,23 @@ def test_unknown_names_and_sizes(tmp_path):
     with pytest.raises(UserError, match="needs a path"):
         sources.load_dataset("folder:", size=32, data=tmp_path)
     with pytest.raises(UserError, match="is not prepared"):
-        sources.load_dataset("digits", size=32, data=tmp_path, prepare_missing=False)
-    with pytest.raises(UserError, match="no folder"):
-        sources.prepare_dataset("ham10000", size=32, data=tmp_path, source_path=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds neither"):
-        sources.prepare_dataset("ham10000", size=32, data=tmp_path, source_path=tmp_path)
-    with pytest.raises(UserError, match="holds neither"):
-        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=tmp_path)
-    with pytest.raises(UserError, match="neither a folder nor a zip"):
-        sources.prepare_dataset(
-            "aptos", size=32, data=tmp_path, source_path=layouts.write(tmp_path / "f", "x")
+        sources.load_dataset(
+            "digits", size=32, data=tmp_path, options=sources.LoadOptions(prepare_missing=False)
         )
+    with pytest.raises(UserError, match="no folder"):
+        prepare("ham10000", tmp_path / "nowhere", tmp_path)
+    with pytest.raises(UserError, match="holds neither"):
+        prepare("ham10000", tmp_path, tmp_path)
+    with pytest.raises(UserError, match="holds neither"):
+        prepare("aptos", tmp_path, tmp_path)
+    with pytest.raises(UserError, match="neither a folder nor a zip"):
+        prepare("aptos", layouts.write(tmp_path / "f", "x"), tmp_path)
 
 
 def test_a_wrong_column_is_named(tmp_path):
     layouts.write(tmp_path / "train.csv", "id,diagnosis\na,1\n")
     with pytest.raises(UserError, match=r"train.csv has no column 'id_code'; it has: id, diagnosis"):
-        sources.prepare_dataset("aptos", size=32, data=tmp_path, source_path=tmp_path)
+        prepare("aptos", tmp_path, tmp_path)
 
 
 def test_names_import_nothing_heavy():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from udcd_bench.data import splits
 from udcd_bench.data.dataset import Dataset
 from udcd_bench.data.splits import FOLDS, SPLIT_KINDS, compute_resampled_counts, split_dataset
 from udcd_bench.errors import UserError
@@ -41,6 +42,10 @@ def data(counts=COUNTS, group=1, seed=0, **changes):
     return Dataset(**{**made, **changes})
 
 
+def split(dataset, **options):
+    return split_dataset(dataset, splits.SplitOptions(**options))
+
+
 def counts(dataset, rows):
     return np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
 
@@ -48,17 +53,17 @@ def counts(dataset, rows):
 @pytest.mark.parametrize("kind", SPLIT_KINDS)
 def test_folds_are_disjoint_and_cover_everything_once(kind):
     d = data(group=2)
-    tested = [split_dataset(d, kind=kind, fold=fold).test for fold in range(FOLDS)]
+    tested = [split(d, kind=kind, fold=fold).test for fold in range(FOLDS)]
     assert_array_equal(np.sort(np.concatenate(tested)), np.arange(len(d.labels)))
     for fold in range(FOLDS):
-        s = split_dataset(d, kind=kind, fold=fold)
+        s = split(d, kind=kind, fold=fold)
         assert_array_equal(np.sort(np.concatenate([s.train, s.test])), np.arange(len(d.labels)))
 
 
 def test_folds_are_stratified():
     d = data()
     for fold in range(FOLDS):
-        s = split_dataset(d, fold=fold)
+        s = split(d, fold=fold)
         assert_array_equal(counts(d, s.test), np.array(COUNTS) // FOLDS)
 
 
@@ -66,53 +71,51 @@ def test_the_grouped_split_keeps_groups_together_and_the_other_does_not():
     d = data(group=3)
     shared = 0
     for fold in range(FOLDS):
-        s = split_dataset(d, kind="grouped", fold=fold)
+        s = split(d, kind="grouped", fold=fold)
         assert not set(d.groups[s.train]) & set(d.groups[s.test])
         assert (np.abs(counts(d, s.test) - np.array(COUNTS) / FOLDS) <= 3).all(), "near to stratified"
-        shared += len(
-            set(d.groups[split_dataset(d, fold=fold).train]) & set(d.groups[split_dataset(d, fold=fold).test])
-        )
+        shared += len(set(d.groups[split(d, fold=fold).train]) & set(d.groups[split(d, fold=fold).test]))
     assert shared > 0
 
 
 def test_a_split_is_the_same_for_ever_and_does_not_hear_the_global_seed():
     np.random.seed(1)
-    first = split_dataset(data(), rho=3.0, fraction=0.5)
+    first = split(data(), rho=3.0, fraction=0.5)
     np.random.seed(2)
-    again = split_dataset(data(), rho=3.0, fraction=0.5)
+    again = split(data(), rho=3.0, fraction=0.5)
     assert first.hash == again.hash and (first.train == again.train).all()
-    assert split_dataset(data()).hash == STORED
+    assert split(data()).hash == STORED
 
 
 def test_the_hash_tells_splits_apart_and_names_ids_not_places():
     d = data()
-    hashes = {split_dataset(d, fold=fold, kind=kind).hash for fold in range(FOLDS) for kind in SPLIT_KINDS}
+    hashes = {split(d, fold=fold, kind=kind).hash for fold in range(FOLDS) for kind in SPLIT_KINDS}
     assert len(hashes) == 2 * FOLDS
     renamed = data(ids=tuple(f"j{i}" for i in range(len(d.labels))))
-    assert split_dataset(renamed).hash != split_dataset(d).hash
-    assert split_dataset(data(seed=1)).hash != split_dataset(d).hash
-    assert split_dataset(d, fraction=0.5).hash != split_dataset(d).hash != split_dataset(d, rho=2.0).hash
+    assert split(renamed).hash != split(d).hash
+    assert split(data(seed=1)).hash != split(d).hash
+    assert split(d, fraction=0.5).hash != split(d).hash != split(d, rho=2.0).hash
 
 
 def test_folds_do_not_hear_the_seed_but_the_draws_do():
     d = data()
-    assert split_dataset(d, seed=0).hash == split_dataset(d, seed=1).hash
-    assert split_dataset(d, seed=0, fraction=0.5).hash != split_dataset(d, seed=1, fraction=0.5).hash
-    assert split_dataset(d, seed=0, rho=3.0).hash != split_dataset(d, seed=1, rho=3.0).hash
+    assert split(d, seed=0).hash == split(d, seed=1).hash
+    assert split(d, seed=0, fraction=0.5).hash != split(d, seed=1, fraction=0.5).hash
+    assert split(d, seed=0, rho=3.0).hash != split(d, seed=1, rho=3.0).hash
 
 
 def test_a_source_keeps_its_own_split():
     side = np.array(["train", "val", "test"])[np.arange(sum(COUNTS)) % 3]
     d = data(group=2, own_split=side)
-    s = split_dataset(d)
+    s = split(d)
     assert set(side[s.train]) == {"train"} and set(side[s.test]) == {"test"}
     assert len(s.train) + len(s.test) == (side != "val").sum()
-    grouped = split_dataset(d, kind="grouped")
+    grouped = split(d, kind="grouped")
     assert_array_equal(grouped.test, s.test)
     assert not set(d.groups[grouped.train]) & set(d.groups[grouped.test])
     assert 0 < len(grouped.train) < len(s.train)
     with pytest.raises(UserError, match="only fold 0"):
-        split_dataset(d, fold=1)
+        split(d, fold=1)
 
 
 @pytest.mark.parametrize("own", [HAM, APTOS, np.array(COUNTS)], ids=["ham10000", "aptos", "made"])
@@ -154,22 +157,22 @@ def test_smaller_imbalances_nest_for_one_seed_and_differ_between_seeds():
     d = data((400, 200, 100, 40))
     whole = {}
     for rho in (2.0, 4.0, 8.0, 10.0):
-        s = split_dataset(d, rho=rho)
+        s = split(d, rho=rho)
         whole[rho] = set(s.train) | set(s.test)
         assert (
             counts(d, sorted(whole[rho])).tolist() == compute_resampled_counts(d.count_labels(), rho).tolist()
         )
     for low, high in combinations(sorted(whole), 2):
         assert whole[low] < whole[high]
-    other = split_dataset(d, rho=4.0, seed=1)
+    other = split(d, rho=4.0, seed=1)
     assert set(other.train) | set(other.test) != whole[4.0]
 
 
 @pytest.mark.parametrize("kind", SPLIT_KINDS)
 def test_fractions_are_nested_stratified_and_leave_the_test_side(kind):
     d = data((200, 100, 60, 40), group=2)
-    full = split_dataset(d, kind=kind)
-    drawn = [split_dataset(d, kind=kind, fraction=fraction) for fraction in (0.1, 0.25, 0.5, 0.75, 1.0)]
+    full = split(d, kind=kind)
+    drawn = [split(d, kind=kind, fraction=fraction) for fraction in (0.1, 0.25, 0.5, 0.75, 1.0)]
     for small, large in combinations(drawn, 2):
         assert set(small.train) < set(large.train)
     for s, fraction in zip(drawn, (0.1, 0.25, 0.5, 0.75, 1.0)):
@@ -179,7 +182,7 @@ def test_fractions_are_nested_stratified_and_leave_the_test_side(kind):
 
 def test_a_small_fraction_keeps_one_of_each_class():
     d = data()
-    assert counts(d, split_dataset(d, fraction=0.001).train).tolist() == [1, 1, 1, 1]
+    assert counts(d, split(d, fraction=0.001).train).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -200,18 +203,18 @@ def test_a_small_fraction_keeps_one_of_each_class():
 )
 def test_values_that_will_not_do(how, says):
     with pytest.raises(UserError, match=says):
-        split_dataset(data(), **how)
+        split(data(), **how)
 
 
 def test_too_few_images_name_the_class():
     with pytest.raises(UserError, match=r"class 'd' has 4 images"):
-        split_dataset(data((30, 20, 10, 4)))
+        split(data((30, 20, 10, 4)))
     with pytest.raises(UserError, match=r"class 'c' has 0 images"):
-        split_dataset(data((30, 20, 0, 10)))
+        split(data((30, 20, 0, 10)))
     with pytest.raises(UserError, match="class 'c' has 1 images"):
-        split_dataset(data((300, 40, 20, 20)), rho=300.0)
+        split(data((300, 40, 20, 20)), rho=300.0)
     with pytest.raises(UserError, match="class without"):
-        split_dataset(data((30, 20, 0, 10)), rho=2.0)
+        split(data((30, 20, 0, 10)), rho=2.0)
     side = np.where(data().labels == 2, "test", "train")
     with pytest.raises(UserError, match="no training image of class 'c'"):
-        split_dataset(data(own_split=side))
+        split(data(own_split=side))

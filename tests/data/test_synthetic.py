@@ -7,7 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from udcd_bench.data.synthetic import drawing, fundus, lesions
+from udcd_bench.data.synthetic import fundus, lesions
+from udcd_bench.data.synthetic.series import Series, draw_all
 from udcd_bench.errors import UserError
 
 both = pytest.mark.parametrize("source", [lesions, fundus], ids=["lesions", "fundus"])
@@ -27,7 +28,7 @@ def test_other_sizes_are_refused_in_one_sentence(source: ModuleType, size: int) 
     with pytest.raises(UserError, match="32 to 224"):
         source.draw_image(0, 0, size, 0, 0)
     with pytest.raises(UserError, match=str(size)):
-        drawing.draw_all(source.draw_image, np.zeros(3, np.int64), size, 0, jobs=4)
+        draw_all(Series(source.draw_image, np.zeros(3, np.int64), np.arange(3), size, 0), jobs=4)
 
 
 @both
@@ -46,18 +47,18 @@ def test_the_number_of_processes_changes_no_pixel() -> None:
     labels = lesions.make_labels(40, 0)
     groups = lesions.make_groups(40, labels, 0)
     seen: list[int] = []
-    alone = drawing.draw_all(lesions.draw_image, labels, 32, 9, jobs=1, groups=groups)
+    series = Series(lesions.draw_image, labels, groups, 32, 9)
+    alone = draw_all(series, jobs=1)
     out = np.empty_like(alone)
-    several = drawing.draw_all(
-        lesions.draw_image, labels, 32, 9, 2, progress=seen.append, groups=groups, out=out
-    )
+    several = draw_all(series, jobs=2, progress=seen.append, out=out)
     assert several is out and sum(seen) == 40
     assert np.array_equal(alone, several)
     assert np.array_equal(alone[39], lesions.draw_image(39, int(labels[39]), 32, 9, int(groups[39])))
 
 
 def test_no_images_are_no_error() -> None:
-    assert drawing.draw_all(fundus.draw_image, np.zeros(0, np.int64), 32, 0, jobs=2).shape == (0, 32, 32, 3)
+    none = np.zeros(0, np.int64)
+    assert draw_all(Series(fundus.draw_image, none, none, 32, 0), jobs=2).shape == (0, 32, 32, 3)
 
 
 @both

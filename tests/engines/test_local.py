@@ -27,7 +27,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
-from udcd_bench.storage.atomic import dump_with_checksum
+from udcd_bench.storage.checksums import dump_with_checksum
 
 SIZE = {"n_images": 150, "image_size": 32}
 EPOCHS = 4

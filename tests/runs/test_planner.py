@@ -14,7 +14,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import RECORD_SCHEMA, Store
-from udcd_bench.storage.atomic import dump_with_checksum
+from udcd_bench.storage.checksums import dump_with_checksum
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
 

@@ -27,7 +27,8 @@ from udcd_bench.runs import locks
 from udcd_bench.runs.locks import LEASE
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import RECORD_SCHEMA, STORE_VERSION, DamagedRunError, Store
-from udcd_bench.storage.atomic import as_user_error, format_owner, read_process_start_time
+from udcd_bench.storage.atomic import as_user_error
+from udcd_bench.storage.owners import format_owner, read_process_start_time
 
 SPEC = RunSpec("kd", "aptos", "paper", "densenet121", hparams=(("temperature", 2.0),))
 OTHER = RunSpec("mtg", "ham10000", "paper", "densenet121", rho=9.0)

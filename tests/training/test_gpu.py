@@ -63,7 +63,9 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch):
 
 
 def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
-    data = sources.load_dataset("synthetic-lesions", size=48, data=tmp_path, n_images=1000, jobs=4)
+    data = sources.load_dataset(
+        "synthetic-lesions", size=48, data=tmp_path, n_images=1000, options=sources.LoadOptions(jobs=4)
+    )
     rows = np.random.default_rng(0).permutation(1000)
 
     def accuracy(autocast, seed):

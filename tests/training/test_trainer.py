@@ -213,7 +213,7 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY_DENSENET, fold=2, protocol=settings)
     execute.execute_run(spec, "k", None, store, execute.RunContext(tmp_path), lambda row: None)
     (info,) = told
-    split = splits.split_dataset(data, fold=2)
+    split = splits.split_dataset(data, splits.SplitOptions(fold=2))
     counts = np.bincount(data.labels[split.train], minlength=4)
     assert info.n_train == len(split.train) == 32 and info.classes == 4
     assert_close(info.class_weights, torch.from_numpy(32 / counts).float())

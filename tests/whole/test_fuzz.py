@@ -36,7 +36,7 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.stats.metrics import METRICS
-from udcd_bench.storage.atomic import dump_with_checksum
+from udcd_bench.storage.checksums import dump_with_checksum
 
 # the packages' names are the commands'
 running, checking = (importlib.import_module(f"udcd_bench.cli.{name}") for name in ("run", "check"))

@@ -38,7 +38,7 @@ from udcd_bench.render.markdown import render_markdown
 from udcd_bench.report import page
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import DamagedRunError, Store
-from udcd_bench.storage.atomic import dump_with_checksum
+from udcd_bench.storage.checksums import dump_with_checksum
 from udcd_bench.training import network
 
 ENGINE = Path(plugins.__file__).parent

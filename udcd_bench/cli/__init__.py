@@ -59,7 +59,7 @@ def main() -> None:
         click.echo(f"\nInterrupted. Nothing is lost; go on with: {_format_command_line()}", err=True)
         sys.exit(130)
     except OSError as error:
-        from udcd_bench.runs.store import as_user_error
+        from udcd_bench.storage.atomic import as_user_error
 
         mended = as_user_error(error, Path(error.filename or "."))
         if not isinstance(mended, UserError):

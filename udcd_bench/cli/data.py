@@ -1,4 +1,4 @@
-"""``udcd-bench data``: what there is, preparing it, checking it, looking at it."""
+"""The commands ``data list``, ``data prepare``, ``data verify`` and ``data show``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from udcd_bench.data.cache.prepare import PreparedSet
+    from udcd_bench.data.cache.options import PreparedSet
 
 data_option = make_option(
     "--data",
@@ -40,7 +40,7 @@ def data() -> None:
 @data.command("list")
 @data_option
 def list_(data_dir: Path) -> None:
-    """Every source of images, what is prepared of it, and where to get it."""
+    """List every source of images, what is prepared of it, and where to get it."""
     from udcd_bench.data import sources
 
     for name, source in sources.SOURCES.items():
@@ -78,34 +78,35 @@ def _describe_prepared(target: Path) -> str:
     from udcd_bench.data.cache import prepared
 
     try:
-        info = prepared.read_manifest(target)
+        manifest = prepared.read_manifest(target)
     except UserError:
         return f"{target.name} pixels (DAMAGED, see `udcd-bench data verify`)"
-    if info is None:
+    if manifest is None:
         return f"{target.name} pixels (gone)"
-    return f"{target.name} pixels ({info['n']} images{', incomplete' if info['incomplete'] else ''})"
+    return f"{target.name} pixels ({manifest.n} images{', incomplete' if manifest.incomplete else ''})"
 
 
 def _list_other_prepared(data_dir: Path) -> list[str]:
-    """Prepared folders and MedMNIST sets, by the name they were prepared under."""
+    """Describe prepared folders and MedMNIST sets, by the name they were prepared under."""
     from udcd_bench.data.cache import prepared
 
-    found = []
+    lines = []
     for pattern in ("folder-*/*", "medmnist-*/*"):
         for target in sorted(data_dir.glob(pattern)):
             if target.name.isdecimal():
                 try:
-                    info = prepared.read_manifest(target) or {}
+                    manifest = prepared.read_manifest(target)
                 except UserError:
-                    info = {}
-                found.append(f"{info.get('name', target.parent.name)}: {_describe_prepared(target)}")
-    return found
+                    manifest = None
+                name = manifest.name if manifest else target.parent.name
+                lines.append(f"{name}: {_describe_prepared(target)}")
+    return lines
 
 
 @data.command()
 @click.argument("name")
 @make_option(
-    "--from", "place", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
+    "--from", "source_path", type=click.Path(path_type=Path), help="Folder, zip or file that holds the set."
 )
 @make_option("--size", default=224, show_default=True, help="Side of the square images in pixels.")
 @make_option("--n-images", type=click.IntRange(1), help="How many to draw (synthetic sets only).")
@@ -116,7 +117,7 @@ def _list_other_prepared(data_dir: Path) -> list[str]:
 @jobs_option
 def prepare(
     name: str,
-    place: Path | None,
+    source_path: Path | None,
     size: int,
     n_images: int | None,
     allow_incomplete: bool,
@@ -128,37 +129,37 @@ def prepare(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from udcd_bench.data import sources
+    from udcd_bench.data.cache.options import PrepareOptions
 
     if n_images is not None and not sources.is_synthetic(name):
-        raise UserError(f"--n-images is for the synthetic sets, and {name} is none.")
+        raise UserError(f"--n-images is for the synthetic sets, and {name} is not one.")
     start = time.monotonic()
     columns = (TextColumn(name, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        done = sources.prepare_dataset(
-            name,
-            size=size,
-            data=data_dir,
-            source_path=place,
-            n_images=n_images,
+        options = PrepareOptions(
+            source_path=source_path,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             progress=lambda more, total: bar.update(task, advance=more, total=total),
         )
-    _echo_prepared(name, done, time.monotonic() - start)
+        result = sources.prepare_dataset(name, size=size, data=data_dir, n_images=n_images, options=options)
+    _echo_prepared(name, result, time.monotonic() - start)
 
 
 def _echo_prepared(name: str, result: PreparedSet, seconds: float) -> None:
+    """Print what was prepared, the validation report, and in red what was left out."""
     from udcd_bench.data.cache import prepared
 
-    info = prepared.read_manifest(result.path)
-    assert info is not None
-    what = f"{info['n']} images of {len(info['classes'])} classes at {info['size']}×{info['size']}, {result.path}"
+    manifest = prepared.read_manifest(result.path)
+    assert manifest is not None
+    size = f"{manifest.size}×{manifest.size}"
+    content = f"{manifest.n} images of {len(manifest.classes)} classes at {size}, {result.path}"
     if result.fresh:
-        click.echo(f"{name}: prepared {what} ({seconds:.1f} s)")
+        click.echo(f"{name}: prepared {content} ({seconds:.1f} s)")
     else:
-        click.echo(f"{name}: already prepared, {what}")
+        click.echo(f"{name}: already prepared, {content}")
     for line in result.report:
         click.echo(f"  {line}")
     if result.incomplete:
@@ -176,16 +177,16 @@ def verify(name: str, data_dir: Path) -> None:
     targets = sources.list_prepared(name, data_dir)
     if not targets:
         raise UserError(f"Nothing of {name} is prepared in {data_dir}; see `udcd-bench data list`.")
-    wrong = []
+    messages = []
     for target in targets:
         try:
             prepared.verify(target)
         except UserError as error:
-            wrong.append(str(error))
+            messages.append(str(error))
         else:
             click.echo(f"{name}: {target} is whole")
-    if wrong:
-        raise UserError("\n".join(wrong))
+    if messages:
+        raise UserError("\n".join(messages))
 
 
 @data.command()
@@ -202,12 +203,13 @@ def show(
     from udcd_bench.data import contact_sheet, sources
     from udcd_bench.data.cache import prepared
 
-    held = sources.list_prepared(name, data_dir) if size is None and n_images is None else []
-    if held and not name.startswith(("folder:", "medmnist:")):
-        dataset = prepared.load(held[-1])
+    targets = sources.list_prepared(name, data_dir) if size is None and n_images is None else []
+    if targets and not name.startswith(("folder:", "medmnist:")):
+        dataset = prepared.load(targets[-1])
     else:
-        side = size or (int(held[-1].name) if held else 128)
-        dataset = sources.load_dataset(name, size=side, data=data_dir, n_images=n_images, jobs=jobs)
+        side = size or (int(targets[-1].name) if targets else 128)
+        options = sources.LoadOptions(jobs=jobs)
+        dataset = sources.load_dataset(name, size=side, data=data_dir, n_images=n_images, options=options)
     file = out or Path("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png")
     try:
         click.echo(f"{contact_sheet.draw_sheet(dataset, file)}")

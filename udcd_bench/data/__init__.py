@@ -1,1 +1,1 @@
-"""Images with labels, groups and splits, wherever they come from. Knows no method, loss or metric."""
+"""Images with labels, groups and splits, from any source. Knows no method, loss or metric."""

@@ -1,8 +1,8 @@
-"""A contact sheet: samples by class, how many there are of each, and what augmentation does to some."""
+"""The contact sheet of a data set: samples by class, class counts, and augmented views of some images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,59 +13,73 @@ from udcd_bench.data.dataset import Dataset, Images, Ints
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Box = tuple[float, float, float, float]  # left, bottom, width, height in fractions of the figure
-ColumnToBox = Callable[[float], Box]
+Box = tuple[float, float, float, float]
+"""Left, bottom, width, height in fractions of the figure."""
 
-SAMPLES_PER_CLASS = 8  # a class
-MAX_CLASSES = 20  # beyond that the sheet says how many it leaves out
-GAP = 0.04  # between neighbours, of a cell
-N_AUGMENTED = 3  # images shown with their two augmented views
+SAMPLES_PER_CLASS = 8
+MAX_CLASSES = 20
+"""Beyond that the sheet says how many classes it leaves out."""
+N_AUGMENTED = 3
+"""Images shown with their two augmented views."""
+CELL = 1.05
+"""Inches a side."""
+GAP = 0.04
+"""Between neighbours, as a fraction of a cell."""
+TOP = 0.95
+"""Inches of the header."""
 INK, BAR, WARN = "#222222", "#4c72b0", "#b3261e"
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """A figure divided into cells; width and height in inches."""
+
+    figure: Figure
+    width: float
+    height: float
+
+    def compute_box(self, column: float, y: float, across: float = 1.0, down: float = 1.0) -> Box:
+        """Compute a box from its column, its distance ``y`` from the top in inches, and its size in cells."""
+        return (
+            (column * CELL) / self.width,
+            1 - (y + down * CELL) / self.height,
+            (across - GAP) * CELL / self.width,
+            (down - GAP) * CELL / self.height,
+        )
+
+    def write_label(self, y: float, text: str) -> None:
+        """Write a label to the left of a row of cells."""
+        x, bottom, _, high = self.compute_box(2.0, y)
+        self.figure.text(x, bottom + high / 2, text, fontsize=11, color=INK, ha="right", va="center")
+
+    def draw_image(self, column: float, y: float, image: Images) -> None:
+        """Draw an image into a cell."""
+        axes = self.figure.add_axes(self.compute_box(column, y))
+        axes.imshow(image, interpolation="nearest" if len(image) < 64 else "antialiased")
+        axes.set_axis_off()
+
+
 def draw_sheet(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
-    """Draw `dataset` to the PNG file `out`; which samples are shown depends on `seed` only."""
+    """Draw ``dataset`` to the PNG file ``out``; which samples are shown depends on ``seed`` only."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = min(len(dataset.classes), MAX_CLASSES)
-    cell = 1.05  # inches
-    width, top, foot = cell * (SAMPLES_PER_CLASS + 6.2), 0.95, 0.4 if dataset.incomplete else 0.15
-    height = top + cell * (shown + 1.45) + foot
+    n_classes = min(len(dataset.classes), MAX_CLASSES)
+    foot = 0.4 if dataset.incomplete else 0.15
+    width, height = CELL * (SAMPLES_PER_CLASS + 6.2), TOP + CELL * (n_classes + 1.45) + foot
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    _draw_header(figure, dataset, width, height)
-
-    def compute_box(column: float, y: float, across: float = 1.0, down: float = 1.0) -> Box:
-        """A rectangle in figure fractions: columns from the left, inches from the top."""
-        return (
-            (column * cell) / width,
-            1 - (y + down * cell) / height,
-            (across - GAP) * cell / width,
-            (down - GAP) * cell / height,
-        )
-
-    def write_label(y: float, text: str) -> None:
-        x, bottom, _, high = compute_box(2.0, y)
-        figure.text(x, bottom + high / 2, text, fontsize=11, color=INK, ha="right", va="center")
-
+    sheet = _Sheet(figure, width, height)
     rng = np.random.default_rng(seed)
-    counts = dataset.count_labels()
-    for c in range(shown):
-        rows = np.flatnonzero(dataset.labels == c)
-        rows = np.sort(rng.permutation(rows)[:SAMPLES_PER_CLASS])
-        y = top + c * cell
-        write_label(y, _shorten(dataset.classes[c]))
-        for column, row in enumerate(rows):
-            _draw_image(figure, compute_box(column + 2.1, y), dataset.images[row])
-    _draw_bars(figure, compute_box(SAMPLES_PER_CLASS + 2.5, top, 3.4, shown), counts[:shown])
-    y = top + cell * (shown + 0.4)
-    if len(dataset.classes) > shown:
-        figure.text(
-            0.01, 1 - (y - 0.15) / height, f"and {len(dataset.classes) - shown} classes more", color=INK
-        )
-    write_label(y, "an image and two\naugmented views of it")
-    _draw_augmented(figure, dataset, rng, lambda column: compute_box(column, y))
+    _draw_header(sheet, dataset)
+    _draw_samples(sheet, dataset, n_classes, rng)
+    _draw_bars(sheet, dataset.count_labels()[:n_classes])
+    y = TOP + CELL * (n_classes + 0.4)
+    if len(dataset.classes) > n_classes:
+        more = f"and {len(dataset.classes) - n_classes} classes more"
+        figure.text(0.01, 1 - (y - 0.15) / height, more, color=INK)
+    sheet.write_label(y, "an image and two\naugmented views of it")
+    _draw_augmented(sheet, y, dataset, rng)
     if dataset.incomplete:
         figure.text(0.01, 0.12 / height, _shorten(dataset.incomplete, 150), fontsize=9, color=WARN)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +87,20 @@ def draw_sheet(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
     return out
 
 
-def _draw_header(figure: Figure, dataset: Dataset, width: float, height: float) -> None:
+def _draw_samples(sheet: _Sheet, dataset: Dataset, n_classes: int, rng: np.random.Generator) -> None:
+    """Draw one row of random samples per class."""
+    for c in range(n_classes):
+        rows = np.flatnonzero(dataset.labels == c)
+        rows = np.sort(rng.permutation(rows)[:SAMPLES_PER_CLASS])
+        y = TOP + c * CELL
+        sheet.write_label(y, _shorten(dataset.classes[c]))
+        for column, row in enumerate(rows):
+            sheet.draw_image(column + 2.1, y, dataset.images[row])
+
+
+def _draw_header(sheet: _Sheet, dataset: Dataset) -> None:
+    """Draw the title, the size of the set, and for a synthetic one a badge that says so."""
+    figure, width, height = sheet.figure, sheet.width, sheet.height
     y = 1 - 0.36 / height
     figure.text(
         0.1 / width, y, _shorten(dataset.title, 60), fontsize=17, color=INK, va="center", weight="bold"
@@ -102,19 +129,14 @@ def _format_count(n: int) -> str:
 
 
 def _shorten(text: str, most: int = 22) -> str:
-    # A dollar sign would start mathematics.
+    """Cut a text to ``most`` characters; its dollar signs must not start mathematics."""
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
 
 
-def _draw_image(figure: Figure, box: Box, image: Images) -> None:
-    axes = figure.add_axes(box)
-    axes.imshow(image, interpolation="nearest" if len(image) < 64 else "antialiased")
-    axes.set_axis_off()
-
-
-def _draw_bars(figure: Figure, box: Box, counts: Ints) -> None:
-    axes = figure.add_axes(box)
+def _draw_bars(sheet: _Sheet, counts: Ints) -> None:
+    """Draw a bar per class with its number of images, ``counts`` (C,)."""
+    axes = sheet.figure.add_axes(sheet.compute_box(SAMPLES_PER_CLASS + 2.5, TOP, 3.4, len(counts)))
     axes.barh(range(len(counts)), counts, color=BAR, height=0.5)
     total = max(int(counts.sum()), 1)
     for c, n in enumerate(counts):
@@ -125,9 +147,8 @@ def _draw_bars(figure: Figure, box: Box, counts: Ints) -> None:
     axes.set_axis_off()
 
 
-def _draw_augmented(
-    figure: Figure, dataset: Dataset, rng: np.random.Generator, column_box: ColumnToBox
-) -> None:
+def _draw_augmented(sheet: _Sheet, y: float, dataset: Dataset, rng: np.random.Generator) -> None:
+    """Draw some images, each with two augmented views, in the row at ``y``."""
     import torch
 
     from udcd_bench.data.batches import augment
@@ -138,7 +159,7 @@ def _draw_augmented(
     views = augment.make_random_views(images, 2, generator)
     for k, row in enumerate(rows):
         column = 2.1 + k * 3.5
-        _draw_image(figure, column_box(column), dataset.images[row])
+        sheet.draw_image(column, y, dataset.images[row])
         for v, view in enumerate(views):
             pixels = (view[k].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
-            _draw_image(figure, column_box(column + 1 + v), pixels)
+            sheet.draw_image(column + 1 + v, y, pixels)

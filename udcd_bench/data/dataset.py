@@ -1,4 +1,4 @@
-"""What every source of images becomes before anything is trained on it."""
+"""The data class of a decoded data set, which every source of images becomes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ class Dataset:
 
     Attributes
     ----------
-    name: the key it is asked for by, such as ``ham10000`` or ``folder:/my/images``.
-    title: what tables and captions print. A stand-in's title says "synthetic stand-in".
+    name: the name it is chosen by, such as ``ham10000`` or ``folder:/my/images``.
+    title: the name in tables and captions. A stand-in's title says "synthetic stand-in".
     images: (n, size, size, 3) uint8 RGB; usually a read-only memory map.
     labels: (n,) int64 in [0, len(classes)).
     ids: n unique strings, the order of the rows.
-    groups: (n,) int64; images that must not be separated by a leak-free split (same lesion, or duplicates)
-        share a number.
+    groups: (n,) int64; images that a leak-free split must not separate (same lesion, or duplicates) share a number.
     classes: class names, in label order.
     fingerprint: changes whenever images, labels or ids do.
     ordered: the classes are grades with an order, so quadratic-weighted kappa applies.
-    synthetic: drawn by this suite; no figure from it may pass for one from patients.
+    synthetic: drawn by this suite; no figure on it may pass for one on patients.
     incomplete: empty, or one sentence on what was left out when it was prepared.
     own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
     """
@@ -63,12 +62,12 @@ class Dataset:
         return int(self.images.shape[1])
 
     def count_labels(self) -> Ints:
-        """Images per class, (C,)."""
+        """Count the images of each class, (C,)."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
 def compute_fingerprint(*parts: Any) -> str:
-    """A short sha256 over arrays (their bytes, shape and dtype) and anything else (its ``repr``)."""
+    """Compute a short sha256 over arrays (their bytes, shape and dtype) and other values (their ``repr``)."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

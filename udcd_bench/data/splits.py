@@ -1,4 +1,4 @@
-"""Which images train and which test: folds, imbalance and scarcity, each drawn from a seed that names what it is for.
+"""Folds, imbalance and scarcity: the images that train and those that test, each choice from a seed of its own.
 
 A split never depends on the method, so methods are compared in pairs.
 """
@@ -23,9 +23,35 @@ RANDOM_STATE = 2020
 """Of the stratified folds (O:CRCKD; the paper states no split)."""
 
 
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which split of a dataset.
+
+    Attributes
+    ----------
+    kind: ``paper`` (stratified by class, image by image) or ``grouped`` (also no group on both sides). A source with a
+        split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out.
+    fold: 0 to 4.
+    rho: resample the whole set to this imbalance before splitting; None keeps the set's own.
+    imbalance: how it is resampled, as in ``compute_resampled_counts``.
+    fraction: the share of the training side to keep, stratified; the test side stays.
+    seed: of the two subsamplings above; the folds themselves depend on the data alone.
+    """
+
+    kind: str = "paper"
+    fold: int = 0
+    rho: float | None = None
+    imbalance: str = "power"
+    fraction: float = 1.0
+    seed: int = 0
+
+
+DEFAULT = SplitOptions()
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a dataset that train and that test, and a hash of the ids on either side."""
+    """The rows of a dataset that train and those that test, and a hash of the ids on either side."""
 
     kind: str
     fold: int
@@ -35,38 +61,40 @@ class Split:
 
 
 def compute_resampled_counts(counts: Ints, rho: float, imbalance: str = "power") -> Ints:
-    """Class counts (C,) at imbalance ``rho`` = largest / smallest class, never more than there are.
+    """Compute class counts (C,) at imbalance ``rho`` = largest / smallest class, never more than ``counts``.
 
     ``power`` (S): n' = n_ref · (n / n_ref)^γ with γ = ln ρ' / ln ρ; n_ref is the largest class when ρ' > ρ and the
     smallest when ρ' < ρ. ``truncate`` caps every class at ρ' · n_min and can only lower ρ.
+
+    Raises UserError when ``rho`` cannot be reached.
     """
     if not 1 <= rho < np.inf:
         raise UserError(f"rho is {rho:g}; it is largest / smallest class, so give 1 or more.")
     if counts.min() == 0:
         raise UserError("There is a class without images, so the data have no rho; leave the class out.")
     n = counts.astype(np.float64)
-    own = n.max() / n.min()
+    own_rho = n.max() / n.min()
     if imbalance == "truncate":
-        if rho > own:
+        if rho > own_rho:
             raise UserError(
-                f"imbalance=truncate can only lower rho, and the data's own is {own:.1f} < {rho:g}."
+                f"imbalance=truncate can only lower rho, and the data's own is {own_rho:.1f} < {rho:g}."
             )
         capped: Ints = np.minimum(counts, np.floor(rho * n.min())).astype(np.int64)
         return capped
     if imbalance != "power":
         raise UserError(f"imbalance is {imbalance!r}; it is one of power, truncate.")
-    if own == 1:
+    if own_rho == 1:
         # no exponent makes equal classes unequal, so the rank decides, as in the long-tailed benchmarks
         rank = np.arange(len(n)) / max(len(n) - 1, 1)
         return np.maximum(1, np.rint(n * rho**-rank)).astype(np.int64)
-    reference = n.max() if rho > own else n.min()
-    target = reference * (n / reference) ** (np.log(rho) / np.log(own))
-    drawn: Ints = np.minimum(counts, np.maximum(1, np.rint(target))).astype(np.int64)
-    return drawn
+    reference = n.max() if rho > own_rho else n.min()
+    target = reference * (n / reference) ** (np.log(rho) / np.log(own_rho))
+    resampled: Ints = np.minimum(counts, np.maximum(1, np.rint(target))).astype(np.int64)
+    return resampled
 
 
 def _subsample_per_class(rows: Ints, labels: Ints, keep: Iterable[int], seed: int) -> Ints:
-    """The first ``keep[c]`` of class c's rows in a seeded order, so that smaller draws nest in larger ones."""
+    """Keep the first ``keep[c]`` of class c's rows in a seeded order, so that smaller subsets nest in larger ones."""
     chosen = []
     for label, count in enumerate(keep):
         members = rows[labels[rows] == label]
@@ -92,58 +120,53 @@ def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Int
     return rows[train], rows[test]
 
 
-def split_dataset(
-    dataset: Dataset,
-    *,
-    kind: str = "paper",
-    fold: int = 0,
-    rho: float | None = None,
-    imbalance: str = "power",
-    fraction: float = 1.0,
-    seed: int = 0,
-) -> Split:
-    """Draw one fold of a dataset.
+def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[Ints, Ints]:
+    """Divide rows into the training and the test side, by the source's own split if it has one."""
+    if dataset.own_split is None:
+        return _split_fold(dataset, rows, options.kind, options.fold)
+    if options.fold:
+        raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
+    side = dataset.own_split[rows]
+    train, test = rows[side == "train"], rows[side == "test"]
+    if options.kind == "grouped":
+        train = train[~np.isin(dataset.groups[train], dataset.groups[test])]
+    return train, test
 
-    kind: ``paper`` (stratified by class, image by image) or ``grouped`` (moreover no group on both sides). A source
-        with a split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out.
-    rho: resample the whole set to this imbalance before splitting; None leaves it alone.
-    fraction: of the training side to keep, stratified; the test side stays.
-    seed: of the two draws above; the folds themselves depend on the data alone.
+
+def _check_options(options: SplitOptions) -> None:
+    if options.kind not in SPLIT_KINDS:
+        raise UserError(f"split {options.kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
+    if not 0 <= options.fold < FOLDS:
+        raise UserError(f"fold {options.fold} does not exist; folds are 0 to {FOLDS - 1}.")
+    if not 0 < options.fraction <= 1:
+        raise UserError(
+            f"fraction is {options.fraction:g}; it is the share of the training fold to keep, in (0, 1]."
+        )
+
+
+def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
+    """Compute one fold of a dataset.
 
     Raises UserError when a value is out of range or a class would be missing from the training side.
     """
-    if kind not in SPLIT_KINDS:
-        raise UserError(f"split {kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
-    if not 0 <= fold < FOLDS:
-        raise UserError(f"fold {fold} does not exist; folds are 0 to {FOLDS - 1}.")
-    if not 0 < fraction <= 1:
-        raise UserError(f"fraction is {fraction:g}; it is the share of the training fold to keep, in (0, 1].")
+    _check_options(options)
     rows = np.arange(len(dataset.labels), dtype=np.int64)
-    if rho is not None:
-        keep = compute_resampled_counts(dataset.count_labels(), rho, imbalance)
-        rows = _subsample_per_class(rows, dataset.labels, keep, derive_seed("rho", dataset.name, seed))
-    if dataset.own_split is not None:
-        if fold:
-            raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
-        side = dataset.own_split[rows]
-        train, test = rows[side == "train"], rows[side == "test"]
-        if kind == "grouped":
-            train = train[~np.isin(dataset.groups[train], dataset.groups[test])]
-    else:
-        train, test = _split_fold(dataset, rows, kind, fold)
-    if fraction < 1:
+    if options.rho is not None:
+        keep = compute_resampled_counts(dataset.count_labels(), options.rho, options.imbalance)
+        seed = derive_seed("rho", dataset.name, options.seed)
+        rows = _subsample_per_class(rows, dataset.labels, keep, seed)
+    train, test = _split_rows(dataset, rows, options)
+    if options.fraction < 1:
         counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
-        keep = np.minimum(counts, np.maximum(1, np.rint(counts * fraction))).astype(np.int64)
-        train = _subsample_per_class(
-            train, dataset.labels, keep, derive_seed("fraction", dataset.name, fold, seed)
-        )
+        keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
+        seed = derive_seed("fraction", dataset.name, options.fold, options.seed)
+        train = _subsample_per_class(train, dataset.labels, keep, seed)
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
     if missing.any():
         raise UserError(
-            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold {fold} "
-            f"of split {kind!r}; choose another fold or add images."
+            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold "
+            f"{options.fold} of split {options.kind!r}; choose another fold or add images."
         )
     ids = np.asarray(dataset.ids)
-    return Split(
-        kind, fold, train, test, compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
-    )
+    fingerprint = compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
+    return Split(options.kind, options.fold, train, test, fingerprint)

@@ -1,4 +1,4 @@
-"""How a worker process of a pool begins: ``ProcessPoolExecutor(..., initializer=workers.start)``."""
+"""Initializer of worker processes: ``ProcessPoolExecutor(..., initializer=workers.start)``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 
 
 def start() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait for ever."""
+    """Leave Ctrl-C to the parent, and exit when the parent does: else a worker of a killed parent waits for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()

@@ -51,8 +51,7 @@ def load_data(name: str, protocol: Protocol, run_context: RunContext, planning: 
         size=protocol.image_size,
         data=run_context.data,
         n_images=protocol.n_images,
-        jobs=(os.cpu_count() or 1) if planning else 1,
-        check_pixels=planning,
+        options=sources.LoadOptions(jobs=(os.cpu_count() or 1) if planning else 1, check_pixels=planning),
     )
 
 
@@ -66,8 +65,7 @@ def collect_run_inputs(
 
 def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
     """The images a run trains on and those it is tested on."""
-    return splits.split_dataset(
-        dataset,
+    options = splits.SplitOptions(
         kind=spec.split,
         fold=spec.fold,
         rho=spec.rho,
@@ -75,6 +73,7 @@ def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Sp
         fraction=spec.fraction,
         seed=spec.seed,
     )
+    return splits.split_dataset(dataset, options)
 
 
 def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> dict[str, Any]:

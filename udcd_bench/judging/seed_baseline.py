@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import ABSENT, format_heading
 from udcd_bench.judging.verdicts import JudgedCell, get_cell_key, judge_value
-from udcd_bench.runs.store import write_atomically
 from udcd_bench.stats import statistics
+from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from udcd_bench.storage.atomic import as_user_error, format_owner, is_owner_alive
+from udcd_bench.storage.atomic import as_user_error
+from udcd_bench.storage.owners import format_owner, is_owner_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import UserError
-from udcd_bench.storage.atomic import from_json
+from udcd_bench.storage.checksums import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

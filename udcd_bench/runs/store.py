@@ -26,17 +26,9 @@ from udcd_bench.runs import records
 from udcd_bench.runs.locks import RunLocks
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.storage import packing
-from udcd_bench.storage.atomic import (
-    as_user_error,
-    dump_with_checksum,
-    format_owner,
-    from_json,
-    load_with_checksum,
-    remove_stale_files,
-    sync_folder,
-    to_json,
-    write_atomically,
-)
+from udcd_bench.storage.atomic import as_user_error, quarantine, sync_to_disk, write_atomically
+from udcd_bench.storage.checksums import dump_with_checksum, from_json, load_with_checksum, to_json
+from udcd_bench.storage.owners import format_owner, remove_stale_files
 from udcd_bench.storage.packing import Arrays
 
 if TYPE_CHECKING:
@@ -44,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-__all__ = ["DamagedRunError", "Store", "as_user_error", "flatten_record", "write_atomically"]
 
 STORE_VERSION = 1
 RECORD_SCHEMA = 2
@@ -200,13 +190,15 @@ class Store:
                 write_atomically(folder / name, data)
             try:
                 folder.rename(self.runs / key)
-            except OSError as error:
-                # the same run, finished by somebody else meanwhile, is the same run
+            except OSError:
+                # another process may have finished the same run in the meantime
                 if not self.is_finished(key):
-                    raise as_user_error(error, self.runs / key) from error
+                    raise
+            sync_to_disk(self.runs)
+        except OSError as error:
+            raise as_user_error(error, self.runs / key) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        sync_folder(self.runs)
 
     def record_failure(self, key: str, spec: RunSpec, message: str, trace: str) -> None:
         """Remember that a run failed, with its traceback. The next start tries it again."""
@@ -230,12 +222,7 @@ class Store:
 
     def quarantine(self, key: str) -> Path:
         """Move a damaged run out of the way, so that it is made again; returns where to."""
-        self.damaged.mkdir(exist_ok=True)
-        n = 1
-        while (place := self.damaged / f"{key}.{n}").exists():
-            n += 1
-        (self.runs / key).rename(place)
-        return place
+        return quarantine(self.runs / key, self.damaged / key)
 
     def _check_file(self, key: str, name: str, size: int, checksum: str) -> Path:
         path = self.runs / key / name

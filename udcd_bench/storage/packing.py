@@ -1,4 +1,4 @@
-"""Arrays as bytes and back: never pickled, and what is read back is what was written."""
+"""Arrays as bytes and back, by ``.npz`` and safetensors: nothing is pickled, and damage is detected."""
 
 from __future__ import annotations
 
@@ -14,57 +14,83 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Arrays = dict[str, Any]
+"""Name → array."""
 
 
 def pack_npz(arrays: Mapping[str, Any]) -> bytes:
-    """A compressed NumPy archive."""
+    """Pack arrays as a compressed NumPy archive."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
+def unpack_npz(path: Path) -> Arrays:
+    """Read the arrays of a NumPy archive. Raises ValueError when it cannot be read."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    # NumPy has no exception of its own for a damaged file: whatever its parts raise, from tokenizer to zlib, comes out
+    except Exception as error:
+        raise ValueError(str(error)) from error
+
+
 def pack(arrays: Arrays, meta: Mapping[str, Any] | None = None) -> bytes:
-    """A safetensors file. With ``meta``, JSON values, it also carries those and a checksum of all."""
+    """Pack arrays as a safetensors file.
+
+    meta: JSON values to store beside the arrays, with a checksum of both; None stores neither.
+    """
     from safetensors.numpy import save
 
-    # as safetensors wants them; a scalar stays one, which ``ascontiguousarray`` would not leave it
+    # safetensors needs them contiguous; ``np.ascontiguousarray`` would give a scalar a dimension
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     if meta is None:
         return bytes(save(arrays))
-    # JSON in a metadata field: no reader ever unpickles anything
+    # JSON in a metadata field, so that no reader ever unpickles anything
     text = json.dumps(meta)
     return bytes(save(arrays, {"meta": text, "sha256": _compute_digest(arrays, text)}))
 
 
 def unpack(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """What was packed with ``meta``. Raises ValueError where it is not what was written."""
+    """Read arrays and ``meta`` of a file packed with both. Raises ValueError when it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            says = file.metadata()
+            header = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if says["sha256"] != _compute_digest(arrays, says["meta"]):
+        if header["sha256"] != _compute_digest(arrays, header["meta"]):
             raise ValueError("its checksum differs")
-        return arrays, json.loads(says["meta"])
+        return arrays, json.loads(header["meta"])
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
+def unpack_arrays(path: Path) -> Arrays:
+    """Read the arrays of a file packed without ``meta``. Raises ValueError when it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: Arrays = load_file(path)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return arrays
+
+
 def read_meta(path: Path) -> dict[str, Any]:
-    """The ``meta`` of what was packed with it, to look at: arrays and checksum are left unread. Raises ValueError."""
+    """Read ``meta`` alone, for display: arrays and checksum stay unread. Raises ValueError when it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            said: dict[str, Any] = json.loads(file.metadata()["meta"])
-            return said
+            meta: dict[str, Any] = json.loads(file.metadata()["meta"])
+            return meta
     except (SafetensorError, KeyError, TypeError, OSError) as error:
         raise ValueError(str(error)) from error
 
 
 def _compute_digest(arrays: Arrays, meta: str) -> str:
-    """Of the numbers, their names, types and shapes, and of what else is said."""
+    """Compute the checksum of ``meta`` and of the arrays' names, types, shapes and values."""
     sums = hashlib.sha256(meta.encode())
     for name in sorted(arrays):
         sums.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())

@@ -1,1 +1,1 @@
-"""What the training loop is fed: a data set on the device and augmented views of its batches. Knows no method."""
+"""Batches for the training loop: a data set on the device, and augmented views of its images. Knows no method."""

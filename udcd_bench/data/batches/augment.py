@@ -1,6 +1,6 @@
-"""Batched augmentation on the device, with a draw of its own for every image.
+"""Batched augmentation on the device: every image gets its own random turn, shift and flip.
 
-Pixels that come from outside the image are black.
+Pixels from outside the image are black.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from torch import Tensor
 
 
 class AffineRange(NamedTuple):
-    """How far an image may be moved; the defaults are the ``paper`` protocol's (R, O:CRCKD).
+    """The range of the random affine maps; the defaults are the ``paper`` protocol's (R, O:CRCKD).
 
-    rotation: largest angle in degrees, either way. translation: largest shift as a fraction of the side, either way,
-    along each axis. flip: probability of a horizontal mirror.
+    Attributes
+    ----------
+    rotation: largest angle in degrees, in both directions. translation: largest shift along each axis, in both
+        directions, as a fraction of the side. flip: probability of a horizontal mirror image.
     """
 
     rotation: float = 10.0
@@ -33,7 +35,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def sample_affine_matrices(
     n: int, generator: torch.Generator, affine_range: AffineRange = PAPER_AFFINE
 ) -> Tensor:
-    """Draw n inverse affine maps, (n, 2, 3) float32 on the generator's device, in ``affine_grid``'s coordinates."""
+    """Sample n inverse affine maps, (n, 2, 3) float32 on the generator's device, in ``affine_grid``'s coordinates."""
     device = generator.device
     draws = torch.rand(n, 4, generator=generator, device=device)
     angle = (draws[:, 0] * 2 - 1) * (affine_range.rotation * torch.pi / 180)
@@ -48,29 +50,32 @@ def sample_affine_matrices(
 def make_random_views(
     images: Tensor, n: int, generator: torch.Generator, affine_range: AffineRange = PAPER_AFFINE
 ) -> list[Tensor]:
-    """Turn, shift and mirror each of (B, 3, H, W) float images n times, each time by its own draw, bilinearly."""
+    """Make n views of float images (B, 3, H, W): each image turned, shifted and mirrored at random, bilinearly.
+
+    Returns n tensors (B, 3, H, W).
+    """
     theta = sample_affine_matrices(n * len(images), generator, affine_range).to(images.device, images.dtype)
     grids = make_affine_grid(theta, *images.shape[2:]).chunk(n)
     return [F.grid_sample(images, grid, padding_mode="zeros", align_corners=False) for grid in grids]
 
 
 def make_affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel comes from, (n, H, W, 2), by the maps ``theta`` (n, 2, 3); pixels are areas, not points.
+    """Make the sampling grid (n, H, W, 2) of the maps ``theta`` (n, 2, 3); pixels are areas, not points.
 
-    What a row adds and what a column adds meet in one thin product, which costs the writing of its result alone.
+    One thin matrix product adds the terms of rows and of columns, so that the cost is that of writing the result.
     """
     like: dict[str, Any] = {"dtype": theta.dtype, "device": theta.device}
     x, y = ((2 * torch.arange(side, **like) + 1) / side - 1 for side in (width, height))
-    of_row = theta[:, None, :, 1] * y[:, None] + theta[:, None, :, 2]
-    of_column = (theta[:, None, :, 0] * x[:, None]).flatten(1)
+    row_terms = theta[:, None, :, 1] * y[:, None] + theta[:, None, :, 2]
+    column_terms = (theta[:, None, :, 0] * x[:, None]).flatten(1)
     ones = torch.ones(len(theta), height, 1, **like)
-    taken = torch.eye(2, **like).repeat(1, width).expand(len(theta), 2, 2 * width)
-    grid = torch.cat([ones, of_row], 2) @ torch.cat([of_column[:, None], taken], 1)
+    select = torch.eye(2, **like).repeat(1, width).expand(len(theta), 2, 2 * width)
+    grid = torch.cat([ones, row_terms], 2) @ torch.cat([column_terms[:, None], select], 1)
     return grid.view(len(theta), height, width, 2)
 
 
 def make_imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and standard deviation of pixels in [0, 255], (3, 1, 1) float32 each."""
+    """Make ImageNet's mean and standard deviation of pixels in [0, 255], (3, 1, 1) float32 each."""
     mean, std = (
         255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
     )

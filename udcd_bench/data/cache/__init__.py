@@ -1,1 +1,1 @@
-"""Images decoded and resized once, whole or absent, with a manifest. Knows nothing of splits or batches."""
+"""The decoded cache: images decoded and resized once, with a manifest. Knows nothing of splits or batches."""

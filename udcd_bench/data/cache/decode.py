@@ -1,9 +1,9 @@
-"""One image file to one row of the decoded cache: the only place where pixels are read.
+"""Decoding and resizing one image file to one row of the decoded cache: the only module that reads pixels.
 
-The whole image is resized to size×size, bilinear with antialiasing, its proportions given up: what the
-released code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in
-the released code; of several frames the first is taken; transparency is dropped; 16-bit grey is divided by
-257; everything becomes 8-bit RGB.
+The whole image is resized to size×size, bilinear with antialiasing, without keeping its proportions, as the released
+code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in the released code;
+of several frames the first is used; transparency is dropped; 16-bit grey is divided by 257; everything becomes 8-bit
+RGB.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from udcd_bench.data.dataset import Images
 from udcd_bench.data.layouts.files import Archives, FileRef
 
-RESIZE = "whole image to size x size, bilinear, antialiased"
 MIN_SIZE, MAX_SIZE = 32, 512
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-"""Whatever a file is called: Pillow knows others, and hands one of them to a PostScript interpreter."""
+"""Accepted whatever a file is called: Pillow knows others, and hands one of them to a PostScript interpreter."""
 
 _archives = Archives()  # one per process: a worker keeps its zips open from one chunk to the next
 atexit.register(_archives.close)
@@ -34,7 +33,13 @@ atexit.register(_archives.close)
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """What became of one file: its row, and either two digests or what is wrong with it."""
+    """The result of decoding one file.
+
+    Attributes
+    ----------
+    row: its row in the array. file_sha256: of its bytes. pixels_sha256: of its pixels at full size.
+    problem: empty, or what is wrong with it.
+    """
 
     row: int
     file_sha256: str = ""
@@ -43,8 +48,8 @@ class DecodedFile:
 
 
 def to_rgb(data: bytes) -> Image.Image:
-    """Decode a whole image file to 8-bit RGB; raises what Pillow raises, and never pads a truncated one."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a global that other libraries like to set
+    """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a global that other libraries set
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF and the like, which we do not use
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -63,48 +68,48 @@ def to_rgb(data: bytes) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Images:
-    """(size, size, 3) uint8 of an RGB image, see the module's docstring."""
+    """Resize an RGB image to (size, size, 3) uint8, as the module's docstring says."""
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def hash_pixels(image: Image.Image) -> str:
-    """A digest of the pixels at full size, so that one picture saved twice is recognised."""
+    """Hash the pixels at full size, so that one picture saved in two files is recognised."""
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def decode_rows(path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]]) -> list[DecodedFile]:
-    """Decode each (row, file) into the array in file `path`, whose rows begin at byte `start`.
+    """Decode each (row, file) of a chunk into the array file ``path``, whose rows begin at byte ``start``.
 
     Rows are written with ``pwrite``, not through a memory map: a full disk is then an OSError, not a SIGBUS.
     """
-    done = []
+    decoded = []
     out = os.open(path, os.O_WRONLY)
     try:
-        for row, where in chunk:
+        for row, file in chunk:
             try:
-                data = _archives.read(where)
+                data = _archives.read(file)
                 image = to_rgb(data)
-            except Exception as error:  # a decoder raises what it likes on what is no image
-                done.append(DecodedFile(row, problem=_describe_error(data_error=error)))
+            except Exception as error:  # decoders raise anything for a file that is not an image
+                decoded.append(DecodedFile(row, problem=_describe_error(error)))
                 continue
             pixels = resize(image, size).tobytes()
             if os.pwrite(out, pixels, start + row * len(pixels)) < len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            done.append(DecodedFile(row, hashlib.sha256(data).hexdigest(), hash_pixels(image)))
+            decoded.append(DecodedFile(row, hashlib.sha256(data).hexdigest(), hash_pixels(image)))
     finally:
         os.close(out)
-    return done
+    return decoded
 
 
 def close_archives() -> None:
-    """Let go of the zips this process holds open."""
+    """Close the zips that this process holds open."""
     _archives.close()
 
 
-def _describe_error(data_error: BaseException) -> str:
-    text = str(data_error).strip().split("\n")[0]
-    if isinstance(data_error, UnidentifiedImageError) or not text:
-        return "not an image" if isinstance(data_error, OSError) else type(data_error).__name__
+def _describe_error(error: BaseException) -> str:
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, UnidentifiedImageError) or not text:
+        return "not an image" if isinstance(error, OSError) else type(error).__name__
     if "exceeds limit" in text:
         return "more pixels than any photograph"
     return text

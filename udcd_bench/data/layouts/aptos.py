@@ -1,4 +1,4 @@
-"""APTOS 2019 (3 662 labelled fundus photographs, grades 0 to 4) from every layout that keeps its pixels.
+"""APTOS 2019 (3 662 labelled fundus photographs, grades 0 to 4), read from every layout that keeps its pixels.
 
 =================  ======================================  ============================================
 layout             images                                  labels (``id_code``, ``diagnosis``)
@@ -21,14 +21,14 @@ from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
 from udcd_bench.data.layouts.image_index import (
     ExpectedCounts,
     ImageIndex,
+    LabelRow,
     ValidationReport,
     match_files,
     read_table,
 )
+from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
-NAME = "aptos"
-TITLE = "APTOS 2019"
 CLASSES = ("0", "1", "2", "3", "4")
 EXPECTED_COUNTS = ExpectedCounts({"0": 1805, "1": 370, "2": 999, "3": 193, "4": 295})
 WHERE_TO_GET = "Kaggle competition aptos2019-blindness-detection"
@@ -44,16 +44,39 @@ IGNORED_FOLDERS = r"test|train ?15|train_15"
 
 
 def read_index(root: Path) -> ImageIndex:
-    """List APTOS 2019 below `root`, a folder or one zip, in any of the layouts above."""
+    """List the images of APTOS 2019 below ``root``, a folder or one zip, in any of the layouts above.
+
+    Raises UserError when no table of grades is found, or the pixels were altered.
+    """
     files = scan_files(root)
     _refuse_altered(files)
     report = ValidationReport()
     rows = [row for table in _find_tables(files) for row in _read_grades(table)]
     items = match_files(rows, files, report, ignore=IGNORED_FOLDERS)
-    return ImageIndex(NAME, TITLE, CLASSES, items, report, EXPECTED_COUNTS, ordered=True, source=str(root))
+    return ImageIndex(
+        SOURCE.name,
+        SOURCE.title,
+        CLASSES,
+        items,
+        report,
+        expected=EXPECTED_COUNTS,
+        ordered=SOURCE.ordered,
+        source=str(root),
+    )
+
+
+SOURCE = Source(
+    "aptos",
+    "APTOS 2019",
+    "3 662 fundus photographs, grades 0 to 4",
+    WHERE_TO_GET,
+    read_index,
+    ordered=True,
+)
 
 
 def _find_tables(files: ScannedFiles) -> list[FileRef]:
+    """Find the tables of grades. Raises UserError when there is none."""
     if files.find_table("train_1.csv"):
         names = ["train_1.csv", "valid.csv", "test.csv"]
     elif files.find_table("train.csv"):
@@ -70,32 +93,32 @@ def _find_tables(files: ScannedFiles) -> list[FileRef]:
     return [t for t in tables if t.name.lower() != "test.csv" or "diagnosis" in read_table(t)]
 
 
-def _read_grades(table: FileRef) -> Iterator[tuple[str, int | None, str, str]]:
+def _read_grades(table: FileRef) -> Iterator[LabelRow]:
     cells = read_table(table, "id_code", "diagnosis")
     for id_, grade in zip(cells["id_code"], cells["diagnosis"], strict=True):
         plain = grade.removesuffix(".0")
-        yield id_, CLASSES.index(plain) if plain in CLASSES else None, grade, ""
+        yield LabelRow(id_, CLASSES.index(plain) if plain in CLASSES else None, grade, "")
 
 
 def _refuse_altered(files: ScannedFiles) -> None:
-    """Drop images in class folders; refuse the set when it has no others."""
+    """Drop images in class folders. Raises UserError when the set has no others."""
     folders: set[str] = set()
     marks = files.root.name.lower()
-    for stem, found in list(files.images.items()):
-        kept = [where for where in found if not CLASS_FOLDERS & set(where.folders)]
-        for where in found:
-            folders.update(CLASS_FOLDERS & set(where.folders))
-            marks += " ".join(where.folders) if where not in kept else ""
-        files.images[stem] = kept
-        if not kept:
+    for stem, copies in list(files.images.items()):
+        altered = [file for file in copies if CLASS_FOLDERS & set(file.folders)]
+        for file in altered:
+            folders.update(CLASS_FOLDERS & set(file.folders))
+            marks += " ".join(file.folders)
+        files.images[stem] = [file for file in copies if file not in altered]
+        if not files.images[stem]:
             del files.images[stem]
     if len(folders) >= 2 and not files.images:
-        name, what = next(
-            ((f"Kaggle {name}", what) for mark, name, what in ALTERED_SETS if mark in marks),
+        name, alteration = next(
+            ((f"Kaggle {name}", alteration) for mark, name, alteration in ALTERED_SETS if mark in marks),
             ("a re-sorted copy of APTOS 2019", "filtered or shrunk before it was shared"),
         )
         raise UserError(
             f"{files.root} is {name} (class folders No_DR, Mild, Moderate, Severe, Proliferate_DR): its "
-            f"pixels were {what}, so no figure from it would be one for APTOS 2019; get the originals from "
+            f"pixels were {alteration}, so no figure from it would be one for APTOS 2019; get the originals from "
             f"{WHERE_TO_GET}, or use it as it is with --dataset folder:PATH."
         )

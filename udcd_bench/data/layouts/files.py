@@ -1,4 +1,4 @@
-"""Files by id, wherever they lie: in folders, in zips, in zips within a zip. Nothing is ever extracted."""
+"""Image files and tables found in folders, in zips and in zips within a zip. Nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from udcd_bench.errors import UserError, make_printable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 TABLE_SUFFIXES = frozenset({".csv", ".tab", ".tsv", ""})
-MAX_FILE_BYTES = 512 * 2**20  # one image or table; a zip member claiming more is a bomb, not a photograph
-MAX_UNPACK_RATIO = 100  # of a zip within a zip, which is read through to its end; images hardly shrink
-ZIP_METHODS = {
-    zipfile.ZIP_STORED,
-    zipfile.ZIP_DEFLATED,
-}  # of the others Python unpacks more than it is asked for
+MAX_FILE_BYTES = 512 * 2**20
+"""Of one image or table: a zip member that claims more is a zip bomb."""
+MAX_UNPACK_RATIO = 100
+"""Of a zip within a zip, which is read to its end; images hardly shrink."""
+ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Of any other method Python unpacks more bytes than were requested."""
 ZIP_ERRORS = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
@@ -33,28 +33,34 @@ ZIP_ERRORS = (
 
 @dataclass(frozen=True)
 class FileRef:
-    """One file, on disk or inside a zip (or a zip within a zip); it is only ever read, never extracted.
+    """One file, on disk or inside a zip (or a zip within a zip); it is read, never extracted.
 
-    `inside` names the members from the outermost archive inwards, and is empty for a file on disk.
-    `shown` is the path below the folder that was scanned, for messages and for telling folders apart.
+    Attributes
+    ----------
+    path: the file, or the outermost archive that holds it.
+    inside: the members from the outermost archive inwards; empty for a file on disk.
+    display_path: the path below the folder that was scanned, for messages and to tell folders apart.
+    size: bytes.
+    stamp: modification time in ns, or the member's CRC-32.
+    offset: position in its archive, so that reading goes forwards.
     """
 
     path: str
     inside: tuple[str, ...]
     display_path: str
     size: int
-    stamp: int  # modification time in ns, or the member's CRC-32
-    offset: int = 0  # place in its archive, so that reading goes forwards
+    stamp: int
+    offset: int = 0
 
     @property
     def name(self) -> str:
-        """Name without any folder, whatever ``..`` an archive put into it."""
+        """The name without any folder, also where an archive put ``..`` into it."""
         return self.display_path[self.display_path.rfind("/") + 1 :]
 
     @property
     def stem(self) -> str:
         """The name without its suffix: the id of an image."""
-        return os.path.splitext(self.name)[0]  # noqa: PTH122 (ten thousand times, and half as slow)
+        return os.path.splitext(self.name)[0]  # noqa: PTH122 (called ten thousand times, pathlib takes twice as long)
 
     @property
     def suffix(self) -> str:
@@ -68,26 +74,26 @@ class FileRef:
 
 
 class Archives:
-    """Open zips, kept open while many members are read from them. One process's own."""
+    """Zips of one process that stay open while many members are read from them."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, ...], tuple[zipfile.ZipFile, IO[bytes] | None]] = {}
 
     def read(self, file: FileRef) -> bytes:
-        """All bytes of a file; OSError when it cannot be had."""
+        """Read all bytes of a file. Raises OSError when it cannot be read."""
         if file.size > MAX_FILE_BYTES:
             raise OSError(f"larger than {MAX_FILE_BYTES >> 20} MB")
         if not file.inside:
             return Path(file.path).read_bytes()
         try:
             with self._open_member(file.path, file.inside) as member:
-                # without a size the whole member would be unpacked before it is cut to what it says it has
+                # without a size the whole member would be unpacked before it is cut to its declared size
                 return member.read(file.size)
         except ZIP_ERRORS as error:
             raise OSError(str(error) or type(error).__name__) from error
 
     def open_zip(self, path: str, inside: tuple[str, ...]) -> zipfile.ZipFile:
-        """The archive at `path`, or the one within it that `inside` leads to; OSError when it cannot be read."""
+        """Open the archive at ``path``, or the one within it that ``inside`` names. Raises OSError when it cannot."""
         key = (path, *inside)
         if key not in self._open:
             handle = None
@@ -114,7 +120,7 @@ class Archives:
         return archive.open(info)
 
     def close(self) -> None:
-        """Close them all, inner ones first."""
+        """Close all of them, inner ones first."""
         for archive, handle in reversed(self._open.values()):
             archive.close()
             if handle is not None:
@@ -124,18 +130,23 @@ class Archives:
 
 @dataclass
 class ScannedFiles:
-    """What lies below a folder (or in a zip): images by stem, tables by lower-case name."""
+    """The files below a folder or in a zip.
+
+    Attributes
+    ----------
+    images: by stem. tables: by lower-case name. broken: archives that cannot be opened, and why.
+    """
 
     root: Path
     images: dict[str, list[FileRef]] = field(default_factory=dict)
     tables: dict[str, list[FileRef]] = field(default_factory=dict)
-    broken: list[tuple[str, str]] = field(default_factory=list)  # archives that cannot be opened, and why
+    broken: list[tuple[str, str]] = field(default_factory=list)
 
     def find_table(self, *names: str) -> FileRef | None:
-        """The first of `names` that is there, the one nearest the root."""
+        """Find the table with the first of these names that exists; of several, the one nearest the root."""
         for name in names:
-            if found := self.tables.get(name.lower()):
-                return min(found, key=lambda where: (len(where.folders), where.display_path))
+            if tables := self.tables.get(name.lower()):
+                return min(tables, key=lambda file: (len(file.folders), file.display_path))
         return None
 
 
@@ -144,7 +155,10 @@ def _is_zip(name: str) -> bool:
 
 
 def scan_files(root: Path) -> ScannedFiles:
-    """List every image, table and zip below `root` (a folder or one zip), hidden files left out."""
+    """List every image and table below ``root``, a folder or one zip, without hidden files.
+
+    Raises UserError when ``root`` is neither.
+    """
     if not os.path.exists(root):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
     files = ScannedFiles(root)
@@ -153,17 +167,18 @@ def scan_files(root: Path) -> ScannedFiles:
             if not zipfile.is_zipfile(root):
                 raise UserError(f"{root} is neither a folder nor a zip archive.")
             _scan_zip(files, archives, str(root), (), root.name)
-        for path, shown in _walk(root) if root.is_dir() else ():
+        for path, display_path in _walk(root) if root.is_dir() else ():
             if _is_zip(path.name):
-                _scan_zip(files, archives, str(path), (), shown)
+                _scan_zip(files, archives, str(path), (), display_path)
             else:
                 stat = path.stat()
-                _add_file(files, FileRef(str(path), (), shown, stat.st_size, stat.st_mtime_ns))
+                _add_file(files, FileRef(str(path), (), display_path, stat.st_size, stat.st_mtime_ns))
     return files
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
-    seen: set[str] = set()  # links to folders are followed (data often lives elsewhere), each only once
+    """Yield every file below a folder and its path for display."""
+    seen: set[str] = set()  # links to folders are followed (data often lies elsewhere), each only once
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         below[:] = [] if real in seen else sorted(b for b in below if not _is_hidden(b))
@@ -185,8 +200,9 @@ def _is_hidden(name: str) -> bool:
 def _scan_zip(
     files: ScannedFiles, archives: Archives, path: str, inside: tuple[str, ...], display_path: str
 ) -> None:
+    """Add the images and tables of a zip, and of the zips in it, to ``files``."""
     try:
-        # By name: of two members with one name only the last can be read.
+        # by name: of two members with one name only the last can be read
         members = {info.filename: info for info in archives.open_zip(path, inside).infolist()}
     except ZIP_ERRORS as error:
         files.broken.append((display_path, str(error) or "cannot be opened"))
@@ -196,7 +212,7 @@ def _scan_zip(
         if not parts[-1] or any(_is_hidden(part) for part in parts if part not in (".", "..")):
             continue
         name = f"{display_path}/{make_printable('/'.join(parts))}"
-        # One level of nesting: what a Dataverse download of the whole set looks like.
+        # One level of nesting, as in a Dataverse download of the whole set.
         if _is_zip(parts[-1]) and not inside:
             _scan_zip(files, archives, path, (info.filename,), name)
         else:

@@ -1,8 +1,8 @@
-"""``folder:PATH``, anyone's images: one subfolder a class, or a CSV of path and label.
+"""``folder:PATH``, images of one's own: one subfolder per class, or a CSV with path and label.
 
-A folder whose subfolders are called train, val (or valid, validation) and test, each with one subfolder a
-class, has a split of its own, which is honoured. A CSV needs the columns ``path`` (relative to the CSV) and
-``label``; ``group`` (what must not be separated, such as a patient) and ``split`` are optional.
+A folder whose subfolders are called train, val (or valid, validation) and test, each with one subfolder per class,
+prescribes a split, which is used. A CSV needs the columns ``path`` (relative to the CSV) and ``label``; ``group``
+(images that must not be separated, such as a patient's) and ``split`` are optional.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+from typing import NamedTuple
 
 from udcd_bench.data.layouts.files import IMAGE_SUFFIXES, FileRef, scan_files
 from udcd_bench.data.layouts.image_index import ImageIndex, Item, ValidationReport, normalize_nfc, read_table
@@ -30,98 +31,120 @@ SPLIT_ALIASES = {
 
 
 def make_path_slug(path: Path) -> str:
-    """A folder name for the cache: readable, and different for every path."""
+    """Return a folder name for the cache: readable, and different for every path."""
     whole = str(path.expanduser().absolute())
     readable = re.sub(r"[^A-Za-z0-9]+", "-", path.absolute().name).strip("-")[:40]
     return f"folder-{readable}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
 def read_index(path: Path) -> ImageIndex:
-    """List the images of a folder or of a CSV."""
+    """List the images of a folder, a zip or a CSV. Raises UserError when it holds fewer than two classes."""
     path = path.expanduser()
     if not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder or CSV {make_printable(str(path))}.")
-    table = path.is_file() and not path.name.lower().endswith(".zip")
-    listing = _read_csv(path) if table else _read_folders(path)
-    if len(listing.classes) < 2:
-        found = ", ".join(listing.classes) or "none"
+    is_table = path.is_file() and not path.name.lower().endswith(".zip")
+    index = _read_csv(path) if is_table else _read_folders(path)
+    if len(index.classes) < 2:
+        classes = ", ".join(index.classes) or "none"
         raise UserError(
-            f"{listing.source} needs images of at least two classes, found: {found}; "
+            f"{index.source} needs images of at least two classes, found: {classes}; "
             "make one subfolder a class, or give a CSV with the columns path and label."
         )
-    return listing
+    return index
 
 
 def _read_folders(root: Path) -> ImageIndex:
+    """List the images of a folder or zip of class folders."""
     report = ValidationReport()
-    files = scan_files(root)
-    found = [where for same in files.images.values() for where in same]
-    for shown, why in files.broken:
-        report.add("unreadable", f"{shown} ({why})")
-    parts = {where: tuple(where.display_path.split("/")) for where in found}
+    scanned = scan_files(root)
+    files = [file for copies in scanned.images.values() for file in copies]
+    for path, problem in scanned.broken:
+        report.add("unreadable", f"{path} ({problem})")
+    parts = {file: tuple(file.display_path.split("/")) for file in files}
     tops = {names[0].lower() for names in parts.values() if len(names) > 1}
     # Three "classes" called train, val and test would be a silent disaster.
-    own = len(tops) > 1 and tops <= SPLIT_ALIASES.keys() and "train" in {SPLIT_ALIASES[top] for top in tops}
-    level = 1 if own else 0
-    items, classes = (
-        [],
-        _sort_classes({normalize_nfc(names[level]) for names in parts.values() if len(names) > level + 1}),
+    has_split = (
+        len(tops) > 1 and tops <= SPLIT_ALIASES.keys() and "train" in {SPLIT_ALIASES[top] for top in tops}
     )
-    for where in sorted(found, key=lambda where: where.display_path):
-        names = parts[where]
+    level = 1 if has_split else 0
+    classes = _sort_classes(
+        {normalize_nfc(names[level]) for names in parts.values() if len(names) > level + 1}
+    )
+    items = []
+    for file in sorted(files, key=lambda file: file.display_path):
+        names = parts[file]
         if len(names) <= level + 1:
-            report.add("unlisted", where.display_path)
+            report.add("unlisted", file.display_path)
             continue
-        split = SPLIT_ALIASES[names[0].lower()] if own else ""
-        items.append(Item(where.display_path, classes.index(normalize_nfc(names[level])), where, split=split))
+        split = SPLIT_ALIASES[names[0].lower()] if has_split else ""
+        items.append(Item(file.display_path, classes.index(normalize_nfc(names[level])), file, split=split))
     return _build_index(root, classes, items, report)
 
 
+class _CSVRow(NamedTuple):
+    name: str
+    label: str
+    group: str
+    split: str
+
+
 def _read_csv(path: Path) -> ImageIndex:
+    """List the images of a CSV. Raises UserError when its splits are unknown or incomplete."""
     report = ValidationReport()
-    stat = path.stat()
-    cells = read_table(FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns), "path", "label")
-    labels = list(map(normalize_nfc, cells["label"]))
-    classes = _sort_classes(set(labels) - {""})
-    blank = [""] * len(labels)
-    groups = list(cells["group"]) if "group" in cells else blank
-    splits = list(cells["split"]) if "split" in cells else blank
-    seen: dict[str, str] = {}
+    rows = _read_csv_rows(path)
+    classes = _sort_classes({row.label for row in rows} - {""})
+    labels: dict[str, str] = {}
     disputed: set[str] = set()
     items = []
-    for name, label, group, split in zip(cells["path"], labels, groups, splits, strict=True):
-        if name in seen:
-            same = seen[name] == label
-            report.add(
-                "repeated" if same else "conflict", name if same else f"{name} ({seen[name]} and {label})"
-            )
-            disputed.update(() if same else {name})
+    for row in rows:
+        if row.name in labels:
+            first = labels[row.name]
+            if first == row.label:
+                report.add("repeated", row.name)
+            else:
+                report.add("conflict", f"{row.name} ({first} and {row.label})")
+                disputed.add(row.name)
             continue
-        seen[name] = label
-        if not label:
-            report.add("range", f"{name} (empty)")
+        labels[row.name] = row.label
+        if not row.label:
+            report.add("range", f"{row.name} (empty)")
             continue
-        if split and split.lower() not in SPLIT_ALIASES:
-            raise UserError(f"{path} has split {split!r} for {name}; it may be train, val or test.")
-        file = _find_file(path.parent, name)
-        if file is None or file.suffix.lower() not in IMAGE_SUFFIXES:
-            report.add("missing", name)
+        if row.split and row.split.lower() not in SPLIT_ALIASES:
+            raise UserError(f"{path} has split {row.split!r} for {row.name}; it may be train, val or test.")
+        file = _find_file(path.parent, row.name)
+        if file is None:
+            report.add("missing", row.name)
             continue
-        stat = file.stat()
-        where = FileRef(str(file), (), make_printable(name), stat.st_size, stat.st_mtime_ns)
-        items.append(
-            Item(where.display_path, classes.index(label), where, group, SPLIT_ALIASES.get(split.lower(), ""))
-        )
+        split = SPLIT_ALIASES.get(row.split.lower(), "")
+        items.append(Item(file.display_path, classes.index(row.label), file, row.group, split))
     items = sorted((item for item in items if item.id not in disputed), key=lambda item: item.id)
     if len({bool(item.split) for item in items}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
     return _build_index(path, classes, items, report)
 
 
-def _find_file(folder: Path, name: str) -> Path | None:
-    """The file of that name, its accents written either way; None where there is none, or no name like it can be."""
-    places = (folder / form for form in (name, normalize_nfc(name), unicodedata.normalize("NFD", name)))
-    return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
+def _read_csv_rows(path: Path) -> list[_CSVRow]:
+    stat = path.stat()
+    file = FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns)
+    cells = read_table(file, "path", "label")
+    blank = [""] * len(cells["label"])
+    columns = (
+        cells["path"],
+        map(normalize_nfc, cells["label"]),
+        cells.get("group", blank),
+        cells.get("split", blank),
+    )
+    return [_CSVRow(*row) for row in zip(*columns, strict=True)]
+
+
+def _find_file(folder: Path, name: str) -> FileRef | None:
+    """Find the image of that name, its accents written in either form; None if there is no such image."""
+    forms = (name, normalize_nfc(name), unicodedata.normalize("NFD", name))
+    path = next((folder / form for form in forms if os.path.isfile(folder / form)), None)  # noqa: PTH113
+    if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    stat = path.stat()
+    return FileRef(str(path), (), make_printable(name), stat.st_size, stat.st_mtime_ns)
 
 
 def _build_index(path: Path, classes: list[str], items: list[Item], report: ValidationReport) -> ImageIndex:
@@ -133,7 +156,7 @@ def _build_index(path: Path, classes: list[str], items: list[Item], report: Vali
 
 
 def _sort_classes(classes: set[str]) -> list[str]:
-    """Class names sorted, numbers as numbers."""
+    """Sort class names, numbers as numbers."""
     if all(name.isdecimal() and len(name) < 20 for name in classes):
         return sorted(classes, key=int)
     return sorted(classes)

@@ -1,4 +1,4 @@
-"""HAM10000 (Tschandl et al., Sci. Data 2018) from every layout people have.
+"""HAM10000 (Tschandl et al., Sci. Data 2018), read from every layout in which it is published.
 
 =============  =================================================  =====================================
 layout         images                                             labels and lesions
@@ -9,7 +9,7 @@ ISIC 2018      ``ISIC2018_Task3_Training_Input/``                 ``…_GroundTr
                                                                   class order), ``…_LesionGroupings.csv``
 =============  =================================================  =====================================
 
-All give the same rows: images are found by id, wherever they lie, and the rows are sorted by id.
+All layouts give the same rows: images are matched by id, in whatever folder they are, and rows are sorted by id.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
 from udcd_bench.data.layouts.image_index import (
     ExpectedCounts,
     ImageIndex,
+    LabelRow,
     ValidationReport,
     match_files,
     read_table,
 )
+from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
-NAME = "ham10000"
-TITLE = "HAM10000"
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 EXPECTED_COUNTS = ExpectedCounts(
     {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
@@ -46,11 +46,12 @@ GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 # The challenge's test and validation images and the other tasks' masks often lie beside the training images.
 IGNORED_FOLDERS = r"test|validation|segmentation|task1|task2"
 
-LabelRow = tuple[str, int | None, str, str]
-
 
 def read_index(root: Path) -> ImageIndex:
-    """List HAM10000 below `root`, a folder or one zip, in any of the layouts above."""
+    """List the images of HAM10000 below ``root``, a folder or one zip, in any of the layouts above.
+
+    Raises UserError when no table of labels is found.
+    """
     files = scan_files(root)
     report = ValidationReport()
     if metadata := files.find_table(*METADATA):
@@ -63,10 +64,22 @@ def read_index(root: Path) -> ImageIndex:
             f"nor {GROUND_TRUTH} (ISIC 2018), so its images have no labels; get HAM10000 from {WHERE_TO_GET}."
         )
     items = match_files(rows, files, report, ignore=IGNORED_FOLDERS, prefer=_is_training_image)
-    return ImageIndex(NAME, TITLE, CLASSES, items, report, EXPECTED_COUNTS, source=str(root))
+    return ImageIndex(
+        SOURCE.name, SOURCE.title, CLASSES, items, report, expected=EXPECTED_COUNTS, source=str(root)
+    )
+
+
+SOURCE = Source(
+    "ham10000",
+    "HAM10000",
+    "10 015 dermoscopic photographs of 7 470 lesions, 7 classes",
+    WHERE_TO_GET,
+    read_index,
+)
 
 
 def _is_training_image(file: FileRef) -> bool:
+    """Whether a file lies in one of the folders that hold the training images."""
     return any("part" in f or "task3_training" in f for f in file.folders)
 
 
@@ -74,12 +87,12 @@ def _read_metadata(table: FileRef) -> Iterator[LabelRow]:
     cells = read_table(table, "lesion_id", "image_id", "dx")
     for lesion, image, dx in zip(cells["lesion_id"], cells["image_id"], cells["dx"], strict=True):
         label = CLASSES.index(dx.lower()) if dx.lower() in CLASSES else None
-        yield image, label, dx, lesion
+        yield LabelRow(image, label, dx, lesion)
 
 
 def _read_one_hot(table: FileRef, files: ScannedFiles) -> Iterator[LabelRow]:
     names = [name.upper() for name in CLASSES]
-    cells = read_table(table, "image", *names)  # columns are taken by name: their order is not ours
+    cells = read_table(table, "image", *names)  # by name: the order of the columns is not that of CLASSES
     lesions: dict[str, str] = {}
     if groupings := files.find_table(GROUPINGS):
         pairs = read_table(groupings, "image", "lesion_id")
@@ -87,5 +100,5 @@ def _read_one_hot(table: FileRef, files: ScannedFiles) -> Iterator[LabelRow]:
     for image, *marks in zip(cells["image"], *(cells[name] for name in names), strict=True):
         hot = [i for i, mark in enumerate(marks) if mark in ("1", "1.0")]
         clean = len(hot) == 1 and all(mark in ("0", "0.0", "1", "1.0") for mark in marks)
-        said = "+".join(names[i] for i in hot) or "no class"
-        yield image, hot[0] if clean else None, said, lesions.get(image, "")
+        text = "+".join(names[i] for i in hot) or "no class"
+        yield LabelRow(image, hot[0] if clean else None, text, lesions.get(image, ""))

@@ -1,12 +1,13 @@
-"""``medmnist:NAME``: the npz layout of MedMNIST (Yang et al., Sci. Data 2023), its own split honoured.
+"""``medmnist:NAME``: the npz layout of MedMNIST (Yang et al., Sci. Data 2023), with its own split.
 
 Keys ``{train,val,test}_{images,labels}``; images (n, h, w) grey or (n, h, w, 3), labels (n, 1). The package
-``medmnist`` is not needed. Class names are not in the file, so classes are called by their numbers.
+``medmnist`` is not needed. Class names are not in the file, so the classes are named by their numbers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import warnings
 import zipfile
@@ -16,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from udcd_bench.data.layouts.files import MAX_UNPACK_RATIO, ZIP_METHODS
+from udcd_bench.data.layouts.image_arrays import ImageArrays
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from udcd_bench.data.layouts.arrays import ImageArrays
 
 PREFIX = "medmnist:"
 SPLITS = ("train", "val", "test")
@@ -30,7 +30,7 @@ ORDERED = frozenset({"retinamnist"})  # graded 0 to 4, like APTOS
 
 
 def check_name(name: str) -> str:
-    """The NAME of ``medmnist:NAME``, which becomes part of a file name."""
+    """Return the NAME of ``medmnist:NAME``, which becomes part of a file name. Raises UserError when it cannot."""
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise UserError(
             f"medmnist:{name} is no MedMNIST set; give its file name without .npz, as in medmnist:dermamnist."
@@ -39,14 +39,16 @@ def check_name(name: str) -> str:
 
 
 def find_file(name: str, source_path: Path | None, data: Path) -> Path:
-    """The npz file of a set: `place` itself, or NAME.npz in it, or in the data folder."""
-    file = (
-        data / f"{name}.npz"
-        if source_path is None
-        else source_path / f"{name}.npz"
-        if source_path.is_dir()
-        else source_path
-    )
+    """Find the npz file of a set: ``source_path``, or NAME.npz in that folder, or else in the folder ``data``.
+
+    Raises UserError when there is no such file.
+    """
+    if source_path is None:
+        file = data / f"{name}.npz"
+    elif source_path.is_dir():
+        file = source_path / f"{name}.npz"
+    else:
+        file = source_path
     if not file.is_file():
         raise UserError(
             f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
@@ -55,58 +57,65 @@ def find_file(name: str, source_path: Path | None, data: Path) -> Path:
     return file
 
 
-def read_arrays(file: Path, name: str) -> ImageArrays:
-    """All images of an npz file in the order train, val, test."""
-    from udcd_bench.data.layouts.arrays import (
-        ImageArrays,  # brings Pillow, which a list of names does not need
-    )
+def compute_checksum(file: Path, name: str) -> str:
+    """Compute a checksum that changes when the set or its file does; the file is not read."""
+    stat = file.stat()
+    return hashlib.sha256(repr((name, stat.st_size, stat.st_mtime_ns)).encode()).hexdigest()
 
-    images, labels = {}, {}
-    try:
-        _check_unpacked_size(file)
-        with file.open("rb") as opened, _silence_numpy(), np.load(opened, allow_pickle=False) as held:
-            wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
-            if missing := [key for key in wanted if key not in held.files]:
-                raise UserError(
-                    f"{file} has no {', '.join(missing)}; it has: {', '.join(held.files)} (MedMNIST files "
-                    "hold {train,val,test}_{images,labels})."
-                )
-            for split in SPLITS:
-                images[split], labels[split] = held[f"{split}_images"], held[f"{split}_labels"]
-    except UserError:
-        raise
-    except Exception as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
-        raise UserError(f"{file} is damaged or no npz file: {error}.") from error
+
+def read_arrays(file: Path, name: str) -> ImageArrays:
+    """Read all images of an npz file in the order train, val, test.
+
+    Raises UserError when the file is damaged or does not have MedMNIST's layout.
+    """
+    arrays = _read_npz(file)
     for split in SPLITS:
-        _check_split_arrays(file, split, images[split], labels[split])
-    joined = np.concatenate([labels[split].reshape(-1) for split in SPLITS]).astype(np.int64)
-    if not len(joined) or joined.min() < 0 or joined.max() >= len(joined):
+        _check_split_arrays(file, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
+    labels = np.concatenate([arrays[f"{split}_labels"].reshape(-1) for split in SPLITS]).astype(np.int64)
+    if not len(labels) or labels.min() < 0 or labels.max() >= len(labels):
         raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
-    splits = [split for split in SPLITS for _ in labels[split]]
-    numbers = [i for split in SPLITS for i in range(len(labels[split]))]
+    counts = {split: len(arrays[f"{split}_labels"]) for split in SPLITS}
     return ImageArrays(
         name=f"{PREFIX}{name}",
         title=name,
-        classes=tuple(str(c) for c in range(int(joined.max()) + 1)),
-        ids=[f"{split}-{i:06d}" for split, i in zip(splits, numbers, strict=True)],
-        labels=joined,
-        images=[image for split in SPLITS for image in images[split]],
-        own_split=splits,
+        classes=tuple(str(c) for c in range(int(labels.max()) + 1)),
+        ids=[f"{split}-{i:06d}" for split in SPLITS for i in range(counts[split])],
+        labels=labels,
+        images=[image for split in SPLITS for image in arrays[f"{split}_images"]],
+        own_split=[split for split in SPLITS for _ in range(counts[split])],
         ordered=name.split("_")[0] in ORDERED,
         source=str(file),
     )
 
 
+def _read_npz(file: Path) -> dict[str, Any]:
+    """Read images and labels of every split from an npz file, still unchecked. Raises UserError when it is damaged."""
+    keys = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
+    try:
+        _check_unpacked_size(file)
+        with file.open("rb") as opened, _silence_numpy(), np.load(opened, allow_pickle=False) as npz:
+            if missing := [key for key in keys if key not in npz.files]:
+                raise UserError(
+                    f"{file} has no {', '.join(missing)}; it has: {', '.join(npz.files)} (MedMNIST files "
+                    "hold {train,val,test}_{images,labels})."
+                )
+            return {key: npz[key] for key in keys}
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file numpy raises what its parts raise, from tokenizer to zlib
+        raise UserError(f"{file} is damaged or no npz file: {error}.") from error
+
+
 @contextlib.contextmanager
 def _silence_numpy() -> Iterator[None]:
-    """Without numpy's warnings of odd headers and shapes: what comes of them is looked at."""
+    """Silence numpy's warnings of odd headers and shapes: the arrays are checked afterwards."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
 def _check_unpacked_size(file: Path) -> None:
-    """See that a file is an npz, and unpacks to no more than pictures can. Raises UserError."""
+    """Check that a file is an npz, and not a zip bomb. Raises UserError when it is not safe to read."""
     with file.open("rb") as opened:
         if opened.read(6) == b"\x93NUMPY":
             raise UserError(f"{file} is a single array, not an npz file.")
@@ -121,6 +130,7 @@ def _check_unpacked_size(file: Path) -> None:
 
 
 def _check_split_arrays(file: Path, split: str, images: Any, labels: Any) -> None:
+    """Check shapes and types of one split. Raises UserError when they are not MedMNIST's."""
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
         raise UserError(f"{file} is damaged: what it holds for {split} is no array.")
     flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)

@@ -1,6 +1,6 @@
-"""What the seven kinds of drawn lesion are like: overlapping distributions of what a dermatologist scores.
+"""Features of the seven kinds of drawn lesion: overlapping distributions of what a dermatologist scores.
 
-A change here changes pixels, so it raises `udcd_bench.data.synthetic.lesions.VERSION`.
+A change in this module changes pixels, so it raises ``lesions.VERSION``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from udcd_bench.data.synthetic.drawing import make_generator
 
 CLASS_NAMES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
-# The mean of each feature (0 absent, 1 as strong as it gets) by class, in the order of NAMES.
 FEATURES = {
     "size": (0.55, 0.45, 0.60, 0.40, 0.80, 0.40, 0.35),
     "oval": (0.40, 0.35, 0.45, 0.25, 0.50, 0.40, 0.35),
@@ -32,9 +31,10 @@ FEATURES = {
     "nests": (0.00, 0.80, 0.03, 0.00, 0.08, 0.01, 0.03),
     "ulcer": (0.12, 0.45, 0.02, 0.00, 0.05, 0.00, 0.03),
 }
+"""The mean of each feature (0 absent, 1 strongest) by class, in the order of ``CLASS_NAMES``."""
 SPREAD = 0.11
+"""Standard deviation of a feature about its mean."""
 
-# Which class a lesion of each class may resemble, and how likely.
 LOOK_ALIKES = {
     "akiec": {"bkl": 0.5, "bcc": 0.4, "nv": 0.1},
     "bcc": {"akiec": 0.5, "bkl": 0.2, "nv": 0.2, "vasc": 0.1},
@@ -44,19 +44,21 @@ LOOK_ALIKES = {
     "nv": {"nv": 0.4, "mel": 0.3, "bkl": 0.2, "df": 0.05, "akiec": 0.05},  # most are just nevi
     "vasc": {"bcc": 0.4, "mel": 0.3, "nv": 0.3},
 }
-RESEMBLANCE = (0.7, 4.0)  # Beta: a seventh of the way on average, beyond halfway for one in thirty
+"""The classes that a lesion of each class may resemble, and how likely."""
+RESEMBLANCE = (0.7, 4.0)
+"""Of a Beta distribution: a seventh of the way on average, beyond halfway for one in thirty."""
 
 
 def sample_features(group: int, label: int, seed: int) -> dict[str, float]:
-    """What the lesion numbered ``group`` is like: each of `FEATURES`, 0..1, some of it borrowed."""
+    """Sample the features of the lesion numbered ``group``: each of ``FEATURES``, 0..1, in part a look-alike's."""
     rng = make_generator(seed, group, 0)
     kin = LOOK_ALIKES[CLASS_NAMES[label]]
     other = CLASS_NAMES.index(list(kin)[int(rng.choice(len(kin), p=list(kin.values())))])
     t = rng.beta(*RESEMBLANCE)
-    found = {}
+    features = {}
     deviations = rng.standard_normal(len(FEATURES)).tolist()
-    for (name, means), drawn in zip(FEATURES.items(), deviations, strict=True):
+    for (name, means), deviation in zip(FEATURES.items(), deviations, strict=True):
         mean = (1 - t) * means[label] + t * means[other]
-        # what a class hardly ever has is not to turn up in it by spread alone
-        found[name] = min(1.0, max(0.0, mean + SPREAD * min(1.0, mean / 0.25) * drawn))
-    return found
+        # spread alone must not bring out what a class hardly ever has
+        features[name] = min(1.0, max(0.0, mean + SPREAD * min(1.0, mean / 0.25) * deviation))
+    return features

@@ -1,53 +1,44 @@
-"""Sets that come as small arrays rather than as files: resized into the same cache."""
+"""Preparing sets that come as arrays in memory: resize and commit to the decoded cache."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from udcd_bench.data.cache import prepared
+from udcd_bench.data.cache import prepared, staging
 from udcd_bench.data.cache.decode import resize
-from udcd_bench.data.cache.prepare import PreparedSet, check_size, find_existing, merge_groups
+from udcd_bench.data.cache.options import PreparedSet
+from udcd_bench.data.cache.prepare import check_size, find_existing, merge_groups
 from udcd_bench.data.cache.prepared import Rows
-from udcd_bench.data.dataset import Images, Ints
+from udcd_bench.data.layouts.image_arrays import ImageArrays
 from udcd_bench.data.layouts.image_index import ValidationReport
 
 
-@dataclass(frozen=True)
-class ImageArrays:
-    """Images of any size in memory, (h, w) grey or (h, w, 3), uint8, and what belongs to them."""
+def prepare_arrays(
+    read_arrays: Callable[[], ImageArrays], target: Path, size: int, checksum: str
+) -> PreparedSet:
+    """Resize arrays (bilinear, antialiased) into ``target``, unless the same set is prepared there already.
 
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    ids: Sequence[str]
-    labels: Ints
-    images: Sequence[Images]
-    own_split: Sequence[str] | None = None
-    ordered: bool = False
-    source: str = ""
-
-
-def prepare_arrays(arrays: ImageArrays, target: Path, size: int, source_sha256: str) -> PreparedSet:
-    """Resize `arrays` (bilinear, antialiased) into `target` unless that has been done."""
+    read_arrays: called when there is something to do. size: side of the images in pixels. checksum: changes when the
+    arrays do.
+    """
     check_size(size)
-    if done := find_existing(target, source_sha256, True):
-        return done
-    n = len(arrays.images)
+    if existing := find_existing(target, checksum):
+        return existing
+    arrays = read_arrays()
     digests = [
         hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in arrays.images
     ]
     report = _report_duplicates(arrays, digests)
-    with prepared.open_staging_dir(target, n, size) as work:
-        if done := find_existing(target, source_sha256, True):
-            return done
-        with (work / prepared.ARRAY).open("r+b") as file:
+    with staging.open_staging_dir(target, len(arrays.images), size) as folder:
+        if existing := find_existing(target, checksum):  # another process prepared it while this one waited
+            return existing
+        with (folder / prepared.ARRAY).open("r+b") as file:
             file.seek(prepared.HEADER_BYTES)
             for image in arrays.images:
                 file.write(resize(Image.fromarray(image).convert("RGB"), size).tobytes())
@@ -58,17 +49,18 @@ def prepare_arrays(arrays: ImageArrays, target: Path, size: int, source_sha256: 
             ids=arrays.ids,
             labels=arrays.labels.tolist(),
             groups=merge_groups([[digest] for digest in digests]),
-            source_sha256=source_sha256,
+            source_sha256=checksum,
             own_split=arrays.own_split,
             ordered=arrays.ordered,
             source=arrays.source,
             report=report,
         )
-        prepared.commit(work, target, rows, size)
-    return PreparedSet(target, report, True, "")
+        staging.commit(folder, target, rows, size)
+    return PreparedSet(target, report, fresh=True, incomplete="")
 
 
 def _report_duplicates(arrays: ImageArrays, digests: Sequence[str]) -> list[str]:
+    """Report images that are the same, and those of them whose labels differ."""
     report = ValidationReport()
     rows: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):

@@ -1,0 +1,46 @@
+"""Data classes of preparing: its options and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ProgressCallback = Callable[[int, int], object]
+"""Called with how many more images are done, and how many there are in all."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a set is prepared.
+
+    Attributes
+    ----------
+    source_path: the folder, zip or file that holds the set; None if its name says where the images come from.
+    jobs: processes that decode or draw.
+    allow_incomplete: go on without images that are missing or damaged; the set records what is left out.
+    progress: called after each chunk of images.
+    """
+
+    source_path: Path | None = None
+    jobs: int = 1
+    allow_incomplete: bool = False
+    progress: ProgressCallback | None = None
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """The result of preparing.
+
+    Attributes
+    ----------
+    path: the folder of the prepared set.
+    report: the lines of the validation report.
+    fresh: whether it was prepared now; False when it existed before.
+    incomplete: empty, or one sentence on what was left out.
+    """
+
+    path: Path
+    report: Sequence[str]
+    fresh: bool
+    incomplete: str
