@@ -41,9 +41,9 @@ PROGRESS_INTERVAL = 1.0
 
 DEVICE_DIR = Path("/dev")
 
-# What a step frees, the next step asks for again, so glibc should keep it rather than return it to the system. Huge pages
-# take 5 to 9 % off the CPU time of the demo's epochs. glibc reads these variables when a process starts; they are meant
-# for the workers alone.
+# What a step frees, the next step asks for again, so glibc should keep it rather than return it to the system. Huge
+# pages take 5 to 9 % off the CPU time of the demo's epochs. glibc reads these variables when a process starts; they are
+# meant for the workers alone.
 ALLOCATOR_ENV = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -125,7 +125,7 @@ def _handle_event(
     job = worker.job
     assert job is not None
     if event.get("lost"):
-        _remove_stale_lock(store, job)
+        store.locks.remove_stale(job.key)
         pool[pool.index(worker)] = _start_worker(store, worker.run_context)
     if event["kind"] not in PROGRESS_KINDS:
         worker.job = None
@@ -169,12 +169,6 @@ def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
     ]
 
 
-def _remove_stale_lock(store: Store, job: Job | None) -> None:
-    """Remove the lock of a process that has ended, and leave one that another process holds."""
-    if job is not None:
-        store.locks.remove_stale(job.key)
-
-
 def _receive_event(worker: _Worker) -> Event:
     """Receive what a worker has sent; a ``failed`` event marked ``lost`` if its process has ended."""
     assert worker.job is not None
@@ -206,7 +200,8 @@ def _stop_workers(pool: list[_Worker], store: Store) -> None:
         worker.process.terminate()
     for worker in pool:
         worker.process.join()
-        _remove_stale_lock(store, worker.job)
+        if worker.job:  # the lock may be another process's, which this leaves alone
+            store.locks.remove_stale(worker.job.key)
 
 
 # --- starting processes ---------------------------------------------------------------------------------------
