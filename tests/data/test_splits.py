@@ -7,10 +7,18 @@ from itertools import combinations
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.model_selection import StratifiedKFold
 
 from udcd_bench.data import splits
 from udcd_bench.data.dataset import Dataset
-from udcd_bench.data.splits import FOLDS, SPLIT_KINDS, compute_resampled_counts, split_dataset
+from udcd_bench.data.splits import (
+    FOLDS,
+    RANDOM_STATE,
+    SPLIT_KINDS,
+    _assign_folds,
+    compute_resampled_counts,
+    split_dataset,
+)
 from udcd_bench.errors import UserError
 
 HAM = np.array([327, 514, 1099, 115, 1113, 6705, 142])
@@ -65,6 +73,16 @@ def test_folds_are_stratified():
     for fold in range(FOLDS):
         s = split(d, fold=fold)
         assert_array_equal(counts(d, s.test), np.array(COUNTS) // FOLDS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_folds_are_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(FOLDS, 60, rng.integers(1, 9))
+    labels = rng.permutation(np.repeat(rng.permutation(len(counts)), counts))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=RANDOM_STATE)
+    for fold, (_, test) in enumerate(folds.split(labels, labels)):
+        assert_array_equal(np.flatnonzero(_assign_folds(labels) == fold), test)
 
 
 def test_the_grouped_split_keeps_groups_together_and_the_other_does_not():

@@ -91,9 +91,7 @@ def scores(store):
 
 
 def same(one, other):
-    return one.list_keys() == other.list_keys() and all(
-        np.array_equal(one[name], other[name]) for name in one
-    )
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def claims(store):
@@ -303,30 +301,62 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
 
 def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
     code = (
-        "import os, signal, sys, time\n"
+        "import os, signal, sys, threading, time\n"
         "from pathlib import Path\n"
         "from udcd_bench.engines import execute, local\n"
         "from udcd_bench.runs.store import Store\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "    def interrupt():\n"
+        "        while not stop.wait(0.01):\n"
+        "            os.killpg(0, signal.SIGINT)\n"
+        "    stop = threading.Event()\n"
+        "    thread = threading.Thread(target=interrupt)\n"
+        "    thread.start()\n"
         "    slot = local._start_worker(Store(Path(sys.argv[1])), execute.RunContext(Path('.')))\n"
-        "    for _ in range(20):\n"
-        "        os.killpg(0, signal.SIGINT)\n"
-        "        time.sleep(0.01)\n"
+        "    time.sleep(0.5)\n"
+        "    stop.set()\n"
+        "    thread.join()\n"
         "    slot.pipe.close()\n"
         "    slot.process.join(60)\n"
         "    print(slot.process.exitcode)\n"
     )
     file = tmp_path / "start.py"
     file.write_text(code)
+    decoy = (
+        tmp_path / "elsewhere" / "udcd_bench"
+    )  # not on the script's module path, so no process may import it
+    decoy.mkdir(parents=True)
+    (decoy / "__init__.py").touch()
     done = subprocess.run(
         [sys.executable, file, tmp_path],
         capture_output=True,
         text=True,
         timeout=NEVER,
         start_new_session=True,
+        cwd=decoy.parent,
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_what_workers_share_starts_no_thread_uses_no_gpu_and_spares_scikit_learn():
+    code = (
+        "import os, sys\n"
+        "from udcd_bench.engines import preload\n"
+        "import numpy as np, torch\n"
+        "from udcd_bench.data import splits\n"
+        "from udcd_bench.stats import metrics\n"
+        "labels = np.arange(50) % 5\n"
+        "splits._assign_folds(labels)\n"
+        "metrics.compute_metrics(np.eye(5)[labels], labels)\n"
+        "print(all(name in sys.modules for name in preload.MODULES))\n"
+        "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"
+        "print({'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys())\n"
+        "sys.stdout.flush()\n"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n1 False\nset()\n", "")
 
 
 def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 
 from udcd_bench.stats import metrics
@@ -103,6 +104,18 @@ def test_figures_are_those_of_scikit_learn():
     assert got["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, guess, weights="quadratic"))
     assert got["auroc"] == pytest.approx(sk.roc_auc_score(labels, p, multi_class="ovr", average="macro"))
     assert got["auprc"] == pytest.approx(sk.average_precision_score(np.eye(5)[labels], p, average="macro"))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_ranks_and_average_precision_are_those_of_scipy_and_scikit_learn_to_the_last_bit(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 400))
+    values = rng.random(n) if seed % 3 else rng.integers(0, 20, n) / 7
+    positive = rng.random(n) < rng.random()
+    positive[0] = True
+    assert (metrics._compute_ranks(values) == rankdata(values)).all()
+    expected = sk.average_precision_score(positive, values)
+    assert metrics._compute_average_precision(positive, values) == expected
 
 
 def test_metrics_and_figures_have_the_same_names():

@@ -119,6 +119,7 @@ def _command(words, environment, fault, log, said):
 
     # the server that this process is from serves it too
     forkserver._forkserver.ensure_running = lambda: None
+    local.start_server = lambda: None
     local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(environment, fault, log))
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":

@@ -1,14 +1,19 @@
-"""Runs on this machine: a process a slot, each taking one run after another."""
+"""Runs on this machine: one worker process per slot, which carries out one run after another.
+
+Worker processes are forked from a server that has made the imports of a run once for all of them (``preload``).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +29,7 @@ from udcd_bench.engines.job_queue import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
     from udcd_bench.engines.execute import RunContext
@@ -32,41 +37,42 @@ if TYPE_CHECKING:
     from udcd_bench.runs.store import Store
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds between a process's signs of progress, where there is any."""
-
+"""Seconds between the signs of progress that a worker sends, at least."""
 
 DEVICE_DIR = Path("/dev")
 
-
-def list_gpus(device: str) -> list[str]:
-    """The GPUs that ``--device`` leaves to choose from, by name; told without the tensor library."""
-    if device not in ("auto", "cuda"):
-        return [device] if device.startswith("cuda") else []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = list(DEVICE_DIR.glob("nvidia[0-9]*"))
-    names = (
-        [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-        if visible is not None
-        else there
-    )
-    return [f"cuda:{place}" for place in range(min(len(names), len(there)))]
-
-
-def count_slots(device: str, threads: int, jobs: int | None) -> int:
-    """Runs at a time: ``jobs``, else one, on each GPU; where there is none ``jobs``, else as many as the cores hold."""
-    if found := list_gpus(device):
-        return len(found) * (jobs or 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return jobs or (max(1, cores // threads) if threads else 1)
-
-
-# What a step frees, the next asks for again: glibc shall keep it rather than hand it back to the system each time. Read
-# when a process starts, so it is for the slots' processes alone.
+# What a step frees, the next step asks for again, so glibc should keep it rather than return it to the system. Huge
+# pages take 5 to 9 % off the CPU time of the demo's epochs. glibc reads these variables when a process starts; they are
+# meant for the workers alone.
 ALLOCATOR_ENV = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "67108864",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+
+
+def list_gpus(device: str) -> list[str]:
+    """List the GPUs that ``--device`` leaves to choose from (``cuda:0`` …), without loading torch."""
+    if device not in ("auto", "cuda"):
+        return [device] if device.startswith("cuda") else []
+    count = len(list(DEVICE_DIR.glob("nvidia[0-9]*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        count = min(count, sum(name.strip() not in ("", "-1") for name in visible.split(",")))
+    return [f"cuda:{index}" for index in range(count)]
+
+
+def count_slots(device: str, threads: int, jobs: int | None) -> int:
+    """Count the runs to make at a time: ``jobs`` on each GPU, or without a GPU ``jobs`` in all.
+
+    jobs: None for the default, one run per GPU, or without a GPU as many as the cores hold.
+    threads: CPU threads per run, 0 for all cores.
+    """
+    if gpus := list_gpus(device):
+        return len(gpus) * (jobs or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return jobs or (max(1, cores // threads) if threads else 1)
 
 
 @dataclass
@@ -81,107 +87,90 @@ class _Worker:
 def run(
     jobs: Sequence[Job], store: Store, run_context: RunContext, slots: int, notify: Callable[[Event], None]
 ) -> dict[str, str]:
-    """Carry out the jobs that are not done, teachers first; returns key → what went wrong, for those that failed.
+    """Carry out the jobs that are not done, teachers first, and return key → message of those that failed.
 
-    One that fails stops no other but those it is the teacher of. One whose process dies or hangs is tried once more;
-    one that another process is at is left to it, and looked at again later. Where memory runs out on a device that runs
-    share, fewer share it from then on and the run is made again. Interrupted (KeyboardInterrupt passes
-    through), the processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the
-    user can mend before any has trained.
+    A failed run stops no other run except those it is the teacher of. A run whose process dies or hangs is tried once
+    more. A run locked by another process is skipped and polled again. When memory runs out on a device that several
+    runs share, one run fewer shares it from then on and the run is made again. On KeyboardInterrupt the processes end
+    and every run keeps its last checkpoint.
+
+    Raises UserError when a run fails by something the user can fix before any run has trained.
     """
-    work = JobQueue.from_jobs(jobs)
-    limit = read_hang_timeout()
+    queue = JobQueue.from_jobs(jobs)
+    hang_timeout = read_hang_timeout()
     pool: list[_Worker] = []
     try:
-        places = _make_contexts(run_context)
-        pool = [_start_worker(store, places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
-        while work.waiting or any(slot.job for slot in pool):
-            _assign_jobs(pool, work, notify)
-            for slot in _poll_workers(pool, limit):
-                event = _receive_event(slot) if slot.pipe.poll() else _kill_hung(slot, limit)
-                if event.get("lost"):
-                    _remove_stale_lock(store, slot.job)
-                    pool[pool.index(slot)] = _start_worker(store, slot.run_context)
-                job = slot.job
-                assert job is not None
-                if event["kind"] not in PROGRESS_KINDS:
-                    slot.job = None
-                if event.get("crowded") and sum(other.run_context == slot.run_context for other in pool) > 1:
-                    # what fits beside one another is seen, not guessed: one fewer shares the memory from now on
-                    _stop_workers([slot], store)
-                    pool.remove(slot)
-                    work.waiting = {job.key: job} | work.waiting
-                    notify(
-                        {**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"}
-                    )
-                else:
-                    work.handle_event(event, job, store, notify)
+        contexts = _make_contexts(run_context)
+        count = min(slots, len(queue.waiting))
+        pool.extend(_start_worker(store, contexts[n % len(contexts)]) for n in range(count))
+        while queue.waiting or any(worker.job for worker in pool):
+            _assign_jobs(pool, queue, notify)
+            for worker in _poll_workers(pool, hang_timeout):
+                event = _receive_event(worker) if worker.pipe.poll() else _kill_hung(worker, hang_timeout)
+                _handle_event(event, worker, pool, queue, store, notify)
     finally:
         _stop_workers(pool, store)
-    return work.failed
+    return queue.failed
 
 
-def _stop_workers(pool: list[_Worker], store: Store) -> None:
-    for slot in pool:
-        slot.pipe.close()
-        slot.process.terminate()
-    for slot in pool:
-        slot.process.join()
-        if slot.job:
-            _remove_stale_lock(store, slot.job)
+def _handle_event(
+    event: Event,
+    worker: _Worker,
+    pool: list[_Worker],
+    queue: JobQueue,
+    store: Store,
+    notify: Callable[[Event], None],
+) -> None:
+    """Apply an event to the pool (replace a lost worker, make room on a crowded device) and to the queue."""
+    job = worker.job
+    assert job is not None
+    if event.get("lost"):
+        store.locks.remove_stale(job.key)
+        pool[pool.index(worker)] = _start_worker(store, worker.run_context)
+    if event["kind"] not in PROGRESS_KINDS:
+        worker.job = None
+    if event.get("crowded") and sum(other.run_context == worker.run_context for other in pool) > 1:
+        # how many runs fit beside one another is observed, not estimated
+        _stop_workers([worker], store)
+        pool.remove(worker)
+        queue.waiting = {job.key: job} | queue.waiting
+        notify({**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"})
+    else:
+        queue.handle_event(event, job, store, notify)
 
 
 def _make_contexts(run_context: RunContext) -> list[RunContext]:
-    """Where slots work, taken in turn: each GPU, where there are several."""
-    found = list_gpus(run_context.device)
-    return [replace(run_context, device=name) for name in found] if len(found) > 1 else [run_context]
+    """List the contexts that workers take in turn: one for each GPU where there are several."""
+    gpus = list_gpus(run_context.device)
+    return [replace(run_context, device=name) for name in gpus] if len(gpus) > 1 else [run_context]
 
 
 def _assign_jobs(pool: list[_Worker], queue: JobQueue, notify: Callable[[Event], None]) -> None:
+    """Give every idle worker a job, as far as there are any that can start."""
     queue.fail_orphans(notify)
-    in_hand = set(queue.waiting) | {slot.job.key for slot in pool if slot.job}
-    for slot in pool:
-        if slot.job is None and (ready := queue.find_ready(in_hand)) is not None:
-            slot.job = queue.waiting.pop(ready.key)
-            slot.last_heard = time.monotonic()
+    unfinished = set(queue.waiting) | {worker.job.key for worker in pool if worker.job}
+    for worker in pool:
+        if worker.job is None and (ready := queue.find_ready(unfinished)) is not None:
+            worker.job = queue.waiting.pop(ready.key)
+            worker.last_heard = time.monotonic()
             with contextlib.suppress(BrokenPipeError):  # a process that died shows at the next receive
-                slot.pipe.send((ready.spec, ready.key, ready.teacher_key))
+                worker.pipe.send((ready.spec, ready.key, ready.teacher_key))
 
 
 def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
-    """The slots that have said something, or nothing for too long; waits a moment for one."""
-    busy = {slot.pipe: slot for slot in pool if slot.job}
+    """Wait a moment for workers that have sent something; return them, or else those silent for too long."""
+    busy = {worker.pipe: worker for worker in pool if worker.job}
     if not busy:
         time.sleep(RETRY_INTERVAL / 10)
         return []
-    said = [busy[pipe] for pipe in wait(list(busy), timeout=RETRY_INTERVAL)]  # type: ignore[index]
-    return said or [slot for slot in busy.values() if time.monotonic() - slot.last_heard > hang_timeout]
-
-
-def _remove_stale_lock(store: Store, job: Job | None) -> None:
-    """Clear away the claim of a process that has ended; one that another process holds is not ours to give back."""
-    if job is not None:
-        store.locks.remove_stale(job.key)
-
-
-def _start_worker(store: Store, run_context: RunContext) -> _Worker:
-    for name, value in ALLOCATOR_ENV.items():
-        os.environ.setdefault(name, value)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_runs, args=(theirs, store.root, run_context), daemon=True)
-    # Ctrl-C goes to the whole group: none reaches the process until it can say that it is not meant
-    resource_tracker.ensure_running()  # its own start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    theirs.close()
-    return _Worker(process, ours, run_context)
+    ready = [busy[pipe] for pipe in wait(list(busy), timeout=RETRY_INTERVAL)]  # type: ignore[index]
+    return ready or [
+        worker for worker in busy.values() if time.monotonic() - worker.last_heard > hang_timeout
+    ]
 
 
 def _receive_event(worker: _Worker) -> Event:
+    """Receive what a worker has sent; a ``failed`` event marked ``lost`` if its process has ended."""
     assert worker.job is not None
     try:
         event: Event = worker.pipe.recv()
@@ -190,47 +179,113 @@ def _receive_event(worker: _Worker) -> Event:
     except (EOFError, OSError):  # nothing, or half a message
         worker.process.join()
         code = worker.process.exitcode
-        how = f"its process ended by itself (exit code {code})"
+        message = f"its process ended by itself (exit code {code})"
         if code == -signal.SIGKILL:
-            how += ", killed, as the system does when memory runs out (fewer --jobs take less)"
-        return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
+            message += ", killed, as the system does when memory runs out (fewer --jobs take less)"
+        return {"kind": "failed", "key": worker.job.key, "message": message, "lost": True}
 
 
 def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
+    """End a worker that hangs and return the event of its run's end."""
     assert worker.job is not None
     worker.process.kill()
     worker.process.join()
-    how = f"its process made no step for {hang_timeout:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
-    return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
+    message = f"its process made no step for {hang_timeout:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
+    return {"kind": "failed", "key": worker.job.key, "message": message, "lost": True}
 
 
-# --- in the process of a slot ---------------------------------------------------------------------------------
+def _stop_workers(pool: list[_Worker], store: Store) -> None:
+    for worker in pool:
+        worker.pipe.close()
+        worker.process.terminate()
+    for worker in pool:
+        worker.process.join()
+        if worker.job:  # the lock may be another process's, which this leaves alone
+            store.locks.remove_stale(worker.job.key)
+
+
+# --- starting processes ---------------------------------------------------------------------------------------
+
+
+def start_server() -> None:
+    """Start the server that workers are forked from, unless it runs; return at once, while it makes the imports."""
+    for name, value in ALLOCATOR_ENV.items():
+        os.environ.setdefault(name, value)
+    # the system libraries of macOS do not support a fork once they are loaded
+    multiprocessing.set_forkserver_preload(["udcd_bench.engines.preload"] if sys.platform == "linux" else [])
+    resource_tracker.ensure_running()  # its own start would unblock the signal
+    # Ctrl-C goes to the whole process group: it stays blocked in workers until they are ready to ignore it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _export_module_path():
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _export_module_path() -> Iterator[None]:
+    """Make a Python process that starts meanwhile find the modules that this one finds, and no others first."""
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        _replace_environment(before)
+
+
+def _replace_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _start_worker(store: Store, run_context: RunContext) -> _Worker:
+    start_server()
+    context = multiprocessing.get_context("forkserver")
+    parent_end, child_end = context.Pipe()
+    # the environment that the server has is that of its own start
+    arguments = (dict(os.environ), child_end, store.root, run_context)
+    process = context.Process(target=_run_worker, args=arguments, daemon=True)
+    process.start()
+    child_end.close()
+    return _Worker(process, parent_end, run_context)
+
+
+# --- in a worker's process ------------------------------------------------------------------------------------
+
+
+def _run_worker(environment: dict[str, str], pipe: Connection, root: Path, run_context: RunContext) -> None:
+    """Be a worker: leave Ctrl-C to the parent, end with it, and serve runs meanwhile."""
+    gc.freeze()  # no collection visits what the server has imported, so that memory stays shared
+    workers.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _replace_environment(environment)
+    _serve_runs(pipe, root, run_context)
 
 
 def _serve_runs(pipe: Connection, root: Path, run_context: RunContext) -> None:
-    """Take runs from the pipe until it closes."""
-    workers.start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    """Take runs from the pipe and send their events until the pipe closes."""
     from udcd_bench.runs.store import Store
 
     store = Store(root)
-    tell = _EventSender(pipe)
+    send_event = _EventSender(pipe)
     while True:
         try:
             spec, key, teacher_key = pipe.recv()
-            pipe.send(run_job(spec, key, teacher_key, store, run_context, tell))
+            pipe.send(run_job(spec, key, teacher_key, store, run_context, send_event))
         except (ConnectionError, EOFError):
             return
 
 
 class _EventSender:
-    """Tells the parent how a run goes: every epoch, and now and then that there has been a step."""
+    """Sends the parent every event of a run, but of those that only show progress at most one a second."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe, self.last_sent = pipe, time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Send it, unless it is one sign of life of many."""
         now = time.monotonic()
         if event["kind"] == "alive" and now <= self.last_sent + PROGRESS_INTERVAL:
             return
