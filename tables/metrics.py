@@ -8,8 +8,6 @@ and the other there (``udcd-bench audit``).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from udcd_bench.artefacts import table
 
 
@@ -21,14 +19,3 @@ class Table(table.Table):
     datasets = ("aptos", "ham10000")
     metrics = ("acc", "ap", "rec", "f1", "f1_of_means", "auroc", "auprc", "kappa", "ece")
     groups_per_band = 1
-    rows: ClassVar = {
-        "scratch": "Scratch",
-        "mtg": "MTG",
-        "rkd": "RKD",
-        "sskd": "SSKD",
-        "crckd": "CRCKD",
-        "crd": "CRD",
-        "scl-ikd": "SCL-IKD",
-        "ssd-kd": "SSD-KD",
-        "udcd": "UDCD",
-    }

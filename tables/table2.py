@@ -6,8 +6,6 @@ here, KD among them, stand below a rule.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from udcd_bench.artefacts import table
 
 
@@ -18,14 +16,3 @@ class Table(table.Table):
     title = "Baselines and UDCD, laid out as the paper's Table 2"
     datasets = ("aptos", "ham10000")
     metrics = ("acc", "ap", "rec", "f1")
-    rows: ClassVar = {
-        "scratch": "Scratch",
-        "mtg": "MTG",
-        "rkd": "RKD",
-        "sskd": "SSKD",
-        "crckd": "CRCKD",
-        "crd": "CRD",
-        "scl-ikd": "SCL-IKD",
-        "ssd-kd": "SSD-KD",
-        "udcd": "UDCD",
-    }

@@ -26,6 +26,7 @@ from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import verdicts
 from udcd_bench.report import page, parts
 from udcd_bench.report import runs as report_runs
+from udcd_bench.runs.results import Results, load_results
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
@@ -193,7 +194,7 @@ def test_tables_hold_the_figures_of_the_csv(paper, trees):
     table = plugins.load_class("tables", "table2")()
     ask = TableRequest("paper", folds=(0, 1))
     found = {RunSpec.from_dict(r["spec"]): r for r in paper.read_records()}
-    frame = table.build_frame(ask, found, {})
+    frame = table.build_frame(ask, Results(paper, found, {}))
     shown = cell_texts(trees["paper"], "table2")
     titles = frame["method_title"].unique()
     assert len(shown) == len(frame) == 8 * len(titles)
@@ -299,11 +300,7 @@ def test_claims_and_audit_are_those_of_their_commands(demo, trees):
 
 
 def test_confusions_are_those_of_the_scores(demo):
-    runs = [
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    ]
+    runs = [r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record]
     members = [r for r in runs if (r.spec.method, r.spec.dataset) == ("udcd", "synthetic-fundus")]
     assert len(members) == 2
     counts = np.zeros((4, 4))
@@ -330,16 +327,12 @@ def test_seeds_of_a_fold_do_not_double_its_images(tmp_path):
     specs = [replace(table2(TableRequest())[0], seed=seed) for seed in (0, 1)]
     for spec in specs:
         finish(store, spec)
-    runs = report_runs.list_runs(TableRequest(), page.uncertainty.load_results(store))
+    runs = report_runs.list_runs(TableRequest(), load_results(store))
     assert report_runs.build_confusion(runs, store).images == (20, 20, 20, 0)
 
 
 def test_curves_are_the_history(demo):
-    run = next(
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    )
+    run = next(r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record)
     curve = report_runs.build_curve([run], demo)
     left, right = report_runs.EDGE, report_runs.WIDTH - report_runs.EDGE
     top, bottom = report_runs.EDGE, report_runs.HEIGHT - report_runs.EDGE
@@ -356,11 +349,7 @@ def test_curves_are_the_history(demo):
 
 
 def test_a_run_whose_losses_are_no_numbers_still_has_a_place(demo, monkeypatch, tmp_path):
-    run = next(
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    )
+    run = next(r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record)
     file = tmp_path / "history.csv"
     file.write_text("stage,epoch,loss,acc\ntrain,0,nan,\ntrain,1,inf,\n")
     monkeypatch.setattr(Store, "verify_file", lambda *_: file)
@@ -377,7 +366,7 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     )
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]
-    there = page.uncertainty.load_results(demo)
+    there = load_results(demo)
     assert len(lines) == len(there.states) == 15
     for line in lines:
         assert line.startswith("udcd-bench train ")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.grid.cells import STAND_IN
+from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.verdicts import Tolerances
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
 
 REPORTING_RULES = {
@@ -37,26 +39,23 @@ def format_warning(synthetic_sources: Sequence[str]) -> str:
 
 
 def build_table_caption(
-    request: TableRequest,
-    metrics: Sequence[str],
-    records: Mapping[RunSpec, Mapping[str, Any]],
-    planned: int,
-    frame: pd.DataFrame,
-    tolerances: Tolerances,
+    grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame
 ) -> tuple[str, ...]:
-    """Everything a caption says but the title and the warning.
-
-    records: of finished runs. rules: by which the frame's intervals were made, where it has any.
-    """
-    abouts = [f"{METRICS[metric].title}: {_describe_metric(metric)}" for metric in metrics]
-    parts = [f"In percent; {'; '.join(abouts)}."]
+    """Build the sentences of a table's caption: metrics, runs, intervals where the frame has any, hardware."""
+    metrics = [f"{METRICS[metric].title}: {_describe_metric(metric)}" for metric in grid.metrics]
+    sentences = [f"In percent; {'; '.join(metrics)}."]
     if frame["published"].notna().any():
-        parts.append("Lines marked published: what the paper prints.")
-    *of_runs, hardware = describe_runs(
-        request, records, planned, [int(n) for n in frame["n"]], spread=_describe_spread(frame)
+        sentences.append("Lines marked published: what the paper prints.")
+    specs = grid.list_runs(request)
+    *runs, hardware = describe_runs(
+        request,
+        results.select_records(specs),
+        len(specs),
+        [int(n) for n in frame["n"]],
+        spread=_describe_spread(frame),
     )
-    of_intervals = [_describe_intervals(metrics, tolerances)] if frame["low"].notna().any() else []
-    return (*parts, *of_runs, *of_intervals, hardware)
+    intervals = [_describe_intervals(grid.metrics)] if frame["low"].notna().any() else []
+    return (*sentences, *runs, *intervals, hardware)
 
 
 def describe_runs(
@@ -91,8 +90,9 @@ def _describe_metric(metric: str) -> str:
     return METRICS[metric].description + (", lower is better" if METRICS[metric].better == "lower" else "")
 
 
-def _describe_intervals(metrics: Sequence[str], tolerances: Tolerances) -> str:
-    """What is in the intervals, and what is not."""
+def _describe_intervals(metrics: Sequence[str]) -> str:
+    """Describe what is in the intervals, and what is not."""
+    tolerances = load_tolerances()
     without = [METRICS[metric].title for metric in metrics if metric not in statistics.CONFUSION_METRICS]
     noise: dict[float, list[str]] = {}
     for metric in metrics:
@@ -100,8 +100,8 @@ def _describe_intervals(metrics: Sequence[str], tolerances: Tolerances) -> str:
             noise.setdefault(tolerances.get_noise(metric), []).append(METRICS[metric].title)
     assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
-        f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} bootstrap "
-        "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
+        f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} "
+        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
         f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
         + (f" No interval for {', '.join(without)}." if without else "")
     )

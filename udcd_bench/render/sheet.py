@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -84,99 +84,91 @@ class _Footnotes:
     letters: dict[str, str] = field(default_factory=dict)
 
     def assign_letter(self, text: str) -> str:
+        """Return the letter of a note's text, a new one for a new text; empty for none."""
         return self.letters.setdefault(text, _format_letter(len(self.letters))) if text else ""
 
 
 def _format_letter(index: int) -> str:
-    more, place = divmod(index, 26)
-    return (_format_letter(more - 1) if more else "") + chr(ord("a") + place)
+    """Format a count from 0 as a, b, …, z, aa, ab, …"""
+    more, rest = divmod(index, 26)
+    return (_format_letter(more - 1) if more else "") + chr(ord("a") + rest)
 
 
 def lay_out(
     frame: pd.DataFrame,
-    *,
-    name: str,
-    title: str,
     headings: Sequence[str],
-    warning: str = "",
-    caption: Sequence[str] = (),
-    further: frozenset[str] = frozenset(),
     groups_per_band: int = 2,
-) -> Sheet:
-    """Arrange a long frame (see ``artefact.Table.build``): a group of columns for each (dataset, rho).
+    below_rule: Collection[str] = (),
+) -> tuple[tuple[SheetBand, ...], tuple[tuple[str, str], ...]]:
+    """Arrange a long frame (see ``Grid.build_frame``): a group of columns for each (dataset, rho).
 
-    headings: one a group. further: methods the paper has no row of; a rule stands above the first.
+    headings: one a group. below_rule: methods that the paper has no row of; a rule stands above the first.
+    Returns a sheet's bands and its footnotes (letter, sentence).
     """
     notes = _Footnotes()
     frame = frame.assign(spread_text=_format_spreads(frame))
-    metrics = tuple(dict.fromkeys(frame["metric"]))
+    metrics = tuple(METRICS[metric].title for metric in dict.fromkeys(frame["metric"]))
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     bands = []
     for start in range(0, len(groups), groups_per_band):
-        chosen = groups[start : start + groups_per_band]
-        marks = [_rank_values(group) for group in chosen]
-        rows: list[SheetRow] = []
-        ruled = False
-        for method in dict.fromkeys(frame["method"]):
-            of_method = [group[group["method"] == method] for group in chosen]
-            texts = {text for part in of_method for text in part["note"]}
-            note = texts.pop() if len(texts) == 1 else None
-            blocks = [_build_block(part, mark, notes, note is None) for part, mark in zip(of_method, marks)]
-            first = method in further and not ruled and bool(rows)
-            ruled = ruled or first
-            rows.append(
-                SheetRow(
-                    str(of_method[0]["method_title"].iloc[0]),
-                    notes.assign_letter(note or ""),
-                    tuple(blocks),
-                    first,
-                )
-            )
-        bands.append(
-            SheetBand(
-                tuple(headings[start : start + groups_per_band]),
-                tuple(METRICS[metric].title for metric in metrics),
-                tuple(rows),
-            )
-        )
-    letters = tuple((letter, text) for text, letter in notes.letters.items())
-    return Sheet(name, title, warning, tuple(caption), letters, tuple(bands))
+        part = slice(start, start + groups_per_band)
+        rows = tuple(_build_rows(groups[part], below_rule, notes))
+        bands.append(SheetBand(tuple(headings[part]), metrics, rows))
+    return tuple(bands), tuple((letter, text) for text, letter in notes.letters.items())
+
+
+def _build_rows(
+    groups: Sequence[pd.DataFrame], below_rule: Collection[str], notes: _Footnotes
+) -> Iterator[SheetRow]:
+    """Build the rows of one band, whose groups of columns have the same methods."""
+    marks = [_rank_values(group) for group in groups]
+    has_rule = False
+    for index, method in enumerate(dict.fromkeys(groups[0]["method"])):
+        parts = [group[group["method"] == method] for group in groups]
+        texts = {text for part in parts for text in part["note"]}
+        # a note that all cells share stands at the row's title
+        note = texts.pop() if len(texts) == 1 else None
+        blocks = tuple(_build_block(part, mark, notes, note is None) for part, mark in zip(parts, marks))
+        ruled = method in below_rule and not has_rule and index > 0
+        has_rule = has_rule or ruled
+        title = str(parts[0]["method_title"].iloc[0])
+        yield SheetRow(title, notes.assign_letter(note or ""), blocks, ruled)
 
 
 def _build_block(
     part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Footnotes, noted: bool
 ) -> tuple[SheetCell, ...]:
-    """The cells of one method in one group of columns."""
+    """Build the cells of one method in one group of columns. noted: whether cells have their own footnotes."""
     rows = part.to_dict("records")
-    told = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
+    letters = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
     published = [format_percent(row["published"]) for row in rows]
-    verdicts = {row["verdict"] for row in rows}
-    if part["ours"].isna().all() and not any(published) and verdicts & {"failed", "not run"}:
-        return (SheetCell(verdicts.pop(), note=told[0], span=True),)
+    states = {row["verdict"] for row in rows}
+    if part["ours"].isna().all() and not any(published) and states & {"failed", "not run"}:
+        return (SheetCell(states.pop(), note=letters[0], span=True),)
     return tuple(
         SheetCell(
-            format_percent(row["ours"])
+            text=format_percent(row["ours"])
             or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
-            row["spread_text"],
-            marks.get((row["method"], row["metric"]), ""),
-            note,
-            printed,
+            spread=row["spread_text"],
+            mark=marks.get((row["method"], row["metric"]), ""),
+            note=letter,
+            published=printed,
         )
-        for row, note, printed in zip(rows, told, published)
+        for row, letter, printed in zip(rows, letters, published)
     )
 
 
 def _rank_values(group: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(method, metric) → mark, from our figures as printed; equals share a mark, a lone one has none."""
-    found: dict[tuple[str, str], str] = {}
+    """Mark (method, metric) by our figures as printed; equals share a mark, a lone figure has none."""
+    marks: dict[tuple[str, str], str] = {}
     for metric, column in group.groupby("metric", sort=False):
         ours = column.set_index("method")["ours"].dropna().round(2)
         if len(ours) < 2:
             continue
         ranked = sorted(set(ours), reverse=METRICS[str(metric)].better == "higher")
         for mark, value in zip(("best", "second"), ranked):
-            found |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
-    return found
+            marks |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
+    return marks
 
 
 def has_both_spreads(frame: pd.DataFrame) -> bool:
