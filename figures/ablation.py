@@ -4,7 +4,8 @@ Differs from the paper:
 1. It names neither data set nor metric ("the significance of all components"); see the claim
    ``every-component-matters``. Rows are UDCD without each loss, without its confidence weights, and Scratch (S).
 2. Macro F1 stands beside accuracy; 95 % intervals are drawn; dots, since bars would have to start at zero.
-A component whose loss costs less than the interval is wide has not been shown to matter, nor not to.
+Where removing a component costs less than the width of the interval, the figure shows neither that it matters nor
+that it does not.
 UDCD's and Scratch's runs are Table 2's.
 """
 
@@ -18,7 +19,7 @@ from udcd_bench.stats.metrics import METRICS
 
 
 class Figure(figure.Figure):
-    """A line a variant, a dot with its interval; a panel a metric, a row of panels a data set."""
+    """A dot with its interval for each variant; a panel for each metric, a row of panels for each data set."""
 
     name = "ablation"
     title = "UDCD without its components, laid out as the paper's Fig. 3b"
@@ -43,7 +44,7 @@ class Figure(figure.Figure):
 
     def draw(self, data, frames, **texts):
         by_dataset = data.split_by_dataset(frames[".csv"])
-        page = plots.FigurePage(plots.WIDE, (0.55 + 0.21 * len(data.rows)) * len(by_dataset), **texts)
+        page = plots.FigurePage((plots.WIDE, (0.55 + 0.21 * len(data.rows)) * len(by_dataset)), **texts)
         panels = page.add_panels(len(by_dataset), len(self.metrics), sharey=True)
         for across, (title, frame) in zip(panels, by_dataset):
             across[0].set_title(title, loc="left")

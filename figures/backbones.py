@@ -18,7 +18,7 @@ from udcd_bench.stats.metrics import METRICS
 
 
 class Figure(figure.Figure):
-    """A group of dots with their intervals a backbone; a row of panels a data set."""
+    """A group of dots with their intervals for each backbone; a row of panels for each data set."""
 
     name = "backbones"
     title = "Four families of backbones, laid out as the paper's Fig. 3c"
@@ -41,7 +41,7 @@ class Figure(figure.Figure):
             plots.make_legend_entry(index, data.format_label(row), line=False)
             for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.1 * len(by_dataset), legend=legend, **texts)
+        page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
         names = list(dict.fromkeys(group.backbone for group in data.groups))
         for (axes,), (title, frame) in zip(page.add_panels(len(by_dataset), 1), by_dataset):
             draw_groups(axes, data.rows, names, frame)

@@ -1,6 +1,6 @@
 """Confusion matrices of rows of Table 2, and each class's recall and precision.
 
-Differs from the paper: it shows none; a macro average hides which class pays for which.
+Differs from the paper: it shows none. A macro average hides which classes are mistaken for which.
 Counts are means over the reported epochs and over seeds, and sums over folds, so that each test image counts once;
 hence they need not be whole. Rates are of these counts, so their macro mean over several folds or epochs is not quite
 the mean of the epochs' figures that the tables print. The runs are Table 2's.
@@ -23,7 +23,7 @@ MAX_LABEL_WIDTH = 72
 
 
 class Figure(figure.Figure):
-    """A matrix a row of the table; rows of panels a data set."""
+    """One matrix for each row; each data set begins a new row of panels."""
 
     name = "confusion"
     title = "Confusion matrices"
@@ -70,7 +70,7 @@ class Figure(figure.Figure):
         by_dataset = cells.groupby("dataset")["true"].unique()
         long = max(measure_label(name) for names in by_dataset for name in plots.split_common_words(names)[1])
         width, side = data.compute_panel_size(0.45 + long / 72)
-        page = plots.FigurePage(width, data.count_panel_rows() * (side + 0.5 + long / 72), **texts)
+        page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.5 + long / 72)), **texts)
         for axes, column, row, group in data.add_panels(page):
             axes.set_title(plots.truncate_text(row.title, 66 * side))
             matrix = cells[(cells["dataset"] == group.source) & (cells["method"] == row.name)]

@@ -1,7 +1,7 @@
 """Learning curves of rows of Table 2: the training loss after each epoch, and the test accuracy of the reported ones.
 
 Differs from the paper: it shows none.
-A method's loss is the sum of its own terms, so losses of different methods do not compare, only their course does.
+A method's loss is the sum of its own terms, so losses of different methods do not compare; only their courses do.
 Epochs of a method of several stages follow one another. The test set is looked at in the reported epochs alone.
 The runs are Table 2's.
 """
@@ -17,7 +17,7 @@ from udcd_bench.render import plots
 
 
 class Figure(figure.Figure):
-    """A line a method; loss and accuracy side by side, a row of panels a data set."""
+    """One line for each method; loss and accuracy side by side, a row of panels for each data set."""
 
     name = "learning"
     title = "Learning curves"
@@ -51,7 +51,7 @@ class Figure(figure.Figure):
         legend = [
             plots.make_legend_entry(index, data.format_label(row)) for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.1 * len(by_dataset), legend=legend, **texts)
+        page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
         panels = page.add_panels(len(by_dataset), 2, gridspec_kw={"width_ratios": [1.6, 1]})
         for (left, right), (title, frame) in zip(panels, by_dataset):
             left.set_title(title, loc="left")
@@ -69,7 +69,7 @@ class Figure(figure.Figure):
 
 
 def draw_curves(axes, rows, frame, x, y):
-    """Draw a line a row with its band, of the columns x and y of a data set's frame."""
+    """Draw a line with its band for each row, of the columns x and y of a data set's frame."""
     plots.tidy_axes(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
     if frame.empty:

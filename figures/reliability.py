@@ -22,7 +22,7 @@ MIN_PREDICTIONS = 10
 
 
 class Figure(figure.Figure):
-    """A panel a row of the table; rows of panels a data set."""
+    """One diagram for each row; each data set begins a new row of panels."""
 
     name = "reliability"
     title = "Reliability diagrams"
@@ -39,7 +39,7 @@ class Figure(figure.Figure):
     ending = "-ece.csv"
 
     main_columns = ("dataset", "method", "predictions", "confidence", "accuracy", "synthetic")
-    unmeasured: ClassVar = {"ece": np.nan}
+    measures = ("ece",)
 
     def build_cell(self, data, records):
         ece = [100 * record["figures"][data.request.rule]["ece"] for record in records.values()]
@@ -48,7 +48,7 @@ class Figure(figure.Figure):
 
     def draw(self, data, frames, **texts):
         width, side = data.compute_panel_size(0.4)
-        page = plots.FigurePage(width, data.count_panel_rows() * (side + 0.55), **texts)
+        page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.55)), **texts)
         bins, errors = frames[".csv"], frames["-ece.csv"].set_index(["dataset", "method"])
         for axes, column, row, group in data.add_panels(page):
             title = plots.truncate_text(row.title, 66 * side)

@@ -19,11 +19,11 @@ from udcd_bench.render import plots
 from udcd_bench.stats.metrics import METRICS
 
 MAX_BANDS = 4
-"""That can be told apart where they overlap."""
+"""Most bands that can be told apart where they overlap."""
 
 
 class Figure(figure.Figure):
-    """A line a method, a panel a metric, a row of panels a data set."""
+    """One line for each method, a panel for each metric, a row of panels for each data set."""
 
     name = "scarcity"
     title = "Fewer training images, laid out as the paper's Fig. 3a"
@@ -49,7 +49,7 @@ class Figure(figure.Figure):
         legend = [
             plots.make_legend_entry(index, data.format_label(row)) for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.3 * len(by_dataset), legend=legend, **texts)
+        page = plots.FigurePage((plots.WIDE, 2.3 * len(by_dataset)), legend=legend, **texts)
         panels = page.add_panels(len(by_dataset), len(self.metrics), sharex=True)
         for across, (title, frame) in zip(panels, by_dataset):
             across[0].set_title(title, loc="left")
@@ -63,7 +63,7 @@ class Figure(figure.Figure):
 
 
 def draw_lines(axes, rows, values):
-    """Draw a line a row over the fractions, with intervals as bands, or upright lines where rows are many."""
+    """Draw a line for each row over the fractions, with intervals as bands, or upright lines where rows are many."""
     plots.tidy_axes(axes)
     for index, row in enumerate(rows):
         line = values[values["method"] == row.name].sort_values("fraction")

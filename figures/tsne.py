@@ -31,7 +31,7 @@ MEASURES = ("fold", "seed", "silhouette", "purity", "chance", "images")
 
 
 class Figure(figure.Figure):
-    """A panel a method, the same images in each, a colour and a marker a class."""
+    """One panel for each method with the same images; a colour and a marker for each class."""
 
     name = "tsne"
     title = "Test images in the embedding, laid out as the paper's Fig. 2"
@@ -98,7 +98,7 @@ class Figure(figure.Figure):
             for source, label, name, count in count_classes(points)
         ]
         width, side = data.compute_panel_size(0)
-        page = plots.FigurePage(width, data.count_panel_rows() * (side + 0.45), legend=legend, **texts)
+        page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.45)), legend=legend, **texts)
         for axes, column, row, group in data.add_panels(page):
             axes.set(xticks=[], yticks=[])
             measures = numbers[(numbers["dataset"] == group.source) & (numbers["method"] == row.name)]
@@ -115,7 +115,7 @@ class Figure(figure.Figure):
 
 
 def draw_points(axes, images):
-    """Draw one panel's images, a colour and a marker a class."""
+    """Draw one panel's images, a colour and a marker for each class."""
     for label, of_class in images.groupby("label"):
         style = plots.pick_style(int(label))
         axes.scatter(

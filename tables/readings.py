@@ -1,4 +1,4 @@
-"""UDCD under every reading of its paper: how far the result moves, and whether the conclusion survives.
+"""UDCD under every reading of its paper: how far the result moves, and whether UDCD is still the best.
 
 The first row is UDCD as described, the second its released code; each further row changes one thing that the paper
 leaves open. Below the rule stand the rows of the paper's Table 2, which UDCD is said to surpass.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Table(table.Table):
-    """A row a reading, then the rivals; ACC, AP, REC and F1 on either data set."""
+    """One row for each reading, then the rivals; ACC, AP, REC and F1 on either data set."""
 
     name = "readings"
     title = "UDCD under each reading of its paper"
@@ -59,8 +59,9 @@ class Table(table.Table):
         return [replace(row, listed=_is_reading(row.name)) for row in super().list_rows(request)]
 
     def build_frame(self, request: table.TableRequest, results: Results) -> pd.DataFrame:
-        """Build the long frame with two columns more, for readings: ``moved``, points above UDCD as described, and
-        ``place`` among the rivals of which there are figures, 1 the best.
+        """Build the long frame with two columns more, for readings.
+
+        ``moved``: points above UDCD as described. ``place``: rank among the rivals that have figures, 1 the best.
         """
         frame = super().build_frame(request, results)
         moved, ranks = [], []

@@ -211,7 +211,7 @@ def test_styles_differ_in_greyscale_and_at_all():
 def test_no_text_is_smaller_than_what_a_page_bears():
     with plots.apply_style():
         page = plots.FigurePage(
-            3.5, 1, title="T", warning="W", caption=["C."], legend=[plots.make_legend_entry(0, "L")]
+            (3.5, 1), title="T", warning="W", caption=["C."], legend=[plots.make_legend_entry(0, "L")]
         )
         page.add_panels(1, 1)[0, 0].set_title("P")
         page.figure.canvas.draw()

@@ -76,6 +76,21 @@ def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkey
         assert list(once_more[spec]) == ["f1"]
 
 
+def test_a_second_table_of_the_same_runs_draws_nothing_new(tmp_path, monkeypatch):
+    ask = paper(folds=(0, 1))
+    fill(tmp_path, ask, n=60)
+    results, joint, calls = load_results(Store(tmp_path)), statistics.bootstrap_jointly, []
+    monkeypatch.setattr(
+        statistics, "bootstrap_jointly", lambda *given: (calls.append(given), joint(*given))[1]
+    )
+    table2().render(ask, results)
+    assert len(calls) == 2, "one for each fold"
+    plugins.load_class("tables", "metrics")().render(ask, results)
+    frame = table2().build_frame(ask, results)
+    paper_check.compare_with_paper(table2(), ask, results, frame, load_tolerances())
+    assert len(calls) == 2
+
+
 # --- the rule --------------------------------------------------------------------------------------------
 
 
@@ -373,7 +388,7 @@ def test_other_images_are_refused(typed, tmp_path):
         ("", "cannot be read as an earlier result"),
         ("a,b\n1,2\n", "it has no column 'dataset'"),
         ("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,many,ab\n", "is no number"),
-        ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "stands there twice"),
+        ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "appears twice"),
     ],
 )
 def test_a_file_that_is_no_earlier_result_is_refused(typed, tmp_path, text, says):
@@ -424,7 +439,7 @@ def test_nothing_compared_is_an_error_in_every_format(typed):
     assert "::error title=" in typed("--format=github")[1]
 
 
-# --- what the user can mend -------------------------------------------------------------------------------
+# --- what the user can fix --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from udcd_bench.report import runs as report_runs
 from udcd_bench.runs.results import Results, load_results
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
-from udcd_bench.stats import metrics
+from udcd_bench.stats import metrics, statistics
 
 EVIL = "<script>alert(\"1\")</script> & 'ψ λ' </table>"
 CLASSES = ["no <b>", 'mild "x"', EVIL, "4"]
@@ -229,6 +229,18 @@ def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, t
     assert cell_texts(tree, "table2-leak")["MTG", 0].text == "–"
     assert "--split both" in tree.one(id="table-table2-leak").one("code").text
     assert not trees["demo"].all(id="table-table2-leak")
+
+
+def test_a_page_draws_the_same_runs_once(paper, monkeypatch):
+    joint, calls = statistics.bootstrap_jointly, []
+
+    def counted(scores, labels, *rest):
+        calls.append(b"".join(np.ascontiguousarray(each).tobytes() for each in scores))
+        return joint(scores, labels, *rest)
+
+    monkeypatch.setattr(statistics, "bootstrap_jointly", counted)
+    page.render_page(paper, "paper")
+    assert calls and len(set(calls)) == len(calls)
 
 
 def test_best_and_second_are_marked_and_said(trees):
@@ -478,7 +490,7 @@ def test_the_command_writes_the_page_whole(demo, paper, texts, tmp_path):
         (("--out", "file"), "is a file"),
     ],
 )
-def test_what_the_user_can_mend(tmp_path, monkeypatch, words, says):
+def test_what_the_user_can_fix(tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""The sentences below a table: what was measured, on what, how, and how often."""
+"""Captions of tables and figures: sentences on what was measured, on what, how, and how often."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ REPORTING_RULES = {
     "best": "best epoch by accuracy on the test set itself, which is optimistic",
 }
 MAX_HASHES = 6
-"""Split hashes of one source that a caption lists."""
+"""Most split hashes of one source that a caption lists."""
 
 
 def format_warning(synthetic_sources: Sequence[str]) -> str:
-    """Says that images were drawn, where they were; empty elsewhere."""
+    """Format the warning that images of these sources are synthetic; empty for no sources."""
     if not synthetic_sources:
         return ""
     images = " and ".join(dict.fromkeys(synthetic_sources))
@@ -66,23 +66,25 @@ def describe_runs(
     *,
     spread: str = "",
 ) -> tuple[str, ...]:
-    """What finished runs are of: profile, rule, split, folds, seeds, images, hardware.
+    """Describe finished runs: profile, rule, split, folds, seeds, images, hardware.
 
-    n: runs behind each figure. spread: what ± is of, where figures stand with it.
+    n: runs behind each figure. spread: what ± is of, where figures have one.
     """
-    found = list(records.values())
-    if not found:
+    if not records:
         return (f"Profile {request.profile}, split {request.split}. None of {planned} runs is done.",)
-    rule = REPORTING_RULES.get(request.rule) or _join_unique(record["reporting"] for record in found)
+    rule = REPORTING_RULES.get(request.rule) or _join_unique(
+        record["reporting"] for record in records.values()
+    )
     parts = [
         f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
-        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(found), spread)}."
+        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
     ]
     for source in dict.fromkeys(spec.dataset for spec in records):
         parts += _describe_dataset(source, records)
     if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
-    parts.append(f"Trained on {_join_unique(_describe_hardware(record['environment']) for record in found)}.")
+    hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
+    parts.append(f"Trained on {hardware}.")
     return tuple(parts)
 
 
@@ -101,16 +103,16 @@ def _describe_intervals(metrics: Sequence[str]) -> str:
     assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
         f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} "
-        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
-        f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
-        + (f" No interval for {', '.join(without)}." if without else "")
+        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise: "
+        f"an assumed standard deviation in points ({assumed}) and what seeds show. That folds share training images "
+        "is not in it." + (f" No interval for {', '.join(without)}." if without else "")
     )
 
 
 def _describe_repeats(
     request: TableRequest, run_counts: Iterable[int], planned: int, done: int, spread: str
 ) -> str:
-    """Folds, seeds, n and what the spread is of."""
+    """Describe folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in run_counts if value})
@@ -131,7 +133,7 @@ def _describe_spread(frame: pd.DataFrame) -> str:
 
 
 def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
-    """Sizes and split hashes of one source, a hash for each fold in order; and what was left out of it."""
+    """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it."""
     of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
     title = of_source[0][1]["dataset_title"]
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
@@ -147,11 +149,11 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]])
 
 
 def _has_mixed_splits(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
-    """Whether some methods were tested on other images than others."""
+    """Tell whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
-        of = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
-        hashes.setdefault(of, set()).add(record["split_hash"])
+        setting = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
+        hashes.setdefault(setting, set()).add(record["split_hash"])
     return any(len(values) > 1 for values in hashes.values())
 
 
@@ -163,9 +165,9 @@ def _describe_hardware(environment: Mapping[str, Any]) -> str:
 
 
 def _format_overrides(request: TableRequest) -> str:
-    given = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
+    overrides = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
     teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
-    return "".join(f", {text}" for text in [*teacher, *given])
+    return "".join(f", {text}" for text in [*teacher, *overrides])
 
 
 def _join_unique(texts: Iterable[str]) -> str:

@@ -213,7 +213,7 @@ class FigureData:
 
 
 class Figure(Grid, Artefact):
-    """A figure: a picture, and in CSV what was plotted. It says what it needs as a table does.
+    """A figure: a picture, and what it plots as CSV. Its rows and groups of columns are those of a ``Grid``.
 
     Class attributes
     ----------------
@@ -221,23 +221,24 @@ class Figure(Grid, Artefact):
     shown: columns of the console's table.
     ending: of the file whose frame the console shows.
     main_columns: columns of the main CSV where no run is done.
-    unmeasured: what a cell without runs has in the second CSV, beside what it is of.
+    measures: columns of the second CSV that are NaN for a cell without runs.
     """
 
     measured: ClassVar[str]
     shown: ClassVar[tuple[str, ...]]
     ending: ClassVar[str] = ".csv"
     main_columns: ClassVar[tuple[str, ...]] = ()
-    unmeasured: ClassVar[Mapping[str, Any]] = {}
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def build_frames(self, data: FigureData) -> Frames:
         """Build everything that is plotted: by default from ``build_cell``, in ``.csv`` and in ``ending``."""
         import pandas as pd
 
         main, second = [], []
+        unmeasured = dict.fromkeys(self.measures, math.nan)
         for group, row in itertools.product(data.groups, data.rows):
             cell, records = data.describe_cell(row, group), data.find_records(row, group)
-            lines, summary = self.build_cell(data, records) if records else ([], [dict(self.unmeasured)])
+            lines, summary = self.build_cell(data, records) if records else ([], [unmeasured])
             main += [cell | line for line in lines]
             second += [cell | line for line in summary]
         empty = pd.DataFrame(columns=list(self.main_columns))
@@ -248,7 +249,7 @@ class Figure(Grid, Artefact):
         raise NotImplementedError
 
     def draw(self, data: FigureData, frames: Frames, **texts: Any) -> FigurePage:
-        """Draw the frames on a ``FigurePage(width, height, **texts)``."""
+        """Draw the frames on a ``FigurePage((width, height), **texts)``."""
         raise NotImplementedError
 
     def describe(self, data: FigureData, frames: Frames) -> Sequence[str]:
@@ -278,7 +279,7 @@ class Figure(Grid, Artefact):
 
 
 def _draw_empty(texts: Mapping[str, Any]) -> FigurePage:
-    page = plots.FigurePage(plots.NARROW, 0.9, **texts)
+    page = plots.FigurePage((plots.NARROW, 0.9), **texts)
     plots.draw_placeholder(page.add_panels(1, 1)[0, 0], "No run is done.")
     return page
 

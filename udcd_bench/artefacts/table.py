@@ -40,7 +40,7 @@ class RenderedArtefact:
 
 
 class Artefact:
-    """Base of tables and figures. ``name`` is the file's; ``title`` heads what is printed."""
+    """Base of tables and figures. ``name`` is the name of the file; ``title`` heads what is printed."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -66,7 +66,10 @@ class Artefact:
 
 
 class Table(Grid, Artefact):
-    """A table of figures: a row a method, a group of columns a data set. groups_per_band: how many side by side."""
+    """A table of figures: rows are methods, groups of columns data sets.
+
+    groups_per_band: groups of columns side by side.
+    """
 
     further: ClassVar[bool] = True
     groups_per_band: ClassVar[int] = 2

@@ -209,7 +209,7 @@ def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float
     for row in earlier[earlier["ours"].notna()].to_dict("records"):
         key = get_cell_key(row)
         if key in figures:
-            raise UserError(f"--against {file}: {row['method']} {row['metric']} stands there twice.")
+            raise UserError(f"--against {file}: {row['method']} {row['metric']} appears twice.")
         now = hashes.get(key, row["split_hash"])
         if now != row["split_hash"]:
             raise UserError(

@@ -60,7 +60,7 @@ def _format_interval(cell: JudgedCell) -> str:
 
 
 def format_text(report: CheckReport) -> str:
-    """Format for people: a line a cell, then the order of rows and the marks."""
+    """Format for people: one line for each cell, then the order of rows and the marks."""
     lines = [report.title, ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)
@@ -118,7 +118,7 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def format_junit(report: CheckReport) -> str:
-    """Format for build servers: a case a cell; what was not compared is skipped, and nothing at all is an error."""
+    """Format for build servers: one case for each cell, skipped where not compared; no cell compared is an error."""
     from xml.etree import ElementTree
 
     suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))

@@ -20,8 +20,9 @@ STAND_IN = "synthetic stand-in"
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What the user asked for. None leaves the choice to the artefact or the profile.
+    """What the user requests of a table or figure. None leaves the choice to the artefact or the profile.
 
+    methods, datasets: names; None for all that the artefact lists. hparams, protocol: overrides of every run.
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
     """
 
@@ -42,9 +43,10 @@ class TableRequest:
 class ColumnGroup:
     """A group of columns: a source of images, at an imbalance (None: its own).
 
-    printed: the data set and ρ under which the paper prints figures for just this; None where it has none, as
-    for every stand-in. shown_rho: what the heading and the frame say. fraction: of the training fold.
-    backbone: a timm name; empty: the ask's or the profile's.
+    shown_rho: the imbalance in the heading and the frame.
+    paper_setting: the data set and ρ under which the paper prints figures for this group; None where it prints none,
+    as for every stand-in.
+    fraction: of the training fold. backbone: a timm name; empty for the request's or the profile's.
     """
 
     source: str
@@ -78,19 +80,19 @@ class TableRow:
 
 
 def parse_row_method(name: str) -> str:
-    """The method of a row such as ``udcd:lambda_cra=0``."""
+    """Parse the method of a row such as ``udcd:lambda_cra=0``."""
     return name.partition(":")[0]
 
 
 def parse_row_settings(name: str) -> Overrides:
-    """The overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
+    """Parse the overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
     _, _, settings = name.partition(":")
     pairs = (setting.partition("=") for setting in settings.split(",") if setting)
     return tuple((key.strip(), value.strip()) for key, _, value in pairs)
 
 
 def format_heading(group: ColumnGroup) -> str:
-    """What stands above a group of columns; a stand-in always says so."""
+    """Format the heading of a group of columns; it always names a synthetic stand-in as such."""
     title = group.title
     if group.synthetic and STAND_IN not in title.lower():
         title = f"{title} ({STAND_IN})"

@@ -1,6 +1,6 @@
-"""Rows of methods by groups of columns: the runs they need, and the long frame of their figures.
+"""``Grid``: rows of methods by groups of columns, the runs they need, and the long frame of their figures.
 
-Tables lay it out, figures plot it.
+Tables lay the frame out, figures plot it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PAPER_ROWS = {
 
 
 class Grid:
-    """A row a method or a variant of one, a group of columns a data set, imbalance, fraction and backbone.
+    """Rows are methods or variants of one; a group of columns is a data set, imbalance, fraction and backbone.
 
     Class attributes
     ----------------
@@ -55,7 +55,8 @@ class Grid:
     further: whether the suite's other methods follow below; where they do not, ``--methods`` may still add them.
     datasets: the paper's, each replaced by what the profile has in its place. metrics: keys of ``METRICS``.
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
-    fractions: of the training fold. backbones: the paper's, each replaced by the profile's; none: the ask's alone.
+    fractions: of the training fold.
+    backbones: the paper's, each replaced by the profile's; empty for the request's alone.
     """
 
     name: ClassVar[str]
@@ -68,7 +69,7 @@ class Grid:
     fractions: ClassVar[tuple[float, ...]] = (1.0,)
     backbones: ClassVar[tuple[str, ...]] = ()
 
-    # --- what is asked for ---------------------------------------------------------------------------------
+    # --- rows, columns and runs ----------------------------------------------------------------------------
 
     def list_column_groups(self, request: TableRequest) -> list[ColumnGroup]:
         """List the groups of columns, in order. Raises UserError for a data set that does not exist."""
@@ -98,7 +99,7 @@ class Grid:
         return groups
 
     def list_rows(self, request: TableRequest) -> list[TableRow]:
-        """The rows, in order: its own, then further methods. Raises UserError for an unknown method."""
+        """List the rows, in order: its own, then further methods. Raises UserError for an unknown method."""
         suite = plugins.list_names("methods")
         others = [name for name in suite if name not in self.rows]
         own_methods = {parse_row_method(row) for row in self.rows}
@@ -123,14 +124,14 @@ class Grid:
         ]
 
     def list_runs(self, request: TableRequest) -> list[RunSpec]:
-        """Every cell's runs; a teacher's is the planner's to add."""
-        lines = [line for line in self.list_rows(request) if line.in_suite]
-        self._check_hparams(request, lines)
-        cells = [(line, group) for group in self.list_column_groups(request) for line in lines]
-        return [spec for line, group in cells for spec in self.list_cell_runs(request, line, group)]
+        """List every cell's runs; the planner adds those of teachers."""
+        rows = [row for row in self.list_rows(request) if row.in_suite]
+        self._check_hparams(request, rows)
+        groups = self.list_column_groups(request)
+        return [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
 
     def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
-        """The runs behind one row in one group of columns, a fold and seed each."""
+        """List the runs behind one row in one group of columns, one for each fold and seed."""
         if not row.in_suite:
             return []
         declared = plugins.read_attributes("methods", row.method)
@@ -147,7 +148,7 @@ class Grid:
             split=request.split,
             fraction=group.fraction,
             rho=group.rho,
-            # of two settings of one name the last counts: the row is what it says
+            # of two settings of one name the last counts, so the row is as its name states
             hparams=tuple(dict([*_select_known_hparams(request.hparams, declared), *hparams]).items()),
             protocol=tuple(dict([*request.protocol, *protocol]).items()),
         )
@@ -156,15 +157,18 @@ class Grid:
 
     @staticmethod
     def _check_hparams(request: TableRequest, table_rows: Sequence[TableRow]) -> None:
+        """Raises UserError for a hyper-parameter that no row's method has."""
         known = {
             key
-            for line in table_rows
-            for key in plugins.read_attributes("methods", line.method).get("hparams", {})
+            for row in table_rows
+            for key in plugins.read_attributes("methods", row.method).get("hparams", {})
         }
         for key, _ in request.hparams:
             if key not in known:
-                rows = ", ".join(line.method for line in table_rows)
-                raise UserError(f"No row ({rows}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}")
+                names = ", ".join(row.method for row in table_rows)
+                raise UserError(
+                    f"No row ({names}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}"
+                )
 
     # --- the long frame ------------------------------------------------------------------------------------
 
@@ -186,18 +190,7 @@ class Grid:
             specs = self.list_cell_runs(request, row, group)
             records = results.select_records(specs)
             synthetic = group.synthetic or any(record["synthetic"] for record in records.values())
-            metadata = {
-                "method_title": row.title,
-                "dataset_title": format_heading(group),
-                "profile": request.profile,
-                "backbone": specs[0].backbone if specs else "",
-                "fraction": group.fraction,
-                "split": request.split,
-                "split_hash": _join_unique(record["split_hash"] for record in records.values()),
-                "rule": request.rule,
-                "incomplete": _join_unique(record["incomplete"] for record in records.values()),
-                "note": cells.format_note(row, specs, results),
-            }
+            metadata = self._describe_cell(request, row, group, results)
             for metric in self.metrics:
                 theirs = None
                 if group.paper_setting and not synthetic:
@@ -214,6 +207,25 @@ class Grid:
                 lines.append(dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *spreads))) | metadata)
         return pd.DataFrame(lines).astype({"rho": float})
 
+    def _describe_cell(
+        self, request: TableRequest, row: TableRow, group: ColumnGroup, results: Results
+    ) -> dict[str, Any]:
+        """Describe a cell's runs: the last columns of the long frame."""
+        specs = self.list_cell_runs(request, row, group)
+        records = results.select_records(specs).values()
+        return {
+            "method_title": row.title,
+            "dataset_title": format_heading(group),
+            "profile": request.profile,
+            "backbone": specs[0].backbone if specs else "",
+            "fraction": group.fraction,
+            "split": request.split,
+            "split_hash": _join_unique(record["split_hash"] for record in records),
+            "rule": request.rule,
+            "incomplete": _join_unique(record["incomplete"] for record in records),
+            "note": cells.format_note(row, specs, results),
+        }
+
 
 def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str) -> CellSummary:
     """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
@@ -226,7 +238,7 @@ def _find_method_title(name: str) -> str:
 
 
 def _select_known_hparams(hparams: Overrides, declared: Mapping[str, Any]) -> Overrides:
-    """Those of the overrides asked for that are the method's."""
+    """Select the overrides of hyper-parameters that the method has."""
     return tuple((key, value) for key, value in hparams if key in declared.get("hparams", {}))
 
 

@@ -1,11 +1,11 @@
 """Verdicts on the paper's claims: on the figures it prints, and on those of our runs.
 
-``tables/claims.toml`` says what each sentence claims, in fields and never in code. Everything is a claim about
-gains: of the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and
-metric. A gain is known from low to high: printed figures to their rounding; ours, in the runs that all rows have
-(the same fold and seed), in the 95 % interval of ``judging.uncertainty`` (test images drawn by groups, and training),
-where each draw has its own nearest row. A claim holds when it holds at both ends, fails when it holds at neither, and
-cannot be told otherwise.
+``tables/claims.toml`` states what each sentence claims, in fields and never in code. Every claim is about gains: of
+the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and metric. A gain
+is known from low to high: printed figures to their rounding; ours, in the runs that all rows have (the same fold and
+seed), in the 95 % interval of ``judging.uncertainty`` (test images drawn by groups, and training), where each draw
+has its own nearest row. A claim holds when it holds at both ends, fails when it holds at neither, and ``cannot tell``
+is the verdict otherwise.
 """
 
 from __future__ import annotations

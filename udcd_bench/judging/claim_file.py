@@ -1,4 +1,4 @@
-"""The paper's sentences as claims about columns of figures; ``tables/claims.toml`` holds and explains them."""
+"""``tables/claims.toml``: the paper's sentences as claims about columns of figures."""
 
 from __future__ import annotations
 

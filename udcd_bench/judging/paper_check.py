@@ -83,10 +83,10 @@ def add_verdicts(
     contradicted = find_contradicted_cells(grid.name, published.load_table(grid.name)) if len(printed) else {}
     theirs = {get_cell_key(row): row["published"] for row in printed.to_dict("records")}
     cells = judge_cells(printed, theirs, draws, tolerances, contradicted)
-    judged = {cell.key: cell.verdict for cell in cells if cell.n}
+    by_key = {cell.key: cell.verdict for cell in cells if cell.n}
     rows = frame.to_dict("records")
     low, high = zip(*(compute_cell_interval(draws, get_cell_key(row), tolerances) for row in rows))
-    verdicts = [judged.get(get_cell_key(row), row["verdict"]) for row in rows]
+    verdicts = [by_key.get(get_cell_key(row), row["verdict"]) for row in rows]
     return frame.assign(low=low, high=high, verdict=verdicts)
 
 

@@ -82,7 +82,7 @@ def read_csv(file: Path) -> tuple[PublishedValue, ...]:
             f"{file}, line 1: column {missing[0]!r} is missing; the columns are {', '.join(CSV_COLUMNS)}."
         )
     if twice := [name for name in CSV_COLUMNS if header.count(name) > 1]:
-        raise UserError(f"{file}, line 1: column {twice[0]!r} stands there twice.")
+        raise UserError(f"{file}, line 1: column {twice[0]!r} appears twice.")
     figures: dict[tuple[str, float | None, str, str], PublishedValue] = {}
     for values in rows:
         location = f"{file}, line {lines.line_num}"
@@ -92,7 +92,7 @@ def read_csv(file: Path) -> tuple[PublishedValue, ...]:
             raise UserError(f"{location}: {len(values)} values, and the header names {len(header)} columns.")
         figure = _parse_row(dict.fromkeys(OPTIONAL_COLUMNS, "") | dict(zip(header, values)), location)
         if figure.key in figures:
-            raise UserError(f"{location}, column metric: {figure.method} {figure.metric} stands there twice.")
+            raise UserError(f"{location}, column metric: {figure.method} {figure.metric} appears twice.")
         figures[figure.key] = figure
     if not figures:
         raise UserError(f"{file} holds no figure.")

@@ -1,4 +1,4 @@
-"""A laid-out table as a picture, drawn like one in a paper: rules, bold and underlined figures, a caption."""
+"""Tables as pictures, drawn like those in a paper: rules, bold and underlined figures, a caption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Pen:
             self.figure = Figure((self.width / 72, self.height / 72), dpi=DPI, facecolor="white")
 
     def write(self, x: float, y: float, pieces: Sequence[StyledText], align: str = "left") -> None:
-        """Pieces one after another with their base line at y."""
+        """Write pieces one after another with their base line at y, points from the top."""
         if self.figure is None:
             return
         x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * measure_width(pieces)
@@ -63,7 +63,7 @@ class _Pen:
             x = end
 
     def draw_rule(self, left: float, right: float, y: float, kind: str) -> None:
-        """A horizontal rule."""
+        """Draw a horizontal rule. kind: ``thick`` or ``thin``."""
         from matplotlib.lines import Line2D
 
         if self.figure is not None:
@@ -90,7 +90,7 @@ def _make_name(row: SheetRow) -> list[StyledText]:
 
 @dataclass(frozen=True)
 class _Widths:
-    """Of the column of names; of a figure and of what follows it; of a group of columns."""
+    """Widths in points: of the column of names, of a figure, of what follows it, of a group of columns."""
 
     name: float
     value: float
@@ -115,7 +115,7 @@ def _measure_widths(sheet: Sheet) -> _Widths:
 
 
 def render_png(sheet: Sheet) -> bytes:
-    """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
+    """Render the table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with ignore_missing_glyphs():
@@ -127,14 +127,14 @@ def render_png(sheet: Sheet) -> bytes:
         _draw_sheet(pen, sheet, widths, inner)
         assert pen.figure is not None
         buffer = io.BytesIO()
-        about = " ".join([sheet.warning, *sheet.caption]).strip()
-        metadata = {"Title": sheet.title, "Description": about}
+        description = " ".join([sheet.warning, *sheet.caption]).strip()
+        metadata = {"Title": sheet.title, "Description": description}
         FigureCanvasAgg(pen.figure).print_png(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
 def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
-    """Draw everything; returns the height it takes."""
+    """Draw everything in a width of ``inner`` points; returns the height it takes, points."""
     left, right, y = MARGIN, MARGIN + inner, MARGIN + FONT_SIZE
     for line in wrap_text(f"{sheet.title}.", inner, StyledText("", FONT_SIZE * 1.05, bold=True)):
         pen.write(left, y, [line])

@@ -1,4 +1,4 @@
-"""A table's long frame as CSV; and laid out, for LaTeX (``latex``), a picture (``picture``) or a console."""
+"""``Sheet``: a table laid out in bands of cells, for LaTeX, Markdown, a picture or the console; and its CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS_LEGEND = "Bold: best of these figures; underlined: second."
 
 @dataclass(frozen=True)
 class SheetCell:
-    """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
+    """One cell of a table, or a whole group of columns when ``span`` is set.
 
     spread: one figure, or two as ``1.20/0.40``, between folds and between seeds. mark: ``best``, ``second`` or
     empty. note: letter of a footnote. published: what the paper prints.
@@ -33,7 +33,7 @@ class SheetCell:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A method's row in one band: its title, a footnote's letter, a block of cells a group of columns.
+    """A method's row in one band: its title, a footnote's letter, a block of cells for each group of columns.
 
     ruled: a rule stands above it.
     """
@@ -45,7 +45,7 @@ class SheetRow:
 
     @property
     def published(self) -> bool:
-        """Whether a line with the paper's figures stands below it."""
+        """Whether a line with the paper's figures stands below the row."""
         return any(cell.published for block in self.blocks for cell in block)
 
 
@@ -62,7 +62,7 @@ class SheetBand:
 class Sheet:
     """A table ready to be set.
 
-    caption: sentences. notes: (letter, sentence). warning: says that images were drawn, where they were.
+    caption: sentences. notes: (letter, sentence). warning: for synthetic images, empty where there are none.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Sheet:
 
     @property
     def marks(self) -> str:
-        """What the marks mean, where there are any."""
+        """Legend of the marks, empty where there are none."""
         blocks = itertools.chain.from_iterable(row.blocks for band in self.bands for row in band.rows)
         return MARKS_LEGEND if any(cell.mark for block in blocks for cell in block) else ""
 
@@ -102,7 +102,7 @@ def lay_out(
 ) -> tuple[tuple[SheetBand, ...], tuple[tuple[str, str], ...]]:
     """Arrange a long frame (see ``Grid.build_frame``): a group of columns for each (dataset, rho).
 
-    headings: one a group. below_rule: methods that the paper has no row of; a rule stands above the first.
+    headings: one for each group. below_rule: methods that the paper has no row of; a rule stands above the first.
     Returns a sheet's bands and its footnotes (letter, sentence).
     """
     notes = _Footnotes()
@@ -172,12 +172,12 @@ def _rank_values(group: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def has_both_spreads(frame: pd.DataFrame) -> bool:
-    """Whether cells show two spreads, between folds and between seeds of one fold."""
+    """Tell whether cells show two spreads, between folds and between seeds of one fold."""
     return bool(frame["spread_folds"].notna().any() and frame["spread_seeds"].notna().any())
 
 
 def _format_spreads(frame: pd.DataFrame) -> list[str]:
-    """Each cell's spread, or both with what is not there as a dash; empty for a single run."""
+    """Format each cell's spread, or both with a dash for a missing one; empty for a single run."""
     pairs = [
         (format_percent(a), format_percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])
     ]
@@ -187,7 +187,7 @@ def _format_spreads(frame: pd.DataFrame) -> list[str]:
 
 
 def format_percent(value: float | None) -> str:
-    """A percentage with two decimals; empty for none."""
+    """Format a percentage with two decimals; empty for None and NaN."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
 
 
@@ -195,7 +195,7 @@ def format_percent(value: float | None) -> str:
 
 
 def format_table_csv(frame: pd.DataFrame) -> str:
-    """The long frame; percentages with two decimals, nothing for what does not exist."""
+    """Format the long frame as CSV: percentages with two decimals, empty where a number does not exist."""
     text = frame.copy()
     for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
         text[column] = [format_percent(value) for value in frame[column]]
@@ -210,7 +210,7 @@ _CONSOLE_MARKS = {"best": "*", "second": "+", "": " "}
 
 
 def render_console(sheet: Sheet, width: int = 100) -> str:
-    """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
+    """Render plain text, at most ``width`` characters wide where a group of columns fits: ``*`` best, ``+`` second."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
         lines += wrap_paragraph(f"!! {sheet.warning}", width)
@@ -278,7 +278,7 @@ def _format_cell(cell: SheetCell) -> str:
 
 
 def wrap_paragraph(text: str, width: int) -> list[str]:
-    """The text in lines of at most ``width`` characters, all but the first indented."""
+    """Break text into lines of at most ``width`` characters, all but the first indented."""
     import textwrap
 
     return textwrap.wrap(text, width, break_long_words=False, subsequent_indent="  ")

@@ -84,13 +84,13 @@ class TablePart:
     commands: tuple[str, ...]
     sheet: Sheet | None = None
     bands: tuple[ReportBand, ...] = ()
-    judged: tuple[JudgedCell, ...] = ()
+    cells: tuple[JudgedCell, ...] = ()
     columns: tuple[RankedColumn, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many cells have each verdict."""
-        return count_verdicts(self.judged)
+        return count_verdicts(self.cells)
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def _build_table(table: Table, request: TableRequest, results: Results) -> Table
     if frame["published"].notna().any():
         comparison = compare_with_paper(table, request, results, frame, load_tolerances())
         commands += (format_artefact_command("check", table.name, request),)
-    judged = {cell.key: cell.verdict for cell in comparison.cells}
+    verdicts = {cell.key: cell.verdict for cell in comparison.cells}
     return replace(
         part,
         commands=commands,
         sheet=sheet,
-        bands=tuple(_build_bands(sheet, frame, judged)),
-        judged=tuple(comparison.cells),
+        bands=tuple(_build_bands(sheet, frame, verdicts)),
+        cells=tuple(comparison.cells),
         columns=tuple(comparison.columns),
     )
 
@@ -174,7 +174,7 @@ def _has_value(row: ReportRow) -> bool:
     return any(not math.isnan(shown.value) for shown in row.cells)
 
 
-def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str]) -> Iterator[ReportBand]:
+def _build_bands(sheet: Sheet, frame: pd.DataFrame, verdicts: Mapping[CellKey, str]) -> Iterator[ReportBand]:
     """Join the sheet's bands with the lines of the long frame: groups, methods and metrics are in its order."""
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
@@ -186,12 +186,12 @@ def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str
         part = by_method[start : start + len(band.groups)]
         rows = []
         for row, method in zip(band.rows, frame["method"].unique(), strict=True):
-            below = "published" if row.published else "no counterpart" if judged else ""
+            below = "published" if row.published else "no counterpart" if verdicts else ""
             lines = [group[method].to_dict("records") for group in part]
             cells = tuple(
                 cell
                 for block, block_lines in zip(row.blocks, lines, strict=True)
-                for cell in _build_cells(block, block_lines, judged)
+                for cell in _build_cells(block, block_lines, verdicts)
             )
             rows.append(ReportRow(row.title, row.note, row.ruled, below, cells))
         yield ReportBand(band.groups, metrics, tuple(rows))
@@ -199,12 +199,12 @@ def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str
 
 
 def _build_cells(
-    block: tuple[SheetCell, ...], lines: Sequence[Mapping[Hashable, Any]], judged: Mapping[CellKey, str]
+    block: tuple[SheetCell, ...], lines: Sequence[Mapping[Hashable, Any]], verdicts: Mapping[CellKey, str]
 ) -> Iterator[ReportCell]:
     """Join a block of the sheet with its lines; a cell across the whole block stands in each, so that rows sort."""
     wide = block if len(block) == len(lines) else block[:1] * len(lines)
     for cell, line in zip(wide, lines, strict=True):
-        verdict = judged.get(get_cell_key(line)) or _describe_unjudged(line["verdict"])
+        verdict = verdicts.get(get_cell_key(line)) or _describe_unjudged(line["verdict"])
         yield ReportCell(cell, line["ours"], verdict)
 
 

@@ -45,13 +45,13 @@ class ReportRun:
     @property
     def title(self) -> str:
         """The method as tables call it, and what was set."""
-        given = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
+        overrides = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
         method = self.spec.method
         if self.record:
             method = self.record["method_title"]
         elif method in plugins.list_names("methods"):
             method = plugins.read_attributes("methods", method).get("title", method)
-        return ", ".join([method, *given])
+        return ", ".join([method, *overrides])
 
 
 @dataclass(frozen=True)
