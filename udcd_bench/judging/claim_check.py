@@ -141,7 +141,8 @@ class OwnResults:
     """
 
     def __init__(self, results: Results, rule: str = "mean") -> None:
-        self.bootstrap = Bootstrap(results, rule, load_tolerances())
+        self.tolerances = load_tolerances()
+        self.bootstrap = Bootstrap(results, rule, self.tolerances)
         self.specs_by_setting: dict[RunSpec, list[RunSpec]] = {}
         for spec, record in results.records.items():
             if not record["synthetic"]:
@@ -201,7 +202,7 @@ def _compute_gain(
     low, high = mean, mean
     if own_results is not None:
         draws = own_results.bootstrap_gain(claim, column, others, shared)
-        level = own_results.bootstrap.tolerances.level
+        level = own_results.tolerances.level
         low, high = statistics.compute_interval(draws, level) if len(draws) else (-math.inf, math.inf)
     # a row that has not been run may be nearer, or farther
     absent = len(column.rows) - 1 - len(others)
