@@ -1,7 +1,7 @@
 """UDCD under every reading of its paper: how far the result moves, and whether UDCD is still the best.
 
 The first row is UDCD as described, the second its released code; each further row changes one thing that the paper
-leaves open. Below the rule stand the rows of the paper's Table 2, which UDCD is said to surpass.
+leaves open. Below the rule stand the rows of the paper's Table 2, which UDCD surpasses according to the paper.
 
 Differs from the paper: it has no such table. Which readings are open is this suite's finding (``methods show udcd``);
 the weights tried, a tenth of each λ and all of them 1, since it prints none, are this suite's choice (S).

@@ -1,4 +1,4 @@
-"""``udcd-bench audit`` and ``claims``: published tables against themselves, and the paper's sentences."""
+"""``udcd-bench audit`` and ``udcd-bench claims``: the checks of published tables and of the paper's sentences."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ format_option = make_option(
 )  # fmt: skip
 @format_option
 def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
-    """What published tables say about themselves, by rule: figures that cannot be, that differ between tables,
-    marks that are wrong, and which F1 was printed.
+    """Audit published tables by rule: impossible figures, figures that differ between tables, wrong marks, and the
+    definition of F1 that was printed.
 
     FILES are CSVs with the columns dataset, method, metric, percent and, if there are any, rho and marks (best or
-    second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: it
-    ends with status 0 whatever it finds.
+    second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: the exit
+    status is 0 whatever it finds.
     """
     from udcd_bench.judging.claim_check import find_failed_claims
     from udcd_bench.paper import rounded
@@ -74,10 +74,10 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
 @options.out
 @format_option
 def claims(profile: str, out: Path, form: str) -> None:
-    """The paper's sentences, each judged on the figures it prints and on our runs: holds, fails, cannot tell.
+    """Judge the paper's sentences on the figures it prints and on our runs: holds, fails, cannot tell.
 
     Our runs are those of the profile in --out, on real data; each gain has its 95 % interval, of test images drawn by
-    groups and of training. This is a report: it ends with status 0 whatever it finds.
+    groups and of training. This is a report: the exit status is 0 whatever it finds.
     """
     from udcd_bench.judging import claim_check, claim_file
     from udcd_bench.runs.results import load_results

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from udcd_bench.runs.results import Results
 
 REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
-"""Columns of an earlier result."""
+"""Columns that the CSV of an earlier result must have."""
 
 
 def _check_points(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -44,10 +44,10 @@ STORED_RUN_OPTIONS = [
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
         help="By image, or by lesion.",
     ),
-    make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: those there are]"),
-    make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: those there are]"),
+    make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
+    make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: all in the folder]"),
 ]  # fmt: skip
-"""Which runs of a results folder are meant."""
+"""Options that select runs of a results folder."""
 
 
 def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:

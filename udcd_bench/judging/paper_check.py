@@ -133,7 +133,7 @@ def rank_columns(
 def _judge_mark(
     mark: str, method: str, rows: Sequence[JudgedCell], n_printed: int, draws: BootstrapDraws
 ) -> MarkVerdict:
-    """Judge one mark of a column by our rows of it; it cannot be told where rows are missing."""
+    """Judge one mark of a column by our rows; the verdict is ``cannot tell`` where rows are missing."""
     index = next((index for index, row in enumerate(rows) if row.method == method), None)
     if index is None:
         return MarkVerdict(mark, method, "cannot tell")

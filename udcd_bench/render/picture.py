@@ -147,7 +147,7 @@ def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float
     y -= LINE_HEIGHT - 6
     for index, band in enumerate(sheet.bands):
         pen.draw_rule(left, right, y, "thin" if index else "thick")
-        y = _draw_band(pen, band, widths, left, right, y)
+        y = _draw_band(pen, band, widths, right, y)
     pen.draw_rule(left, right, y, "thick")
     y += LINE_HEIGHT
     small = StyledText("", FONT_SIZE * 0.85)
@@ -163,7 +163,9 @@ def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float
     return y - LINE_HEIGHT * 0.8 + MARGIN
 
 
-def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: float, y: float) -> float:
+def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, right: float, y: float) -> float:
+    """Draw a band from y downwards, between the left margin and ``right``; returns where it ends, points."""
+    left = MARGIN
     starts = [left + widths.name + index * widths.group for index in range(len(band.groups))]
     # what a wide heading leaves over goes between the columns
     step = widths.group / len(band.metrics)
@@ -186,7 +188,7 @@ def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: 
         y += LINE_HEIGHT - 1
         pen.write(left, y, _make_name(row))
         for start, block in zip(starts, row.blocks):
-            _draw_block(pen, block, start, step, y, widths)
+            _draw_block(pen, block, start, y, widths)
         if row.published:
             y += LINE_HEIGHT * 0.72
             pen.write(left + 10, y, [_make_published("published")])
@@ -197,13 +199,13 @@ def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: 
     return y + 5
 
 
-def _draw_block(
-    pen: _Pen, block: Sequence[SheetCell], start: float, step: float, y: float, widths: _Widths
-) -> None:
+def _draw_block(pen: _Pen, block: Sequence[SheetCell], start: float, y: float, widths: _Widths) -> None:
+    """Draw a row's cells of one group of columns, which begins at ``start``, with their base line at y, points."""
     if block[0].span:
         pieces = [StyledText(block[0].text, italic=True, colour=GREY), _make_note(block[0].note)]
         pen.write(start + (widths.group + COLUMN_GAP) / 2, y, pieces, "centre")
         return
+    step = widths.group / len(block)
     for column, cell in enumerate(block):
         end = start + (column + 1) * step - widths.suffix
         if cell.text[:1].isdigit():

@@ -228,7 +228,8 @@ def render_console(sheet: Sheet, width: int = 100) -> str:
         block_width = max(wide * len(band.metrics), 2 + max(len(group) for group in band.groups))
         fit = max(1, (width - first) // (block_width + 1))
         for start in range(0, len(band.groups), fit):
-            lines += ["", *_render_band(band, names, slice(start, start + fit), first, wide, block_width)]
+            part = slice(start, start + fit)
+            lines += ["", *_render_band(band, names, part, (first, wide, block_width))]
     lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
         lines += wrap_paragraph(f"[{letter}] {text}", width)
@@ -238,8 +239,11 @@ def render_console(sheet: Sheet, width: int = 100) -> str:
 
 
 def _render_band(
-    band: SheetBand, names: Sequence[str], part: slice, title_width: int, cell_width: int, block_width: int
+    band: SheetBand, names: Sequence[str], part: slice, widths: tuple[int, int, int]
 ) -> Iterator[str]:
+    """Render the groups of columns in ``part``. widths: of the titles, of a cell and of a group, characters."""
+    title_width, cell_width, block_width = widths
+
     def block(texts: Sequence[str]) -> str:
         spanning = len(texts) < len(band.metrics)
         text = texts[0].center(block_width) if spanning else "".join(text.rjust(cell_width) for text in texts)

@@ -209,7 +209,7 @@ def _build_cells(
 
 
 def _describe_unjudged(state: str) -> str:
-    """Name the state of a cell that is not compared; empty where it has a figure, for the page says that elsewhere."""
+    """Name the state of a cell that is not compared; empty where the cell has a figure."""
     return "" if state in (STAND_IN, "no counterpart", "not judged") else state
 
 
