@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.runs.results import Results
+    from udcd_bench.runs.results import Record, Results
     from udcd_bench.runs.spec import RunSpec
 
 REPORTING_RULES = {
@@ -60,7 +60,7 @@ def build_table_caption(
 
 def describe_runs(
     request: TableRequest,
-    records: Mapping[RunSpec, Mapping[str, Any]],
+    records: Mapping[RunSpec, Record],
     planned: int,
     n: Iterable[int],
     *,
@@ -132,7 +132,7 @@ def _describe_spread(frame: pd.DataFrame) -> str:
     return f"± is the sample standard deviation {between}"
 
 
-def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
+def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str]:
     """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it."""
     of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
     title = of_source[0][1]["dataset_title"]
@@ -148,7 +148,7 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]])
     ]
 
 
-def _has_mixed_splits(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
+def _has_mixed_splits(records: Mapping[RunSpec, Record]) -> bool:
     """Tell whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():

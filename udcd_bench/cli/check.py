@@ -96,7 +96,7 @@ def check(table: str, **params: Any) -> int:
     Exit 1 when a cell is worse than the other figure by more than chance and tolerance allow (against a file: by
     more than the tolerance; against figures by seed: and by more than new seeds would be off, on the same device),
     when the runs of a cell failed, or when nothing was compared. Cells that are better, not run, underpowered or
-    impossible fail nothing.
+    impossible do not fail the check.
     """
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats

@@ -51,7 +51,7 @@ class Grid:
 
     Class attributes
     ----------------
-    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,epochs=3``.
+    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,epochs=3``. Default: ``PAPER_ROWS``.
     further: whether the suite's other methods follow below; where they do not, ``--methods`` may still add them.
     datasets: the paper's, each replaced by what the profile has in its place. metrics: keys of ``METRICS``.
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
