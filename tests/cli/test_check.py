@@ -15,6 +15,7 @@ import pytest
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
+from udcd_bench.cli import check_formats
 from udcd_bench.errors import UserError
 from udcd_bench.judging import paper_check, uncertainty, verdicts
 from udcd_bench.judging.tolerances import load_tolerances
@@ -111,6 +112,17 @@ def test_a_second_table_of_the_same_runs_draws_nothing_new(tmp_path, monkeypatch
 )
 def test_a_figure_beside_another(theirs, low, high, verdict):
     assert verdicts.judge_value(80.0, theirs, (low, high), tolerance=1.0, widest=2.0) == verdict
+
+
+def test_every_format_shows_a_verdict_that_only_judging_knows(monkeypatch):
+    odd = verdicts.Verdict("it is odd", "¿", compared=True, warns=True)
+    monkeypatch.setitem(verdicts.VERDICTS, "odd", odd)
+    cell = verdicts.JudgedCell("aptos", None, "udcd", "acc", 80.0, 81.0, 80.0, 82.0, 1, 1.0, "odd")
+    metadata = {"table": "table2", "against": "paper", "profile": "paper", "split": "paper"}
+    report = check_formats.CheckReport(metadata, [cell], [], 1, "")
+    for name, form in check_formats.FORMATTERS.items():
+        assert "odd" in form(report), name
+    assert "it is odd" in check_formats.format_text(report)
 
 
 def test_tolerances_stand_in_the_file_for_every_metric_a_confusion_matrix_gives():
