@@ -396,10 +396,10 @@ def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.Data
     )
 
 
-def sheet_of(frame: pd.DataFrame, **changes) -> Sheet:
-    headings = list(dict.fromkeys(frame["dataset"]))
-    bands, notes = lay_out(frame, **({"headings": headings} | changes))
-    return Sheet(name="t1", title="T", warning="", caption=(), notes=notes, bands=bands)
+def sheet_of(frame: pd.DataFrame, *, headings=None, title="T", warning="", caption=(), **changes) -> Sheet:
+    headings = headings or list(dict.fromkeys(frame["dataset"]))
+    bands, notes = lay_out(frame, headings, **changes)
+    return Sheet("t1", title, warning, tuple(caption), notes, bands)
 
 
 def marks(sheet: Sheet) -> dict[str, list[str]]:
