@@ -18,7 +18,7 @@ from udcd_bench.stats.metrics import METRICS
 
 
 class Figure(figure.Figure):
-    """A group of dots with their intervals a backbone; a row of panels a data set."""
+    """A group of dots with their intervals for each backbone; a row of panels for each data set."""
 
     name = "backbones"
     title = "Four families of backbones, laid out as the paper's Fig. 3c"
@@ -36,39 +36,43 @@ class Figure(figure.Figure):
         return [f"Lines are {data.describe_interval()}"]
 
     def draw(self, data, frames, **texts):
-        sets = data.split_by_dataset(frames[".csv"])
+        by_dataset = data.split_by_dataset(frames[".csv"])
         legend = [
-            plots.make_legend_entry(place, data.format_label(line), line=False)
-            for place, line in enumerate(data.rows)
+            plots.make_legend_entry(index, data.format_label(row), line=False)
+            for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.1 * len(sets), legend=legend, **texts)
+        page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
         names = list(dict.fromkeys(group.backbone for group in data.groups))
-        step = 0.66 / len(data.rows)
-        for (axes,), (title, of_set) in zip(page.add_panels(len(sets), 1), sets):
-            plots.tidy_axes(axes)
-            for place, line in enumerate(data.rows):
-                look_of = plots.pick_style(place)
-                for at, name in enumerate(names):
-                    x = at + (place - (len(data.rows) - 1) / 2) * step
-                    there = of_set[(of_set["method"] == line.name) & (of_set["backbone"] == name)]
-                    if there.empty or not there["n"].iloc[0]:
-                        text = there["state"].iloc[0] if len(there) else "not in the suite yet"
-                        axes.text(
-                            x, 0.5, text, transform=axes.get_xaxis_transform(), ha="center", va="center",
-                            rotation=90, style="italic", color=plots.GREY,
-                        )  # fmt: skip
-                        continue
-                    found = there.iloc[0]
-                    axes.vlines(x, found["low"], found["high"], color=look_of.colour)
-                    axes.plot(
-                        x, found["figure"], look_of.marker, color=look_of.colour, markersize=5,
-                        markeredgecolor="black", markeredgewidth=0.3,
-                    )  # fmt: skip
-            axes.set_xticks(
-                range(len(names)), [plots.truncate_text(name, 480 / len(names)) for name in names]
-            )
-            axes.set_xlim(-0.5, len(names) - 0.5)
-            axes.tick_params(axis="x", length=0)
+        for (axes,), (title, frame) in zip(page.add_panels(len(by_dataset), 1), by_dataset):
+            draw_groups(axes, data.rows, names, frame)
             axes.set_ylabel(f"{METRICS[self.metrics[0]].title} (%)")
             axes.set_title(title, loc="left")
         return page
+
+
+def draw_groups(axes, rows, backbones, frame):
+    """Draw a group of dots with their intervals for each backbone, of the lines of a data set's frame."""
+    plots.tidy_axes(axes)
+    step = 0.66 / len(rows)
+    for index, row in enumerate(rows):
+        style = plots.pick_style(index)
+        for group, backbone in enumerate(backbones):
+            x = group + (index - (len(rows) - 1) / 2) * step
+            values = frame[(frame["method"] == row.name) & (frame["backbone"] == backbone)]
+            if values.empty or not values["n"].iloc[0]:
+                text = values["state"].iloc[0] if len(values) else "not in the suite yet"
+                axes.text(
+                    x, 0.5, text, transform=axes.get_xaxis_transform(), ha="center", va="center",
+                    rotation=90, style="italic", color=plots.GREY,
+                )  # fmt: skip
+                continue
+            value = values.iloc[0]
+            axes.vlines(x, value["low"], value["high"], color=style.colour)
+            axes.plot(
+                x, value["figure"], style.marker, color=style.colour, markersize=5, markeredgecolor="black",
+                markeredgewidth=0.3,
+            )  # fmt: skip
+    labels = [plots.truncate_text(name, 480 / len(backbones)) for name in backbones]
+    axes.set_xticks(range(len(backbones)), labels)
+    axes.set_xlim(-0.5, len(backbones) - 0.5)
+    axes.tick_params(axis="x", length=0)

@@ -1,7 +1,7 @@
 """Learning curves of rows of Table 2: the training loss after each epoch, and the test accuracy of the reported ones.
 
 Differs from the paper: it shows none.
-A method's loss is the sum of its own terms, so losses of different methods do not compare, only their course does.
+A method's loss is the sum of its own terms, so losses of different methods do not compare; only their courses do.
 Epochs of a method of several stages follow one another. The test set is looked at in the reported epochs alone.
 The runs are Table 2's.
 """
@@ -17,7 +17,7 @@ from udcd_bench.render import plots
 
 
 class Figure(figure.Figure):
-    """A line a method; loss and accuracy side by side, a row of panels a data set."""
+    """One line for each method; loss and accuracy side by side, a row of panels for each data set."""
 
     name = "learning"
     title = "Learning curves"
@@ -32,61 +32,57 @@ class Figure(figure.Figure):
     shown = ("dataset", "method", "epoch", "loss", "acc", "n", "state")
     ending = "-last.csv"
 
-    def build_frames(self, data):
-        rows, last = [], []
-        for group in data.groups:
-            for line in data.rows:
-                about, runs = data.describe_cell(line, group), data.find_records(line, group)
-                if not runs:
-                    last.append(about)
-                    continue
-                kept = pd.concat([data.load_history(record) for record in runs.values()])
-                reported = 0
-                for epoch, of_epoch in kept.groupby("epochs"):
-                    here = {"epoch": epoch, "stage": of_epoch["stage"].iloc[0]}
-                    for column, scale in (("loss", 1), ("acc", 100)):
-                        here[column] = scale * of_epoch[column].mean()
-                        here[f"{column}_spread"] = scale * of_epoch[column].std(ddof=1)
-                    reported += bool(of_epoch["acc"].notna().any())
-                    here["reported"] = reported or None
-                    rows.append(about | here)
-                last.append(rows[-1])
-        empty = pd.DataFrame(columns=["dataset", "method", "epoch", "reported", "loss", "acc", "synthetic"])
-        return {".csv": pd.DataFrame(rows) if rows else empty, "-last.csv": pd.DataFrame(last)}
+    main_columns = ("dataset", "method", "epoch", "reported", "loss", "acc", "synthetic")
+
+    def build_cell(self, data, records):
+        histories = pd.concat([data.load_history(record) for record in records.values()])
+        lines, reported = [], 0
+        for epoch, of_epoch in histories.groupby("epochs"):
+            line = {"epoch": epoch, "stage": of_epoch["stage"].iloc[0]}
+            for column, scale in (("loss", 1), ("acc", 100)):
+                line[column] = scale * of_epoch[column].mean()
+                line[f"{column}_spread"] = scale * of_epoch[column].std(ddof=1)
+            reported += bool(of_epoch["acc"].notna().any())
+            lines.append(line | {"reported": reported or None})
+        return lines, lines[-1:]
 
     def draw(self, data, frames, **texts):
-        sets = data.split_by_dataset(frames[".csv"])
+        by_dataset = data.split_by_dataset(frames[".csv"])
         legend = [
-            plots.make_legend_entry(place, data.format_label(line)) for place, line in enumerate(data.rows)
+            plots.make_legend_entry(index, data.format_label(row)) for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.1 * len(sets), legend=legend, **texts)
-        panels = page.add_panels(len(sets), 2, gridspec_kw={"width_ratios": [1.6, 1]})
-        for row, (title, of_set) in zip(panels, sets):
-            for axes, column, of in zip(row, ("loss", "acc"), ("epoch", "reported")):
-                plots.tidy_axes(axes)
-                for place, line in enumerate(data.rows):
-                    here = of_set[of_set["method"] == line.name].dropna(subset=[column])
-                    if here.empty:
-                        continue
-                    style, spread = plots.pick_style(place), here[f"{column}_spread"].fillna(0)
-                    axes.fill_between(
-                        here[of], here[column] - spread, here[column] + spread, color=style.colour, alpha=0.15,
-                        linewidth=0,
-                    )  # fmt: skip
-                    axes.plot(
-                        here[of], here[column], color=style.colour, linestyle=style.dash, marker=style.marker,
-                        markevery=max(1, len(here) // 8), markeredgecolor="black", markeredgewidth=0.3,
-                    )  # fmt: skip
-                axes.xaxis.get_major_locator().set_params(integer=True)
-                if len(of_set):
-                    axes.set_ylabel("training loss" if column == "loss" else "test ACC (%)")
-                else:
-                    plots.draw_placeholder(axes, "No run is done.")
-            if len(of_set):
-                row[0].set_yscale("log", subs=[2, 5])
-                for formats in (row[0].yaxis.set_major_formatter, row[0].yaxis.set_minor_formatter):
-                    formats("{x:g}")
-            row[0].set_title(title, loc="left")
+        page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
+        panels = page.add_panels(len(by_dataset), 2, gridspec_kw={"width_ratios": [1.6, 1]})
+        for (left, right), (title, frame) in zip(panels, by_dataset):
+            left.set_title(title, loc="left")
+            draw_curves(left, data.rows, frame, "epoch", "loss")
+            draw_curves(right, data.rows, frame, "reported", "acc")
+            if len(frame):
+                left.set_ylabel("training loss")
+                right.set_ylabel("test ACC (%)")
+                left.set_yscale("log", subs=[2, 5])
+                left.yaxis.set_major_formatter("{x:g}")
+                left.yaxis.set_minor_formatter("{x:g}")
         for axes, name in zip(panels[-1], ("epoch", "reported epoch")):
             axes.set_xlabel(name)
         return page
+
+
+def draw_curves(axes, rows, frame, x, y):
+    """Draw a line with its band for each row, of the columns x and y of a data set's frame."""
+    plots.tidy_axes(axes)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if frame.empty:
+        plots.draw_placeholder(axes, "No run is done.")
+    for index, row in enumerate(rows):
+        curve = frame[frame["method"] == row.name].dropna(subset=[y])
+        if curve.empty:
+            continue
+        style, spread = plots.pick_style(index), curve[f"{y}_spread"].fillna(0)
+        axes.fill_between(
+            curve[x], curve[y] - spread, curve[y] + spread, color=style.colour, alpha=0.15, linewidth=0
+        )
+        axes.plot(
+            curve[x], curve[y], color=style.colour, linestyle=style.dash, marker=style.marker,
+            markevery=max(1, len(curve) // 8), markeredgecolor="black", markeredgewidth=0.3,
+        )  # fmt: skip

@@ -19,11 +19,11 @@ from udcd_bench.render import plots
 from udcd_bench.stats.metrics import METRICS
 
 MAX_BANDS = 4
-"""That can be told apart where they overlap."""
+"""Most bands that can be told apart where they overlap."""
 
 
 class Figure(figure.Figure):
-    """A line a method, a panel a metric, a row of panels a data set."""
+    """One line for each method, a panel for each metric, a row of panels for each data set."""
 
     name = "scarcity"
     title = "Fewer training images, laid out as the paper's Fig. 3a"
@@ -45,32 +45,34 @@ class Figure(figure.Figure):
         ]
 
     def draw(self, data, frames, **texts):
-        sets = data.split_by_dataset(frames[".csv"])
+        by_dataset = data.split_by_dataset(frames[".csv"])
         legend = [
-            plots.make_legend_entry(place, data.format_label(line)) for place, line in enumerate(data.rows)
+            plots.make_legend_entry(index, data.format_label(row)) for index, row in enumerate(data.rows)
         ]
-        page = plots.FigurePage(plots.WIDE, 2.3 * len(sets), legend=legend, **texts)
-        panels = page.add_panels(len(sets), len(self.metrics), sharex=True)
-        for row, (title, of_set) in zip(panels, sets):
-            for axes, metric in zip(row, self.metrics):
-                plots.tidy_axes(axes)
-                for place, line in enumerate(data.rows):
-                    chosen = (of_set["method"] == line.name) & (of_set["metric"] == metric)
-                    here = of_set[chosen].sort_values("fraction")
-                    x, look_of = 100 * here["fraction"], plots.pick_style(place)
-                    if len(data.rows) > MAX_BANDS:
-                        axes.vlines(x, here["low"], here["high"], color=look_of.colour, linewidth=0.6)
-                    else:
-                        axes.fill_between(
-                            x, here["low"], here["high"], color=look_of.colour, alpha=0.15, linewidth=0
-                        )
-                    axes.plot(
-                        x, here["figure"], color=look_of.colour, marker=look_of.marker, linestyle=look_of.dash,
-                        markeredgecolor="black", markeredgewidth=0.3,
-                    )  # fmt: skip
+        page = plots.FigurePage((plots.WIDE, 2.3 * len(by_dataset)), legend=legend, **texts)
+        panels = page.add_panels(len(by_dataset), len(self.metrics), sharex=True)
+        for across, (title, frame) in zip(panels, by_dataset):
+            across[0].set_title(title, loc="left")
+            for axes, metric in zip(across, self.metrics):
+                draw_lines(axes, data.rows, frame[frame["metric"] == metric])
                 axes.set_ylabel(f"{METRICS[metric].title} (%)")
                 axes.set_xticks([100 * fraction for fraction in self.fractions])
-            row[0].set_title(title, loc="left")
         for axes in panels[-1]:
             axes.set_xlabel("share of the training fold (%)")
         return page
+
+
+def draw_lines(axes, rows, values):
+    """Draw a line for each row over the fractions, with intervals as bands, or upright lines where rows are many."""
+    plots.tidy_axes(axes)
+    for index, row in enumerate(rows):
+        line = values[values["method"] == row.name].sort_values("fraction")
+        x, style = 100 * line["fraction"], plots.pick_style(index)
+        if len(rows) > MAX_BANDS:
+            axes.vlines(x, line["low"], line["high"], color=style.colour, linewidth=0.6)
+        else:
+            axes.fill_between(x, line["low"], line["high"], color=style.colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            x, line["figure"], color=style.colour, marker=style.marker, linestyle=style.dash,
+            markeredgecolor="black", markeredgewidth=0.3,
+        )  # fmt: skip

@@ -25,10 +25,13 @@ from udcd_bench.stats import embeddings
 
 SEED = 0
 MIN_IMAGES = 4
+"""With fewer there is no t-SNE."""
+MEASURES = ("fold", "seed", "silhouette", "purity", "chance", "images")
+"""Columns of what is measured of each run."""
 
 
 class Figure(figure.Figure):
-    """A panel a method, the same images in each, a colour and a marker a class."""
+    """One panel for each method with the same images; a colour and a marker for each class."""
 
     name = "tsne"
     title = "Test images in the embedding, laid out as the paper's Fig. 2"
@@ -46,30 +49,26 @@ class Figure(figure.Figure):
     def build_frames(self, data):
         numbers, points = [], []
         for group in data.groups:
-            chosen = choose_run(data, group)
-            ids = None
-            for line in data.rows:
-                about, runs = data.describe_cell(line, group), data.find_records(line, group)
-                if not runs:
-                    numbers.append(about)
-                for (fold, seed), record in runs.items():
-                    kept = data.load_scores(record)
-                    made = embeddings.measure_separation(kept["embeddings"], kept["labels"])
-                    here = about | {"fold": fold, "seed": seed, "split_hash": record["split_hash"]}
-                    numbers.append(here | made._asdict() | {"images": len(kept["labels"])})
+            chosen, ids = choose_run(data, group), None
+            for row in data.rows:
+                cell, records = data.describe_cell(row, group), data.find_records(row, group)
+                numbers += [] if records else [cell]
+                for (fold, seed), record in records.items():
+                    arrays = data.load_scores(record)
+                    line = cell | {"fold": fold, "seed": seed, "split_hash": record["split_hash"]}
+                    numbers.append(line | measure(arrays))
                     if (fold, seed) != chosen:
                         continue
-                    ids = kept["ids"] if ids is None else ids
-                    if not np.array_equal(ids, kept["ids"]):
+                    ids = arrays["ids"] if ids is None else ids
+                    if not np.array_equal(ids, arrays["ids"]):
                         raise UserError(
-                            f"{line.title} was tested on other images than the rows above it; run it again."
+                            f"{row.title} was tested on other images than the rows above it; run it again."
                         )
-                    points.append(pd.DataFrame(here | compute_points(kept, record["classes"])))
-        columns = ["fold", "seed", "silhouette", "purity", "chance", "images"]
+                    points.append(pd.DataFrame(line | compute_points(arrays, record["classes"])))
         separation = pd.DataFrame(numbers)
-        for column in columns:
+        for column in MEASURES:
             separation[column] = separation.get(column, pd.Series(dtype=float))
-        empty = pd.DataFrame(columns=[*separation.columns.drop(columns[2:]), "id", "class", "x", "y"])
+        empty = pd.DataFrame(columns=[*separation.columns.drop(list(MEASURES[2:])), "id", "class", "x", "y"])
         return {
             ".csv": pd.concat(points, ignore_index=True) if points else empty,
             "-separation.csv": separation,
@@ -80,70 +79,70 @@ class Figure(figure.Figure):
         counts = points.groupby(["dataset", "method"]).size()
         used = " / ".join(dict.fromkeys(f"{embeddings.choose_perplexity(n):.3g}" for n in counts))
         chance = frames["-separation.csv"].groupby("dataset_title")["chance"].mean().dropna()
-        told = [f"Perplexity {used}."] if used else []
-        told += [f"A share of {value:.2f} is chance on {title}." for title, value in chance.items()]
+        sentences = [f"Perplexity {used}."] if used else []
+        sentences += [f"A share of {value:.2f} is chance on {title}." for title, value in chance.items()]
         if len(data.request.folds) * len(data.request.seeds) > 1 and len(points):
-            told.append(
+            sentences.append(
                 f"Drawn: fold {points['fold'].iloc[0]}, seed {points['seed'].iloc[0]}; numbers: mean ± standard "
                 "deviation over all folds and seeds that are done."
             )
-        return told
+        return sentences
 
     def draw(self, data, frames, **texts):
         points, numbers = frames[".csv"], frames["-separation.csv"]
-        names = count_classes(points)
         several = len(data.groups) > 1
         legend = [
             plots.make_legend_entry(
                 label, f"{name} ({count})" + (f", {source}" if several else ""), line=False
             )
-            for source, label, name, count in names
+            for source, label, name, count in count_classes(points)
         ]
-        rows, columns = data.compute_panel_shape()
-        width = plots.WIDE if columns > 1 else plots.NARROW
-        side = min(width / columns - 0.1, 3.0)
-        page = plots.FigurePage(width, rows * (side + 0.45), legend=legend, **texts)
-        panels = page.add_panels(rows, columns)
-        for axes in panels.flat:
-            axes.set_axis_off()
-        for row, column, line, group in data.iterate_panels():
-            axes = panels[row, column]
-            axes.set_axis_on()
-            axes.set_box_aspect(1)
+        width, side = data.compute_panel_size(0)
+        page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.45)), legend=legend, **texts)
+        for axes, column, row, group in data.add_panels(page):
             axes.set(xticks=[], yticks=[])
-            of_cell = (numbers["dataset"] == group.source) & (numbers["method"] == line.name)
-            axes.set_title(format_panel_title(line.title, numbers[of_cell], 66 * side))
-            here = points[(points["dataset"] == group.source) & (points["method"] == line.name)]
-            if here.empty:
-                state = numbers[of_cell]["state"].iloc[0]
-                plots.draw_placeholder(
-                    axes, state if not data.find_records(line, group) else "this fold is not run"
-                )
+            measures = numbers[(numbers["dataset"] == group.source) & (numbers["method"] == row.name)]
+            axes.set_title(format_panel_title(row.title, measures, 66 * side))
+            images = points[(points["dataset"] == group.source) & (points["method"] == row.name)]
+            if images.empty:
+                done = data.find_records(row, group)
+                plots.draw_placeholder(axes, "this fold is not run" if done else measures["state"].iloc[0])
                 continue
-            for label, of_class in here.groupby("label"):
-                style = plots.pick_style(int(label))
-                axes.scatter(
-                    of_class["x"], of_class["y"], s=11, c=style.colour, marker=style.marker, linewidths=0.3,
-                    edgecolors="black", alpha=0.85,
-                )  # fmt: skip
-            axes.margins(0.04)
-            if not np.isfinite(here["x"]).any():
-                plots.draw_placeholder(axes, "too few images")
+            draw_points(axes, images)
             if several and column == 0:
                 axes.set_ylabel(group.title)
         return page
 
 
+def draw_points(axes, images):
+    """Draw one panel's images, a colour and a marker for each class."""
+    for label, of_class in images.groupby("label"):
+        style = plots.pick_style(int(label))
+        axes.scatter(
+            of_class["x"], of_class["y"], s=11, c=style.colour, marker=style.marker, linewidths=0.3,
+            edgecolors="black", alpha=0.85,
+        )  # fmt: skip
+    axes.margins(0.04)
+    if not np.isfinite(images["x"]).any():
+        plots.draw_placeholder(axes, "too few images")
+
+
 def choose_run(data, group):
-    """The (fold, seed) that most rows have, the first of several; None where there is none."""
-    runs = [data.find_records(line, group) for line in data.rows]
-    asked = [(fold, seed) for fold in data.request.folds for seed in data.request.seeds]
-    best = max(asked, key=lambda at: sum(at in of_row for of_row in runs))
-    return best if any(best in of_row for of_row in runs) else None
+    """Choose the (fold, seed) that most rows have, the first of several; None where no row has a run."""
+    by_row = [data.find_records(row, group) for row in data.rows]
+    requested = [(fold, seed) for fold in data.request.folds for seed in data.request.seeds]
+    best = max(requested, key=lambda run: sum(run in records for records in by_row))
+    return best if any(best in records for records in by_row) else None
+
+
+def measure(arrays):
+    """Measure how far the classes lie apart in a run's embedding, in numbers by the names in ``MEASURES``."""
+    separation = embeddings.measure_separation(arrays["embeddings"], arrays["labels"])
+    return separation._asdict() | {"images": len(arrays["labels"])}
 
 
 def compute_points(arrays, class_names):
-    """Columns of a run's images; no place for fewer than ``FEWEST``."""
+    """Compute the columns of a run's images; x and y are NaN for fewer than ``MIN_IMAGES``."""
     n = len(arrays["labels"])
     xy = embeddings.compute_tsne(arrays["embeddings"], SEED) if n >= MIN_IMAGES else np.full((n, 2), np.nan)
     of_class = [class_names[label] for label in arrays["labels"]]
@@ -151,19 +150,19 @@ def compute_points(arrays, class_names):
 
 
 def count_classes(points):
-    """(data set, label, name, images) of each class of a data set that is there."""
+    """Count the images of each class: (data set, label, name, images)."""
     first = points.drop_duplicates(["dataset", "id"])
     counts = first.groupby(["dataset", "label", "class"], sort=True).size()
     return [(*key, count) for key, count in counts.items()]
 
 
 def format_panel_title(title, numbers, width):
-    """A panel's title: the method, its two numbers."""
-    found = numbers.dropna(subset=["purity"])
+    """Format a panel's title: the method and its two numbers, means over its runs."""
+    known = numbers.dropna(subset=["purity"])
     lines = [plots.truncate_text(title, width)]
     for column, text in (("silhouette", "silhouette"), ("purity", "10-NN purity")):
-        if len(found):
-            spread = f" ± {found[column].std(ddof=1):.2f}" if len(found) > 1 else ""
-            value = found[column].mean()
+        if len(known):
+            spread = f" ± {known[column].std(ddof=1):.2f}" if len(known) > 1 else ""
+            value = known[column].mean()
             lines.append(f"{text} {value:.2f}{spread}" if np.isfinite(value) else f"{text} undefined")
     return "\n".join(lines).replace("-0.", "−0.")

@@ -1,7 +1,7 @@
-"""UDCD under every reading of its paper: how far the result moves, and whether the conclusion survives.
+"""UDCD under every reading of its paper: how far the result moves, and whether UDCD is still the best.
 
 The first row is UDCD as described, the second its released code; each further row changes one thing that the paper
-leaves open. Below the rule stand the rows of the paper's Table 2, which UDCD is said to surpass.
+leaves open. Below the rule stand the rows of the paper's Table 2, which UDCD surpasses according to the paper.
 
 Differs from the paper: it has no such table. Which readings are open is this suite's finding (``methods show udcd``);
 the weights tried, a tenth of each λ and all of them 1, since it prints none, are this suite's choice (S).
@@ -19,11 +19,12 @@ from udcd_bench.artefacts import table
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from udcd_bench.grid.cells import Records, States, TableRow
+    from udcd_bench.grid.cells import TableRow
+    from udcd_bench.runs.results import Results
 
 
 class Table(table.Table):
-    """A row a reading, then the rivals; ACC, AP, REC and F1 on either data set."""
+    """One row for each reading, then the rivals; ACC, AP, REC and F1 on either data set."""
 
     name = "readings"
     title = "UDCD under each reading of its paper"
@@ -54,15 +55,16 @@ class Table(table.Table):
     }
 
     def list_rows(self, request: table.TableRequest) -> list[TableRow]:
-        """The readings, then the rivals, below a rule."""
-        return [replace(line, listed=_is_reading(line.name)) for line in super().list_rows(request)]
+        """List the readings, then the rivals, which stand below a rule."""
+        return [replace(row, listed=_is_reading(row.name)) for row in super().list_rows(request)]
 
-    def build_frame(self, request: table.TableRequest, all_records: Records, states: States) -> pd.DataFrame:
-        """As any table's, with two columns more: for a reading, ``moved``, points above UDCD as described, and
-        ``place`` among the rivals of which there are figures, 1 the best.
+    def build_frame(self, request: table.TableRequest, results: Results) -> pd.DataFrame:
+        """Build the long frame with two columns more, for readings.
+
+        ``moved``: points above UDCD as described. ``place``: rank among the rivals that have figures, 1 the best.
         """
-        frame = super().build_frame(request, all_records, states)
-        moved, places = [], []
+        frame = super().build_frame(request, results)
+        moved, ranks = [], []
         for row in frame.to_dict("records"):
             column = frame[
                 (frame["dataset"] == row["dataset"])
@@ -72,12 +74,12 @@ class Table(table.Table):
             rivals = column[[not _is_reading(method) for method in column.index]]
             ours = row["ours"] if _is_reading(row["method"]) else math.nan
             moved.append(round(ours - column.get("udcd", math.nan), 2))
-            places.append(1 + int((rivals > ours).sum()) if len(rivals) and not math.isnan(ours) else pd.NA)
-        return frame.assign(moved=moved, place=pd.array(places, dtype="Int64"))
+            ranks.append(1 + int((rivals > ours).sum()) if len(rivals) and not math.isnan(ours) else pd.NA)
+        return frame.assign(moved=moved, place=pd.array(ranks, dtype="Int64"))
 
     def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """How far the readings move UDCD, and under how many it is still the best."""
-        told = []
+        """Return how far the readings move UDCD, and under how many it is still the best."""
+        sentences = []
         for title, group in frame.groupby("dataset_title", sort=False):
             parts = []
             for metric, column in group[group["place"].notna()].groupby("metric", sort=False):
@@ -88,8 +90,8 @@ class Table(table.Table):
                     part += f" (moved by {moved.min():+.2f} to {moved.max():+.2f} points)".replace("-", "−")
                 parts.append(part)
             if parts:
-                told.append(f"{title}: no row below the rule surpasses UDCD in {', in '.join(parts)}.")
-        return tuple(told)
+                sentences.append(f"{title}: no row below the rule surpasses UDCD in {', in '.join(parts)}.")
+        return tuple(sentences)
 
 
 def _is_reading(row: str) -> bool:

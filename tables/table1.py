@@ -3,7 +3,7 @@
 Differs from the paper:
 1. It does not say how it resampled; the whole set is resampled before it is split (S), see ``imbalance``.
 2. Best and second are marked from the figures of our runs.
-3. Methods of which the paper has no row here stand below a rule.
+3. Methods that the paper has no row of stand below a rule.
 At the data's own imbalance, 58, it needs the runs that Table 2 needs, and shares them.
 """
 
@@ -15,7 +15,7 @@ from udcd_bench.artefacts import table
 
 
 class Table(table.Table):
-    """A row a method in the printed order, ACC, AP, REC and F1 at either ρ, two to a band."""
+    """Methods in the printed order; ACC, AP, REC and F1 at each ρ, two to a band."""
 
     name = "table1"
     title = "Imbalance, laid out as the paper's Table 1"

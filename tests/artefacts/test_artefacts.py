@@ -28,6 +28,7 @@ from udcd_bench.render import markdown
 from udcd_bench.render.latex import escape_latex, render_latex
 from udcd_bench.render.picture import render_png
 from udcd_bench.render.sheet import DASH, Sheet, format_table_csv, lay_out
+from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
@@ -83,7 +84,7 @@ def rendered(table, ask, out, changes=None, missing=(), failed=()):
         if spec.method in missing or spec.method in failed:
             del found[spec]
             states[spec] = "failed: FloatingPointError: ce is\nnan" if spec.method in failed else "absent"
-    return table.render(ask, found, states, Store(out))
+    return table.render(ask, Results(Store(out), found, states))
 
 
 # --- goldens ---------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_table2_from_stored_records_is_as_it_was(table, case, tmp_path):
         spec: "done" if spec in found else "failed: OutOfMemoryError" if spec.method == "mine" else "absent"
         for spec in table.list_runs(ask)
     }
-    got = table.render(ask, found, states, Store(tmp_path))
+    got = table.render(ask, Results(Store(tmp_path), found, states))
     texts = {path.suffix: path.read_bytes() for path in got.files if path.suffix != ".png"}
     for suffix, data in {**texts, ".txt": got.text.encode()}.items():
         golden = GOLDENS / f"{case}{suffix}"
@@ -181,7 +182,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(table):
 def test_a_row_of_the_paper_the_suite_lacks_can_be_asked_for_and_needs_no_run(table, tmp_path):
     ask = TableRequest("demo", methods=("rkd",))
     assert table.list_runs(ask) == []
-    got = table.render(ask, {}, {}, Store(tmp_path))
+    got = table.render(ask, Results(Store(tmp_path), {}, {}))
     assert set(got.frame["verdict"]) == {"not in the suite yet"}
     assert "RKD [a]" in got.text and "not in the suite yet" in got.text
 
@@ -280,7 +281,9 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
     specs = table.list_runs(ask)
     lost = [s for s in specs if s.method == "udcd" and s.dataset == "aptos" and s.fold]
     found = {s: make.record(s) for s in specs if s not in lost}
-    got = table.render(ask, found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"}, Store(tmp_path))
+    got = table.render(
+        ask, Results(Store(tmp_path), found, {lost[0]: "failed: KeyError", lost[1]: "interrupted"})
+    )
     notes = set(got.frame.loc[(got.frame["method"] == "udcd") & (got.frame["dataset"] == "aptos"), "note"])
     assert notes == {"n = 1 of 3 runs. 1 of 3 runs failed: KeyError"}
     assert "n = 1–3" in " ".join(got.text.split()) and "[a] n = 1 of 3 runs." in got.text
@@ -289,10 +292,10 @@ def test_a_cell_with_fewer_runs_says_how_many(table, tmp_path):
 def test_rows_tested_on_other_images_are_told(table, tmp_path):
     ask = TableRequest("demo")
     found = {spec: make.record(spec) for spec in table.list_runs(ask)}
-    assert "split hashes differ" not in table.render(ask, found, {}, Store(tmp_path)).text
+    assert "split hashes differ" not in table.render(ask, Results(Store(tmp_path), found, {})).text
     last = list(found)[-1]
     found[last] = make.record(last, split_hash="ffff")
-    assert "split hashes differ" in table.render(ask, found, {}, Store(tmp_path)).text
+    assert "split hashes differ" in table.render(ask, Results(Store(tmp_path), found, {})).text
 
 
 def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
@@ -309,7 +312,10 @@ def test_a_table_is_drawn_without_a_tensor_library():
         "import sys; from udcd_bench import plugins; from udcd_bench.artefacts import table as artefact;"
         "from udcd_bench.render import latex, picture;"
         "table = plugins.load_class('tables', 'table2')();"
-        "ask = artefact.TableRequest('demo'); picture.render_png(table.build_sheet(ask, {}, {})); table.list_runs(ask);"
+        "from pathlib import Path; from udcd_bench.runs.results import Results;"
+        "from udcd_bench.runs.store import Store;"
+        "ask, none = artefact.TableRequest('demo'), Results(Store(Path('none')), {}, {});"
+        "picture.render_png(table.build_sheet(ask, none, table.build_frame(ask, none))); table.list_runs(ask);"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
@@ -359,7 +365,7 @@ def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
     ask = TableRequest("paper", folds=(0, 1), seeds=(0, 1), datasets=("aptos",))
     found = {s: make.record(s) for s in table.list_runs(ask) if s.method != "kd" or s.fold == 0}
     found = {s: r for s, r in found.items() if s.method != "scratch" or s.seed == 0}
-    got = table.render(ask, found, {}, Store(tmp_path))
+    got = table.render(ask, Results(Store(tmp_path), found, {}))
     kd, scratch = (re.search(rf"^{title} .*", got.text, re.M)[0] for title in ("KD", "Scratch"))
     assert kd.count("±–/") == scratch.count("/–") == 4
     assert (
@@ -390,9 +396,10 @@ def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.Data
     )
 
 
-def sheet_of(frame: pd.DataFrame, **changes) -> Sheet:
-    headings = list(dict.fromkeys(frame["dataset"]))
-    return lay_out(frame, **({"name": "t1", "title": "T", "headings": headings} | changes))
+def sheet_of(frame: pd.DataFrame, *, headings=None, title="T", warning="", caption=(), **changes) -> Sheet:
+    headings = headings or list(dict.fromkeys(frame["dataset"]))
+    bands, notes = lay_out(frame, headings, **changes)
+    return Sheet("t1", title, warning, tuple(caption), notes, bands)
 
 
 def marks(sheet: Sheet) -> dict[str, list[str]]:

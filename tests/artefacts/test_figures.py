@@ -21,8 +21,9 @@ from udcd_bench import cli, plugins
 from udcd_bench.artefacts.figure import FigureData
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest
-from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.judging import uncertainty
 from udcd_bench.render import plots
+from udcd_bench.runs.results import Results
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import embeddings, statistics
 
@@ -36,21 +37,20 @@ def figure(name):
 
 
 def fill(out, name, ask, *, skip=lambda spec: False, fail=lambda spec: False, **how):
-    """Store what a figure asks for; returns (found, states, store)."""
+    """Store what a figure asks for; returns the results."""
     store, found, states = Store(out), {}, {}
     for spec in figure(name).list_runs(ask):
         if fail(spec):
             states[spec] = "failed: RuntimeError: the loss is nan"
         elif not skip(spec):
             found[spec] = make.finish(store, spec, **how)
-    return found, states, store
+    return Results(store, found, states)
 
 
 def render(out, name, ask=None, **how):
     """A figure of such runs: (rendered, its CSV files by ending)."""
     ask = ask or TableRequest()
-    there = fill(out, name, ask, **how)
-    made = figure(name).render(ask, *there)
+    made = figure(name).render(ask, fill(out, name, ask, **how))
     frames = {path.name.removeprefix(name): pd.read_csv(path) for path in made.files if path.suffix == ".csv"}
     return made, frames
 
@@ -117,11 +117,10 @@ def test_the_same_runs_give_the_same_bytes(demo):
     code = (
         "import sys; from pathlib import Path\n"
         "from udcd_bench import plugins; from udcd_bench.runs.store import Store\n"
-        "from udcd_bench.grid import cells; from udcd_bench.judging import uncertainty\n"
+        "from udcd_bench.grid import cells; from udcd_bench.runs.results import load_results\n"
         "for name, folder in zip(*[iter(sys.argv[1:])] * 2):\n"
         "    store, figure = Store(Path(folder)), plugins.load_class('figures', name)()\n"
-        "    there = uncertainty.load_results(store)\n"
-        "    figure.render(cells.TableRequest(), there.records, there.states, store)\n"
+        "    figure.render(cells.TableRequest(), load_results(store))\n"
     )
     words = [str(word) for name in names for word in (name, demo[name][0].files[0].parents[1])]
     environment = os.environ | {"PYTHONHASHSEED": "7", "MPLBACKEND": "pdf", "OMP_NUM_THREADS": "2"}
@@ -212,7 +211,7 @@ def test_styles_differ_in_greyscale_and_at_all():
 def test_no_text_is_smaller_than_what_a_page_bears():
     with plots.apply_style():
         page = plots.FigurePage(
-            3.5, 1, title="T", warning="W", caption=["C."], legend=[plots.make_legend_entry(0, "L")]
+            (3.5, 1), title="T", warning="W", caption=["C."], legend=[plots.make_legend_entry(0, "L")]
         )
         page.add_panels(1, 1)[0, 0].set_title("P")
         page.figure.canvas.draw()
@@ -247,10 +246,9 @@ def test_labels_are_cut_where_they_do_not_fit():
 @pytest.mark.parametrize("name", ["scarcity", "ablation", "backbones"])
 def test_figures_and_intervals_are_those_of_the_evidence(tmp_path, name):
     ask = TableRequest(folds=(0, 1), seeds=(0, 1))
-    found, states, store = fill(tmp_path, name, ask)
+    results = fill(tmp_path, name, ask)
     made = figure(name)
-    frame = FigureData(made, ask, found, states, store).build_values_frame()
-    there = uncertainty.Results(found, states)
+    frame = FigureData(made, ask, results).build_values_frame()
     assert len(frame) == len(made.list_column_groups(ask)) * len(made.rows) * len(made.metrics)
     assert (
         (frame["low"] < frame["figure"]).all()
@@ -258,9 +256,9 @@ def test_figures_and_intervals_are_those_of_the_evidence(tmp_path, name):
         and (frame["n"] == 4).all()
     )
     group = made.list_column_groups(ask)[-1]
-    drawn = uncertainty.bootstrap_group(made, ask, group, there, store, verdicts.load_tolerances())
+    drawn = uncertainty.bootstrap_group(made, ask, group, results)
     for line in made.list_rows(ask):
-        mine = [found[spec]["figures"]["mean"] for spec in made.list_cell_runs(ask, line, group)]
+        mine = [results.records[spec]["figures"]["mean"] for spec in made.list_cell_runs(ask, line, group)]
         for metric in made.metrics:
             where = {"fraction": group.fraction, "method": line.name, "metric": metric}
             row = of(of(frame, **where), backbone=made.list_cell_runs(ask, line, group)[0].backbone).iloc[0]
@@ -350,7 +348,7 @@ def test_tsne_refuses_other_images(tmp_path):
     specs = figure("tsne").list_runs(TableRequest())
     found = {spec: make.finish(store, spec, n=60 + 3 * (spec.method == "udcd")) for spec in specs}
     with pytest.raises(UserError, match="UDCD was tested on other images"):
-        figure("tsne").render(TableRequest(), found, {}, store)
+        figure("tsne").render(TableRequest(), Results(store, found, {}))
 
 
 def test_tsne_of_too_few_images(tmp_path):
@@ -418,8 +416,8 @@ def test_learning_curves_are_the_histories(tmp_path):
 
 
 def test_a_damaged_run_is_told(tmp_path):
-    found, states, store = fill(tmp_path, "tsne", TableRequest())
-    key = next(iter(found.values()))["key"]
-    Path(store.runs / key / "scores.npz").write_bytes(io.BytesIO(b"no").getvalue())
+    results = fill(tmp_path, "tsne", TableRequest())
+    key = next(iter(results.records.values()))["key"]
+    Path(results.store.runs / key / "scores.npz").write_bytes(io.BytesIO(b"no").getvalue())
     with pytest.raises(UserError, match="is damaged"):
-        figure("tsne").render(TableRequest(), found, states, store)
+        figure("tsne").render(TableRequest(), results)

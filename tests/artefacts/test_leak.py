@@ -13,6 +13,7 @@ from support import records as make
 from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.artefacts.table import TableRequest
+from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 
@@ -57,7 +58,7 @@ def made(table, store):
     for key in store.list_keys():
         record = store.read_record(key)
         found[RunSpec.from_dict(record["spec"])] = record
-    return leak.render(table, ASK, found, {}, store)
+    return leak.render(table, ASK, Results(store, found, {}))
 
 
 def test_the_difference_its_interval_and_its_files(table, stored):
@@ -80,6 +81,6 @@ def test_a_split_without_runs_leaves_a_dash(table, stored):
         record = stored.read_record(key)
         if (spec := RunSpec.from_dict(record["spec"])).split == "paper" or spec.method == "udcd":
             found[spec] = record
-    frame = leak.build_frame(table, ASK, found, {}, stored).set_index("method")
+    frame = leak.build_frame(table, ASK, Results(stored, found, {})).set_index("method")
     assert frame.loc["scratch", "leak"].isna().all() and frame.loc["scratch", "low"].isna().all()
     assert frame.loc["udcd", "leak"].notna().all()

@@ -9,6 +9,7 @@ from support import records as make
 from udcd_bench import plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.runs import profiles
+from udcd_bench.runs.results import Results
 from udcd_bench.runs.store import Store
 
 FIGURES = {"acc": 0.8, "ap": 0.8, "rec": 0.8, "f1": 0.8}
@@ -61,7 +62,7 @@ def test_a_reading_is_a_run_of_its_own_and_the_rivals_are_table_2s(table):
 def test_how_far_each_moves_and_its_place(table, tmp_path):
     figures = {"udcd": 0.7, "udcd:relation=kl": 0.9, "crd": 0.75, "ssd-kd": 0.69}
     ask = TableRequest("paper")
-    got = table.render(ask, made(table, ask, figures), {}, Store(tmp_path))
+    got = table.render(ask, Results(Store(tmp_path), made(table, ask, figures), {}))
     frame = got.frame[(got.frame["dataset"] == "aptos") & (got.frame["metric"] == "f1")].set_index("method")
     assert frame.loc["udcd", "moved"] == 0 and frame.loc["udcd:relation=kl", "moved"] == 20
     # six rivals at 80 and crd at 75 are above it, ssd-kd is not
@@ -76,6 +77,6 @@ def test_how_far_each_moves_and_its_place(table, tmp_path):
 
 def test_without_rivals_there_is_no_place_and_without_udcd_nothing_to_move_from(table, tmp_path):
     ask = TableRequest("paper", methods=("udcd-released",))
-    got = table.render(ask, made(table, ask, {}), {}, Store(tmp_path))
+    got = table.render(ask, Results(Store(tmp_path), made(table, ask, {}), {}))
     assert got.frame["place"].isna().all() and got.frame["moved"].isna().all()
     assert "surpasses UDCD" not in got.text

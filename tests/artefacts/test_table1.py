@@ -6,6 +6,7 @@ from support import records as make
 from udcd_bench import plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.paper import published
+from udcd_bench.runs.results import Results
 from udcd_bench.runs.store import Store
 
 
@@ -25,7 +26,7 @@ def test_every_published_figure_has_a_place(tmp_path):
     one, _ = tables()
     ask = TableRequest("paper")
     found = {spec: make.record(spec) for spec in one.list_runs(ask)}
-    got = one.render(ask, found, {}, Store(tmp_path))
+    got = one.render(ask, Results(Store(tmp_path), found, {}))
     assert int(got.frame["published"].count()) == len(published.load_table("table1")) == 80
     kd = got.frame[(got.frame["method"] == "kd") & (got.frame["metric"] == "acc")]
     assert dict(zip(kd["rho"], kd["published"])) == {144: 86.56, 58: 85.05, 17: 76.07, 9: 75.21}
@@ -34,7 +35,9 @@ def test_every_published_figure_has_a_place(tmp_path):
 def test_a_stand_in_has_no_published_figure(tmp_path):
     one, _ = tables()
     ask = TableRequest("demo")
-    got = one.render(ask, {spec: make.record(spec) for spec in one.list_runs(ask)}, {}, Store(tmp_path))
+    got = one.render(
+        ask, Results(Store(tmp_path), {spec: make.record(spec) for spec in one.list_runs(ask)}, {})
+    )
     assert got.frame["published"].isna().all() and set(got.frame["dataset"]) == {"synthetic-lesions"}
     assert (
         "images of synthetic-lesions are drawn" in " ".join(got.text.split()) and "HAM10000" not in got.text

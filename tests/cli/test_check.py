@@ -15,10 +15,14 @@ import pytest
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.cli import check_formats
+from udcd_bench.errors import UserError
+from udcd_bench.judging import paper_check, uncertainty, verdicts
+from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.paper import published
 from udcd_bench.paper.published import PublishedValue
 from udcd_bench.render.sheet import format_table_csv
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import statistics
 
@@ -53,23 +57,39 @@ def cells(out):
 
 def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkeypatch):
     fill(tmp_path, paper(seeds=(0, 1)))
-    store, rules = Store(tmp_path), verdicts.load_tolerances()
-    there, again = uncertainty.load_results(store), uncertainty.load_results(store)
-    specs = list(there.records)
-    first = uncertainty.bootstrap_runs(specs, ["acc", "f1"], "mean", there, store, rules)
-    turned = uncertainty.bootstrap_runs(specs[::-1], ["acc", "f1"], "mean", again, store, rules)
+    bootstrap, again = (
+        uncertainty.Bootstrap(load_results(Store(tmp_path)), "mean", load_tolerances()) for _ in range(2)
+    )
+    specs = list(bootstrap.results.records)
+    first = bootstrap.draw_runs(specs, ["acc", "f1"])
+    turned = again.draw_runs(specs[::-1], ["acc", "f1"])
     joint, asked = statistics.bootstrap_jointly, []
     monkeypatch.setattr(
         statistics, "bootstrap_jointly", lambda *given: (asked.append(given), joint(*given))[1]
     )
-    once_more = uncertainty.bootstrap_runs(specs, ["f1"], "mean", there, store, rules)
+    once_more = bootstrap.draw_runs(specs, ["f1"])
     assert not asked
-    uncertainty.bootstrap_runs(specs[1:], ["f1"], "mean", there, store, rules)
+    bootstrap.draw_runs(specs[1:], ["f1"])
     assert len(asked) == 1, "fewer runs are another question"
     for spec in specs:
         assert np.array_equal(first[spec]["acc"], turned[spec]["acc"])
         assert np.array_equal(first[spec]["f1"], once_more[spec]["f1"])
         assert list(once_more[spec]) == ["f1"]
+
+
+def test_a_second_table_of_the_same_runs_draws_nothing_new(tmp_path, monkeypatch):
+    ask = paper(folds=(0, 1))
+    fill(tmp_path, ask, n=60)
+    results, joint, calls = load_results(Store(tmp_path)), statistics.bootstrap_jointly, []
+    monkeypatch.setattr(
+        statistics, "bootstrap_jointly", lambda *given: (calls.append(given), joint(*given))[1]
+    )
+    table2().render(ask, results)
+    assert len(calls) == 2, "one for each fold"
+    plugins.load_class("tables", "metrics")().render(ask, results)
+    frame = table2().build_frame(ask, results)
+    paper_check.compare_with_paper(table2(), ask, results, frame, load_tolerances())
+    assert len(calls) == 2
 
 
 # --- the rule --------------------------------------------------------------------------------------------
@@ -91,18 +111,25 @@ def test_the_same_runs_get_the_same_draws_whoever_asks_and_once(tmp_path, monkey
     ],
 )
 def test_a_figure_beside_another(theirs, low, high, verdict):
-    assert verdicts.judge_value(80.0, theirs, low, high, tolerance=1.0, widest=2.0) == verdict
+    assert verdicts.judge_value(80.0, theirs, (low, high), tolerance=1.0, widest=2.0) == verdict
+
+
+def test_every_format_shows_a_verdict_that_only_judging_knows(monkeypatch):
+    odd = verdicts.Verdict("it is odd", "¿", compared=True, warns=True)
+    monkeypatch.setitem(verdicts.VERDICTS, "odd", odd)
+    cell = verdicts.JudgedCell("aptos", None, "udcd", "acc", 80.0, 81.0, 80.0, 82.0, 1, 1.0, "odd")
+    metadata = {"table": "table2", "against": "paper", "profile": "paper", "split": "paper"}
+    report = check_formats.CheckReport(metadata, [cell], [], 1, "")
+    for name, form in check_formats.FORMATTERS.items():
+        assert "odd" in form(report), name
+    assert "it is odd" in check_formats.format_text(report)
 
 
 def test_tolerances_stand_in_the_file_for_every_metric_a_confusion_matrix_gives():
-    rules = verdicts.load_tolerances()
+    rules = load_tolerances()
     assert set(rules.points) >= {"acc", "ap", "rec", "f1", "other"}
     assert rules.get_tolerance("acc") < rules.get_tolerance("f1") and rules.get_tolerance("auroc") > 0
-    assert (
-        verdicts.load_tolerances(0.25).get_tolerance("acc")
-        == verdicts.load_tolerances(0.25).get_tolerance("ece")
-        == 0.25
-    )
+    assert load_tolerances(0.25).get_tolerance("acc") == load_tolerances(0.25).get_tolerance("ece") == 0.25
 
 
 def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
@@ -111,17 +138,17 @@ def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
     for text in (None, "[points]\n", "x = = 1"):
         if text is not None:
             (tmp_path / "tables" / "tolerances.toml").write_text(text)
-        with pytest.raises(verdicts.UserError, match=r"tolerances\.toml cannot be read"):
-            verdicts.load_tolerances()
+        with pytest.raises(UserError, match=r"tolerances\.toml cannot be read"):
+            load_tolerances()
 
 
 def test_figures_that_contradict_their_row_are_the_audits():
     found = {
-        table: {p[2] for p in verdicts.find_contradicted_cells(table, published.load_table(table))}
+        table: {p[2] for p in paper_check.find_contradicted_cells(table, published.load_table(table))}
         for table in ("table1", "table2")
     }
     assert found == {"table1": {"kd", "scl-ikd", "ssd-kd"}, "table2": {"mtg", "ssd-kd"}}
-    assert ("aptos", None, "mtg", "f1") in verdicts.find_contradicted_cells(
+    assert ("aptos", None, "mtg", "f1") in paper_check.find_contradicted_cells(
         "table2", published.load_table("table2")
     )
 
@@ -207,7 +234,7 @@ def test_of_two_runs_of_a_spec_the_newest_counts(tmp_path):
     keep(store, spec, n=50, key="a" * 16)
     for age, key in enumerate(("a" * 16, "b" * 16)):
         os.utime(store.runs / key / "record.json", (1e9 + age, 1e9 + age))
-    assert uncertainty.load_results(store).records[spec]["key"] == "b" * 16
+    assert load_results(store).records[spec]["key"] == "b" * 16
 
 
 def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
@@ -221,18 +248,18 @@ def test_a_figure_that_a_record_lacks_comes_from_its_scores(tmp_path):
     del stored["figures"]["best"]
     stored["figures"]["mean"]["acc"] = 0.125
     file.write_text(json.dumps(stored))
-    got = uncertainty.load_results(store).records[spec]["figures"]
+    got = load_results(store).records[spec]["figures"]
     assert got["mean"] == pytest.approx({**whole["figures"]["mean"], "acc": 0.125})
     assert got["last"] == pytest.approx(whole["figures"]["last"])
     assert got["best"] == pytest.approx(whole["figures"]["best"])
-    frame = table2().build_frame(paper(), uncertainty.load_results(store).records, {})
+    frame = table2().build_frame(paper(), load_results(store))
     f1 = frame[(frame["method"] == spec.method) & (frame["metric"] == "f1")].iloc[0]
     assert f1["n"] == 1 and f1["ours"] == pytest.approx(100 * whole["figures"]["mean"]["f1"])
 
     (store.runs / whole["key"] / "scores.npz").unlink()
-    there = uncertainty.load_results(store)
-    assert "f1" not in there.records[spec]["figures"]["mean"]
-    frame = table2().build_frame(paper(), there.records, there.states)
+    results = load_results(store)
+    assert "f1" not in results.records[spec]["figures"]["mean"]
+    frame = table2().build_frame(paper(), results)
     f1, acc = (
         frame[(frame["method"] == spec.method) & (frame["metric"] == m)].iloc[0] for m in ("f1", "acc")
     )
@@ -245,8 +272,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
         fill(tmp_path / "kept", ask, ("scratch", "udcd")), {("scratch", "acc"): 9.0, ("udcd", "acc"): 0.2}
     )
     store = Store(tmp_path / "kept")
-    there = uncertainty.load_results(store)
-    got = table2().render(ask, there.records, there.states, store)
+    got = table2().render(ask, load_results(store))
     read = pd.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
     checked = cells(typed("--format=json")[1])
     for place, cell in checked.items():
@@ -269,9 +295,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
 def test_a_stand_in_has_an_interval_and_no_verdict(tmp_path):
     ask = TableRequest("demo", methods=ROWS)
     fill(tmp_path, ask, n=100)
-    store = Store(tmp_path)
-    there = uncertainty.load_results(store)
-    frame = table2().render(ask, there.records, there.states, store).frame
+    frame = table2().render(ask, load_results(Store(tmp_path))).frame
     assert set(frame["verdict"]) == {"synthetic stand-in"}
     assert (frame["low"] < frame["ours"]).all() and (frame["ours"] < frame["high"]).all()
 
@@ -287,10 +311,7 @@ def test_what_the_interval_is_made_of_is_the_same_each_time(typed, printed, tmp_
 def test_the_interval_is_of_the_epochs_reported(tmp_path, rule):
     ask = TableRequest("paper", methods=("udcd",), datasets=("aptos",), rule=rule)
     frame = fill(tmp_path, ask)
-    store = Store(tmp_path)
-    found = uncertainty.bootstrap_table(
-        table2(), ask, uncertainty.load_results(store), store, verdicts.load_tolerances()
-    )
+    found = uncertainty.bootstrap_table(table2(), ask, load_results(Store(tmp_path)))
     for row in frame.to_dict("records"):
         values = found["aptos", None, "udcd", row["metric"]]
         assert values.mean() == pytest.approx(row["ours"], abs=0.3)
@@ -301,11 +322,11 @@ def test_a_cell_varies_as_its_test_images_and_its_trainings_do(tmp_path):
     for folds in ((0,), (0, 1, 2, 3)):
         ask = TableRequest("paper", methods=("scratch",), datasets=("aptos",), folds=folds)
         fill(tmp_path / str(len(folds)), ask, n=1000)
-        store, rules = Store(tmp_path / str(len(folds))), verdicts.load_tolerances()
-        found = uncertainty.bootstrap_table(table2(), ask, uncertainty.load_results(store), store, rules)
+        results = load_results(Store(tmp_path / str(len(folds))))
+        found = uncertainty.bootstrap_table(table2(), ask, results)
         # the two epochs' mistakes are independent of each other
         binomial = 100**2 * 0.75 * 0.25 / 1000 / 2
-        wanted = math.sqrt((binomial + rules.get_noise("acc") ** 2) / len(folds))
+        wanted = math.sqrt((binomial + load_tolerances().get_noise("acc") ** 2) / len(folds))
         assert found["aptos", None, "scratch", "acc"].std() == pytest.approx(wanted, rel=0.12)
 
 
@@ -379,7 +400,7 @@ def test_other_images_are_refused(typed, tmp_path):
         ("", "cannot be read as an earlier result"),
         ("a,b\n1,2\n", "it has no column 'dataset'"),
         ("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,many,ab\n", "is no number"),
-        ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "stands there twice"),
+        ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "appears twice"),
     ],
 )
 def test_a_file_that_is_no_earlier_result_is_refused(typed, tmp_path, text, says):
@@ -430,7 +451,7 @@ def test_nothing_compared_is_an_error_in_every_format(typed):
     assert "::error title=" in typed("--format=github")[1]
 
 
-# --- what the user can mend -------------------------------------------------------------------------------
+# --- what the user can fix --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

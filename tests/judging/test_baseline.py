@@ -11,7 +11,7 @@ import pytest
 from support import records as make
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.judging import seed_baseline
+from udcd_bench.judging import seed_check
 from udcd_bench.runs.store import Store
 
 SEEDS = (0, 1, 2, 3)
@@ -75,19 +75,17 @@ def test_the_mean_of_new_seeds_falls_into_the_interval_as_often_as_it_says():
         level = rng.normal(80, 5, 2)  # folds differ by far more than seeds do
         there = {(f, s): level[f] + rng.normal() for f in (0, 1) for s in range(3 + f)}
         here = {(f, s): level[f] + rng.normal() for f in (0, 1) for s in range(2 - f)}
-        half, why = seed_baseline.compute_half_width(there, here, 0.95)
+        half, why = seed_check.compute_half_width(there, here, 0.95)
         assert not why
-        inside += (
-            abs(seed_baseline._average_over_folds(there) - seed_baseline._average_over_folds(here)) <= half
-        )
+        inside += abs(seed_check._average_over_folds(there) - seed_check._average_over_folds(here)) <= half
     assert inside / n == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_interval_is_the_textbooks_for_one_fold():
     there = {(0, s): v for s, v in enumerate((80.0, 81.0, 83.0))}
-    half, _ = seed_baseline.compute_half_width(there, {(0, 0): 82.0}, 0.95)
+    half, _ = seed_check.compute_half_width(there, {(0, 0): 82.0}, 0.95)
     assert half == pytest.approx(4.302653 * math.sqrt(7 / 3) * math.sqrt(1 / 3 + 1))
-    half, why = seed_baseline.compute_half_width({(0, 0): 80.0, (0, 1): 81.0}, {(0, 0): 80.0}, 0.95)
+    half, why = seed_check.compute_half_width({(0, 0): 80.0, (0, 1): 81.0}, {(0, 0): 80.0}, 0.95)
     assert math.isnan(half) and "2 of a fold" in why
 
 

@@ -20,6 +20,7 @@ from udcd_bench import cli, plugins
 from udcd_bench.errors import UserError
 from udcd_bench.judging import claim_check, claim_file
 from udcd_bench.judging.claim_check import Gain, judge_claim
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
@@ -139,7 +140,7 @@ def test_runs_that_disagree_cannot_tell(paper):
     claim, places = paper["robust-under-scarcity"], ((0, 0), (1, 0), (2, 0))
 
     def value(row, column, run):
-        return 80.0 + (row == "udcd") * (1 if run[0] or column.where != "ham10000 10%" else worst)
+        return 80.0 + (row == "udcd") * (1 if run[0] or column.label != "ham10000 10%" else worst)
 
     for worst, outcome in ((0.5, "holds"), (0, "cannot tell"), (-1, "cannot tell")):
         found = claim_check.check_on_runs(claim, "paper", runs(claim, value, places=places))
@@ -188,12 +189,15 @@ def test_runs_come_from_the_store_and_the_newest_counts(tmp_path):
         ("c" * 16, replace(spec, dataset="synthetic-fundus"), 0.9),
     ):
         store.finish_run(key, records.record(of, figures={"acc": acc}), history, {}, {})
-    found = claim_check.OwnResults(store)
+    found = claim_check.OwnResults(load_results(store))
     assert list(found.specs_by_setting) == [spec]
     assert found.find_values(spec, "acc") == {(0, 0): 50.0, (1, 0): 70.0}
     store.finish_run("0" * 16, records.record(spec, figures={"acc": 0.6}), history, {}, {})
     os.utime(store.runs / ("0" * 16) / "record.json", (2e9, 2e9))
-    assert claim_check.OwnResults(store).find_values(spec, "acc") == {(0, 0): 60.0, (1, 0): 70.0}
+    assert claim_check.OwnResults(load_results(store)).find_values(spec, "acc") == {
+        (0, 0): 60.0,
+        (1, 0): 70.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def test_the_interval_of_a_gain_is_that_of_the_test_images_and_training(tmp_path
         store.finish_run(
             record["key"], record, pd.DataFrame({"epoch": [0]}), records.arrays(scores, labels), {}
         )
-    found = claim_check.check_on_runs(claim, "paper", claim_check.OwnResults(store))
+    found = claim_check.check_on_runs(claim, "paper", claim_check.OwnResults(load_results(store)))
     assert found.outcome == outcome
     (gain,) = found.gains
     # independent errors, and half a point of training on either side
@@ -296,7 +300,7 @@ high = 2.5
         ('subject = "udcd"', "subject = 3", "a subject"),
         ("high = 2.5", "hihg = 2.5", "no field 'hihg'; did you mean 'high'?"),
         ("high = 2.5", "", "'high' is missing, and gain-within needs it"),
-        ("high = 2.5", "high = true", "high: True will not do; give numbers"),
+        ("high = 2.5", "high = true", "high: invalid value True; give numbers"),
         ("high = 2.5", 'high = 2.5\nover = "all"', "over is nearest or any"),
         ("gain-within", "gain-withni", "no kind 'gain-withni'; did you mean 'gain-within'?"),
         ('["acc"]', '["acx"]', "no metric 'acx'; did you mean 'acc'?"),

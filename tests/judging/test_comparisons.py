@@ -15,11 +15,13 @@ import pytest
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.judging import comparisons, uncertainty, verdicts
+from udcd_bench.judging import comparisons
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import statistics
 
-NOISELESS = replace(verdicts.load_tolerances(), training={"other": 0.0})
+NOISELESS = replace(load_tolerances(), training={"other": 0.0})
 
 
 @pytest.fixture
@@ -28,16 +30,14 @@ def typed(tmp_path, monkeypatch, capsys):
 
 
 def compared(out, ask, rules=None, other="udcd"):
-    store = Store(out)
-    found = comparisons.compare_rows(
-        table2(), ask, uncertainty.load_results(store), store, rules or verdicts.load_tolerances(), other
-    )
+    results = load_results(Store(out))
+    found = comparisons.compare_rows(table2(), ask, results, other, rules or load_tolerances())
     return {(row.method, row.metric): row for row in found}
 
 
 def scores_of(out, ask, method):
     store = Store(out)
-    there = uncertainty.load_results(store)
+    there = load_results(store)
     return {
         (s.fold, s.seed): store.read_scores(there.records[s]["key"])
         for s in table2().list_runs(ask)
@@ -76,7 +76,7 @@ def test_trainings_noise_widens_the_interval_as_far_as_it_should(tmp_path):
     fill(tmp_path, ask, n=2000)
     without, within = (compared(tmp_path, ask, rules)["mtg", "acc"] for rules in (NOISELESS, None))
     wide = [(row.high - row.low) / 2 / 1.96 for row in (without, within)]
-    assumed = verdicts.load_tolerances().get_noise("acc")
+    assumed = load_tolerances().get_noise("acc")
     assert wide[1] == pytest.approx(math.sqrt(wide[0] ** 2 + 2 * assumed**2), rel=0.06)
 
 
@@ -171,7 +171,7 @@ def test_lost_scores_and_rows_that_are_not_run(tmp_path):
     ask = paper()
     fill(tmp_path, ask, ("mtg", "udcd"), n=100)
     store = Store(tmp_path)
-    record = next(r for s, r in uncertainty.load_results(store).records.items() if s.method == "mtg")
+    record = next(r for s, r in load_results(store).records.items() if s.method == "mtg")
     (store.runs / record["key"] / "scores.npz").unlink()
     got = compared(tmp_path, ask)
     assert "has lost its scores" in got["mtg", "acc"].reason

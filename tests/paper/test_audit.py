@@ -293,7 +293,7 @@ def test_another_papers_table_without_rho_or_marks(monkeypatch, capsys, tmp_path
         ("dataset,method,metric,percent\nd,m,f1\n", "line 2: 3 values, and the header names 4 columns"),
         (
             "dataset,method,metric,percent\nd,m,f1,3\nd,m,f1,3\n",
-            "line 3, column metric: m f1 stands there twice",
+            "line 3, column metric: m f1 appears twice",
         ),
     ],
 )

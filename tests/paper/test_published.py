@@ -64,7 +64,7 @@ def test_a_file_of_ones_own_is_read(tmp_path):
         (HEADER + "a,,m,acc,80,bold\n", "line 2, column marks: 'bold' is not one of"),
         (HEADER + "a,,,acc,80,\n", "line 2, column method: it is empty"),
         (HEADER + "a,,m,acc,80\n", "line 2: 5 values"),
-        (HEADER + "a,,m,acc,80,\na,,m,acc,81,\n", "line 3, column metric: m acc stands there twice"),
+        (HEADER + "a,,m,acc,80,\na,,m,acc,81,\n", "line 3, column metric: m acc appears twice"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_file_line_and_column(tmp_path, text, says):

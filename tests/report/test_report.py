@@ -26,9 +26,10 @@ from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import verdicts
 from udcd_bench.report import page, parts
 from udcd_bench.report import runs as report_runs
+from udcd_bench.runs.results import Results, load_results
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
-from udcd_bench.stats import metrics
+from udcd_bench.stats import metrics, statistics
 
 EVIL = "<script>alert(\"1\")</script> & 'ψ λ' </table>"
 CLASSES = ["no <b>", 'mild "x"', EVIL, "4"]
@@ -193,7 +194,7 @@ def test_tables_hold_the_figures_of_the_csv(paper, trees):
     table = plugins.load_class("tables", "table2")()
     ask = TableRequest("paper", folds=(0, 1))
     found = {RunSpec.from_dict(r["spec"]): r for r in paper.read_records()}
-    frame = table.build_frame(ask, found, {})
+    frame = table.build_frame(ask, Results(paper, found, {}))
     shown = cell_texts(trees["paper"], "table2")
     titles = frame["method_title"].unique()
     assert len(shown) == len(frame) == 8 * len(titles)
@@ -228,6 +229,18 @@ def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, t
     assert cell_texts(tree, "table2-leak")["MTG", 0].text == "–"
     assert "--split both" in tree.one(id="table-table2-leak").one("code").text
     assert not trees["demo"].all(id="table-table2-leak")
+
+
+def test_a_page_draws_the_same_runs_once(paper, monkeypatch):
+    joint, calls = statistics.bootstrap_jointly, []
+
+    def counted(scores, labels, *rest):
+        calls.append(b"".join(np.ascontiguousarray(each).tobytes() for each in scores))
+        return joint(scores, labels, *rest)
+
+    monkeypatch.setattr(statistics, "bootstrap_jointly", counted)
+    page.render_page(paper, "paper")
+    assert calls and len(set(calls)) == len(calls)
 
 
 def test_best_and_second_are_marked_and_said(trees):
@@ -299,11 +312,7 @@ def test_claims_and_audit_are_those_of_their_commands(demo, trees):
 
 
 def test_confusions_are_those_of_the_scores(demo):
-    runs = [
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    ]
+    runs = [r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record]
     members = [r for r in runs if (r.spec.method, r.spec.dataset) == ("udcd", "synthetic-fundus")]
     assert len(members) == 2
     counts = np.zeros((4, 4))
@@ -330,16 +339,12 @@ def test_seeds_of_a_fold_do_not_double_its_images(tmp_path):
     specs = [replace(table2(TableRequest())[0], seed=seed) for seed in (0, 1)]
     for spec in specs:
         finish(store, spec)
-    runs = report_runs.list_runs(TableRequest(), page.uncertainty.load_results(store))
+    runs = report_runs.list_runs(TableRequest(), load_results(store))
     assert report_runs.build_confusion(runs, store).images == (20, 20, 20, 0)
 
 
 def test_curves_are_the_history(demo):
-    run = next(
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    )
+    run = next(r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record)
     curve = report_runs.build_curve([run], demo)
     left, right = report_runs.EDGE, report_runs.WIDTH - report_runs.EDGE
     top, bottom = report_runs.EDGE, report_runs.HEIGHT - report_runs.EDGE
@@ -356,11 +361,7 @@ def test_curves_are_the_history(demo):
 
 
 def test_a_run_whose_losses_are_no_numbers_still_has_a_place(demo, monkeypatch, tmp_path):
-    run = next(
-        r
-        for r in report_runs.list_runs(TableRequest("demo"), page.uncertainty.load_results(demo))
-        if r.record
-    )
+    run = next(r for r in report_runs.list_runs(TableRequest("demo"), load_results(demo)) if r.record)
     file = tmp_path / "history.csv"
     file.write_text("stage,epoch,loss,acc\ntrain,0,nan,\ntrain,1,inf,\n")
     monkeypatch.setattr(Store, "verify_file", lambda *_: file)
@@ -377,7 +378,7 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     )
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]
-    there = page.uncertainty.load_results(demo)
+    there = load_results(demo)
     assert len(lines) == len(there.states) == 15
     for line in lines:
         assert line.startswith("udcd-bench train ")
@@ -489,7 +490,7 @@ def test_the_command_writes_the_page_whole(demo, paper, texts, tmp_path):
         (("--out", "file"), "is a file"),
     ],
 )
-def test_what_the_user_can_mend(tmp_path, monkeypatch, words, says):
+def test_what_the_user_can_fix(tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()

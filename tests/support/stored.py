@@ -11,7 +11,7 @@ import pytest
 from support import records as make
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.judging import uncertainty
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 
@@ -64,8 +64,7 @@ def fill(out, ask, methods=ROWS, **changes):
     for spec in table2().list_runs(ask):
         if spec.method in methods:
             keep(store, spec, **changes)
-    there = uncertainty.load_results(store)
-    return table2().build_frame(ask, there.records, there.states)
+    return table2().build_frame(ask, load_results(store))
 
 
 def paper(**changes):

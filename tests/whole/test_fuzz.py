@@ -28,10 +28,11 @@ from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
 from udcd_bench.data.layouts import aptos, files, folder, ham10000, medmnist
 from udcd_bench.errors import UserError
-from udcd_bench.judging import claim_check, claim_file, seed_baseline, uncertainty, verdicts
+from udcd_bench.judging import claim_check, claim_file, seed_baseline, seed_check, tolerances, verdicts
 from udcd_bench.paper import audit, published, rounded
 from udcd_bench.report import page, runs
 from udcd_bench.runs import planner, rates
+from udcd_bench.runs.results import Results, load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
@@ -166,7 +167,7 @@ def test_published_tables(place):
 def test_claims(place):
     text = claim_file.find_claims_file().read_text()
     file = place / "claims.toml"
-    ours = claim_check.OwnResults(Store(place / "none"))
+    ours = claim_check.OwnResults(load_results(Store(place / "none")))
 
     def whole():
         for claim in claim_file.load_claims(file):
@@ -192,7 +193,7 @@ def test_tolerances(place, monkeypatch):
     (place / "tables").mkdir()
 
     def whole():
-        rules = verdicts.load_tolerances()
+        rules = tolerances.load_tolerances()
         for metric in (*METRICS, "other", "unheard of"):
             assert rules.get_tolerance(metric) > 0 and rules.get_noise(metric) >= 0
         assert 0 < rules.level < 1 and 0 < rules.widest < float("inf") and 1 < rules.draws < 10**7
@@ -238,9 +239,9 @@ def whole_store(root):
         store.find_damage(key, thorough=True)
     planner.estimate_seconds([], store)
     with contextlib.suppress(UserError):
-        uncertainty.load_results(store)
+        load_results(store)
     with contextlib.suppress(UserError):
-        claim_check.OwnResults(store)
+        claim_check.OwnResults(load_results(store))
     for rule in ("mean", "best"):
         store.build_frame(rule).to_csv()
 
@@ -587,7 +588,7 @@ def test_arguments():
 def test_an_earlier_result(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",))
-    frame = table.build_frame(ask, records.records(table.list_runs(ask)), {})
+    frame = table.build_frame(ask, Results(Store(place / "none"), records.records(table.list_runs(ask)), {}))
     from udcd_bench.render import sheet
 
     file = place / "earlier.csv"
@@ -595,7 +596,7 @@ def test_an_earlier_result(place):
     def read():
         found = checking._read_earlier_result(file, frame)
         judged = verdicts.judge_regressions(
-            frame, found, verdicts.Tolerances({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
+            frame, found, tolerances.Tolerances({"other": 1.0}, {"other": 1.0}, 0.95, 2.0, 100)
         )
         assert all(np.isfinite(cell.theirs) for cell in judged)
 
@@ -629,18 +630,18 @@ def test_rates(place):
 def test_figures_by_seed(place):
     table = plugins.load_class("tables", "table2")()
     ask = records.ask("paper", methods=("scratch", "udcd"), datasets=("aptos",), seeds=(0, 1, 2))
-    there = uncertainty.Results(records.records(table.list_runs(ask)), {})
-    frame = table.build_frame(ask, there.records, {})
+    results = Results(Store(place / "none"), records.records(table.list_runs(ask)), {})
+    frame = table.build_frame(ask, results)
     file, about = place / "seeds.json", seed_baseline.describe_settings(table, ask)
     file.unlink(missing_ok=True)
-    made = seed_baseline.collect_by_device(table, ask, there)
+    made = seed_baseline.collect_by_device(table, ask, results)
     seed_baseline.save_baselines(file, about, made)
-    rules = verdicts.load_tolerances()
+    rules = tolerances.load_tolerances()
 
     def read():
         if not seed_baseline.is_baseline_file(file):
             raise UserError("It is taken for an earlier result.")
-        judged = seed_baseline.judge_by_seeds(
+        judged = seed_check.judge_by_seeds(
             frame, made, file, seed_baseline.load_baselines(file, about), rules
         )
         assert all(np.isfinite(cell.theirs) for cell in judged)

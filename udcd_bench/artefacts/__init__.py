@@ -1,1 +1,1 @@
-"""Tables and figures as a whole: from the records of finished runs to files. Never trains."""
+"""Tables and figures: from the results of finished runs to files. Never trains."""

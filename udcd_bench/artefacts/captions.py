@@ -1,4 +1,4 @@
-"""The sentences below a table: what was measured, on what, how, and how often."""
+"""Captions of tables and figures: sentences on what was measured, on what, how, and how often."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.grid.cells import STAND_IN
+from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.verdicts import Tolerances
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.runs.results import Record, Results
     from udcd_bench.runs.spec import RunSpec
 
 REPORTING_RULES = {
@@ -22,11 +24,11 @@ REPORTING_RULES = {
     "best": "best epoch by accuracy on the test set itself, which is optimistic",
 }
 MAX_HASHES = 6
-"""Split hashes of one source that a caption lists."""
+"""Most split hashes of one source that a caption lists."""
 
 
 def format_warning(synthetic_sources: Sequence[str]) -> str:
-    """Says that images were drawn, where they were; empty elsewhere."""
+    """Format the warning that images of these sources are synthetic; empty for no sources."""
     if not synthetic_sources:
         return ""
     images = " and ".join(dict.fromkeys(synthetic_sources))
@@ -37,53 +39,52 @@ def format_warning(synthetic_sources: Sequence[str]) -> str:
 
 
 def build_table_caption(
-    request: TableRequest,
-    metrics: Sequence[str],
-    records: Mapping[RunSpec, Mapping[str, Any]],
-    planned: int,
-    frame: pd.DataFrame,
-    tolerances: Tolerances,
+    grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame
 ) -> tuple[str, ...]:
-    """Everything a caption says but the title and the warning.
-
-    records: of finished runs. rules: by which the frame's intervals were made, where it has any.
-    """
-    abouts = [f"{METRICS[metric].title}: {_describe_metric(metric)}" for metric in metrics]
-    parts = [f"In percent; {'; '.join(abouts)}."]
+    """Build the sentences of a table's caption: metrics, runs, intervals where the frame has any, hardware."""
+    metrics = [f"{METRICS[metric].title}: {_describe_metric(metric)}" for metric in grid.metrics]
+    sentences = [f"In percent; {'; '.join(metrics)}."]
     if frame["published"].notna().any():
-        parts.append("Lines marked published: what the paper prints.")
-    *of_runs, hardware = describe_runs(
-        request, records, planned, [int(n) for n in frame["n"]], spread=_describe_spread(frame)
+        sentences.append("Lines marked published: what the paper prints.")
+    specs = grid.list_runs(request)
+    *runs, hardware = describe_runs(
+        request,
+        results.select_records(specs),
+        len(specs),
+        [int(n) for n in frame["n"]],
+        spread=_describe_spread(frame),
     )
-    of_intervals = [_describe_intervals(metrics, tolerances)] if frame["low"].notna().any() else []
-    return (*parts, *of_runs, *of_intervals, hardware)
+    intervals = [_describe_intervals(grid.metrics)] if frame["low"].notna().any() else []
+    return (*sentences, *runs, *intervals, hardware)
 
 
 def describe_runs(
     request: TableRequest,
-    records: Mapping[RunSpec, Mapping[str, Any]],
+    records: Mapping[RunSpec, Record],
     planned: int,
     n: Iterable[int],
     *,
     spread: str = "",
 ) -> tuple[str, ...]:
-    """What finished runs are of: profile, rule, split, folds, seeds, images, hardware.
+    """Describe finished runs: profile, rule, split, folds, seeds, images, hardware.
 
-    n: runs behind each figure. spread: what ± is of, where figures stand with it.
+    n: runs behind each figure. spread: what ± is of, where figures have one.
     """
-    found = list(records.values())
-    if not found:
+    if not records:
         return (f"Profile {request.profile}, split {request.split}. None of {planned} runs is done.",)
-    rule = REPORTING_RULES.get(request.rule) or _join_unique(record["reporting"] for record in found)
+    rule = REPORTING_RULES.get(request.rule) or _join_unique(
+        record["reporting"] for record in records.values()
+    )
     parts = [
         f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
-        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(found), spread)}."
+        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
     ]
     for source in dict.fromkeys(spec.dataset for spec in records):
         parts += _describe_dataset(source, records)
     if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
-    parts.append(f"Trained on {_join_unique(_describe_hardware(record['environment']) for record in found)}.")
+    hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
+    parts.append(f"Trained on {hardware}.")
     return tuple(parts)
 
 
@@ -91,8 +92,9 @@ def _describe_metric(metric: str) -> str:
     return METRICS[metric].description + (", lower is better" if METRICS[metric].better == "lower" else "")
 
 
-def _describe_intervals(metrics: Sequence[str], tolerances: Tolerances) -> str:
-    """What is in the intervals, and what is not."""
+def _describe_intervals(metrics: Sequence[str]) -> str:
+    """Describe what is in the intervals, and what is not."""
+    tolerances = load_tolerances()
     without = [METRICS[metric].title for metric in metrics if metric not in statistics.CONFUSION_METRICS]
     noise: dict[float, list[str]] = {}
     for metric in metrics:
@@ -100,17 +102,17 @@ def _describe_intervals(metrics: Sequence[str], tolerances: Tolerances) -> str:
             noise.setdefault(tolerances.get_noise(metric), []).append(METRICS[metric].title)
     assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
     return (
-        f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} bootstrap "
-        "draws of groups of test images (lesions, duplicates) within classes, and from training's noise: an assumed "
-        f"standard deviation in points ({assumed}) and what seeds show. That folds share training images is not in it."
-        + (f" No interval for {', '.join(without)}." if without else "")
+        f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} "
+        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise: "
+        f"an assumed standard deviation in points ({assumed}) and what seeds show. That folds share training images "
+        "is not in it." + (f" No interval for {', '.join(without)}." if without else "")
     )
 
 
 def _describe_repeats(
     request: TableRequest, run_counts: Iterable[int], planned: int, done: int, spread: str
 ) -> str:
-    """Folds, seeds, n and what the spread is of."""
+    """Describe folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in run_counts if value})
@@ -130,8 +132,8 @@ def _describe_spread(frame: pd.DataFrame) -> str:
     return f"± is the sample standard deviation {between}"
 
 
-def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]]) -> list[str]:
-    """Sizes and split hashes of one source, a hash for each fold in order; and what was left out of it."""
+def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str]:
+    """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it."""
     of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
     title = of_source[0][1]["dataset_title"]
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
@@ -146,12 +148,12 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Mapping[str, Any]])
     ]
 
 
-def _has_mixed_splits(records: Mapping[RunSpec, Mapping[str, Any]]) -> bool:
-    """Whether some methods were tested on other images than others."""
+def _has_mixed_splits(records: Mapping[RunSpec, Record]) -> bool:
+    """Tell whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
-        of = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
-        hashes.setdefault(of, set()).add(record["split_hash"])
+        setting = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
+        hashes.setdefault(setting, set()).add(record["split_hash"])
     return any(len(values) > 1 for values in hashes.values())
 
 
@@ -163,9 +165,9 @@ def _describe_hardware(environment: Mapping[str, Any]) -> str:
 
 
 def _format_overrides(request: TableRequest) -> str:
-    given = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
+    overrides = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
     teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
-    return "".join(f", {text}" for text in [*teacher, *given])
+    return "".join(f", {text}" for text in [*teacher, *overrides])
 
 
 def _join_unique(texts: Iterable[str]) -> str:

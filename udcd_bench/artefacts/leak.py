@@ -1,8 +1,8 @@
 """What a leaky split is worth: each row's figure on the paper's split less the same row's on the leak-free one.
 
 The paper's split, by image, puts photographs of one lesion and duplicates on both sides; the grouped split does not.
-The two test on other images, so the 95 % interval is that of a difference of independent figures, each under chance
-as ``evidence`` has it.
+The two test on other images, so the 95 % interval is that of a difference of independent figures, each drawn as in
+``judging.uncertainty``.
 """
 
 from __future__ import annotations
@@ -14,109 +14,122 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.artefacts import captions
 from udcd_bench.artefacts.table import RenderedArtefact
 from udcd_bench.grid.cells import format_heading
-from udcd_bench.judging import verdicts
-from udcd_bench.judging.uncertainty import Results, bootstrap_group
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import bootstrap_group
 from udcd_bench.render.sheet import DASH, Sheet, SheetBand, SheetCell, SheetRow, render_console
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
     from udcd_bench.artefacts.table import Table
-    from udcd_bench.grid.cells import Records, States, TableRequest
-    from udcd_bench.runs.store import Store
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.runs.results import Results
 
 SPLITS = ("paper", "grouped")
 
 
-def build_frame(
-    table: Table, request: TableRequest, records: Records, states: States, store: Store
-) -> pd.DataFrame:
-    """A line for each group of columns, row and metric: ``paper``, ``grouped``, ``leak`` = paper − grouped, the ends
-    of its 95 % interval ``low`` and ``high``, all in percent or points; NaN where either split has no run.
+def build_frame(table: Table, request: TableRequest, results: Results) -> pd.DataFrame:
+    """Build a line for each group of columns, row and metric.
+
+    Columns: ``paper``, ``grouped``, ``leak`` = paper − grouped and the ends of its 95 % interval, ``low`` and
+    ``high``, all in percent or points; NaN where either split has no run.
     """
-    asks = {split: replace(request, split=split) for split in SPLITS}
-    place = ["dataset", "rho", "method", "metric"]
-    about = ["method_title", "dataset_title", "fraction", "backbone"]
-    frames = {split: table.build_frame(asks[split], records, states) for split in SPLITS}
+    requests = {split: replace(request, split=split) for split in SPLITS}
+    frames = {split: table.build_frame(requests[split], results) for split in SPLITS}
     # both frames have the same lines in the same order
-    frame = frames["paper"][place + about].copy()
+    key = ["dataset", "rho", "method", "metric"]
+    frame = frames["paper"][[*key, "method_title", "dataset_title", "fraction", "backbone"]].copy()
     for split, of_split in frames.items():
         frame[split], frame[f"n_{split}"] = of_split["ours"], of_split["n"]
         frame[f"split_hash_{split}"] = of_split["split_hash"]
     frame["leak"] = frame["paper"] - frame["grouped"]
     ends = []
-    rules = verdicts.load_tolerances()
+    level = load_tolerances().level
     for group in table.list_column_groups(request):
-        drawn = [
-            bootstrap_group(table, asks[s], group, Results(records, states), store, rules) for s in SPLITS
-        ]
-        for line in table.list_rows(request):
+        ours, theirs = (bootstrap_group(table, requests[split], group, results) for split in SPLITS)
+        for row in table.list_rows(request):
             for metric in table.metrics:
-                values = [of_split.get((line.name, metric)) for of_split in drawn]
-                if values[0] is None or values[1] is None:
-                    ends.append((math.nan, math.nan))
-                else:
-                    ends.append(statistics.compute_interval(values[0] - values[1], rules.level))
+                cell = (row.name, metric)
+                known = cell in ours and cell in theirs
+                ends.append(
+                    statistics.compute_interval(ours[cell] - theirs[cell], level)
+                    if known
+                    else (math.nan, math.nan)
+                )
     frame["low"], frame["high"] = zip(*ends)
     return frame
 
 
-def render(
-    table: Table, request: TableRequest, records: Records, states: States, store: Store
-) -> RenderedArtefact:
+def render(table: Table, request: TableRequest, results: Results) -> RenderedArtefact:
     """Write ``NAME-leak`` as CSV, LaTeX and PNG."""
     from udcd_bench.render.latex import render_latex
     from udcd_bench.render.picture import render_png
 
-    frame = build_frame(table, request, records, states, store)
-    laid_out = build_sheet(table, request, frame, records)
+    frame = build_frame(table, request, results)
+    sheet = build_sheet(table, request, results, frame)
     numbers = ["paper", "grouped", "leak", "low", "high"]
     files = {
         "-leak.csv": frame.round(dict.fromkeys(numbers, 2)).to_csv(index=False, lineterminator="\n").encode(),
-        "-leak.tex": render_latex(laid_out).encode(),
-        "-leak.png": render_png(laid_out),
+        "-leak.tex": render_latex(sheet).encode(),
+        "-leak.png": render_png(sheet),
     }
-    return RenderedArtefact(
-        frame, render_console(laid_out), table.write(replace(request, split="paper"), store, files)
-    )
+    paths = table.write(replace(request, split="paper"), results.store, files)
+    return RenderedArtefact(frame, render_console(sheet), paths)
 
 
-def build_sheet(table: Table, request: TableRequest, frame: pd.DataFrame, records: Records) -> Sheet:
-    """``build``'s frame laid out, with its caption."""
-    groups, lines = table.list_column_groups(request), table.list_rows(request)
-    rows = frame.to_dict("records")
-    per_group, per_line = len(lines) * len(table.metrics), len(table.metrics)
-    bands = []
-    for place, group in enumerate(groups):
-        made = []
-        for number, line in enumerate(lines):
-            first = place * per_group + number * per_line
-            ruled = number > 0 and lines[number - 1].listed and not line.listed
-            made.append(
-                SheetRow(line.title, "", (tuple(map(_make_cell, rows[first : first + per_line])),), ruled)
-            )
-        # intervals are wide: one group of columns a band
-        bands.append(
-            SheetBand((format_heading(group),), tuple(METRICS[m].title for m in table.metrics), tuple(made))
-        )
+def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd.DataFrame) -> Sheet:
+    """Lay out a frame of ``build_frame``, with its caption."""
+    groups = table.list_column_groups(request)
+    lines = frame.to_dict("records")
+    per_group = len(lines) // len(groups)
     caption = (
         "Points by which a row's figure on the paper's split, by image, exceeds its figure on the grouped split, where "
         "no lesion and no duplicate is on both sides; in parentheses the 95 % interval of the difference, of test "
         "images drawn by groups and of training.",
-        *(_describe_split(request, split, records) for split in SPLITS),
+        *(_describe_split(request, split, results) for split in SPLITS),
     )
-    warning = captions.format_warning([group.source for group in groups if group.synthetic])
-    title = f"{table.title}: what the leak is worth"
-    return Sheet(f"{table.name}-leak", title, warning, caption, (), tuple(bands))
+    return Sheet(
+        name=f"{table.name}-leak",
+        title=f"{table.title}: what the leak is worth",
+        warning=captions.format_warning([group.source for group in groups if group.synthetic]),
+        caption=caption,
+        notes=(),
+        # intervals are wide: one group of columns a band
+        bands=tuple(
+            SheetBand(
+                groups=(format_heading(group),),
+                metrics=tuple(METRICS[metric].title for metric in table.metrics),
+                rows=_build_rows(table, request, lines[index * per_group : (index + 1) * per_group]),
+            )
+            for index, group in enumerate(groups)
+        ),
+    )
 
 
-def _describe_split(request: TableRequest, split: str, records: Records) -> str:
-    of_split = {spec: record for spec, record in records.items() if spec.split == split}
-    hashes = list(dict.fromkeys(record["split_hash"] for record in of_split.values()))
+def _build_rows(
+    table: Table, request: TableRequest, lines: Sequence[Mapping[Any, Any]]
+) -> tuple[SheetRow, ...]:
+    """Build the rows of one group of columns from its lines of the frame; further methods stand below a rule."""
+    rows = table.list_rows(request)
+    n_metrics = len(table.metrics)
+    return tuple(
+        SheetRow(
+            title=row.title,
+            note="",
+            blocks=(tuple(map(_make_cell, lines[index * n_metrics : (index + 1) * n_metrics])),),
+            ruled=index > 0 and rows[index - 1].listed and not row.listed,
+        )
+        for index, row in enumerate(rows)
+    )
+
+
+def _describe_split(request: TableRequest, split: str, results: Results) -> str:
+    records = [record for spec, record in results.records.items() if spec.split == split]
+    hashes = list(dict.fromkeys(record["split_hash"] for record in records))
     repeats = f"folds {', '.join(map(str, request.folds))}, seeds {', '.join(map(str, request.seeds))}"
     if not hashes:
         return f"Split {split}: no run is done."

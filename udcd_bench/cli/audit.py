@@ -1,4 +1,4 @@
-"""``udcd-bench audit`` and ``claims``: published tables against themselves, and the paper's sentences."""
+"""``udcd-bench audit`` and ``udcd-bench claims``: the checks of published tables and of the paper's sentences."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def _parse_own_rhos(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
-    found = {}
+    rhos = {}
     for text in values:
         name, _equals, number = text.partition("=")
         try:
-            found[name.strip()] = float(number)
+            rhos[name.strip()] = float(number)
         except ValueError:
-            found[name.strip()] = math.nan
-        if not name.strip() or not 1 <= found[name.strip()] < math.inf:
+            rhos[name.strip()] = math.nan
+        if not name.strip() or not 1 <= rhos[name.strip()] < math.inf:
             raise click.BadParameter(f"{text!r}: give a data set and its imbalance, such as ham10000=58.")
-    return found
+    return rhos
 
 
 format_option = make_option(
@@ -47,26 +47,26 @@ format_option = make_option(
 )  # fmt: skip
 @format_option
 def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
-    """What published tables say about themselves, by rule: figures that cannot be, that differ between tables,
-    marks that are wrong, and which F1 was printed.
+    """Audit published tables by rule: impossible figures, figures that differ between tables, wrong marks, and the
+    definition of F1 that was printed.
 
     FILES are CSVs with the columns dataset, method, metric, percent and, if there are any, rho and marks (best or
-    second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: it
-    ends with status 0 whatever it finds.
+    second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: the exit
+    status is 0 whatever it finds.
     """
-    from udcd_bench.judging import claim_check
-    from udcd_bench.paper import audit as rules
+    from udcd_bench.judging.claim_check import find_failed_claims
     from udcd_bench.paper import rounded
+    from udcd_bench.paper.audit import audit_tables
 
     tables = _read_tables(files) if files else rounded.load_published_tables()
-    found = rules.audit_tables(tables, rounded.find_own_rhos() | own)
-    found += [] if files else claim_check.find_failed_claims()
+    findings = audit_tables(tables, rounded.find_own_rhos() | own)
+    findings += [] if files else find_failed_claims()
     if form == "json":
         sizes = {name: len(figures) for name, figures in tables.items()}
-        report = {"tables": sizes, "findings": [finding.to_dict() for finding in found]}
+        report = {"tables": sizes, "findings": [finding.to_dict() for finding in findings]}
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(_format_findings(tables, found)))
+        click.echo("\n".join(_format_findings(tables, findings)))
 
 
 @click.command()
@@ -74,34 +74,35 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
 @options.out
 @format_option
 def claims(profile: str, out: Path, form: str) -> None:
-    """The paper's sentences, each judged on the figures it prints and on our runs: holds, fails, cannot tell.
+    """Judge the paper's sentences on the figures it prints and on our runs: holds, fails, cannot tell.
 
     Our runs are those of the profile in --out, on real data; each gain has its 95 % interval, of test images drawn by
-    groups and of training. This is a report: it ends with status 0 whatever it finds.
+    groups and of training. This is a report: the exit status is 0 whatever it finds.
     """
     from udcd_bench.judging import claim_check, claim_file
+    from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
 
-    runs = claim_check.OwnResults(Store(out))
-    found = [
+    own_results = claim_check.OwnResults(load_results(Store(out)))
+    verdicts = [
         (
             claim,
             {
                 "published": claim_check.check_on_paper(claim),
-                "ours": claim_check.check_on_runs(claim, profile, runs),
+                "ours": claim_check.check_on_runs(claim, profile, own_results),
             },
         )
         for claim in claim_file.load_claims(claim_file.find_claims_file())
     ]
     if form == "json":
-        about = ("name", "quote", "where", "reading")
+        fields = ("name", "quote", "where", "reading")
         report = [
-            {key: getattr(claim, key) for key in about} | {key: o.to_dict() for key, o in outcomes.items()}
-            for claim, outcomes in found
+            {key: getattr(claim, key) for key in fields} | {key: o.to_dict() for key, o in outcomes.items()}
+            for claim, outcomes in verdicts
         ]
         click.echo(json.dumps({"profile": profile, "claims": report}, indent=2, ensure_ascii=False))
         return
-    for claim, outcomes in found:
+    for claim, outcomes in verdicts:
         click.echo(f"{claim.name}: “{claim.quote}” ({claim.where})\n  Read as: {claim.reading}")
         for name, outcome in outcomes.items():
             click.echo(f"  {name:9}  {outcome.outcome}: {outcome.reason}.")
@@ -109,17 +110,17 @@ def claims(profile: str, out: Path, form: str) -> None:
 
 
 def _read_tables(files: Sequence[Path]) -> dict[str, tuple[PublishedValue, ...]]:
-    """Figures by the file's short name, or its path where two share one."""
+    """Read figures by the file's short name, or its path where two share one."""
     from udcd_bench.paper import published
 
     stems = [file.stem for file in files]
-    found: dict[str, tuple[PublishedValue, ...]] = {}
+    tables: dict[str, tuple[PublishedValue, ...]] = {}
     for file in files:
         name = file.stem if stems.count(file.stem) == 1 else str(file)
-        if name in found:
+        if name in tables:
             raise UserError(f"{file} is given twice.")
-        found[name] = published.read_csv(file)
-    return found
+        tables[name] = published.read_csv(file)
+    return tables
 
 
 def _format_findings(tables: dict[str, tuple[PublishedValue, ...]], findings: Sequence[Finding]) -> list[str]:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
     from udcd_bench.artefacts.table import Table
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.uncertainty import CellKey, Results
-    from udcd_bench.runs.store import Store
+    from udcd_bench.judging.paper_check import RankedColumn
+    from udcd_bench.judging.tolerances import Tolerances
+    from udcd_bench.judging.uncertainty import CellKey
+    from udcd_bench.judging.verdicts import JudgedCell
+    from udcd_bench.runs.results import Results
 
 REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
-"""Columns of an earlier result."""
+"""Columns that the CSV of an earlier result must have."""
 
 
 def _check_points(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -41,23 +44,23 @@ STORED_RUN_OPTIONS = [
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
         help="By image, or by lesion.",
     ),
-    make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: those there are]"),
-    make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: those there are]"),
+    make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
+    make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: all in the folder]"),
 ]  # fmt: skip
-"""Which runs of a results folder are meant."""
+"""Options that select runs of a results folder."""
 
 
-def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[Store, Results, TableRequest]:
-    """The results folder, what it holds, and the ask with the folds and seeds there are."""
-    from udcd_bench.judging import uncertainty
+def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:
+    """Load the results folder, and the request with the folds and seeds that it has, unless they are given."""
+    from udcd_bench.judging.uncertainty import select_available_repeats
+    from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
 
-    ask = build_request(params, (0,), (0,))
-    table.list_column_groups(ask)  # says what is wrong with the ask before the folder is read
-    store = Store(params["out"])
-    there = uncertainty.load_results(store)
+    request = build_request(params, (0,), (0,))
+    table.list_column_groups(request)  # raises for an invalid request before the folder is read
+    results = load_results(Store(params["out"]))
     seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
-    return store, there, uncertainty.select_available_repeats(ask, there, params["folds"], seeds)
+    return select_available_repeats(request, results, params["folds"], seeds), results
 
 
 @click.command()
@@ -93,72 +96,78 @@ def check(table: str, **params: Any) -> int:
     Exit 1 when a cell is worse than the other figure by more than chance and tolerance allow (against a file: by
     more than the tolerance; against figures by seed: and by more than new seeds would be off, on the same device),
     when the runs of a cell failed, or when nothing was compared. Cells that are better, not run, underpowered or
-    impossible fail nothing.
+    impossible do not fail the check.
     """
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats
-    from udcd_bench.judging import seed_baseline, uncertainty, verdicts
-    from udcd_bench.paper import published
+    from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.judging.verdicts import VERDICTS
 
-    rules = verdicts.load_tolerances(params["tolerance"])
-    made = plugins.load_class("tables", table)()
-    store, there, ask = load_stored_runs(made, params)
+    tolerances = load_tolerances(params["tolerance"])
+    artefact: Table = plugins.load_class("tables", table)()
+    request, results = load_stored_runs(artefact, params)
     if params["record"] is not None:
-        return _write_baseline(made, ask, there, params)
-    frame = made.build_frame(ask, there.records, there.states)
-    columns: list[verdicts.RankedColumn] = []
-    if params["against"] == "paper":
-        figures = published.load_table(table)
-        found = (
-            uncertainty.bootstrap_table(made, ask, there, store, rules)
-            if frame["published"].notna().any()
-            else {}
-        )
-        theirs = {f.key: f.percent for f in figures}
-        judged = verdicts.judge_cells(
-            frame[frame["published"].notna()],
-            theirs,
-            found,
-            rules,
-            verdicts.find_contradicted_cells(table, figures),
-        )
-        columns = verdicts.rank_columns(judged, figures, found)
-    elif seed_baseline.is_baseline_file(file := Path(params["against"])):
-        earlier = seed_baseline.load_baselines(file, seed_baseline.describe_settings(made, ask))
-        judged = seed_baseline.judge_by_seeds(
-            frame, seed_baseline.collect_by_device(made, ask, there), file, earlier, rules
-        )
-    else:
-        judged = verdicts.judge_regressions(frame, _read_earlier_result(file, frame), rules)
-    compared = sum(cell.verdict in verdicts.COMPARED_VERDICTS for cell in judged)
-    reason = "" if compared else _explain_nothing_compared(made, ask, params, bool(judged))
-    about = {"table": table, "against": params["against"], "profile": ask.profile, "split": ask.split}
-    report = check_formats.CheckReport(about, judged, columns, compared, reason)
+        return _write_baseline(artefact, request, results, params)
+    cells, columns = _judge_table(artefact, request, results, params["against"], tolerances)
+    compared = sum(VERDICTS[cell.verdict].compared for cell in cells)
+    reason = "" if compared else _explain_nothing_compared(artefact, request, params, bool(cells))
+    report = check_formats.CheckReport(
+        metadata={
+            "table": table,
+            "against": params["against"],
+            "profile": request.profile,
+            "split": request.split,
+        },
+        cells=cells,
+        columns=columns,
+        compared=compared,
+        reason=reason,
+    )
     click.echo(check_formats.FORMATTERS[params["form"]](report))
     if reason:
         click.echo(f"udcd-bench: {reason}", err=True)
     return 0 if report.passed else 1
 
 
-def _write_baseline(table: Table, request: TableRequest, results: Results, params: dict[str, Any]) -> int:
-    """Store the figures by seed; 1 where there is none."""
+def _judge_table(
+    table: Table, request: TableRequest, results: Results, against: str, tolerances: Tolerances
+) -> tuple[list[JudgedCell], list[RankedColumn]]:
+    """Judge a table against the paper, a baseline file or an earlier CSV; only the paper ranks columns."""
     from udcd_bench.judging import seed_baseline
+    from udcd_bench.judging.paper_check import compare_with_paper
+    from udcd_bench.judging.seed_check import judge_by_seeds
+    from udcd_bench.judging.verdicts import judge_regressions
+
+    frame = table.build_frame(request, results)
+    if against == "paper":
+        comparison = compare_with_paper(table, request, results, frame, tolerances)
+        return comparison.cells, comparison.columns
+    file = Path(against)
+    if seed_baseline.is_baseline_file(file):
+        baselines = seed_baseline.load_baselines(file, seed_baseline.describe_settings(table, request))
+        ours = seed_baseline.collect_by_device(table, request, results)
+        return judge_by_seeds(frame, ours, file, baselines, tolerances), []
+    return judge_regressions(frame, _read_earlier_result(file, frame), tolerances), []
+
+
+def _write_baseline(table: Table, request: TableRequest, results: Results, params: dict[str, Any]) -> int:
+    """Store the figures by seed; returns 1 where no run is finished."""
+    from udcd_bench.judging import seed_baseline
+    from udcd_bench.judging.seed_check import MIN_SEEDS
 
     if params["against"] != "paper":
         raise UserError("--record writes figures and --against checks them; give one of the two.")
-    made = seed_baseline.collect_by_device(table, request, results)
-    if not made:
+    baselines = seed_baseline.collect_by_device(table, request, results)
+    if not baselines:
         click.echo(f"udcd-bench: {_explain_no_runs(table, request, params)}", err=True)
         return 1
-    seed_baseline.save_baselines(params["record"], seed_baseline.describe_settings(table, request), made)
-    for device, seeds in made.items():
-        fewest = seeds.count_fewest_seeds()
-        told = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
-        click.echo(f"{params['record']}: {len(seeds.rows)} rows, {told}.")
-        if fewest < seed_baseline.MIN_SEEDS:
-            click.echo(
-                f"Fewer than {seed_baseline.MIN_SEEDS} seeds: a check against them is underpowered.", err=True
-            )
+    seed_baseline.save_baselines(params["record"], seed_baseline.describe_settings(table, request), baselines)
+    for device, baseline in baselines.items():
+        fewest = baseline.count_fewest_seeds()
+        seeds = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
+        click.echo(f"{params['record']}: {len(baseline.rows)} rows, {seeds}.")
+        if fewest < MIN_SEEDS:
+            click.echo(f"Fewer than {MIN_SEEDS} seeds: a check against them is underpowered.", err=True)
     return 0
 
 
@@ -170,7 +179,7 @@ def _explain_no_runs(table: Table, request: TableRequest, params: dict[str, Any]
 def _explain_nothing_compared(
     table: Table, request: TableRequest, params: dict[str, Any], has_cells: bool
 ) -> str:
-    """Why there was nothing to compare, and what to do."""
+    """Explain why nothing was compared, and what to do."""
     if not has_cells and params["against"] == "paper":
         groups = table.list_column_groups(request)
         if any(group.synthetic for group in groups):
@@ -188,42 +197,50 @@ def _explain_nothing_compared(
 
 
 def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]:
-    """An earlier result's figures. Raises UserError for a file that is none, and where the test images differ."""
-    import numpy as np
-    import pandas as pd
+    """Read an earlier result's figures, percent.
 
+    frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
+    """
     from udcd_bench.judging.verdicts import get_cell_key
 
-    try:
-        # opened here: pandas would unpack archives, and fetch what looks like an address
-        with file.open(encoding="utf-8", newline="") as opened:
-            names = {"split_hash": str, "dataset": str, "method": str, "metric": str}
-            read = pd.read_csv(opened, dtype=names, index_col=False, low_memory=False)
-    except (OSError, ValueError, OverflowError, Warning) as error:
-        told = str(error).partition("\n")[0]
-        raise UserError(f"--against {file}: it cannot be read as an earlier result ({told}).") from error
-    if missing := [name for name in REQUIRED_COLUMNS if name not in read]:
-        raise UserError(
-            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
-        )
-    try:
-        read = read.astype({"rho": float, "ours": float})
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
-    if np.isinf(read[["rho", "ours"]]).any(axis=None):
-        raise UserError(f"--against {file}: a figure in it is infinite.")
+    earlier = _read_earlier_csv(file)
     hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
     figures: dict[CellKey, float] = {}
-    for row in read[read["ours"].notna()].to_dict("records"):
-        place = get_cell_key(row)
-        if place in figures:
-            raise UserError(f"--against {file}: {row['method']} {row['metric']} stands there twice.")
-        now = hashes.get(place, row["split_hash"])
+    for row in earlier[earlier["ours"].notna()].to_dict("records"):
+        key = get_cell_key(row)
+        if key in figures:
+            raise UserError(f"--against {file}: {row['method']} {row['metric']} appears twice.")
+        now = hashes.get(key, row["split_hash"])
         if now != row["split_hash"]:
             raise UserError(
                 f"--against {file}: {row['method']} on {row['dataset']} was tested on other images there (split "
                 f"hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same --folds "
                 "and --split."
             )
-        figures[place] = row["ours"]
+        figures[key] = row["ours"]
     return figures
+
+
+def _read_earlier_csv(file: Path) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    try:
+        # opened here: pandas would unpack archives, and fetch what looks like an address
+        with file.open(encoding="utf-8", newline="") as opened:
+            types = {"split_hash": str, "dataset": str, "method": str, "metric": str}
+            frame = pd.read_csv(opened, dtype=types, index_col=False, low_memory=False)
+    except (OSError, ValueError, OverflowError, Warning) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--against {file}: it cannot be read as an earlier result ({reason}).") from error
+    if missing := [name for name in REQUIRED_COLUMNS if name not in frame]:
+        raise UserError(
+            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
+        )
+    try:
+        frame = frame.astype({"rho": float, "ours": float})
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
+    if np.isinf(frame[["rho", "ours"]]).any(axis=None):
+        raise UserError(f"--against {file}: a figure in it is infinite.")
+    return frame

@@ -8,16 +8,22 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.judging.verdicts import COMPARED_VERDICTS, VERDICTS, JudgedCell, RankedColumn, count_verdicts
+from udcd_bench.judging.verdicts import VERDICTS, JudgedCell, count_verdicts
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from udcd_bench.judging.paper_check import RankedColumn
+
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was checked, cell by cell and as a whole. reason: why nothing was compared; empty where something was."""
+    """A check, cell by cell and as a whole.
+
+    metadata: table, against, profile and split. compared: number of cells that were compared.
+    reason: why nothing was compared; empty where something was.
+    """
 
     metadata: dict[str, str]
     cells: list[JudgedCell]
@@ -40,12 +46,12 @@ class CheckReport:
 
 
 def describe_cell(cell: JudgedCell) -> str:
-    """A cell's verdict with what it rests on."""
-    told = f"{cell.name}: {cell.verdict}"
-    if cell.verdict in COMPARED_VERDICTS:
-        told += f"; {cell.theirs:.2f} there, {cell.ours:.2f} here{_format_interval(cell)}, n={cell.n}"
-        told += f", tolerance {cell.tolerance:g}"
-    return f"{told}. {' '.join(cell.note.split())}".strip()
+    """Describe a cell's verdict with what it rests on."""
+    text = f"{cell.name}: {cell.verdict}"
+    if VERDICTS[cell.verdict].compared:
+        text += f"; {cell.theirs:.2f} there, {cell.ours:.2f} here{_format_interval(cell)}, n={cell.n}"
+        text += f", tolerance {cell.tolerance:g}"
+    return f"{text}. {' '.join(cell.note.split())}".strip()
 
 
 def _format_interval(cell: JudgedCell) -> str:
@@ -54,7 +60,7 @@ def _format_interval(cell: JudgedCell) -> str:
 
 
 def format_text(report: CheckReport) -> str:
-    """For people: a line a cell, then the order of rows and the marks."""
+    """Format for people: one line for each cell, then the order of rows and the marks."""
     lines = [report.title, ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)
@@ -64,7 +70,7 @@ def format_text(report: CheckReport) -> str:
     for cell, name in zip(report.cells, names):
         ours = "–" if math.isnan(cell.ours) else f"{cell.ours:.2f}{_format_interval(cell)}"
         line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} n={cell.n:<3} {cell.verdict}"
-        lines.append(f"{line}: {cell.note}" if cell.verdict in ("failed", "impossible") else line)
+        lines.append(f"{line}: {cell.note}" if VERDICTS[cell.verdict].explained else line)
     for column in report.columns:
         rank = "no rank correlation" if math.isnan(column.rank) else f"rank correlation {column.rank:+.2f}"
         lines += ["", f"{_format_column(column)}: {rank} over {column.rows} of {column.printed} rows"]
@@ -75,10 +81,10 @@ def format_text(report: CheckReport) -> str:
                 else f", truly best with probability {mark.probability:.2f}"
             )
             lines.append(f"  {mark.mark}: {mark.method}: {mark.verdict}{sure}")
-    told = [f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items()]
+    counts = [f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items()]
     lines += [""] if report.cells else []
-    lines += [f"  {verdict}: {VERDICTS[verdict]}" for verdict in count_verdicts(report.cells)]
-    lines.append(f"{', '.join(told) or 'no cell'}; {'passed' if report.passed else 'failed'}.")
+    lines += [f"  {verdict}: {VERDICTS[verdict].meaning}" for verdict in count_verdicts(report.cells)]
+    lines.append(f"{', '.join(counts) or 'no cell'}; {'passed' if report.passed else 'failed'}.")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -90,7 +96,7 @@ def _format_column(column: RankedColumn) -> str:
 
 
 def format_json(report: CheckReport) -> str:
-    """For programs: everything, null where there is no number."""
+    """Format for programs: everything, null where there is no number."""
     whole = {
         **report.metadata,
         "passed": report.passed,
@@ -112,7 +118,7 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def format_junit(report: CheckReport) -> str:
-    """For build servers: a case a cell; what was not compared is skipped, and nothing at all is an error."""
+    """Format for build servers: one case for each cell, skipped where not compared; no cell compared is an error."""
     from xml.etree import ElementTree
 
     suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))
@@ -126,7 +132,7 @@ def format_junit(report: CheckReport) -> str:
             ElementTree.SubElement(
                 case, "failure", type=cell.verdict, message=_strip_invalid_xml(describe_cell(cell))
             )
-        elif cell.verdict not in COMPARED_VERDICTS or cell.verdict == "underpowered":
+        elif not VERDICTS[cell.verdict].conclusive:
             ElementTree.SubElement(case, "skipped", message=_strip_invalid_xml(describe_cell(cell)))
         else:
             ElementTree.SubElement(case, "system-out").text = _strip_invalid_xml(describe_cell(cell))
@@ -144,12 +150,12 @@ def format_junit(report: CheckReport) -> str:
 
 
 def _strip_invalid_xml(words: str) -> str:
-    """Without the characters that XML 1.0 cannot hold, escaped or not."""
+    """Replace the characters that XML 1.0 cannot hold, escaped or not."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", words)
 
 
 def format_github(report: CheckReport) -> str:
-    """Annotations of a GitHub workflow: errors fail, warnings tell, the last line sums up."""
+    """Format annotations of a GitHub workflow: errors for cells that fail, warnings, and a last line that sums up."""
     return "\n".join(_list_annotations(report))
 
 
@@ -157,18 +163,18 @@ def _list_annotations(report: CheckReport) -> Iterator[str]:
     for cell in report.cells:
         if cell.fails:
             yield _format_annotation("error", cell.name, describe_cell(cell))
-        elif cell.verdict in ("higher", "lower", "underpowered", "impossible"):
+        elif VERDICTS[cell.verdict].warns:
             yield _format_annotation("warning", cell.name, describe_cell(cell))
     if report.reason:
         yield _format_annotation("error", report.title, report.reason)
-    told = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
     yield _format_annotation(
-        "notice", report.title, f"{told or 'no cell'}; {'passed' if report.passed else 'failed'}."
+        "notice", report.title, f"{counts or 'no cell'}; {'passed' if report.passed else 'failed'}."
     )
 
 
 def _format_annotation(kind: str, title: str, message: str) -> str:
-    """One workflow command, escaped as GitHub's toolkit does (packages/core/src/command.ts)."""
+    """Format one workflow command, escaped as GitHub's toolkit does (packages/core/src/command.ts)."""
 
     def escape(words: str, further: str = "") -> str:
         for character in "%\r\n" + further:

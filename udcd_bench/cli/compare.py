@@ -13,6 +13,8 @@ from udcd_bench.cli.check import STORED_RUN_OPTIONS, load_stored_runs
 from udcd_bench.cli.options import make_option
 
 if TYPE_CHECKING:
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.grid.cells import TableRequest
     from udcd_bench.judging.comparisons import Comparison
 
 
@@ -35,44 +37,50 @@ def compare(table: str, **params: Any) -> int:
     runs were refused as pairs.
     """
     from udcd_bench import plugins
-    from udcd_bench.artefacts import captions
-    from udcd_bench.judging import comparisons, verdicts
-    from udcd_bench.stats import statistics
-    from udcd_bench.stats.metrics import METRICS
+    from udcd_bench.judging import comparisons
+    from udcd_bench.judging.tolerances import load_tolerances
 
-    made = plugins.load_class("tables", table)()
-    store, there, ask = load_stored_runs(made, params)
-    rules = verdicts.load_tolerances()
-    compared = comparisons.compare_rows(made, ask, there, store, rules, params["other"])
-    found = [row for row in compared if row.n]
-    without = [METRICS[metric].title for metric in made.metrics if metric not in statistics.CONFUSION_METRICS]
-    about = {
-        "title": f"compare {table} with {params['other']} (profile {ask.profile}, split {ask.split})",
-        "warning": captions.format_warning(
-            [group.source for group in made.list_column_groups(ask) if group.synthetic]
-        ),
-        **comparisons.describe_fields(rules, params["other"]),
-        **(
-            {"not compared": f"{', '.join(without)}: predictions alone do not determine them"}
-            if without
-            else {}
-        ),
-    }
+    artefact: Table = plugins.load_class("tables", table)()
+    request, results = load_stored_runs(artefact, params)
+    compared = comparisons.compare_rows(artefact, request, results, params["other"], load_tolerances())
     csv = comparisons.format_csv(compared)
     if params["form"] == "csv":
         click.echo(csv, nl=False)
     else:
-        click.echo({"text": _format_text, "json": _format_json}[params["form"]](about, compared))
-    if not found:
-        again = f"udcd-bench run {table} --profile {ask.profile} --out {params['out']}"
+        metadata = _describe_comparison(artefact, request, params["other"])
+        click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
+    if not any(row.n for row in compared):
+        again = f"udcd-bench run {table} --profile {request.profile} --out {params['out']}"
         click.echo(
             f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
             err=True,
         )
         return 1
-    (file,) = made.write(ask, store, {"-compare.csv": csv.encode()})
+    (file,) = artefact.write(request, results.store, {"-compare.csv": csv.encode()})
     click.echo(file, err=params["form"] != "text")
     return 1 if any(row.refused for row in compared) else 0
+
+
+def _describe_comparison(table: Table, request: TableRequest, other: str) -> dict[str, str]:
+    """Describe the whole: its title, its warning, and what the figures are, by name."""
+    from udcd_bench.artefacts import captions
+    from udcd_bench.judging import comparisons
+    from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.stats import statistics
+    from udcd_bench.stats.metrics import METRICS
+
+    stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
+    metadata = {
+        "title": f"compare {table.name} with {other} (profile {request.profile}, split {request.split})",
+        "warning": captions.format_warning(stand_ins),
+        **comparisons.describe_fields(load_tolerances(), other),
+    }
+    without = [
+        METRICS[metric].title for metric in table.metrics if metric not in statistics.CONFUSION_METRICS
+    ]
+    if without:
+        metadata["not compared"] = f"{', '.join(without)}: predictions alone do not determine them"
+    return metadata
 
 
 def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
@@ -85,16 +93,16 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
         lines += ["", title, f"  {'':{wide}} {'ours':>6} {'other':>6}  {head}"]
         lines += [f"  {_format_row(row, wide)}" for row in rows if row.method != row.other]
         family = comparisons.count_tests(rows)
-        told = [f"Holm over {family} rows"] if family else []
-        told += [
+        notes = [f"Holm over {family} rows"] if family else []
+        notes += [
             f"best: {row.method_title}, truly the best with probability {row.best:.2f}"
             for row in rows
             if not math.isnan(row.best)
         ]
-        lines += [f"  {'; '.join(told)}"] if told else []
+        lines += [f"  {'; '.join(notes)}"] if notes else []
     lines += [
         "",
-        *(f"{name}: {told}." for name, told in metadata.items() if name not in ("title", "warning")),
+        *(f"{name}: {text}." for name, text in metadata.items() if name not in ("title", "warning")),
     ]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -28,11 +28,11 @@ def report(profile: str, split: str, out: Path, to: Path | None) -> None:
     Tables with verdicts, figures, claims, audit, confusion matrices, learning curves, every run and how to
     reproduce it. The file needs no network and no other file.
     """
-    from udcd_bench.report import page as made
+    from udcd_bench.report.page import render_page
     from udcd_bench.runs.store import Store
     from udcd_bench.storage.atomic import write_atomically
 
     name = "report.html" if split == "paper" else f"report-{split}.html"
     file = to or out / profile / name
-    write_atomically(file, made.render_page(Store(out), profile, split))
+    write_atomically(file, render_page(Store(out), profile, split))
     click.echo(file)

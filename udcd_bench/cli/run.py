@@ -79,7 +79,7 @@ def _make_artefacts(kind: str, name: str, params: dict[str, Any]) -> int:
     from udcd_bench import plugins
     from udcd_bench.artefacts import leak
     from udcd_bench.artefacts.table import Table
-    from udcd_bench.judging import uncertainty
+    from udcd_bench.runs.results import Results, fill_missing_metrics
     from udcd_bench.runs.store import Store
 
     names = plugins.list_names(kind) if name == "all" else (name,)
@@ -92,15 +92,16 @@ def _make_artefacts(kind: str, name: str, params: dict[str, Any]) -> int:
     if params["dry_run"]:
         return 0
     done = [job for job in jobs if store.is_finished(job.key)]
-    found = {job.spec: uncertainty.fill_missing_metrics(store.read_record(job.key), store) for job in done}
+    records = {job.spec: fill_missing_metrics(store.read_record(job.key), store) for job in done}
     states = {
         job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.get_state(job.key)
         for job in jobs
     }
+    results = Results(store, records, states)
     for artefact in artefacts:
-        made = [artefact.render(each, found, states, store) for each in asks]
+        made = [artefact.render(each, results) for each in asks]
         if len(asks) > 1 and isinstance(artefact, Table):
-            made.append(leak.render(artefact, ask, found, states, store))
+            made.append(leak.render(artefact, ask, results))
         for rendered in made:
             click.echo(rendered.text)
             click.echo("\n".join(map(str, rendered.files)))

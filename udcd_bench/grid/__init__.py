@@ -1,4 +1,4 @@
-"""Rows by groups of columns: which runs a table or figure needs, and the long frame of their figures.
+"""Rows by groups of columns: the runs a table or figure needs, and the long frame of their figures.
 
 Knows neither files nor layout.
 """

@@ -1,4 +1,4 @@
-"""What is asked of a table, its rows and groups of columns, and what stands in one cell."""
+"""Data classes of a table: the request, a row, a group of columns, the summary of a cell."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from udcd_bench.runs.spec import Overrides, RunSpec
 from udcd_bench.stats import statistics
 
-Records = Mapping[RunSpec, Mapping[str, Any]]
-States = Mapping[RunSpec, str]
-"""A run's state as the store has it; ``failed`` may go on with a colon and the error."""
+if TYPE_CHECKING:
+    from udcd_bench.runs.results import Results
+    from udcd_bench.runs.spec import Overrides, RunSpec
 
 ABSENT = "not in the suite yet"
 STAND_IN = "synthetic stand-in"
@@ -21,8 +20,9 @@ STAND_IN = "synthetic stand-in"
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What the user asked for. None leaves the choice to the artefact or the profile.
+    """What the user requests of a table or figure. None leaves the choice to the artefact or the profile.
 
+    methods, datasets: names; None for all that the artefact lists. hparams, protocol: overrides of every run.
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
     """
 
@@ -43,9 +43,10 @@ class TableRequest:
 class ColumnGroup:
     """A group of columns: a source of images, at an imbalance (None: its own).
 
-    printed: the data set and ρ under which the paper prints figures for just this; None where it has none, as
-    for every stand-in. shown_rho: what the heading and the frame say. fraction: of the training fold.
-    backbone: a timm name; empty: the ask's or the profile's.
+    shown_rho: the imbalance in the heading and the frame.
+    paper_setting: the data set and ρ under which the paper prints figures for this group; None where it prints none,
+    as for every stand-in.
+    fraction: of the training fold. backbone: a timm name; empty for the request's or the profile's.
     """
 
     source: str
@@ -79,19 +80,19 @@ class TableRow:
 
 
 def parse_row_method(name: str) -> str:
-    """The method of a row such as ``udcd:lambda_cra=0``."""
+    """Parse the method of a row such as ``udcd:lambda_cra=0``."""
     return name.partition(":")[0]
 
 
 def parse_row_settings(name: str) -> Overrides:
-    """The overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
+    """Parse the overrides of a row such as ``udcd:lambda_cra=0,confidence=none``."""
     _, _, settings = name.partition(":")
     pairs = (setting.partition("=") for setting in settings.split(",") if setting)
     return tuple((key.strip(), value.strip()) for key, _, value in pairs)
 
 
 def format_heading(group: ColumnGroup) -> str:
-    """What stands above a group of columns; a stand-in always says so."""
+    """Format the heading of a group of columns; it always names a synthetic stand-in as such."""
     title = group.title
     if group.synthetic and STAND_IN not in title.lower():
         title = f"{title} ({STAND_IN})"
@@ -117,54 +118,40 @@ class CellSummary(NamedTuple):
 
 
 def summarize_values(values: Mapping[tuple[int, int], float]) -> CellSummary:
-    """Figures by (fold, seed) as their mean and what ``statistics.spread`` says of them."""
+    """Summarise figures by (fold, seed): their mean and ``statistics.compute_spread``."""
     if not values:
-        return CellSummary(math.nan, math.nan, math.nan, 0, 0, 0)
-    found = statistics.compute_spread(values)
-    mean = math.fsum(values.values()) / len(values)
-    return CellSummary(mean, found.folds, found.seeds, len(values), found.n_folds, found.n_seeds)
+        return CellSummary(mean=math.nan, folds=math.nan, seeds=math.nan, n=0, n_folds=0, n_seeds=0)
+    spread = statistics.compute_spread(values)
+    return CellSummary(
+        mean=math.fsum(values.values()) / len(values),
+        folds=spread.folds,
+        seeds=spread.seeds,
+        n=len(values),
+        n_folds=spread.n_folds,
+        n_seeds=spread.n_seeds,
+    )
 
 
-def find_cell_state(
-    row: TableRow,
-    specs: Sequence[RunSpec],
-    n: int,
-    states: States,
-    *,
-    synthetic: bool,
-    published_value: float,
-) -> str:
-    """What can be said of a cell with n figures of our own, where the paper prints ``figure`` (NaN: none).
-
-    A cell with both is ``not judged`` here: that takes the interval, which is in the runs' scores (``verdicts``).
-    """
+def find_cell_state(row: TableRow, specs: Sequence[RunSpec], results: Results) -> str:
+    """Name the state of a cell without a figure of our own: not in the suite, failed or not run."""
     if not row.in_suite:
         return ABSENT
-    if not n:
-        return (
-            "failed" if any(find_failure_message(spec, states) is not None for spec in specs) else "not run"
-        )
-    if synthetic:
-        return STAND_IN
-    return "no counterpart" if math.isnan(published_value) else "not judged"
+    return "failed" if any(results.find_failure(spec) is not None for spec in specs) else "not run"
 
 
-def find_failure_message(spec: RunSpec, states: States) -> str | None:
-    """What a failed run says; None for a run that did not fail."""
-    state, _, message = states.get(spec, "").partition(":")
-    return textwrap.shorten(message, 200, placeholder=" …") if state == "failed" else None
-
-
-def format_note(row: TableRow, specs: Sequence[RunSpec], records: Records, states: States) -> str:
-    """What a reader must know about the runs behind a cell, in one line."""
+def format_note(row: TableRow, specs: Sequence[RunSpec], results: Results) -> str:
+    """Format what a reader must know about the runs behind a cell, in one line; empty where all are done."""
     if not row.in_suite:
         return f"A row of the paper whose method is {ABSENT}."
-    failures = [
-        reason
+    done = len(results.select_records(specs))
+    messages = [
+        message
         for spec in specs
-        if spec not in records and (reason := find_failure_message(spec, states)) is not None
+        if spec not in results.records and (message := results.find_failure(spec)) is not None
     ]
-    several = f"{len(failures)} of {len(specs)} runs" if len(specs) > 1 else "The run"
-    told = [f"n = {len(records)} of {len(specs)} runs."] if 0 < len(records) < len(specs) else []
-    told += [f"{several} failed: {failures[0] or 'no reason was kept'}"] if failures else []
-    return " ".join(told)
+    sentences = [f"n = {done} of {len(specs)} runs."] if 0 < done < len(specs) else []
+    if messages:
+        failed = f"{len(messages)} of {len(specs)} runs" if len(specs) > 1 else "The run"
+        reason = textwrap.shorten(messages[0], 200, placeholder=" …")
+        sentences.append(f"{failed} failed: {reason or 'no reason was kept'}")
+    return " ".join(sentences)

@@ -1,6 +1,6 @@
-"""Rows of methods by groups of columns: the runs they need, and the long frame of their figures.
+"""``Grid``: rows of methods by groups of columns, the runs they need, and the long frame of their figures.
 
-Tables lay it out, figures plot it.
+Tables lay the frame out, figures plot it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from udcd_bench.runs.spec import RunSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-    from udcd_bench.grid.cells import Records, States
+    from udcd_bench.grid.cells import CellSummary
+    from udcd_bench.runs.results import Record, Results
     from udcd_bench.runs.spec import Overrides
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
@@ -31,21 +32,35 @@ COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", 
 UNCERTAINTY_COLUMNS = ("low", "high", "spread_folds", "spread_seeds", "n_folds", "n_seeds")
 """Those that follow: ends of the 95 % interval, spreads apart, how many folds and seeds."""
 
+PAPER_ROWS = {
+    "scratch": "Scratch",
+    "mtg": "MTG",
+    "rkd": "RKD",
+    "sskd": "SSKD",
+    "crckd": "CRCKD",
+    "crd": "CRD",
+    "scl-ikd": "SCL-IKD",
+    "ssd-kd": "SSD-KD",
+    "udcd": "UDCD",
+}
+"""Rows of the paper's Table 2, in the printed order."""
+
 
 class Grid:
-    """A row a method or a variant of one, a group of columns a data set, imbalance, fraction and backbone.
+    """Rows are methods or variants of one; a group of columns is a data set, imbalance, fraction and backbone.
 
     Class attributes
     ----------------
-    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,epochs=3``.
+    rows: row → title, in order; a row is a method's name, or ``udcd:lambda_cra=0,epochs=3``. Default: ``PAPER_ROWS``.
     further: whether the suite's other methods follow below; where they do not, ``--methods`` may still add them.
     datasets: the paper's, each replaced by what the profile has in its place. metrics: keys of ``METRICS``.
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
-    fractions: of the training fold. backbones: the paper's, each replaced by the profile's; none: the ask's alone.
+    fractions: of the training fold.
+    backbones: the paper's, each replaced by the profile's; empty for the request's alone.
     """
 
     name: ClassVar[str]
-    rows: ClassVar[Mapping[str, str]]
+    rows: ClassVar[Mapping[str, str]] = PAPER_ROWS
     further: ClassVar[bool] = False
     datasets: ClassVar[tuple[str, ...]]
     metrics: ClassVar[tuple[str, ...]] = ("acc", "ap", "rec", "f1")
@@ -54,10 +69,10 @@ class Grid:
     fractions: ClassVar[tuple[float, ...]] = (1.0,)
     backbones: ClassVar[tuple[str, ...]] = ()
 
-    # --- what is asked for ---------------------------------------------------------------------------------
+    # --- rows, columns and runs ----------------------------------------------------------------------------
 
     def list_column_groups(self, request: TableRequest) -> list[ColumnGroup]:
-        """The groups of columns, in order. Raises UserError for a data set that does not exist."""
+        """List the groups of columns, in order. Raises UserError for a data set that does not exist."""
         profile = profiles.find_profile(request.profile)
         backbones = (
             (request.backbone,) if request.backbone else tuple(map(profile.resolve_backbone, self.backbones))
@@ -67,16 +82,24 @@ class Grid:
             profile.resolve_dataset(name) for name in request.datasets or self.datasets
         ):
             title, synthetic = sources.find_title(source), sources.is_synthetic(source)
-            has = source in self.datasets and not synthetic and request.profile != "demo"
+            in_paper = source in self.datasets and not synthetic and request.profile != "demo"
             for rho, fraction, backbone in itertools.product(self.rhos, self.fractions, backbones or ("",)):
                 shown = rho if rho is not None else self.own_rho if source in self.datasets else None
-                printed = (source, shown) if has else None
-                told = backbone if self.backbones else ""
-                groups.append(ColumnGroup(source, title, synthetic, rho, shown, printed, fraction, told))
+                group = ColumnGroup(
+                    source=source,
+                    title=title,
+                    synthetic=synthetic,
+                    rho=rho,
+                    shown_rho=shown,
+                    paper_setting=(source, shown) if in_paper else None,
+                    fraction=fraction,
+                    backbone=backbone if self.backbones else "",
+                )
+                groups.append(group)
         return groups
 
     def list_rows(self, request: TableRequest) -> list[TableRow]:
-        """The rows, in order: its own, then further methods. Raises UserError for an unknown method."""
+        """List the rows, in order: its own, then further methods. Raises UserError for an unknown method."""
         suite = plugins.list_names("methods")
         others = [name for name in suite if name not in self.rows]
         own_methods = {parse_row_method(row) for row in self.rows}
@@ -91,39 +114,41 @@ class Grid:
 
         return [
             TableRow(
-                row,
-                self.rows.get(row) or _find_method_title(row),
-                row in self.rows,
-                parse_row_method(row) in suite,
+                name=row,
+                title=self.rows.get(row) or _find_method_title(row),
+                listed=row in self.rows,
+                in_suite=parse_row_method(row) in suite,
             )
             for row in [*self.rows, *others]
             if wanted(row)
         ]
 
     def list_runs(self, request: TableRequest) -> list[RunSpec]:
-        """Every cell's runs; a teacher's is the planner's to add."""
-        lines = [line for line in self.list_rows(request) if line.in_suite]
-        self._check_hparams(request, lines)
-        cells = [(line, group) for group in self.list_column_groups(request) for line in lines]
-        return [spec for line, group in cells for spec in self.list_cell_runs(request, line, group)]
+        """List every cell's runs; the planner adds those of teachers."""
+        rows = [row for row in self.list_rows(request) if row.in_suite]
+        self._check_hparams(request, rows)
+        groups = self.list_column_groups(request)
+        return [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
 
     def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
-        """The runs behind one row in one group of columns, a fold and seed each."""
+        """List the runs behind one row in one group of columns, one for each fold and seed."""
         if not row.in_suite:
             return []
         declared = plugins.read_attributes("methods", row.method)
         protocol, hparams = profiles.split_overrides(row.settings)
         spec = RunSpec(
-            row.method,
-            group.source,
-            request.profile,
-            group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
+            method=row.method,
+            dataset=group.source,
+            profile=request.profile,
+            backbone=group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
             # a running average is its student's likeness
-            request.teacher_backbone if declared.get("teacher") in ("trained", "own") else "",
+            teacher_backbone=request.teacher_backbone
+            if declared.get("teacher") in ("trained", "own")
+            else "",
             split=request.split,
             fraction=group.fraction,
             rho=group.rho,
-            # of two settings of one name the last counts: the row is what it says
+            # of two settings of one name the last counts, so the row is as its name states
             hparams=tuple(dict([*_select_known_hparams(request.hparams, declared), *hparams]).items()),
             protocol=tuple(dict([*request.protocol, *protocol]).items()),
         )
@@ -132,24 +157,27 @@ class Grid:
 
     @staticmethod
     def _check_hparams(request: TableRequest, table_rows: Sequence[TableRow]) -> None:
+        """Raises UserError for a hyper-parameter that no row's method has."""
         known = {
             key
-            for line in table_rows
-            for key in plugins.read_attributes("methods", line.method).get("hparams", {})
+            for row in table_rows
+            for key in plugins.read_attributes("methods", row.method).get("hparams", {})
         }
         for key, _ in request.hparams:
             if key not in known:
-                rows = ", ".join(line.method for line in table_rows)
-                raise UserError(f"No row ({rows}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}")
+                names = ", ".join(row.method for row in table_rows)
+                raise UserError(
+                    f"No row ({names}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}"
+                )
 
-    # --- what is found -------------------------------------------------------------------------------------
+    # --- the long frame ------------------------------------------------------------------------------------
 
-    def build_frame(self, request: TableRequest, all_records: Records, states: States) -> pd.DataFrame:
-        """A line for each group of columns, row and metric, in this order; percent.
+    def build_frame(self, request: TableRequest, results: Results) -> pd.DataFrame:
+        """Build the long frame: a line for each group of columns, row and metric, in this order; percent.
 
-        Columns: ``COLUMNS`` and ``CHANCE``, from ``cells.summarise``, low and high NaN (``verdicts.into`` has
-        them); then method_title, dataset_title, profile, backbone, fraction, split, split_hash, rule, incomplete,
-        note.
+        Columns: ``COLUMNS`` and ``UNCERTAINTY_COLUMNS``, low and high NaN (``judging.paper_check.add_verdicts``
+        fills them); then method_title, dataset_title, profile, backbone, fraction, split, split_hash, rule,
+        incomplete, note. A cell with a figure of ours and one of the paper's is ``not judged`` here.
         """
         import pandas as pd
 
@@ -157,38 +185,52 @@ class Grid:
         printed = {}
         if published.find_csv(self.name) and any(group.paper_setting for group in groups):
             printed = published.index_by_key(published.load_table(self.name))
-        rows = []
-        for group, line in itertools.product(groups, self.list_rows(request)):
-            specs = self.list_cell_runs(request, line, group)
-            records = {spec: all_records[spec] for spec in specs if spec in all_records}
+        lines = []
+        for group, row in itertools.product(groups, self.list_rows(request)):
+            specs = self.list_cell_runs(request, row, group)
+            records = results.select_records(specs)
             synthetic = group.synthetic or any(record["synthetic"] for record in records.values())
-            about = {
-                "method_title": line.title,
-                "dataset_title": format_heading(group),
-                "profile": request.profile,
-                "backbone": specs[0].backbone if specs else "",
-                "fraction": group.fraction,
-                "split": request.split,
-                "split_hash": _join_unique(record["split_hash"] for record in records.values()),
-                "rule": request.rule,
-                "incomplete": _join_unique(record["incomplete"] for record in records.values()),
-                "note": cells.format_note(line, specs, records, states),
-            }
+            metadata = self._describe_cell(request, row, group, results)
             for metric in self.metrics:
-                there = None
+                theirs = None
                 if group.paper_setting and not synthetic:
-                    there = printed.get((*group.paper_setting, line.name, metric))
-                figure = there.percent if there else math.nan
-                kept = {(s.fold, s.seed): r["figures"][request.rule].get(metric) for s, r in records.items()}
-                ours = cells.summarize_values({run: 100 * v for run, v in kept.items() if v is not None})
-                verdict = cells.find_cell_state(
-                    line, specs, ours.n, states, synthetic=synthetic, published_value=figure
-                )
-                place = (group.source, group.shown_rho, line.name, metric)
-                values = (*place, figure, ours.mean, ours.spread, ours.n, verdict)
-                chance = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
-                rows.append({**dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *chance))), **about})
-        return pd.DataFrame(rows).astype({"rho": float})
+                    theirs = printed.get((*group.paper_setting, row.name, metric))
+                ours = _summarize_metric(records, request.rule, metric)
+                state = "not judged" if theirs else "no counterpart"
+                if not row.in_suite or not ours.n:
+                    state = cells.find_cell_state(row, specs, results)
+                elif synthetic:
+                    state = cells.STAND_IN
+                key = (group.source, group.shown_rho, row.name, metric)
+                values = (*key, theirs.percent if theirs else math.nan, ours.mean, ours.spread, ours.n, state)
+                spreads = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
+                lines.append(dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *spreads))) | metadata)
+        return pd.DataFrame(lines).astype({"rho": float})
+
+    def _describe_cell(
+        self, request: TableRequest, row: TableRow, group: ColumnGroup, results: Results
+    ) -> dict[str, Any]:
+        """Describe a cell's runs: the last columns of the long frame."""
+        specs = self.list_cell_runs(request, row, group)
+        records = results.select_records(specs).values()
+        return {
+            "method_title": row.title,
+            "dataset_title": format_heading(group),
+            "profile": request.profile,
+            "backbone": specs[0].backbone if specs else "",
+            "fraction": group.fraction,
+            "split": request.split,
+            "split_hash": _join_unique(record["split_hash"] for record in records),
+            "rule": request.rule,
+            "incomplete": _join_unique(record["incomplete"] for record in records),
+            "note": cells.format_note(row, specs, results),
+        }
+
+
+def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str) -> CellSummary:
+    """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
+    values = {(spec.fold, spec.seed): r["figures"][rule].get(metric) for spec, r in records.items()}
+    return cells.summarize_values({run: 100 * value for run, value in values.items() if value is not None})
 
 
 def _find_method_title(name: str) -> str:
@@ -196,7 +238,7 @@ def _find_method_title(name: str) -> str:
 
 
 def _select_known_hparams(hparams: Overrides, declared: Mapping[str, Any]) -> Overrides:
-    """Those of the overrides asked for that are the method's."""
+    """Select the overrides of hyper-parameters that the method has."""
     return tuple((key, value) for key, value in hparams if key in declared.get("hparams", {}))
 
 

@@ -1,4 +1,4 @@
-"""What our runs say of the paper and of each other: intervals, verdicts, claims, comparisons.
+"""Verdicts on our runs beside the paper and each other: intervals, verdicts, claims, comparisons.
 
 Knows nothing of how a run is made or a table is drawn.
 """

@@ -1,11 +1,11 @@
-"""The paper's sentences as claims about figures, judged on the figures it prints and on those of our runs.
+"""Verdicts on the paper's claims: on the figures it prints, and on those of our runs.
 
-``tables/claims.toml`` says what each sentence claims, in fields and never in code. Everything is a claim about
-gains: of the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and
-metric. A gain is known from low to high: printed figures to their rounding; ours, in the runs that all rows have
-(the same fold and seed), in the 95 % interval of ``evidence`` (test images drawn by groups, and training), where
-each draw has its own nearest row. A claim holds when it does from end to end, fails when it does at neither, and
-cannot be told otherwise.
+``tables/claims.toml`` states what each sentence claims, in fields and never in code. Every claim is about gains: of
+the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and metric. A gain
+is known from low to high: printed figures to their rounding; ours, in the runs that all rows have (the same fold and
+seed), in the 95 % interval of ``judging.uncertainty`` (test images drawn by groups, and training), where each draw
+has its own nearest row. A claim holds when it holds at both ends, fails when it holds at neither, and ``cannot tell``
+is the verdict otherwise.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.judging import claim_file, uncertainty, verdicts
+from udcd_bench.judging import claim_file
 from udcd_bench.judging.claim_file import list_claim_columns
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.paper import published, rounded
 from udcd_bench.paper.audit import Finding
 from udcd_bench.runs import profiles
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from udcd_bench.judging.claim_file import Claim, ClaimColumn
-    from udcd_bench.runs.store import Store
+    from udcd_bench.runs.results import Results
     from udcd_bench.stats.resampling import Floats
 
 ValuesByRun = dict[tuple[int, int], float]
@@ -40,10 +42,11 @@ ValuesByRun = dict[tuple[int, int], float]
 class Gain:
     """The subject's gain over another row in one column, in points, known from low to high.
 
-    n: runs of ours (0: printed figures). absent: rows without figures. cells: the printed figures.
+    label: the column's. subject, other: percent. over: the other row. n: runs of ours (0: printed figures).
+    absent: rows without figures. cells: the printed figures.
     """
 
-    where: str
+    label: str
     metric: str
     subject: float
     over: str
@@ -56,48 +59,53 @@ class Gain:
     cells: tuple[rounded.RoundedValue, ...] = ()
 
     def format_text(self) -> str:
-        """For people."""
+        """Format the gain for people."""
         known = self.n and math.isfinite(self.low + self.high)
         ends = f" ({self.low:+.2f} to {self.high:+.2f}, n={self.n})" if known else ""
         absent = f" ({self.absent} of the other rows without runs)" if self.absent else ""
-        return f"{self.where} {rounded.get_metric_title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
+        return f"{self.label} {rounded.get_metric_title(self.metric)} {self.gain:+.2f}{ends} over {self.over}{absent}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, None for an end that is not known."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("label", "cells")}
+        finite = {key: None if value in (-math.inf, math.inf) else value for key, value in values.items()}
+        return {"where": self.label, **finite}
 
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """``holds``, ``fails`` or ``cannot tell``, why, and the gains it rests on."""
+    """Whether a claim holds: ``holds``, ``fails`` or ``cannot tell``, the reason, and the gains it rests on."""
 
     outcome: str
     reason: str
     gains: tuple[Gain, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        gains = [{k: v for k, v in asdict(gain).items() if k != "cells"} for gain in self.gains]
-        finite = [{k: None if v in (-math.inf, math.inf) else v for k, v in gain.items()} for gain in gains]
-        return {"outcome": self.outcome, "reason": self.reason, "gains": finite}
+        """Return plain JSON values."""
+        gains = [gain.to_dict() for gain in self.gains]
+        return {"outcome": self.outcome, "reason": self.reason, "gains": gains}
 
 
-# --- what is known ------------------------------------------------------------------------------------------
+# --- gains ----------------------------------------------------------------------------------------------------
 
 
 def check_on_paper(claim: Claim) -> ClaimVerdict:
-    """The claim on the figures the paper prints."""
+    """Judge the claim on the figures the paper prints."""
     if not claim.tables:
         return ClaimVerdict("cannot tell", f"the paper prints no figures for this ({claim.where})")
     gains = []
     for name in claim.tables:
-        cells = {
+        printed = {
             (cell.dataset, cell.rho, cell.metric, cell.method): cell
             for row in rounded.group_into_rows({name: published.load_table(name)})[name]
             for cell in row.values()
         }
         for column in list_claim_columns(replace(claim, tables=(name,)), "paper"):
-            at = {row: cells.get((column.dataset, column.rho, column.metric, row)) for row in column.rows}
-            there = {row: cell for row, cell in at.items() if cell}
-            values = {row: {(0, 0): cell.percent} for row, cell in there.items()}
+            keys = {row: (column.dataset, column.rho, column.metric, row) for row in column.rows}
+            cells = {row: printed[key] for row, key in keys.items() if key in printed}
+            values = {row: {(0, 0): cell.percent} for row, cell in cells.items()}
             if (gain := _compute_gain(claim, column, values)) is not None:
-                pair = (there[claim.subject], there[gain.over])
+                pair = (cells[claim.subject], cells[gain.over])
                 slack = float(pair[0].half + pair[1].half)
                 low, high = gain.low - slack, gain.high + slack
                 gains.append(replace(gain, low=low, high=high, n=0, cells=pair))
@@ -105,65 +113,69 @@ def check_on_paper(claim: Claim) -> ClaimVerdict:
 
 
 def check_on_runs(claim: Claim, profile: str, own_results: OwnResults) -> ClaimVerdict:
-    """The claim on our runs. Stand-ins and the demo's network are no evidence."""
-    asked = list_claim_columns(claim, profile)
-    data = list(dict.fromkeys(column.dataset for column in asked))
-    if stand_ins := [name for name in data if profiles.find_profile(profile).resolve_dataset(name) != name]:
+    """Judge the claim on our runs. Synthetic stand-ins are no evidence."""
+    columns = list_claim_columns(claim, profile)
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
+    find_dataset = profiles.find_profile(profile).resolve_dataset
+    if stand_ins := [name for name in datasets if find_dataset(name) != name]:
         names = " and ".join(stand_ins)
         reason = f"no runs on real data: profile {profile} has synthetic stand-ins in place of {names}"
         return ClaimVerdict("cannot tell", reason)
     gains = []
-    for column in asked:
-        values = {row: own_results.find_values(spec, column.metric) for row, spec in column.specs.items()}
-        gain = _compute_gain(
-            claim, column, {row: found for row, found in values.items() if found}, own_results
-        )
+    for column in columns:
+        by_row = {row: own_results.find_values(spec, column.metric) for row, spec in column.specs.items()}
+        values = {row: by_run for row, by_run in by_row.items() if by_run}
+        gain = _compute_gain(claim, column, values, own_results)
         gains += [gain] if gain is not None else []
     if not gains:
         return ClaimVerdict(
-            "cannot tell", f"no runs of profile {profile} on {' and '.join(data)} that it speaks of"
+            "cannot tell", f"no runs of profile {profile} on {' and '.join(datasets)} that it speaks of"
         )
-    return judge_claim(claim, gains, len(asked))
+    return judge_claim(claim, gains, len(columns))
 
 
 class OwnResults:
-    """Finished runs on real data, and what chance leaves of their figures. rule: which epochs are reported."""
+    """Our finished runs on real data, by setting, and the uncertainty of their figures.
 
-    def __init__(self, store: Store, rule: str = "mean") -> None:
-        self.store, self.rule, self.tolerances = store, rule, verdicts.load_tolerances()
-        self.results = uncertainty.load_results(store)
+    rule: which epochs are reported, ``mean``, ``last`` or ``best``.
+    """
+
+    def __init__(self, results: Results, rule: str = "mean") -> None:
+        self.tolerances = load_tolerances()
+        self.bootstrap = Bootstrap(results, rule, self.tolerances)
         self.specs_by_setting: dict[RunSpec, list[RunSpec]] = {}
-        for spec, record in self.results.records.items():
+        for spec, record in results.records.items():
             if not record["synthetic"]:
                 self.specs_by_setting.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
 
     def find_values(self, spec: RunSpec, metric: str) -> ValuesByRun:
-        """Percent by fold and seed of all runs that differ from this one in those alone."""
+        """Find the percent by fold and seed of all runs that differ from this one in those alone."""
+        records, rule = self.bootstrap.results.records, self.bootstrap.rule
         return {
-            (each.fold, each.seed): 100 * self.results.records[each]["figures"][self.rule][metric]
+            (each.fold, each.seed): 100 * records[each]["figures"][rule][metric]
             for each in self.specs_by_setting.get(spec, ())
         }
 
     def bootstrap_gain(
         self, claim: Claim, column: ClaimColumn, others: Sequence[str], shared: Sequence[tuple[int, int]]
     ) -> Floats:
-        """The subject's gain in each draw; empty where a run's scores are gone or chance of the metric is not known."""
+        """Draw the subject's gain (draws,), points; empty where scores are gone or the metric has no draws.
+
+        shared: the (fold, seed) that all rows have.
+        """
         rows = {
             row: [
                 each for each in self.specs_by_setting[column.specs[row]] if (each.fold, each.seed) in shared
             ]
             for row in (claim.subject, *others)
         }
-        where = (column.where, column.metric)
-        drawn = uncertainty.bootstrap_rows(
-            rows, [column.metric], self.rule, where, self.results, self.store, self.tolerances
-        )
-        if any((row, column.metric) not in drawn for row in rows):
+        draws = self.bootstrap.draw_rows(rows, [column.metric], (column.label, column.metric))
+        if any((row, column.metric) not in draws for row in rows):
             return np.empty(0)
         sign = 1 if METRICS[column.metric].better == "higher" else -1
-        gains = [sign * (drawn[claim.subject, column.metric] - drawn[row, column.metric]) for row in others]
-        found: Floats = np.max(gains, axis=0) if claim.over == "any" else np.min(gains, axis=0)
-        return found
+        gains = [sign * (draws[claim.subject, column.metric] - draws[row, column.metric]) for row in others]
+        extreme: Floats = np.max(gains, axis=0) if claim.over == "any" else np.min(gains, axis=0)
+        return extreme
 
 
 def _compute_gain(
@@ -172,9 +184,9 @@ def _compute_gain(
     values: Mapping[str, ValuesByRun],
     own_results: OwnResults | None = None,
 ) -> Gain | None:
-    """The subject's gain in a column over the row that counts; None where there is nothing to compare.
+    """Compute the subject's gain in a column over the row that counts; None where there is nothing to compare.
 
-    ours: of figures that have an interval.
+    own_results: gives the interval, of figures of our own.
     """
     others = [row for row in column.rows if row != claim.subject and row in values]
     if claim.subject not in values or not others:
@@ -183,33 +195,36 @@ def _compute_gain(
     if not shared:
         return None
     sign = 1 if METRICS[column.metric].better == "higher" else -1
-    means = {row: sum(found[run] for run in shared) / len(shared) for row, found in values.items()}
+    means = {row: sum(by_run[run] for run in shared) / len(shared) for row, by_run in values.items()}
     choose = min if claim.over == "any" else max
     other = choose(others, key=lambda row: sign * means[row])
     mean = sign * (means[claim.subject] - means[other])
     low, high = mean, mean
     if own_results is not None:
-        drawn = own_results.bootstrap_gain(claim, column, others, shared)
-        low, high = (
-            statistics.compute_interval(drawn, own_results.tolerances.level)
-            if len(drawn)
-            else (-math.inf, math.inf)
-        )
+        draws = own_results.bootstrap_gain(claim, column, others, shared)
+        level = own_results.tolerances.level
+        low, high = statistics.compute_interval(draws, level) if len(draws) else (-math.inf, math.inf)
     # a row that has not been run may be nearer, or farther
     absent = len(column.rows) - 1 - len(others)
-    low = -math.inf if absent and claim.over == "nearest" else low
-    high = math.inf if absent and claim.over == "any" else high
-    where, metric = column.where, column.metric
     return Gain(
-        where, metric, means[claim.subject], other, means[other], mean, low, high, len(shared), absent
+        label=column.label,
+        metric=column.metric,
+        subject=means[claim.subject],
+        over=other,
+        other=means[other],
+        gain=mean,
+        low=-math.inf if absent and claim.over == "nearest" else low,
+        high=math.inf if absent and claim.over == "any" else high,
+        n=len(shared),
+        absent=absent,
     )
 
 
-# --- what follows -------------------------------------------------------------------------------------------
+# --- verdicts ---------------------------------------------------------------------------------------------------
 
 
 def judge_claim(claim: Claim, gains: Sequence[Gain], n_columns: int) -> ClaimVerdict:
-    """What the gains say of the claim, where it speaks of ``n_columns`` columns.
+    """Judge a claim by its gains, where it speaks of ``n_columns`` columns.
 
     A bound in whole per cents covers what is rounded to it, and the upper one also what is cut to it.
     """
@@ -245,7 +260,7 @@ def judge_claim(claim: Claim, gains: Sequence[Gain], n_columns: int) -> ClaimVer
 
 
 def _list_rounding_caveats(claim: Claim, gains: Sequence[Gain]) -> list[str]:
-    """Says where a claim holds only at the precision its bounds are given in."""
+    """List the gains that fit a claim only at the precision its bounds are given in."""
     low = claim.low if claim.kind == "gain-within" else -math.inf
     high = {"gain-within": claim.high, "gain-reaches": claim.value}.get(claim.kind, math.inf)
     beyond = [f"{gain.gain:.2f}" for gain in gains if not low <= gain.gain <= high]
@@ -256,7 +271,7 @@ def _list_rounding_caveats(claim: Claim, gains: Sequence[Gain]) -> list[str]:
 
 
 def find_failed_claims() -> Iterator[Finding]:
-    """The suite's claims that fail on the published figures, as findings of the audit."""
+    """Find the suite's claims that fail on the published figures, as findings of the audit."""
     if claim_file.find_claims_file().is_file():
         for claim in claim_file.load_claims(claim_file.find_claims_file()):
             outcome = check_on_paper(claim)

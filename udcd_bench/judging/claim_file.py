@@ -1,4 +1,4 @@
-"""The paper's sentences as claims about columns of figures; ``tables/claims.toml`` holds and explains them."""
+"""``tables/claims.toml``: the paper's sentences as claims about columns of figures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.grid.cells import parse_row_method, parse_row_settings
+from udcd_bench.grid.grid import PAPER_ROWS
 from udcd_bench.paper import rounded
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 CLAIM_KINDS = {
@@ -25,7 +26,10 @@ CLAIM_KINDS = {
     "gain-within": ("low", "high"),
     "gain-reaches": ("value",),
 }
-"""Kind → the numbers it needs."""
+"""Kind of a claim → the numbers it needs."""
+_LIST_FIELDS = ("metrics", "tables", "others", "fractions", "backbones")
+_NUMBER_FIELDS = ("fractions", "low", "high", "value")
+"""Fields that hold lists, and those that hold numbers; all others hold one text."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimColumn:
-    """One figure of the subject and those it is compared with. table: where the paper prints them, if it does."""
+    """One figure of the subject and those it is compared with.
 
-    where: str
+    label: data set, imbalance, backbone and fraction, for people. table: the one that prints them, empty for none.
+    specs: row → the run of ours behind it, fold and seed 0, of the rows that the suite has.
+    """
+
+    label: str
     metric: str
     table: str
     dataset: str
@@ -64,22 +72,25 @@ class ClaimColumn:
 
 
 def find_claims_file() -> Path:
-    """The suite's claims."""
+    """Return the path of the suite's claims; the file may be absent."""
     return plugins.find_root() / "tables" / "claims.toml"
 
 
 def load_claims(file: Path) -> tuple[Claim, ...]:
-    """The claims in a file. Raises UserError naming the file, the claim and what does not fit."""
+    """Load the claims in a file.
+
+    Raises UserError, naming the file, the claim and the field, when something in it is invalid.
+    """
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
-        subject, entries = found["subject"], found["claim"]
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        subject, entries = content["subject"], content["claim"]
         if not isinstance(subject, str) or not all(isinstance(entry, dict) for entry in entries):
             raise TypeError("they are something else")
         return tuple(_parse_claim(f"{file}, claim {i}", subject, entry) for i, entry in enumerate(entries, 1))
     except (OSError, ValueError, RecursionError) as error:  # of TOML, or of a number with thousands of digits
         raise UserError(f"{file} cannot be read as claims: {error}") from error
     except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: it wants a subject and a list of claims, [[claim]] ({error}).") from error
+        raise UserError(f"{file}: it needs a subject and a list of claims, [[claim]] ({error}).") from error
 
 
 def _parse_claim(location: str, subject: str, entry: dict[str, Any]) -> Claim:
@@ -99,12 +110,7 @@ def _parse_claim(location: str, subject: str, entry: dict[str, Any]) -> Claim:
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     for key, value in values.items():
-        like = str(known[key].type)
-        parts = value if isinstance(value, tuple) else (value,)
-        kinds = (str,) if "str" in like else (int, float)
-        if isinstance(value, tuple) != ("tuple" in like) or {type(part) for part in parts} - set(kinds):
-            wanted = f"{'a list of ' if 'tuple' in like else ''}{'text' if str in kinds else 'numbers'}"
-            raise UserError(f"{location}, {key}: {value!r} will not do; give {wanted}.")
+        _check_field(f"{location}, {key}", key, value)
     for metric in values["metrics"]:
         if metric not in METRICS:
             raise UserError(
@@ -115,41 +121,70 @@ def _parse_claim(location: str, subject: str, entry: dict[str, Any]) -> Claim:
     return Claim(subject=subject, **values)
 
 
+def _check_field(location: str, name: str, value: Any) -> None:
+    """Raises UserError when a value is not of the kind that the field of a claim holds."""
+    is_list = name in _LIST_FIELDS
+    types = (int, float) if name in _NUMBER_FIELDS else (str,)
+    parts = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) != is_list or {type(part) for part in parts} - set(types):
+        wanted = f"{'a list of ' if is_list else ''}{'text' if str in types else 'numbers'}"
+        raise UserError(f"{location}: invalid value {value!r}; give {wanted}.")
+
+
 def list_claim_columns(claim: Claim, profile: str) -> list[ClaimColumn]:
-    """The columns a claim speaks of, in order, and the runs of ours that would fill them."""
-    own = rounded.find_own_rhos()
-    found = []
-    for name in claim.tables:
-        table = plugins.read_attributes("tables", name)
-        for dataset in table["datasets"]:
-            for rho in table.get("rhos", (None,)):
-                shown = table.get("own_rho") if rho is None else rho
-                where = f"{dataset} ρ={shown:g}" if shown is not None else dataset
-                rows = tuple(table["rows"])
-                specs = _make_specs(
-                    rows, RunSpec("", dataset, profile, profiles.find_profile(profile).backbone, rho=rho)
-                )
-                found += [ClaimColumn(where, m, name, dataset, shown, rows, specs) for m in claim.metrics]
-    for backbone in claim.backbones or ((profiles.find_profile(profile).backbone,) if claim.dataset else ()):
+    """List the columns that a claim speaks of, in order, and the runs of ours that would fill them."""
+    usual = profiles.find_profile(profile).backbone
+    columns = [column for table in claim.tables for column in _list_table_columns(claim, table, profile)]
+    own_rho = rounded.find_own_rhos().get(claim.dataset)
+    for backbone in claim.backbones or ((usual,) if claim.dataset else ()):
         for fraction in claim.fractions or (1.0,):
-            where = claim.dataset + (f" {backbone}" if claim.backbones else "")
-            where += f" {fraction:.0%}" if claim.fractions else ""
+            label = claim.dataset + (f" {backbone}" if claim.backbones else "")
+            label += f" {fraction:.0%}" if claim.fractions else ""
             rows = (claim.subject, *claim.others)
             specs = _make_specs(rows, RunSpec("", claim.dataset, profile, backbone, fraction=fraction))
-            found += [
-                ClaimColumn(where, m, "", claim.dataset, own.get(claim.dataset), rows, specs)
-                for m in claim.metrics
+            columns += [
+                ClaimColumn(
+                    label=label,
+                    metric=metric,
+                    table="",
+                    dataset=claim.dataset,
+                    rho=own_rho,
+                    rows=rows,
+                    specs=specs,
+                )
+                for metric in claim.metrics
             ]
-    return found
+    return columns
+
+
+def _list_table_columns(claim: Claim, name: str, profile: str) -> Iterator[ClaimColumn]:
+    """List the columns of one of the paper's tables: every data set, imbalance and metric of the claim."""
+    table = plugins.read_attributes("tables", name)
+    rows = tuple(table.get("rows", PAPER_ROWS))
+    backbone = profiles.find_profile(profile).backbone
+    for dataset in table["datasets"]:
+        for rho in table.get("rhos", (None,)):
+            shown = table.get("own_rho") if rho is None else rho
+            specs = _make_specs(rows, RunSpec("", dataset, profile, backbone, rho=rho))
+            for metric in claim.metrics:
+                yield ClaimColumn(
+                    label=f"{dataset} ρ={shown:g}" if shown is not None else dataset,
+                    metric=metric,
+                    table=name,
+                    dataset=dataset,
+                    rho=shown,
+                    rows=rows,
+                    specs=specs,
+                )
 
 
 def _make_specs(rows: Iterable[str], template: RunSpec) -> dict[str, RunSpec]:
-    """The runs behind rows such as ``crckd`` or ``udcd:lambda_kl=0``; those of the suite's methods."""
-    found = {}
+    """Make the runs behind rows such as ``crckd`` or ``udcd:lambda_kl=0``, of the suite's methods."""
+    specs = {}
     for row in rows:
         if (method := parse_row_method(row)) in plugins.list_names("methods"):
             protocol, hparams = profiles.split_overrides(parse_row_settings(row))
-            found[row] = planner.normalize_spec(
+            specs[row] = planner.normalize_spec(
                 replace(template, method=method, hparams=hparams, protocol=protocol)
             )
-    return found
+    return specs

@@ -1,4 +1,4 @@
-"""What a results folder holds for a table: the newest run of each spec, and each cell's figure under chance.
+"""Bootstrap draws and training noise: the uncertainty of every table cell.
 
 A cell's interval has the test images' share of chance (bootstrap over groups within each fold; seeds of a fold
 share their draws, folds are independent) and training's (normal, from the spread between seeds, shrunk towards
@@ -10,201 +10,155 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench.judging.tolerances import Tolerances, load_tolerances
 from udcd_bench.runs.spec import RunSpec, derive_seed
-from udcd_bench.stats import metrics as figures_of
 from udcd_bench.stats import statistics
 from udcd_bench.stats.resampling import Floats
 
 if TYPE_CHECKING:
     from udcd_bench.grid.cells import ColumnGroup, TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.judging.verdicts import Tolerances
-    from udcd_bench.runs.store import Store
+    from udcd_bench.runs.results import Results
 
 CellKey = tuple[str, float | None, str, str]
 """Data set, imbalance as shown, method, metric."""
 BootstrapDraws = dict[CellKey, Floats]
 """A cell's figure in each draw, percent."""
-Record = Mapping[str, Any]
 
 ASSUMED_WEIGHT = 2
 """S: degrees of freedom that the assumed noise of training counts for, beside those of repeated seeds."""
 
 
-@dataclass(frozen=True)
-class Results:
-    """Records of finished runs, newest of each spec, and the states of those that failed.
-
-    draws: those made so far, by what they are of; a report asks for most of them again and again.
-    """
-
-    records: Mapping[RunSpec, Record]
-    states: Mapping[RunSpec, str]
-    draws: dict[object, dict[str, Floats]] = field(default_factory=dict)
-
-
-def load_results(store: Store) -> Results:
-    """Everything a results folder holds, whatever it was made of; needs no data and starts nothing."""
-    ages = {}
-    for key in store.list_keys():
-        ages[key] = (store.runs / key / "record.json").stat().st_mtime_ns
-    found = [
-        fill_missing_metrics(store.read_record(key), store)
-        for key in sorted(ages, key=lambda key: (ages[key], key))
-    ]
-    records = {RunSpec.from_dict(record["spec"]): record for record in found}
-    states = dict.fromkeys(records, "done")
-    for path in sorted(store.failures.glob("[!.]*.json")):
-        if (report := store.read_failure(path.stem)) is not None:
-            states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
-    return Results(records, states)
-
-
-def fill_missing_metrics(record: Record, store: Store) -> Record:
-    """The record with every figure that is defined today, so that a new metric or rule needs no training.
-
-    What is missing is computed from the run's stored scores; what was stored stays. Where the scores are gone too,
-    it stays missing.
-    """
-    there = record["figures"]
-    rules = ("mean", "last", "best")
-    if all(there.get(rule, {}).keys() >= figures_of.METRICS.keys() for rule in rules):
-        return record
-    if not has_scores(record, store):
-        return record
-    stored = store.read_scores(record["key"])
-    made = figures_of.summarize_epochs(stored["scores"], stored["labels"], ordered=record["ordered"])
-    return {**record, "figures": {rule: made[rule] | there.get(rule, {}) for rule in made}}
-
-
-def has_scores(record: Record, store: Store) -> bool:
-    """Whether the run's per-image scores are in the folder still."""
-    return bool((store.runs / record["key"] / "scores.npz").exists())
-
-
 def select_available_repeats(
     request: TableRequest, results: Results, folds: Sequence[int] | None, seeds: Sequence[int] | None
 ) -> TableRequest:
-    """The ask with all folds and seeds that the profile and split have in the folder, unless they are given."""
-    there = [s for s in results.states if (s.profile, s.split) == (request.profile, request.split)]
+    """Return the request with all folds and seeds that the folder has of its profile and split, unless given."""
+    specs = [s for s in results.states if (s.profile, s.split) == (request.profile, request.split)]
     return replace(
         request,
-        folds=tuple(folds if folds is not None else sorted({s.fold for s in there}) or request.folds),
-        seeds=tuple(seeds if seeds is not None else sorted({s.seed for s in there}) or request.seeds),
+        folds=tuple(folds if folds is not None else sorted({s.fold for s in specs}) or request.folds),
+        seeds=tuple(seeds if seeds is not None else sorted({s.seed for s in specs}) or request.seeds),
     )
 
 
-def bootstrap_table(
-    grid: Grid, request: TableRequest, results: Results, store: Store, tolerances: Tolerances
-) -> BootstrapDraws:
-    """Each cell's figure under chance, of a grid with neither fractions nor backbones, whose cells have a place."""
+def bootstrap_table(grid: Grid, request: TableRequest, results: Results) -> BootstrapDraws:
+    """Draw each cell's figure, of a grid whose column groups differ in data set and imbalance alone."""
     return {
         (group.source, group.shown_rho, row, metric): values
         for group in grid.list_column_groups(request)
-        for (row, metric), values in bootstrap_group(grid, request, group, results, store, tolerances).items()
+        for (row, metric), values in bootstrap_group(grid, request, group, results).items()
     }
 
 
 def bootstrap_group(
-    grid: Grid,
-    request: TableRequest,
-    group: ColumnGroup,
-    results: Results,
-    store: Store,
-    tolerances: Tolerances,
+    grid: Grid, request: TableRequest, group: ColumnGroup, results: Results
 ) -> dict[tuple[str, str], Floats]:
-    """(row, metric) → the cell's figure in each draw, percent, of every row in a group of columns with a finished run.
+    """Draw the figures of one column group: (row, metric) → figures (draws,), percent, of rows with finished runs.
 
-    Methods tested on the same images share their draws, so they compare. A cell of which a run has lost its scores
+    Methods tested on the same images share their draws, so they compare. A cell with a run whose scores are gone
     has no draws.
     """
-    rows = {
-        line.name: [spec for spec in grid.list_cell_runs(request, line, group) if spec in results.records]
-        for line in grid.list_rows(request)
+    specs_by_row = {
+        row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
+        for row in grid.list_rows(request)
     }
-    where = [group.source, group.shown_rho]
-    where += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
-    where += [request.split] if request.split != "paper" else []
-    return bootstrap_rows(rows, grid.metrics, request.rule, where, results, store, tolerances)
+    rng_key: list[object] = [group.source, group.shown_rho]
+    rng_key += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+    rng_key += [request.split] if request.split != "paper" else []
+    bootstrap = Bootstrap(results, request.rule, load_tolerances())
+    return bootstrap.draw_rows(specs_by_row, grid.metrics, rng_key)
 
 
-def bootstrap_rows(
-    rows: Mapping[str, Sequence[RunSpec]],
-    metrics: Sequence[str],
-    rule: str,
-    rng_key: Sequence[object],
-    results: Results,
-    store: Store,
-    tolerances: Tolerances,
-) -> dict[tuple[str, str], Floats]:
-    """As ``of_group``, of rows with the finished runs behind them. where: names the column, for its own draws."""
-    known = [metric for metric in metrics if metric in statistics.CONFUSION_METRICS]
-    of_run = bootstrap_runs(list(itertools.chain(*rows.values())), known, rule, results, store, tolerances)
-    made = {}
-    for (row, specs), metric in itertools.product(rows.items(), known):
-        if not specs or not all(spec in of_run for spec in specs):
-            continue
-        values = [of_run[spec][metric] for spec in specs]
-        figures = {
-            (spec.fold, spec.seed): 100 * results.records[spec]["figures"][rule][metric] for spec in specs
-        }
-        noise = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
-        training = noise.normal(
-            0, compute_training_error(figures, tolerances.get_noise(metric)), tolerances.draws
-        )
-        made[row, metric] = 100 * np.mean(values, axis=0) + training
-    return made
+@dataclass(frozen=True)
+class Bootstrap:
+    """Draws of the figures that a reporting rule (``mean``, ``last`` or ``best``) takes from finished runs."""
+
+    results: Results
+    rule: str
+    tolerances: Tolerances
+
+    def draw_rows(
+        self, specs_by_row: Mapping[str, Sequence[RunSpec]], metrics: Sequence[str], rng_key: Sequence[object]
+    ) -> dict[tuple[str, str], Floats]:
+        """Draw rows of one column: (row, metric) → figures (draws,), percent, with the noise of training.
+
+        specs_by_row: the finished runs behind each row.
+        metrics: those that a confusion matrix does not determine are left out.
+        rng_key: names the column; it seeds the noise of training.
+        """
+        known = [metric for metric in metrics if metric in statistics.CONFUSION_METRICS]
+        by_run = self.draw_runs(list(itertools.chain(*specs_by_row.values())), known)
+        draws = {}
+        for (row, specs), metric in itertools.product(specs_by_row.items(), known):
+            if not specs or not all(spec in by_run for spec in specs):
+                continue
+            percent = {
+                (spec.fold, spec.seed): 100 * self.results.records[spec]["figures"][self.rule][metric]
+                for spec in specs
+            }
+            generator = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
+            error = compute_training_error(percent, self.tolerances.get_noise(metric))
+            noise = generator.normal(0, error, self.tolerances.draws)
+            draws[row, metric] = 100 * np.mean([by_run[spec][metric] for spec in specs], axis=0) + noise
+        return draws
+
+    def draw_runs(self, specs: Sequence[RunSpec], metrics: Sequence[str]) -> dict[RunSpec, dict[str, Floats]]:
+        """Draw the figures of each run that has its scores: metric → figures (draws,), fractions.
+
+        Runs of one fold on the same images are drawn together.
+        """
+        by_test_set: dict[tuple[int, str], list[RunSpec]] = {}
+        for spec in specs:
+            if self.results.has_scores(spec):
+                test_set = (spec.fold, self.results.records[spec]["split_hash"])
+                by_test_set.setdefault(test_set, []).append(spec)
+        draws = {}
+        for test_set, members in by_test_set.items():
+            # sorted, so that the draws do not depend on the caller
+            ordered = sorted(members, key=lambda spec: str(self.results.records[spec]["key"]))
+            joint = self._draw_jointly(test_set, ordered)
+            for index, spec in enumerate(ordered):
+                draws[spec] = {metric: joint[metric][:, index] for metric in metrics}
+        return draws
+
+    def _draw_jointly(self, test_set: tuple[int, str], specs: Sequence[RunSpec]) -> dict[str, Floats]:
+        """Draw runs on one test set, or take the draws from the cache: metric → figures (draws, runs)."""
+        cache_key = (*test_set, self.rule, self.tolerances.draws, *specs)
+        if cache_key not in self.results.draws:
+            stored = [self.results.read_scores(spec) for spec in specs]
+            labels, groups = stored[0]["labels"], stored[0]["groups"]
+            self.results.draws[cache_key] = statistics.bootstrap_jointly(
+                [select_reported_epochs(arrays["scores"], self.rule, labels) for arrays in stored],
+                labels,
+                groups,
+                statistics.CONFUSION_METRICS,
+                self.tolerances.draws,
+                np.random.default_rng(derive_seed("check", specs[0].dataset, *test_set)),
+            )
+        return self.results.draws[cache_key]
 
 
 def compute_training_error(values: Mapping[tuple[int, int], float], assumed: float) -> float:
-    """Standard error that training leaves in the mean of figures by (fold, seed)."""
+    """Compute the standard error that training leaves in the mean of figures by (fold, seed).
+
+    assumed: standard deviation between trainings, in the unit of the figures.
+    """
     free = len(values) - len({fold for fold, _ in values})
     seen = statistics.compute_spread(values).seeds if free else 0.0
     variance = (free * seen**2 + ASSUMED_WEIGHT * assumed**2) / (free + ASSUMED_WEIGHT)
     return math.sqrt(variance / len(values))
 
 
-def bootstrap_runs(
-    specs: Sequence[RunSpec],
-    metrics: Sequence[str],
-    rule: str,
-    results: Results,
-    store: Store,
-    tolerances: Tolerances,
-) -> dict[RunSpec, dict[str, Floats]]:
-    """Draws of each run that has its scores, as fractions; runs of one fold on the same images are drawn together."""
-    tests: dict[tuple[int, str], list[RunSpec]] = {}
-    for spec in specs:
-        if not has_scores(results.records[spec], store):
-            continue
-        tests.setdefault((spec.fold, results.records[spec]["split_hash"]), []).append(spec)
-    made = {}
-    for test, together in tests.items():
-        # in one order, so that the same runs get the same draws whoever asks
-        members = sorted(together, key=lambda spec: str(results.records[spec]["key"]))
-        of = (*test, rule, tolerances.draws, *members)
-        if of not in results.draws:
-            stored = [store.read_scores(results.records[spec]["key"]) for spec in members]
-            labels, groups = stored[0]["labels"], stored[0]["groups"]
-            scores = [select_reported_epochs(arrays["scores"], rule, labels) for arrays in stored]
-            generator = np.random.default_rng(derive_seed("check", members[0].dataset, *test))
-            known = statistics.CONFUSION_METRICS
-            results.draws[of] = statistics.bootstrap_jointly(
-                scores, labels, groups, known, tolerances.draws, generator
-            )
-        found = results.draws[of]
-        for place, spec in enumerate(members):
-            made[spec] = {metric: found[metric][:, place] for metric in metrics}
-    return made
-
-
 def select_reported_epochs(scores: Floats, rule: str, labels: Any) -> Floats:
-    """The epochs (E, n, C) that the reporting rule takes its figures from."""
+    """Select the epochs that the reporting rule takes its figures from: scores (E, n, C) → (E', n, C).
+
+    labels (n,): the true classes, by which ``best`` finds the most accurate epoch.
+    """
     if rule == "mean":
         return scores
     if rule == "last":

@@ -1,1 +1,1 @@
-"""What the paper prints and what its figures say of themselves. Knows nothing of our runs."""
+"""The paper's published figures, and the audit that checks them against themselves. Knows nothing of our runs."""

@@ -1,8 +1,8 @@
-"""What published tables say about themselves, found by rule from the printed figures alone.
+"""Audit of published tables: contradictions that rules find in the printed figures alone.
 
-Nothing here knows one paper: a rule sees tables of (dataset, rho, method, metric, percent, marks), and is told
-by ``ROLES`` which columns are precision, recall and F1. A printed figure stands for everything that rounds to
-it, so every comparison is one of intervals, in exact fractions.
+No rule knows one paper: it sees tables of (dataset, rho, method, metric, percent, marks), and ``COLUMN_ROLES`` names
+the columns that are precision, recall and F1. A printed figure stands for everything that rounds to it, so every
+comparison is one of intervals, in exact fractions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMN_ROLES = {
     "recall": ("recall", "rec", "sensitivity", "bma"),
     "f1": ("f1", "f1-score", "macro-f1"),
 }
-"""Role → what a column of that role may be called, the plainest first; the last of precision is ambiguous."""
+"""Role → names of a column of that role, the plainest first; the last of precision is ambiguous."""
 COINCIDENCE_FACTOR = 3
 """S: rows that agree by chance at most. F1 lies up to about a point below the harmonic mean, so n rows printed in
 steps of s points agree n·s times by chance; a definition is revealed by three times that, and by three rows."""
@@ -84,24 +84,28 @@ class Finding:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        about = {"rule": self.rule, "source": AUDIT_RULES[self.rule].source}
-        return {**about, "where": [cell.to_dict() for cell in self.cells], "sentence": self.sentence}
+        """Return plain JSON values."""
+        return {
+            "rule": self.rule,
+            "source": AUDIT_RULES[self.rule].source,
+            "where": [cell.to_dict() for cell in self.cells],
+            "sentence": self.sentence,
+        }
 
 
 def audit_tables(
     tables: Mapping[str, Sequence[PublishedValue]], own_rhos: Mapping[str, float]
 ) -> list[Finding]:
-    """Everything the rules find in tables by name. own_rhos: data set → its own imbalance, as tables print it."""
+    """Apply every rule to tables by name. own_rhos: data set → its own imbalance, as tables print it."""
     printed = group_into_rows(tables)
-    found = [
+    findings = [
         *_check_f1(printed),
         *_check_settings([row for table in printed.values() for row in table], own_rhos),
     ]
     for table in printed.values():
-        found += _check_marks(table)
+        findings += _check_marks(table)
     order = list(AUDIT_RULES)
-    return sorted(found, key=lambda finding: order.index(finding.rule))
+    return sorted(findings, key=lambda finding: order.index(finding.rule))
 
 
 # --- F1 against precision and recall ------------------------------------------------------------------------
@@ -112,7 +116,7 @@ F1Triple = tuple["RoundedValue", "RoundedValue", "RoundedValue"]
 
 
 def harmonic_mean(precision: Fraction, recall: Fraction) -> Fraction:
-    """2·P·R/(P + R); 0 where both are."""
+    """Compute 2·P·R/(P + R); 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall else Fraction(0)
 
 
@@ -126,7 +130,10 @@ def _list_triples(table: Iterable[RoundedRow]) -> Iterator[F1Triple]:
 
 @dataclass(frozen=True)
 class _F1Comparison:
-    """A table's rows of precision, recall and F1, by where F1 stands against the harmonic mean."""
+    """A table's n rows of precision, recall and F1: F1 equal to, above or below the harmonic mean.
+
+    reveals_definition: whether more rows are equal than chance allows.
+    """
 
     n: int
     equal: list[F1Triple]
@@ -138,45 +145,59 @@ class _F1Comparison:
 def _compare_f1(table: Iterable[RoundedRow]) -> _F1Comparison:
     triples = list(_list_triples(table))
     equal = [(p, r, f) for p, r, f in triples if abs(harmonic_mean(p.exact, r.exact) - f.exact) <= f.half]
-    above = [(p, r, f) for p, r, f in triples if f.low > harmonic_mean(p.high, r.high)]
-    below = [(p, r, f) for p, r, f in triples if f.high < harmonic_mean(p.low, r.low)]
     chance = sum(2 * f.half for _, _, f in triples)
-    told = len(equal) >= COINCIDENCE_FACTOR * max(1, chance)
-    return _F1Comparison(len(triples), equal, above, below, told)
+    return _F1Comparison(
+        n=len(triples),
+        equal=equal,
+        above=[(p, r, f) for p, r, f in triples if f.low > harmonic_mean(p.high, r.high)],
+        below=[(p, r, f) for p, r, f in triples if f.high < harmonic_mean(p.low, r.low)],
+        reveals_definition=len(equal) >= COINCIDENCE_FACTOR * max(1, chance),
+    )
 
 
 def _check_f1(tables: Mapping[str, Iterable[RoundedRow]]) -> Iterator[Finding]:
-    judged = {name: _compare_f1(table) for name, table in tables.items()}
-    told = [triple for table in judged.values() if table.reveals_definition for triple in table.equal]
-    for name, table in judged.items():
-        for p, r, f in table.above:
-            sure = told or p.metric.lower() in COLUMN_ROLES["precision"][:-1]
-            sentence = (
-                f"{format_location(f)}: {get_metric_title(f.metric)} {f.format_text()} is above "
-                f"{float(harmonic_mean(p.exact, r.exact)):.2f}, the harmonic mean of {get_metric_title(p.metric)} {p.format_text()} and "
-                f"{get_metric_title(r.metric)} {r.format_text()}, which rounding lifts to "
-                f"{float(harmonic_mean(p.high, r.high)):.3f} at most"
-                f"{'' if sure else f', if {get_metric_title(p.metric)} is macro-averaged precision'}."
-            )
-            yield Finding("f1-above-harmonic-mean", (p, r, f), sentence)
+    compared = {name: _compare_f1(table) for name, table in tables.items()}
+    revealing = [triple for table in compared.values() if table.reveals_definition for triple in table.equal]
+    for name, table in compared.items():
+        for triple in table.above:
+            sure = bool(revealing) or triple[0].metric.lower() in COLUMN_ROLES["precision"][:-1]
+            yield _make_impossible_finding(triple, sure)
         if table.reveals_definition:
-            which = ", ".join(format_location(f).removeprefix(f"{name} ") for _, _, f in table.equal)
-            p, r, f = table.equal[0]
-            sentence = (
-                f"{name}: in {len(table.equal)} of {table.n} rows {get_metric_title(f.metric)} is the harmonic mean of "
-                f"{get_metric_title(p.metric)} and {get_metric_title(r.metric)} to the last printed digit, so {get_metric_title(p.metric)} is "
-                f"macro-averaged precision: {which}."
-            )
-            yield Finding("f1-is-harmonic-mean", tuple(c for triple in table.equal for c in triple), sentence)
-    below = [f for table in judged.values() for _, _, f in table.below]
-    if told and len(below) >= COINCIDENCE_FACTOR:
+            yield _make_definition_finding(name, table)
+    below = [f for table in compared.values() for _, _, f in table.below]
+    if revealing and len(below) >= COINCIDENCE_FACTOR:
         counts = [
             f"{name} {len(table.equal)} equal, {len(table.below)} below, {len(table.above)} above"
-            for name, table in judged.items()
+            for name, table in compared.items()
             if table.n
         ]
         sentence = f"F1 against the harmonic mean, by rows: {'; '.join(counts)}."
-        yield Finding("f1-definitions-mixed", (*(f for _, _, f in told), *below), sentence)
+        yield Finding("f1-definitions-mixed", (*(f for _, _, f in revealing), *below), sentence)
+
+
+def _make_impossible_finding(triple: F1Triple, sure: bool) -> Finding:
+    """Make the finding on an F1 above the harmonic mean. sure: whether the precision is known to be one."""
+    p, r, f = triple
+    precision = get_metric_title(p.metric)
+    sentence = (
+        f"{format_location(f)}: {get_metric_title(f.metric)} {f.format_text()} is above "
+        f"{float(harmonic_mean(p.exact, r.exact)):.2f}, the harmonic mean of {precision} {p.format_text()} and "
+        f"{get_metric_title(r.metric)} {r.format_text()}, which rounding lifts to "
+        f"{float(harmonic_mean(p.high, r.high)):.3f} at most"
+        f"{'' if sure else f', if {precision} is macro-averaged precision'}."
+    )
+    return Finding("f1-above-harmonic-mean", triple, sentence)
+
+
+def _make_definition_finding(name: str, table: _F1Comparison) -> Finding:
+    """Make the finding on a table whose F1 is the harmonic mean of the printed precision and recall."""
+    rows = ", ".join(format_location(f).removeprefix(f"{name} ") for _, _, f in table.equal)
+    precision, recall, f1 = (get_metric_title(cell.metric) for cell in table.equal[0])
+    sentence = (
+        f"{name}: in {len(table.equal)} of {table.n} rows {f1} is the harmonic mean of {precision} and {recall} "
+        f"to the last printed digit, so {precision} is macro-averaged precision: {rows}."
+    )
+    return Finding("f1-is-harmonic-mean", tuple(c for triple in table.equal for c in triple), sentence)
 
 
 # --- the same setting, twice --------------------------------------------------------------------------------
@@ -187,13 +208,13 @@ def _check_settings(table: Sequence[RoundedRow], own_rhos: Mapping[str, float]) 
     for row in table:
         cell = next(iter(row.values()))
         settings[cell.dataset, own_rhos.get(cell.dataset) if cell.rho is None else cell.rho].append(row)
-    for found in settings.values():
-        for one, other in combinations(found, 2):
+    for rows in settings.values():
+        for one, other in combinations(rows, 2):
             yield from _check_pair(one, other)
 
 
 def _check_pair(one: RoundedRow, other: RoundedRow) -> Iterator[Finding]:
-    """What two rows of the same setting say of each other."""
+    """Compare two rows of the same setting: one method with other figures, or two methods with the same."""
     pairs = [(one[metric], other[metric]) for metric in one if metric in other]
     if not pairs:
         return
@@ -204,12 +225,14 @@ def _check_pair(one: RoundedRow, other: RoundedRow) -> Iterator[Finding]:
     )
     cells = tuple(cell for pair in unlike for cell in pair)
     if a.method == b.method and unlike:
-        sentence = f"{format_location(a)} is {format_location(b)}, and {len(unlike)} of {len(pairs)} figures differ: {listed}."
+        differ = f"{len(unlike)} of {len(pairs)} figures differ: {listed}"
+        sentence = f"{format_location(a)} is {format_location(b)}, and {differ}."
         yield Finding("same-setting-other-figures", cells, sentence)
     fine = all(x.half < Fraction(1, 2) > y.half for x, y in pairs)  # whole per cents agree by chance
     if a.method != b.method and fine and len(pairs) >= 4 and len(unlike) <= 1:
         rest = f"; only {listed} differ" if unlike else ""
-        sentence = f"{format_location(a)} has {len(pairs) - len(unlike)} of {len(pairs)} figures of {format_location(b)}{rest}."
+        same = f"{len(pairs) - len(unlike)} of {len(pairs)} figures"
+        sentence = f"{format_location(a)} has {same} of {format_location(b)}{rest}."
         yield Finding("same-figures-other-method", tuple(c for pair in pairs for c in pair), sentence)
 
 
@@ -248,8 +271,8 @@ def _check_marks(table: Sequence[RoundedRow]) -> Iterator[Finding]:
 def _make_mark_finding(
     mark: str, wrong: list[RoundedValue], missing: list[RoundedValue], ranked: list[Fraction]
 ) -> Finding:
-    where = (wrong or missing)[0]
-    rho = "" if where.rho is None else f" ρ={where.rho:g}"
+    first = (wrong or missing)[0]
+    rho = "" if first.rho is None else f" ρ={first.rho:g}"
     parts = [
         f"{c.method} {c.format_text()} is marked {mark} and is number {ranked.index(c.exact) + 1}"
         for c in wrong
@@ -258,5 +281,5 @@ def _make_mark_finding(
         f"{c.method} {c.format_text()} is number {ranked.index(c.exact) + 1} and is not marked so"
         for c in missing
     ]
-    sentence = f"{where.table} {where.dataset}{rho} {get_metric_title(where.metric)}: {'; '.join(parts)}."
+    sentence = f"{first.table} {first.dataset}{rho} {get_metric_title(first.metric)}: {'; '.join(parts)}."
     return Finding(f"{mark}-mark", (*wrong, *missing), sentence)

@@ -1,4 +1,4 @@
-"""The figures the paper prints, as typed data. ``tables/*.csv`` is the only place where they stand.
+"""Published figures: what the paper prints, read from ``tables/*.csv``, the only place that holds them.
 
 Columns: dataset, rho (empty: the data's own imbalance), method, metric, percent, marks (``best``, ``second``
 or empty, as the paper marks them, right or wrong; its bold marks did not survive in the text the figures were
@@ -40,33 +40,36 @@ class PublishedValue:
 
     @property
     def key(self) -> tuple[str, float | None, str, str]:
-        """Where in the table it stands."""
+        """Where in the table the figure stands."""
         return self.dataset, self.rho, self.method, self.metric
 
 
 def find_csv(table: str) -> Path | None:
-    """The file of a table's published figures, beside the table; None for a table of which none were printed."""
+    """Find the file of a table's published figures; None for a table of which none were printed."""
     folder = plugins.find_root() / "tables"
-    # a table from a folder of the user's own brings its own
-    places = (plugins.find_files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv")
-    return next((place for place in places if place.is_file()), None)
+    # a table from a folder of the user's own brings its own figures
+    paths = (plugins.find_files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv")
+    return next((path for path in paths if path.is_file()), None)
 
 
 def require_csv(table: str) -> Path:
-    """As ``find``. Raises UserError when there is none."""
-    if (found := find_csv(table)) is not None:
-        return found
+    """Find the file of a table's published figures. Raises UserError when there is none."""
+    if (path := find_csv(table)) is not None:
+        return path
     known = [file.stem for file in (plugins.find_root() / "tables").glob("*.csv")]
     raise UserError(f"There are no published figures for {table!r}{suggest_nearest(table, known)}")
 
 
 def load_table(table: str) -> tuple[PublishedValue, ...]:
-    """The published figures of a table of the suite, in the printed order."""
+    """Load the published figures of a table of the suite, in the printed order.
+
+    Raises UserError when the paper prints none.
+    """
     return read_csv(require_csv(table))
 
 
 def read_csv(file: Path) -> tuple[PublishedValue, ...]:
-    """The published figures in a CSV. Raises UserError naming file, line and column of what does not fit."""
+    """Read the published figures in a CSV. Raises UserError naming file, line and column of what is invalid."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -79,17 +82,17 @@ def read_csv(file: Path) -> tuple[PublishedValue, ...]:
             f"{file}, line 1: column {missing[0]!r} is missing; the columns are {', '.join(CSV_COLUMNS)}."
         )
     if twice := [name for name in CSV_COLUMNS if header.count(name) > 1]:
-        raise UserError(f"{file}, line 1: column {twice[0]!r} stands there twice.")
+        raise UserError(f"{file}, line 1: column {twice[0]!r} appears twice.")
     figures: dict[tuple[str, float | None, str, str], PublishedValue] = {}
     for values in rows:
-        where = f"{file}, line {lines.line_num}"
+        location = f"{file}, line {lines.line_num}"
         if not any(values):
             continue
         if len(values) != len(header):
-            raise UserError(f"{where}: {len(values)} values, and the header names {len(header)} columns.")
-        figure = _parse_row(dict.fromkeys(OPTIONAL_COLUMNS, "") | dict(zip(header, values)), where)
+            raise UserError(f"{location}: {len(values)} values, and the header names {len(header)} columns.")
+        figure = _parse_row(dict.fromkeys(OPTIONAL_COLUMNS, "") | dict(zip(header, values)), location)
         if figure.key in figures:
-            raise UserError(f"{where}, column metric: {figure.method} {figure.metric} stands there twice.")
+            raise UserError(f"{location}, column metric: {figure.method} {figure.metric} appears twice.")
         figures[figure.key] = figure
     if not figures:
         raise UserError(f"{file} holds no figure.")
@@ -107,7 +110,7 @@ def _read_rows(lines: Any, file: Path) -> Iterator[list[str]]:
 def index_by_key(
     values: Iterable[PublishedValue],
 ) -> dict[tuple[str, float | None, str, str], PublishedValue]:
-    """Figures by (dataset, rho, method, metric)."""
+    """Index figures by (dataset, rho, method, metric)."""
     return {figure.key: figure for figure in values}
 
 

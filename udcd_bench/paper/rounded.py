@@ -1,4 +1,4 @@
-"""Printed figures in their tables: each with the interval it stands for, as rows, from the suite or from any CSV."""
+"""Published figures with their rounding intervals, grouped into table rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RoundedValue:
-    """One printed figure and where it stands. half: half a unit of the last digit its column prints."""
+    """One printed figure, percent, and its cell. half: half a unit of the last digit its column prints."""
 
     table: str
     dataset: str
@@ -47,11 +47,11 @@ class RoundedValue:
         return min(Fraction(100), self.exact + self.half)
 
     def format_text(self) -> str:
-        """The figure with the digits of its column."""
+        """Format the figure with the digits of its column."""
         return f"{self.percent:.{len(str(int(1 / (2 * self.half)))) - 1}f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {key: value for key, value in asdict(self).items() if key != "half"}
 
 
@@ -61,12 +61,12 @@ RoundedTables = dict[str, list[RoundedRow]]
 
 
 def group_into_rows(tables: Mapping[str, Sequence[PublishedValue]]) -> RoundedTables:
-    """Tables by name as rows, in the printed order.
+    """Group the figures of tables by name into rows, in the printed order.
 
     A column's digits are the most that a figure in it has; a column of nothing but trailing zeros seems printed
     with fewer, which makes its intervals wider and so hides errors rather than invents them.
     """
-    found: RoundedTables = {}
+    rows: RoundedTables = {}
     for name, figures in tables.items():
         digits: dict[str, int] = defaultdict(int)
         for figure in figures:
@@ -75,34 +75,43 @@ def group_into_rows(tables: Mapping[str, Sequence[PublishedValue]]) -> RoundedTa
         table: dict[tuple[str, float | None, str], RoundedRow] = {}
         for f in figures:
             half = Fraction(1, 2 * 10 ** digits[f.metric])
-            cell = RoundedValue(name, f.dataset, f.rho, f.method, f.metric, f.percent, f.marks, half)
+            cell = RoundedValue(
+                table=name,
+                dataset=f.dataset,
+                rho=f.rho,
+                method=f.method,
+                metric=f.metric,
+                percent=f.percent,
+                mark=f.marks,
+                half=half,
+            )
             table.setdefault((f.dataset, f.rho, f.method), {})[f.metric] = cell
-        found[name] = list(table.values())
-    return found
+        rows[name] = list(table.values())
+    return rows
 
 
 def load_published_tables() -> dict[str, tuple[PublishedValue, ...]]:
-    """The figures of every table of the suite that has published ones."""
+    """Load the figures of every table of the suite that has published ones."""
     files = {name: published.find_csv(name) for name in plugins.list_names("tables")}
     return {name: published.read_csv(file) for name, file in files.items() if file}
 
 
 def find_own_rhos() -> dict[str, float]:
-    """Data set → the imbalance of all its images, where a table of the suite says what the paper prints for it."""
-    found: dict[str, float] = {}
+    """Find data set → the imbalance of all its images, where a table of the suite states the printed one."""
+    rhos: dict[str, float] = {}
     for name in plugins.list_names("tables"):
         declared = plugins.read_attributes("tables", name)
         if declared.get("own_rho") is not None:
-            found |= dict.fromkeys(declared["datasets"], float(declared["own_rho"]))
-    return found
+            rhos |= dict.fromkeys(declared["datasets"], float(declared["own_rho"]))
+    return rhos
 
 
 def get_metric_title(metric: str) -> str:
-    """What tables print above a column."""
+    """Return what tables print above a metric's column."""
     return METRICS[metric].title if metric in METRICS else metric
 
 
 def format_location(cell: RoundedValue) -> str:
-    """Table, data set, imbalance and method of a figure, for people."""
+    """Format table, data set, imbalance and method of a figure, for people."""
     rho = "" if cell.rho is None else f" ρ={cell.rho:g}"
     return f"{cell.table} {cell.dataset}{rho} {cell.method}"

@@ -1,1 +1,1 @@
-"""Sheets and pages as LaTeX, Markdown, PNG and PDF. Knows no run, no paper and no verdict beyond its text."""
+"""Sheets and pages as LaTeX, Markdown, PNG and PDF. Knows no run, no paper, and verdicts only as words."""

@@ -1,4 +1,4 @@
-"""A laid-out table as LaTeX: booktabs rules, a file that compiles alone and can be ``\\input``."""
+"""Tables as LaTeX: booktabs rules, a file that compiles alone and can be ``\\input``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACCENTS = {
 
 
 def escape_latex(text: object) -> str:
-    """Text for LaTeX on one line: specials escaped, what plain pdflatex cannot set as its code point."""
+    """Escape text for LaTeX, on one line; what plain pdflatex cannot set becomes its code point."""
     escaped = "".join(_escape_character(character) for character in re.sub(r"\s+", " ", str(text)))
     return escaped.replace("--", "-{}-")
 
@@ -66,7 +66,7 @@ def _make_environment() -> jinja2.Environment:
 
 
 def render_latex(sheet: Sheet) -> str:
-    r"""A document that is the table alone; where another document ``\input``s it, only the table."""
+    r"""Render a document that is the table alone; where another document ``\input``s it, only the table."""
     number = re.search(r"\d+$", sheet.name)
     columns = max(len(band.groups) * len(band.metrics) for band in sheet.bands)
     before = int(number[0]) - 1 if number else 0

@@ -1,4 +1,4 @@
-"""A laid-out table in GitHub's Markdown: a table for each group of columns, one below another."""
+"""Tables in GitHub's Markdown: one for each group of columns, one below another."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _MARKUP = {"best": ("**", "**"), "second": ("<u>", "</u>"), "": ("", "")}
 
 
 def escape_markdown(text: object) -> str:
-    """Text on one line that neither Markdown nor HTML takes for anything else, in a table's cell or out of it."""
+    """Escape text, on one line, for Markdown and HTML, in a table's cell or outside."""
     line = make_printable(re.sub(r"\s+", " ", str(text)).strip())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~$@!])", r"\\\1", line)
 
 
 def render_markdown(sheet: Sheet) -> str:
-    """The table with its title and warning above, footnotes and caption below."""
+    """Render the table with its title and warning above, footnotes and caption below."""
     lines = [f"**{escape_markdown(sheet.title)}.**", ""]
     lines += [f"**{escape_markdown(sheet.warning)}**", ""] if sheet.warning else []
     for band in sheet.bands:
-        for place, group in enumerate(band.groups):
-            lines += [f"**{escape_markdown(group)}**", "", *map(_format_row, _build_rows(band, place)), ""]
+        for index, group in enumerate(band.groups):
+            lines += [f"**{escape_markdown(group)}**", "", *map(_format_row, _build_rows(band, index)), ""]
     for letter, text in sheet.notes:
         lines += [f"<sup>{letter}</sup> {escape_markdown(text)}", ""]
     return (

@@ -1,4 +1,4 @@
-"""A laid-out table as a picture, drawn like one in a paper: rules, bold and underlined figures, a caption."""
+"""Tables as pictures, drawn like those in a paper: rules, bold and underlined figures, a caption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Pen:
             self.figure = Figure((self.width / 72, self.height / 72), dpi=DPI, facecolor="white")
 
     def write(self, x: float, y: float, pieces: Sequence[StyledText], align: str = "left") -> None:
-        """Pieces one after another with their base line at y."""
+        """Write pieces one after another with their base line at y, points from the top."""
         if self.figure is None:
             return
         x -= {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * measure_width(pieces)
@@ -63,7 +63,7 @@ class _Pen:
             x = end
 
     def draw_rule(self, left: float, right: float, y: float, kind: str) -> None:
-        """A horizontal rule."""
+        """Draw a horizontal rule. kind: ``thick`` or ``thin``."""
         from matplotlib.lines import Line2D
 
         if self.figure is not None:
@@ -90,7 +90,7 @@ def _make_name(row: SheetRow) -> list[StyledText]:
 
 @dataclass(frozen=True)
 class _Widths:
-    """Of the column of names; of a figure and of what follows it; of a group of columns."""
+    """Widths in points: of the column of names, of a figure, of what follows it, of a group of columns."""
 
     name: float
     value: float
@@ -115,7 +115,7 @@ def _measure_widths(sheet: Sheet) -> _Widths:
 
 
 def render_png(sheet: Sheet) -> bytes:
-    """The table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
+    """Render the table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with ignore_missing_glyphs():
@@ -127,14 +127,14 @@ def render_png(sheet: Sheet) -> bytes:
         _draw_sheet(pen, sheet, widths, inner)
         assert pen.figure is not None
         buffer = io.BytesIO()
-        about = " ".join([sheet.warning, *sheet.caption]).strip()
-        metadata = {"Title": sheet.title, "Description": about}
+        description = " ".join([sheet.warning, *sheet.caption]).strip()
+        metadata = {"Title": sheet.title, "Description": description}
         FigureCanvasAgg(pen.figure).print_png(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
 def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float:
-    """Draw everything; returns the height it takes."""
+    """Draw everything in a width of ``inner`` points; returns the height it takes, points."""
     left, right, y = MARGIN, MARGIN + inner, MARGIN + FONT_SIZE
     for line in wrap_text(f"{sheet.title}.", inner, StyledText("", FONT_SIZE * 1.05, bold=True)):
         pen.write(left, y, [line])
@@ -147,7 +147,7 @@ def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float
     y -= LINE_HEIGHT - 6
     for index, band in enumerate(sheet.bands):
         pen.draw_rule(left, right, y, "thin" if index else "thick")
-        y = _draw_band(pen, band, widths, left, right, y)
+        y = _draw_band(pen, band, widths, right, y)
     pen.draw_rule(left, right, y, "thick")
     y += LINE_HEIGHT
     small = StyledText("", FONT_SIZE * 0.85)
@@ -163,7 +163,9 @@ def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float
     return y - LINE_HEIGHT * 0.8 + MARGIN
 
 
-def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: float, y: float) -> float:
+def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, right: float, y: float) -> float:
+    """Draw a band from y downwards, between the left margin and ``right``; returns where it ends, points."""
+    left = MARGIN
     starts = [left + widths.name + index * widths.group for index in range(len(band.groups))]
     # what a wide heading leaves over goes between the columns
     step = widths.group / len(band.metrics)
@@ -186,7 +188,7 @@ def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: 
         y += LINE_HEIGHT - 1
         pen.write(left, y, _make_name(row))
         for start, block in zip(starts, row.blocks):
-            _draw_block(pen, block, start, step, y, widths)
+            _draw_block(pen, block, start, y, widths)
         if row.published:
             y += LINE_HEIGHT * 0.72
             pen.write(left + 10, y, [_make_published("published")])
@@ -197,13 +199,13 @@ def _draw_band(pen: _Pen, band: SheetBand, widths: _Widths, left: float, right: 
     return y + 5
 
 
-def _draw_block(
-    pen: _Pen, block: Sequence[SheetCell], start: float, step: float, y: float, widths: _Widths
-) -> None:
+def _draw_block(pen: _Pen, block: Sequence[SheetCell], start: float, y: float, widths: _Widths) -> None:
+    """Draw a row's cells of one group of columns, which begins at ``start``, with their base line at y, points."""
     if block[0].span:
         pieces = [StyledText(block[0].text, italic=True, colour=GREY), _make_note(block[0].note)]
         pen.write(start + (widths.group + COLUMN_GAP) / 2, y, pieces, "centre")
         return
+    step = widths.group / len(block)
     for column, cell in enumerate(block):
         end = start + (column + 1) * step - widths.suffix
         if cell.text[:1].isdigit():

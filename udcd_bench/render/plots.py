@@ -1,6 +1,6 @@
-"""How figures look: a page of a column's or two columns' width with a head, panels, a legend and a caption.
+"""Pages of figures: a column's or two columns' width, with a head, panels, a legend and a caption, in one style.
 
-Colours are Okabe & Ito's (2008), which the colour-blind tell apart; markers and dashes say the same in greyscale.
+Colours are those of Okabe & Ito (2008), which the colour-blind tell apart; markers and dashes serve in greyscale.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _RC_PARAMS = {
 
 
 class Style(NamedTuple):
-    """Of a row or a class: no two of the first 104 agree, and the first 13 differ in shape."""
+    """Look of a row or a class: no two of the first 104 agree, and the first 13 differ in shape."""
 
     colour: str
     marker: str
@@ -70,7 +70,7 @@ class Style(NamedTuple):
 
 
 def pick_style(index: int) -> Style:
-    """The style of what stands at this place of its list."""
+    """Return the style of the row or class with this index, from 0."""
     return Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
 
 
@@ -84,34 +84,34 @@ def apply_style() -> Iterator[None]:
 
 
 class LegendEntry(NamedTuple):
-    """Of the legend."""
+    """One entry of a legend."""
 
     handle: Artist
     label: str
 
 
 def make_legend_entry(index: int, label: str, *, line: bool = True) -> LegendEntry:
-    """The legend's entry of a style."""
+    """Make the legend's entry of the style with this index. line: show a line beside the marker."""
     from matplotlib.lines import Line2D
 
-    look = pick_style(index)
+    style = pick_style(index)
     handle = Line2D(
-        [], [], color=look.colour, marker=look.marker, linestyle=look.dash if line else "none",
+        [], [], color=style.colour, marker=style.marker, linestyle=style.dash if line else "none",
         markeredgecolor="black", markeredgewidth=0.3,
     )  # fmt: skip
     return LegendEntry(handle, label)
 
 
 class FigurePage:
-    """A picture ``width`` inches wide whose panels take ``height``; the rest is added for what is written about them.
+    """A picture with a head, panels, a legend and a caption.
 
-    warning: says that images were drawn. caption: sentences below.
+    size: width of the whole and height of the panels, inches; head, legend and caption add to the height.
+    warning: stands below the title where images are synthetic. caption: sentences below the panels.
     """
 
     def __init__(
         self,
-        width: float,
-        height: float,
+        size: tuple[float, float],
         *,
         title: str,
         warning: str,
@@ -121,6 +121,7 @@ class FigurePage:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+        width, height = size
         self.title, self.description = title, " ".join([warning, *caption]).strip()
         inner = 72 * width - 2 * _MARGIN
         head = [*wrap_text(f"{title}.", inner, _TITLE_STYLE), *wrap_text(warning, inner, _WARNING_STYLE)]
@@ -129,8 +130,7 @@ class FigurePage:
         keys = deep * _LEGEND_SIZE * 1.5 + 6 if legend else 0.0
         above, below = _measure_height(head) + keys + _MARGIN + 3, _measure_height(foot) + _MARGIN + 3
         total = 72 * height + above + below
-        size = (width, total / 72)
-        self.figure = Figure(size, dpi=DPI)
+        self.figure = Figure((width, total / 72), dpi=DPI)
         box = (0.0, below / total, 1.0, 1 - (above + below) / total)
         self.figure.set_layout_engine(ConstrainedLayoutEngine(rect=box, w_pad=0.04, h_pad=0.04))
         self._write(head, total - _MARGIN, width, total)
@@ -153,20 +153,17 @@ class FigurePage:
             text.set_in_layout(False)
 
     def add_panels(self, rows: int, columns: int, **options: Any) -> npt.NDArray[Any]:
-        """Axes (rows, columns)."""
+        """Add panels; returns their axes (rows, columns)."""
         axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **options)
         return axes
 
     def encode_files(self) -> Mapping[str, bytes]:
-        """The same bytes for the same page: PNG of ``DPI`` dots an inch, PDF with its fonts in it."""
+        """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes."""
         png, pdf = io.BytesIO(), io.BytesIO()
-        about = {"Title": self.title}
-        self.figure.savefig(
-            png, format="png", dpi=DPI, metadata=about | {"Description": self.description, "Software": None}
-        )
-        self.figure.savefig(
-            pdf, format="pdf", metadata=about | {"Subject": self.description, "CreationDate": None}
-        )
+        png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
+        pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
+        self.figure.savefig(png, format="png", dpi=DPI, metadata=png_metadata)
+        self.figure.savefig(pdf, format="pdf", metadata=pdf_metadata)
         return {".png": png.getvalue(), ".pdf": pdf.getvalue()}
 
 
@@ -175,7 +172,7 @@ def _measure_height(lines: Sequence[StyledText]) -> float:
 
 
 def _arrange_legend(labels: Sequence[str], inner: float) -> tuple[int, int]:
-    """Entries of a legend side by side, and one below the other."""
+    """Compute a legend's columns and rows. inner: width of the page's text, points."""
     widest = max((measure_text(label) for label in labels), default=0.0) + 4.5 * _LEGEND_SIZE
     most = max(1, min(len(labels), int(inner / widest)))
     deep = math.ceil(len(labels) / most)
@@ -183,12 +180,12 @@ def _arrange_legend(labels: Sequence[str], inner: float) -> tuple[int, int]:
 
 
 def measure_text(text: str, size: float = _LEGEND_SIZE) -> float:
-    """Points that a label takes."""
+    """Measure a label's width, points."""
     return measure_width([StyledText(text, size, sans=True)])
 
 
 def truncate_text(text: str, width: float, size: float = _LEGEND_SIZE) -> str:
-    """The text, cut where it is wider than ``width`` points."""
+    """Cut a text that is wider than ``width`` points."""
     if measure_text(text, size) <= width:
         return text
     while text and measure_text(text + "…", size) > width:
@@ -197,7 +194,7 @@ def truncate_text(text: str, width: float, size: float = _LEGEND_SIZE) -> str:
 
 
 def split_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
-    """The words that all names begin with, and the names without them."""
+    """Split names into the words that all begin with, and the names without them."""
     split = [name.split() for name in names]
     common = 0
     while all(len(words) > common + 1 for words in split) and len({words[common] for words in split}) == 1:
@@ -206,7 +203,7 @@ def split_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def draw_placeholder(axes: Axes, text: str) -> None:
-    """An empty panel that says why."""
+    """Draw an empty panel with the reason in it."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -215,6 +212,6 @@ def draw_placeholder(axes: Axes, text: str) -> None:
 
 
 def tidy_axes(axes: Axes, *, grid: str = "y") -> None:
-    """Without the box's upper and right side; faint lines across."""
+    """Remove the box's upper and right side, and draw a faint grid on an axis: ``x``, ``y`` or ``both``."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""A table's long frame as CSV; and laid out, for LaTeX (``latex``), a picture (``picture``) or a console."""
+"""``Sheet``: a table laid out in bands of cells, for LaTeX, Markdown, a picture or the console; and its CSV."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,7 +17,7 @@ MARKS_LEGEND = "Bold: best of these figures; underlined: second."
 
 @dataclass(frozen=True)
 class SheetCell:
-    """What stands in one place of a table, or in a whole group of columns when ``span`` says so.
+    """One cell of a table, or a whole group of columns when ``span`` is set.
 
     spread: one figure, or two as ``1.20/0.40``, between folds and between seeds. mark: ``best``, ``second`` or
     empty. note: letter of a footnote. published: what the paper prints.
@@ -33,7 +33,7 @@ class SheetCell:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A method's row in one band: its title, a footnote's letter, a block of cells a group of columns.
+    """A method's row in one band: its title, a footnote's letter, a block of cells for each group of columns.
 
     ruled: a rule stands above it.
     """
@@ -45,7 +45,7 @@ class SheetRow:
 
     @property
     def published(self) -> bool:
-        """Whether a line with the paper's figures stands below it."""
+        """Whether a line with the paper's figures stands below the row."""
         return any(cell.published for block in self.blocks for cell in block)
 
 
@@ -62,7 +62,7 @@ class SheetBand:
 class Sheet:
     """A table ready to be set.
 
-    caption: sentences. notes: (letter, sentence). warning: says that images were drawn, where they were.
+    caption: sentences. notes: (letter, sentence). warning: for synthetic images, empty where there are none.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Sheet:
 
     @property
     def marks(self) -> str:
-        """What the marks mean, where there are any."""
+        """Legend of the marks, empty where there are none."""
         blocks = itertools.chain.from_iterable(row.blocks for band in self.bands for row in band.rows)
         return MARKS_LEGEND if any(cell.mark for block in blocks for cell in block) else ""
 
@@ -84,108 +84,100 @@ class _Footnotes:
     letters: dict[str, str] = field(default_factory=dict)
 
     def assign_letter(self, text: str) -> str:
+        """Return the letter of a note's text, a new one for a new text; empty for none."""
         return self.letters.setdefault(text, _format_letter(len(self.letters))) if text else ""
 
 
 def _format_letter(index: int) -> str:
-    more, place = divmod(index, 26)
-    return (_format_letter(more - 1) if more else "") + chr(ord("a") + place)
+    """Format a count from 0 as a, b, …, z, aa, ab, …"""
+    more, rest = divmod(index, 26)
+    return (_format_letter(more - 1) if more else "") + chr(ord("a") + rest)
 
 
 def lay_out(
     frame: pd.DataFrame,
-    *,
-    name: str,
-    title: str,
     headings: Sequence[str],
-    warning: str = "",
-    caption: Sequence[str] = (),
-    further: frozenset[str] = frozenset(),
     groups_per_band: int = 2,
-) -> Sheet:
-    """Arrange a long frame (see ``artefact.Table.build``): a group of columns for each (dataset, rho).
+    below_rule: Collection[str] = (),
+) -> tuple[tuple[SheetBand, ...], tuple[tuple[str, str], ...]]:
+    """Arrange a long frame (see ``Grid.build_frame``): a group of columns for each (dataset, rho).
 
-    headings: one a group. further: methods the paper has no row of; a rule stands above the first.
+    headings: one for each group. below_rule: methods that the paper has no row of; a rule stands above the first.
+    Returns a sheet's bands and its footnotes (letter, sentence).
     """
     notes = _Footnotes()
     frame = frame.assign(spread_text=_format_spreads(frame))
-    metrics = tuple(dict.fromkeys(frame["metric"]))
+    metrics = tuple(METRICS[metric].title for metric in dict.fromkeys(frame["metric"]))
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     bands = []
     for start in range(0, len(groups), groups_per_band):
-        chosen = groups[start : start + groups_per_band]
-        marks = [_rank_values(group) for group in chosen]
-        rows: list[SheetRow] = []
-        ruled = False
-        for method in dict.fromkeys(frame["method"]):
-            of_method = [group[group["method"] == method] for group in chosen]
-            texts = {text for part in of_method for text in part["note"]}
-            note = texts.pop() if len(texts) == 1 else None
-            blocks = [_build_block(part, mark, notes, note is None) for part, mark in zip(of_method, marks)]
-            first = method in further and not ruled and bool(rows)
-            ruled = ruled or first
-            rows.append(
-                SheetRow(
-                    str(of_method[0]["method_title"].iloc[0]),
-                    notes.assign_letter(note or ""),
-                    tuple(blocks),
-                    first,
-                )
-            )
-        bands.append(
-            SheetBand(
-                tuple(headings[start : start + groups_per_band]),
-                tuple(METRICS[metric].title for metric in metrics),
-                tuple(rows),
-            )
-        )
-    letters = tuple((letter, text) for text, letter in notes.letters.items())
-    return Sheet(name, title, warning, tuple(caption), letters, tuple(bands))
+        part = slice(start, start + groups_per_band)
+        rows = tuple(_build_rows(groups[part], below_rule, notes))
+        bands.append(SheetBand(tuple(headings[part]), metrics, rows))
+    return tuple(bands), tuple((letter, text) for text, letter in notes.letters.items())
+
+
+def _build_rows(
+    groups: Sequence[pd.DataFrame], below_rule: Collection[str], notes: _Footnotes
+) -> Iterator[SheetRow]:
+    """Build the rows of one band, whose groups of columns have the same methods."""
+    marks = [_rank_values(group) for group in groups]
+    has_rule = False
+    for index, method in enumerate(dict.fromkeys(groups[0]["method"])):
+        parts = [group[group["method"] == method] for group in groups]
+        texts = {text for part in parts for text in part["note"]}
+        # a note that all cells share stands at the row's title
+        note = texts.pop() if len(texts) == 1 else None
+        blocks = tuple(_build_block(part, mark, notes, note is None) for part, mark in zip(parts, marks))
+        ruled = method in below_rule and not has_rule and index > 0
+        has_rule = has_rule or ruled
+        title = str(parts[0]["method_title"].iloc[0])
+        yield SheetRow(title, notes.assign_letter(note or ""), blocks, ruled)
 
 
 def _build_block(
     part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Footnotes, noted: bool
 ) -> tuple[SheetCell, ...]:
-    """The cells of one method in one group of columns."""
+    """Build the cells of one method in one group of columns. noted: whether cells have their own footnotes."""
     rows = part.to_dict("records")
-    told = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
+    letters = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
     published = [format_percent(row["published"]) for row in rows]
-    verdicts = {row["verdict"] for row in rows}
-    if part["ours"].isna().all() and not any(published) and verdicts & {"failed", "not run"}:
-        return (SheetCell(verdicts.pop(), note=told[0], span=True),)
+    states = {row["verdict"] for row in rows}
+    if part["ours"].isna().all() and not any(published) and states & {"failed", "not run"}:
+        return (SheetCell(states.pop(), note=letters[0], span=True),)
     return tuple(
         SheetCell(
-            format_percent(row["ours"])
+            text=format_percent(row["ours"])
             or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
-            row["spread_text"],
-            marks.get((row["method"], row["metric"]), ""),
-            note,
-            printed,
+            spread=row["spread_text"],
+            mark=marks.get((row["method"], row["metric"]), ""),
+            note=letter,
+            published=printed,
         )
-        for row, note, printed in zip(rows, told, published)
+        for row, letter, printed in zip(rows, letters, published)
     )
 
 
 def _rank_values(group: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(method, metric) → mark, from our figures as printed; equals share a mark, a lone one has none."""
-    found: dict[tuple[str, str], str] = {}
+    """Mark (method, metric) by our figures as printed; equals share a mark, a lone figure has none."""
+    marks: dict[tuple[str, str], str] = {}
     for metric, column in group.groupby("metric", sort=False):
         ours = column.set_index("method")["ours"].dropna().round(2)
         if len(ours) < 2:
             continue
         ranked = sorted(set(ours), reverse=METRICS[str(metric)].better == "higher")
         for mark, value in zip(("best", "second"), ranked):
-            found |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
-    return found
+            marks |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
+    return marks
 
 
 def has_both_spreads(frame: pd.DataFrame) -> bool:
-    """Whether cells show two spreads, between folds and between seeds of one fold."""
+    """Tell whether cells show two spreads, between folds and between seeds of one fold."""
     return bool(frame["spread_folds"].notna().any() and frame["spread_seeds"].notna().any())
 
 
 def _format_spreads(frame: pd.DataFrame) -> list[str]:
-    """Each cell's spread, or both with what is not there as a dash; empty for a single run."""
+    """Format each cell's spread, or both with a dash for a missing one; empty for a single run."""
     pairs = [
         (format_percent(a), format_percent(b)) for a, b in zip(frame["spread_folds"], frame["spread_seeds"])
     ]
@@ -195,7 +187,7 @@ def _format_spreads(frame: pd.DataFrame) -> list[str]:
 
 
 def format_percent(value: float | None) -> str:
-    """A percentage with two decimals; empty for none."""
+    """Format a percentage with two decimals; empty for None and NaN."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
 
 
@@ -203,7 +195,7 @@ def format_percent(value: float | None) -> str:
 
 
 def format_table_csv(frame: pd.DataFrame) -> str:
-    """The long frame; percentages with two decimals, nothing for what does not exist."""
+    """Format the long frame as CSV: percentages with two decimals, empty where a number does not exist."""
     text = frame.copy()
     for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
         text[column] = [format_percent(value) for value in frame[column]]
@@ -218,7 +210,7 @@ _CONSOLE_MARKS = {"best": "*", "second": "+", "": " "}
 
 
 def render_console(sheet: Sheet, width: int = 100) -> str:
-    """Plain text, at most ``width`` columns wide where a group of columns fits: ``*`` best, ``+`` second."""
+    """Render plain text, at most ``width`` characters wide where a group of columns fits: ``*`` best, ``+`` second."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
         lines += wrap_paragraph(f"!! {sheet.warning}", width)
@@ -236,7 +228,8 @@ def render_console(sheet: Sheet, width: int = 100) -> str:
         block_width = max(wide * len(band.metrics), 2 + max(len(group) for group in band.groups))
         fit = max(1, (width - first) // (block_width + 1))
         for start in range(0, len(band.groups), fit):
-            lines += ["", *_render_band(band, names, slice(start, start + fit), first, wide, block_width)]
+            part = slice(start, start + fit)
+            lines += ["", *_render_band(band, names, part, (first, wide, block_width))]
     lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
     for letter, text in sheet.notes:
         lines += wrap_paragraph(f"[{letter}] {text}", width)
@@ -246,8 +239,11 @@ def render_console(sheet: Sheet, width: int = 100) -> str:
 
 
 def _render_band(
-    band: SheetBand, names: Sequence[str], part: slice, title_width: int, cell_width: int, block_width: int
+    band: SheetBand, names: Sequence[str], part: slice, widths: tuple[int, int, int]
 ) -> Iterator[str]:
+    """Render the groups of columns in ``part``. widths: of the titles, of a cell and of a group, characters."""
+    title_width, cell_width, block_width = widths
+
     def block(texts: Sequence[str]) -> str:
         spanning = len(texts) < len(band.metrics)
         text = texts[0].center(block_width) if spanning else "".join(text.rjust(cell_width) for text in texts)
@@ -286,7 +282,7 @@ def _format_cell(cell: SheetCell) -> str:
 
 
 def wrap_paragraph(text: str, width: int) -> list[str]:
-    """The text in lines of at most ``width`` characters, all but the first indented."""
+    """Break text into lines of at most ``width`` characters, all but the first indented."""
     import textwrap
 
     return textwrap.wrap(text, width, break_long_words=False, subsequent_indent="  ")

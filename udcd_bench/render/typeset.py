@@ -1,4 +1,4 @@
-"""Text of a known width on a canvas measured in points: pieces in one style each, broken into lines."""
+"""Styled text: its width in points, and how it is broken into lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FONT_SIZE = 10.0
 MEASURING_DPI = 250
-"""At which text is measured."""
+"""Dots per inch at which text is measured."""
 # both come with matplotlib, so the picture is the same on every machine
 FONTS = ["STIXGeneral", "DejaVu Sans"]
 
@@ -35,7 +35,7 @@ class StyledText:
 
 
 def measure_width(pieces: Sequence[StyledText]) -> float:
-    """Width in points."""
+    """Measure the width of pieces side by side, points."""
     return sum(_measure_piece(piece) for piece in pieces)
 
 
@@ -61,7 +61,7 @@ def _make_renderer() -> RendererAgg:
 
 
 def wrap_text(text: str, width: float, style: StyledText) -> Iterator[StyledText]:
-    """The text in lines no wider than ``width``, where its words allow."""
+    """Break text into lines no wider than ``width`` points, where its words allow."""
     space = _measure_piece(replace(style, text=" "))
     line, long = "", 0.0
     for word in text.replace("'", "’").split():
@@ -75,7 +75,7 @@ def wrap_text(text: str, width: float, style: StyledText) -> Iterator[StyledText
 
 
 def make_font(piece: StyledText) -> FontProperties:
-    """As matplotlib wants it."""
+    """Make matplotlib's font of a piece."""
     from matplotlib.font_manager import FontProperties
 
     font = FontProperties(
@@ -89,7 +89,7 @@ def make_font(piece: StyledText) -> FontProperties:
 
 @contextmanager
 def ignore_missing_glyphs() -> Iterator[None]:
-    """A name in a script no font here has is drawn as boxes; that is no reason to warn about each letter."""
+    """Silence matplotlib's warnings on letters that no font has; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from font")
         yield

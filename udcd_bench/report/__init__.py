@@ -1,1 +1,1 @@
-"""One HTML page of all that a results folder holds. Computes nothing that a table or ``check`` does not."""
+"""The HTML report on a results folder. Shows only what a table or ``check`` computes too."""

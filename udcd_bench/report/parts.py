@@ -1,4 +1,4 @@
-"""What the report shows of tables and figures: the sheet, with a verdict and the published figure in each cell."""
+"""Tables and figures of the report: each table's sheet with a verdict and the published figure in every cell."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ import io
 import math
 import shlex
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.data import sources
 from udcd_bench.grid.cells import ABSENT, STAND_IN
-from udcd_bench.judging import uncertainty, verdicts
+from udcd_bench.judging.paper_check import PaperComparison, compare_with_paper
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
 from udcd_bench.runs import profiles
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
     from udcd_bench.artefacts.table import Table
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.uncertainty import CellKey, Results
-    from udcd_bench.judging.verdicts import JudgedCell, RankedColumn, Tolerances
-    from udcd_bench.paper.published import PublishedValue
+    from udcd_bench.judging.paper_check import RankedColumn
+    from udcd_bench.judging.uncertainty import CellKey
+    from udcd_bench.judging.verdicts import JudgedCell
     from udcd_bench.render.sheet import Sheet, SheetCell
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.store import Store
 
 SYMBOLS = {
-    "reproduced": "=", "higher": "▲", "lower": "▼", "underpowered": "~", "impossible": "!", "failed": "✕",
-    "not run": "○", ABSENT: "○",
+    **{word: verdict.symbol for word, verdict in VERDICTS.items()},
+    ABSENT: "○",
     "holds": "✓", "fails": "✕", "cannot tell": "?",
     "done": "✓", "running": "…", "interrupted": "‖", "damaged": "✕",
 }  # fmt: skip
-"""Beside every verdict's word, so that no verdict is told by its colour alone."""
+"""Symbols beside the words of verdicts and states, so that colour alone tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,13 @@ class TablePart:
     commands: tuple[str, ...]
     sheet: Sheet | None = None
     bands: tuple[ReportBand, ...] = ()
-    judged: tuple[JudgedCell, ...] = ()
+    cells: tuple[JudgedCell, ...] = ()
     columns: tuple[RankedColumn, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many cells have each verdict."""
-        return verdicts.count_verdicts(self.judged)
+        return count_verdicts(self.cells)
 
 
 @dataclass(frozen=True)
@@ -108,77 +111,71 @@ class FigurePart:
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def build_tables(
-    request: TableRequest, results: Results, store: Store, tolerances: Tolerances
-) -> Iterator[TablePart]:
-    """Every table of the suite; those of the paper first, with what the leak is worth where both splits were run."""
+def build_tables(request: TableRequest, results: Results) -> Iterator[TablePart]:
+    """Build every table of the suite, those of the paper first; with the leak's worth where both splits were run."""
     for name in sorted(plugins.list_names("tables"), key=lambda name: published.find_csv(name) is None):
-        made: Table = plugins.load_class("tables", name)()
-        specs = made.list_runs(request)
-        done = sum(spec in results.records for spec in specs)
-        told = any(spec in results.states for spec in specs)
-        command = format_artefact_command("run", name, request)
-        if not told:
-            yield TablePart(name, made.title, done, len(specs), (command,))
-            continue
-        frame = made.build_frame(request, results.records, results.states)
-        sheet = made.build_sheet(request, results.records, results.states)
-        judged: list[JudgedCell] = []
-        columns: list[RankedColumn] = []
-        commands = [command]
-        if frame["published"].notna().any():
-            figures = published.load_table(name)
-            judged, columns = _judge_table(made, request, results, store, tolerances, frame, figures)
-            commands.append(format_artefact_command("check", name, request))
-        bands = tuple(_build_bands(sheet, frame, {_get_cell_key(cell): cell.verdict for cell in judged}))
-        yield TablePart(
-            name, made.title, done, len(specs), tuple(commands), sheet, bands, tuple(judged), tuple(columns)
-        )
-        if published.find_csv(name):
-            yield from _build_leak(made, request, results, store)
+        table: Table = plugins.load_class("tables", name)()
+        yield _build_table(table, request, results)
+        has_runs = any(spec in results.states for spec in table.list_runs(request))
+        if has_runs and published.find_csv(name):
+            yield from _build_leak(table, request, results)
 
 
-def _build_leak(table: Table, request: TableRequest, results: Results, store: Store) -> Iterator[TablePart]:
+def _build_table(table: Table, request: TableRequest, results: Results) -> TablePart:
+    specs = table.list_runs(request)
+    part = TablePart(
+        name=table.name,
+        title=table.title,
+        done=len(results.select_records(specs)),
+        planned=len(specs),
+        commands=(format_artefact_command("run", table.name, request),),
+    )
+    if not any(spec in results.states for spec in specs):
+        return part
+    frame = table.build_frame(request, results)
+    sheet = table.build_sheet(request, results, frame)
+    comparison, commands = PaperComparison([], []), part.commands
+    if frame["published"].notna().any():
+        comparison = compare_with_paper(table, request, results, frame, load_tolerances())
+        commands += (format_artefact_command("check", table.name, request),)
+    verdicts = {cell.key: cell.verdict for cell in comparison.cells}
+    return replace(
+        part,
+        commands=commands,
+        sheet=sheet,
+        bands=tuple(_build_bands(sheet, frame, verdicts)),
+        cells=tuple(comparison.cells),
+        columns=tuple(comparison.columns),
+    )
+
+
+def _build_leak(table: Table, request: TableRequest, results: Results) -> Iterator[TablePart]:
     specs = [spec for split in leak.SPLITS for spec in table.list_runs(replace(request, split=split))]
-    done = [spec for spec in specs if spec in results.records]
+    done = results.select_records(specs)
     if len({spec.split for spec in done}) < len(leak.SPLITS):
         return
-    frame = leak.build_frame(table, request, results.records, results.states, store)
-    sheet = leak.build_sheet(table, request, frame, results.records)
-    command = format_artefact_command("run", table.name, replace(request, split="both"))
+    frame = leak.build_frame(table, request, results)
+    sheet = leak.build_sheet(table, request, results, frame)
     bands = _build_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
-    there_are = tuple(band for band in bands if any(map(_has_value, band.rows)))
-    if there_are:
-        yield TablePart(sheet.name, sheet.title, len(done), len(specs), (command,), sheet, there_are)
+    with_values = tuple(band for band in bands if any(map(_has_value, band.rows)))
+    if with_values:
+        yield TablePart(
+            name=sheet.name,
+            title=sheet.title,
+            done=len(done),
+            planned=len(specs),
+            commands=(format_artefact_command("run", table.name, replace(request, split="both")),),
+            sheet=sheet,
+            bands=with_values,
+        )
 
 
 def _has_value(row: ReportRow) -> bool:
     return any(not math.isnan(shown.value) for shown in row.cells)
 
 
-def _judge_table(
-    table: Table,
-    request: TableRequest,
-    results: Results,
-    store: Store,
-    tolerances: Tolerances,
-    frame: pd.DataFrame,
-    published_values: Sequence[PublishedValue],
-) -> tuple[list[JudgedCell], list[RankedColumn]]:
-    """As ``udcd-bench check`` does."""
-    found = uncertainty.bootstrap_table(table, request, results, store, tolerances)
-    theirs = {figure.key: figure.percent for figure in published_values}
-    impossible = verdicts.find_contradicted_cells(table.name, published_values)
-    judged = verdicts.judge_cells(frame[frame["published"].notna()], theirs, found, tolerances, impossible)
-    return judged, verdicts.rank_columns(judged, published_values, found)
-
-
-def _get_cell_key(cell: JudgedCell) -> CellKey:
-    return cell.dataset, cell.rho, cell.method, cell.metric
-
-
-def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str]) -> Iterator[ReportBand]:
-    """The sheet's bands, each cell with its line of the long frame: groups, methods and metrics are in its order."""
+def _build_bands(sheet: Sheet, frame: pd.DataFrame, verdicts: Mapping[CellKey, str]) -> Iterator[ReportBand]:
+    """Join the sheet's bands with the lines of the long frame: groups, methods and metrics are in its order."""
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
     by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
     metrics = tuple(
@@ -186,37 +183,41 @@ def _build_bands(sheet: Sheet, frame: pd.DataFrame, judged: Mapping[CellKey, str
     )
     start = 0
     for band in sheet.bands:
-        lines = []
+        part = by_method[start : start + len(band.groups)]
+        rows = []
         for row, method in zip(band.rows, frame["method"].unique(), strict=True):
-            cells: list[ReportCell] = []
-            for block, here in zip(row.blocks, by_method[start : start + len(band.groups)], strict=True):
-                rows = here[method].to_dict("records")
-                # what stands once across a group of columns stands in each, where they can be sorted
-                wide = block if len(block) == len(rows) else block[:1] * len(rows)
-                cells += [
-                    ReportCell(
-                        cell,
-                        row["ours"],
-                        judged.get(verdicts.get_cell_key(row)) or _describe_unjudged(row["verdict"]),
-                    )
-                    for cell, row in zip(wide, rows, strict=True)
-                ]
-            below = "published" if row.published else "no counterpart" if judged else ""
-            lines.append(ReportRow(row.title, row.note, row.ruled, below, tuple(cells)))
-        yield ReportBand(band.groups, metrics, tuple(lines))
+            below = "published" if row.published else "no counterpart" if verdicts else ""
+            lines = [group[method].to_dict("records") for group in part]
+            cells = tuple(
+                cell
+                for block, block_lines in zip(row.blocks, lines, strict=True)
+                for cell in _build_cells(block, block_lines, verdicts)
+            )
+            rows.append(ReportRow(row.title, row.note, row.ruled, below, cells))
+        yield ReportBand(band.groups, metrics, tuple(rows))
         start += len(band.groups)
 
 
-def _describe_unjudged(verdict: str) -> str:
-    """What is said of a cell that is not compared: nothing where it has a figure, for that is said above or beside."""
-    return "" if verdict in (STAND_IN, "no counterpart", "not judged") else verdict
+def _build_cells(
+    block: tuple[SheetCell, ...], lines: Sequence[Mapping[Hashable, Any]], verdicts: Mapping[CellKey, str]
+) -> Iterator[ReportCell]:
+    """Join a block of the sheet with its lines; a cell across the whole block stands in each, so that rows sort."""
+    wide = block if len(block) == len(lines) else block[:1] * len(lines)
+    for cell, line in zip(wide, lines, strict=True):
+        verdict = verdicts.get(get_cell_key(line)) or _describe_unjudged(line["verdict"])
+        yield ReportCell(cell, line["ours"], verdict)
+
+
+def _describe_unjudged(state: str) -> str:
+    """Name the state of a cell that is not compared; empty where the cell has a figure."""
+    return "" if state in (STAND_IN, "no counterpart", "not judged") else state
 
 
 # --- figures ------------------------------------------------------------------------------------------------
 
 
 def build_figures(request: TableRequest, store: Store) -> Iterator[FigurePart]:
-    """Every figure of the suite, from the files that ``udcd-bench plot`` has left."""
+    """Build every figure of the suite, from the files that ``udcd-bench plot`` has left."""
     from PIL import Image
 
     split = "" if request.split == "paper" else f"-{request.split}"
@@ -232,24 +233,24 @@ def build_figures(request: TableRequest, store: Store) -> Iterator[FigurePart]:
         data = file.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
-            about = str(picture.info.get("Description", ""))
+            description = str(picture.info.get("Description", ""))
         uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-        synthetic = synthetic or STAND_IN in about.lower()
+        synthetic = synthetic or STAND_IN in description.lower()
         yield FigurePart(
-            name,
-            title,
-            command,
-            synthetic,
-            uri,
-            width,
-            height,
-            about,
-            _find_companion_files(file, f"{name}{split}"),
+            name=name,
+            title=title,
+            command=command,
+            synthetic=synthetic,
+            image=uri,
+            width=width,
+            height=height,
+            description=description,
+            files=_find_companion_files(file, f"{name}{split}"),
         )
 
 
 def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
-    """The CSVs and the PDF of a figure; those of the same name's other splits are another's."""
+    """Find the CSVs and the PDF of a figure; those of other splits belong to another figure."""
     others = tuple(f"{stem}-{split}" for split in ("grouped",))
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
     return tuple(
@@ -261,15 +262,15 @@ def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
 
 
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
-    """The shell line that makes or checks an artefact with the folds and seeds of the ask."""
+    """Format the shell line that makes or checks an artefact with the folds and seeds of the request."""
     words = ["udcd-bench", verb, name, "--profile", request.profile]
     words += ["--split", request.split] if request.split != "paper" else []
-    if verb != "check":  # which takes those there are
+    if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
     return shlex.join(words)
 
 
 def format_number(value: float, digits: int = 2) -> str:
-    """A figure with its digits; a dash for none."""
+    """Format a number with its digits; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""What the report shows of the runs themselves: each one, their confusion matrices, their learning curves."""
+"""Runs of the report: each one, their confusion matrices and their learning curves."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.uncertainty import Record, Results
+    from udcd_bench.runs.results import Record, Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
 
 WIDTH, HEIGHT, EDGE = 220.0, 64.0, 3.0
-"""Of a learning curve, in CSS pixels."""
+"""Size of a learning curve and its margin, CSS pixels."""
 Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run that is done or failed. record is None for one that failed, reason what it said."""
+    """One run that is done or failed.
+
+    setting: what it was trained and tested on. command: the line that makes it again. record: None for a failed run.
+    reason: a failed run's message.
+    """
 
     spec: RunSpec
     setting: str
@@ -41,13 +45,13 @@ class ReportRun:
     @property
     def title(self) -> str:
         """The method as tables call it, and what was set."""
-        given = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
+        overrides = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
         method = self.spec.method
         if self.record:
             method = self.record["method_title"]
         elif method in plugins.list_names("methods"):
             method = plugins.read_attributes("methods", method).get("title", method)
-        return ", ".join([method, *given])
+        return ", ".join([method, *overrides])
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class ConfusionMatrix:
     @property
     def recalls(self) -> Floats:
         """Per class."""
-        found: Floats = np.diagonal(self.shares)
-        return found
+        diagonal: Floats = np.diagonal(self.shares)
+        return diagonal
 
     @property
     def macro(self) -> float:
@@ -77,7 +81,7 @@ class ConfusionMatrix:
 class LearningCurve:
     """Learning curves of one row: of each run a line of the total loss and one of the test accuracy, in SVG's units.
 
-    about: the same in words. stages: where one stage of the training ends and the next begins.
+    description: the same in words. stages: x of the borders between the training's stages.
     """
 
     losses: tuple[str, ...]
@@ -107,15 +111,21 @@ class Setting:
 
 
 def list_runs(request: TableRequest, results: Results) -> list[ReportRun]:
-    """Every run of the profile and split, done or failed."""
-    found = []
-    for spec, state in results.states.items():
+    """List every run of the profile and split, done or failed."""
+    runs = []
+    for spec in results.states:
         if (spec.profile, spec.split) == (request.profile, request.split):
             record = results.records.get(spec)
-            command = planner.format_command(spec, data=Path("data"), out=Path("results"))
-            reason = "" if record else state.partition(": ")[2]
-            found.append(ReportRun(spec, format_setting(spec, record), command, record, reason))
-    return sorted(found, key=_make_sort_key)
+            runs.append(
+                ReportRun(
+                    spec=spec,
+                    setting=format_setting(spec, record),
+                    command=planner.format_command(spec, data=Path("data"), out=Path("results")),
+                    record=record,
+                    reason="" if record else results.find_failure(spec) or "",
+                )
+            )
+    return sorted(runs, key=_make_sort_key)
 
 
 def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
@@ -125,41 +135,55 @@ def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
 
 
 def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Setting]:
-    """The finished runs by setting and row, their scores and histories read."""
+    """Group the finished runs by setting and row, and read their scores and histories."""
     by_setting: dict[str, dict[RunSpec, list[ReportRun]]] = {}
     for run in report_runs:
         if run.record is not None:
             row = replace(run.spec, fold=0, seed=0)
             by_setting.setdefault(run.setting, {}).setdefault(row, []).append(run)
-    made = []
+    settings = []
     for title, rows in by_setting.items():
-        synthetic = any(
-            run.record and run.record["synthetic"] for members in rows.values() for run in members
-        )
-        parts = [
-            RowRuns(
-                members[0].title, len(members), build_confusion(members, store), build_curve(members, store)
+        records = [run.record for members in rows.values() for run in members]
+        settings.append(
+            Setting(
+                title=title,
+                synthetic=any(record and record["synthetic"] for record in records),
+                rows=tuple(
+                    RowRuns(
+                        title=members[0].title,
+                        n=len(members),
+                        confusion=build_confusion(members, store),
+                        curve=build_curve(members, store),
+                    )
+                    for members in rows.values()
+                ),
             )
-            for members in rows.values()
-        ]
-        made.append(Setting(title, synthetic, tuple(parts)))
-    return made
+        )
+    return settings
 
 
 def format_setting(spec: RunSpec, record: Record | None) -> str:
-    """What a run was trained and tested on, for people."""
+    """Format what a run was trained and tested on, for people."""
     title, synthetic = (record["dataset_title"], record["synthetic"]) if record else (spec.dataset, False)
     usual = profiles.find_profile(spec.profile).backbone
     backbones = "" if spec.backbone == usual else spec.backbone
     if spec.teacher_backbone:
         backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
     return format_heading(
-        ColumnGroup(spec.dataset, title, synthetic, spec.rho, spec.rho, None, spec.fraction, backbones)
+        ColumnGroup(
+            source=spec.dataset,
+            title=title,
+            synthetic=synthetic,
+            rho=spec.rho,
+            shown_rho=spec.rho,
+            fraction=spec.fraction,
+            backbone=backbones,
+        )
     )
 
 
 def list_splits(report_runs: Iterable[ReportRun]) -> list[tuple[str, int, int, int, str]]:
-    """(setting, fold, training images, test images, split hash) of the finished runs, once each."""
+    """List (setting, fold, training images, test images, split hash) of the finished runs, once each."""
     records = [(run, run.record) for run in report_runs if run.record]
     return sorted(
         {(run.setting, run.spec.fold, r["n_train"], r["n_test"], r["split_hash"]) for run, r in records}
@@ -167,7 +191,7 @@ def list_splits(report_runs: Iterable[ReportRun]) -> list[tuple[str, int, int, i
 
 
 def count_environments(report_runs: Iterable[ReportRun]) -> list[tuple[str, list[tuple[str, int]]]]:
-    """What the finished runs ran on: name → each value and the number of runs that have it."""
+    """Count what the finished runs ran on: name → each value and the number of runs that have it."""
     counts: dict[str, Counter[str]] = {}
     for run in report_runs:
         for name, value in (run.record or {}).get("environment", {}).items():
@@ -179,7 +203,7 @@ def count_environments(report_runs: Iterable[ReportRun]) -> list[tuple[str, list
 
 
 def build_confusion(members: Sequence[ReportRun], store: Store) -> ConfusionMatrix:
-    """Of all reported epochs of all members, which is what the mean over them reports."""
+    """Build the confusion matrix of all reported epochs of all members, which is what their mean reports."""
     classes: tuple[str, ...] = ()
     images: dict[int, Floats] = {}
     counts: Any = 0
@@ -203,7 +227,10 @@ def build_confusion(members: Sequence[ReportRun], store: Store) -> ConfusionMatr
 
 
 def build_curve(members: Sequence[ReportRun], store: Store) -> LearningCurve:
-    """Loss between its least and its greatest value, accuracy between 0 and 1, over the epochs of all stages."""
+    """Build a row's learning curves over the epochs of all stages.
+
+    The loss is scaled between its least and its greatest value, the accuracy between 0 and 1.
+    """
     histories = []
     for run in members:
         assert run.record is not None
@@ -216,29 +243,29 @@ def build_curve(members: Sequence[ReportRun], store: Store) -> LearningCurve:
     span = (greatest - least) or 1.0
     scaled = [[(x, (y - least) / span) for x, y in points] for points in losses]
     changes = [
-        _scale_x(place - 0.5, epochs)
-        for place, (before, after) in enumerate(zip(histories[0], histories[0][1:]), 1)
+        _scale_x(epoch - 0.5, epochs)
+        for epoch, (before, after) in enumerate(zip(histories[0], histories[0][1:]), 1)
         if before["stage"] != after["stage"]
     ]
     dots = [_scale_point(point, epochs) for points in accuracies for point in points]
-    about = [f"{epochs} epochs"]
+    description = [f"{epochs} epochs"]
     if all(losses):
         first, last = (np.mean([points[end][1] for points in losses]) for end in (0, -1))
-        about.append(f"loss {first:.3g} to {last:.3g}")
+        description.append(f"loss {first:.3g} to {last:.3g}")
     if any(accuracies):
         at_end = np.mean([points[-1][1] for points in accuracies if points])
-        about.append(f"test accuracy {100 * at_end:.1f} % at the end")
+        description.append(f"test accuracy {100 * at_end:.1f} % at the end")
     return LearningCurve(
-        tuple(_format_polyline(points, epochs) for points in scaled if points),
-        tuple(_format_polyline(points, epochs) for points in accuracies if len(points) > 1),
-        tuple(dots),
-        tuple(changes),
-        ", ".join(about),
+        losses=tuple(_format_polyline(points, epochs) for points in scaled if points),
+        accuracies=tuple(_format_polyline(points, epochs) for points in accuracies if len(points) > 1),
+        dots=tuple(dots),
+        stages=tuple(changes),
+        description=", ".join(description),
     )
 
 
 def _select_points(history: Sequence[Mapping[str, Any]], name: str) -> Points:
-    """(epoch, value) where there is a finite one."""
+    """Select (epoch, value) of the epochs with a finite value."""
     return [(float(epoch), row[name]) for epoch, row in enumerate(history) if math.isfinite(row[name])]
 
 

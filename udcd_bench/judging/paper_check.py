@@ -1,0 +1,168 @@
+"""A table beside the paper's: a verdict on every published figure, the order of the rows, the paper's marks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from udcd_bench.judging.uncertainty import bootstrap_table
+from udcd_bench.judging.verdicts import compute_cell_interval, get_cell_key, is_higher_better, judge_cells
+from udcd_bench.paper import audit, published
+from udcd_bench.stats import statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.tolerances import Tolerances
+    from udcd_bench.judging.uncertainty import BootstrapDraws, CellKey
+    from udcd_bench.judging.verdicts import JudgedCell
+    from udcd_bench.paper.published import PublishedValue
+    from udcd_bench.runs.results import Results
+
+
+@dataclass(frozen=True)
+class MarkVerdict:
+    """One of the paper's marks: whether ours agree, and how probable it is that the row is truly best."""
+
+    mark: str
+    method: str
+    verdict: str
+    probability: float = math.nan
+
+
+@dataclass(frozen=True)
+class RankedColumn:
+    """A column of the table: Spearman's rank correlation of its rows with the paper's, and the paper's marks."""
+
+    dataset: str
+    rho: float | None
+    metric: str
+    rows: int
+    printed: int
+    rank: float
+    marks: tuple[MarkVerdict, ...]
+
+
+@dataclass(frozen=True)
+class PaperComparison:
+    """A table beside the paper's: a verdict on every published figure, and the order of every column's rows."""
+
+    cells: list[JudgedCell]
+    columns: list[RankedColumn]
+
+
+def compare_with_paper(
+    grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame, tolerances: Tolerances
+) -> PaperComparison:
+    """Judge a table's long frame against what the paper prints of it.
+
+    Raises UserError where the paper prints no such table.
+    """
+    printed = published.load_table(grid.name)
+    has_printed = frame["published"].notna()
+    draws = bootstrap_table(grid, request, results) if has_printed.any() else {}
+    theirs = {value.key: value.percent for value in printed}
+    contradicted = find_contradicted_cells(grid.name, printed)
+    cells = judge_cells(frame[has_printed], theirs, draws, tolerances, contradicted)
+    return PaperComparison(cells, rank_columns(cells, printed, draws))
+
+
+def add_verdicts(
+    grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame, tolerances: Tolerances
+) -> pd.DataFrame:
+    """Add to a table's long frame its intervals, and verdicts where there are runs to judge."""
+    draws = bootstrap_table(grid, request, results)
+    printed = frame[frame["published"].notna()]
+    contradicted = find_contradicted_cells(grid.name, published.load_table(grid.name)) if len(printed) else {}
+    theirs = {get_cell_key(row): row["published"] for row in printed.to_dict("records")}
+    cells = judge_cells(printed, theirs, draws, tolerances, contradicted)
+    by_key = {cell.key: cell.verdict for cell in cells if cell.n}
+    rows = frame.to_dict("records")
+    low, high = zip(*(compute_cell_interval(draws, get_cell_key(row), tolerances) for row in rows))
+    verdicts = [by_key.get(get_cell_key(row), row["verdict"]) for row in rows]
+    return frame.assign(low=low, high=high, verdict=verdicts)
+
+
+def find_contradicted_cells(table: str, published_values: Sequence[PublishedValue]) -> dict[CellKey, str]:
+    """Find the published F1 that contradict their own rows, and the sentence why."""
+    findings = audit.audit_tables({table: published_values}, {})
+    above = [(f.cells[-1], f.sentence) for f in findings if f.rule == "f1-above-harmonic-mean"]
+    return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above}
+
+
+# --- order and marks ------------------------------------------------------------------------------------------
+
+
+def rank_columns(
+    cells: Iterable[JudgedCell], published_values: Sequence[PublishedValue], draws: BootstrapDraws
+) -> list[RankedColumn]:
+    """Judge order and marks of every column with two rows of ours or more, over the paper's rows."""
+    by_column: dict[tuple[str, float | None, str], list[JudgedCell]] = {}
+    for cell in cells:
+        if cell.n:
+            by_column.setdefault((cell.dataset, cell.rho, cell.metric), []).append(cell)
+    columns = []
+    for (dataset, rho, metric), rows in by_column.items():
+        if len(rows) < 2:
+            continue
+        printed = [v for v in published_values if (v.dataset, v.rho, v.metric) == (dataset, rho, metric)]
+        columns.append(
+            RankedColumn(
+                dataset=dataset,
+                rho=rho,
+                metric=metric,
+                rows=len(rows),
+                printed=len(printed),
+                rank=_correlate_ranks(rows),
+                marks=tuple(
+                    _judge_mark(mark, method, rows, len(printed), draws)
+                    for mark, method in _list_marks(printed, metric)
+                ),
+            )
+        )
+    return columns
+
+
+def _judge_mark(
+    mark: str, method: str, rows: Sequence[JudgedCell], n_printed: int, draws: BootstrapDraws
+) -> MarkVerdict:
+    """Judge one mark of a column by our rows; the verdict is ``cannot tell`` where rows are missing."""
+    index = next((index for index, row in enumerate(rows) if row.method == method), None)
+    if index is None:
+        return MarkVerdict(mark, method, "cannot tell")
+    higher = is_higher_better(rows[0].metric)
+    verdict, probability = "cannot tell", math.nan
+    if len(rows) == n_printed:
+        ranked = sorted({round(row.ours, 2) for row in rows}, reverse=higher)
+        wanted = ranked[: 2 if mark == "second" else 1][-1]
+        verdict = "holds" if round(rows[index].ours, 2) == wanted else "fails"
+    known = [draws[row.key] if higher else -draws[row.key] for row in rows if row.key in draws]
+    if mark == "best" and len(known) == len(rows):
+        probability = statistics.compute_best_share(np.stack(known, 1), index)
+    return MarkVerdict(mark, method, verdict, probability)
+
+
+def _list_marks(printed: Sequence[PublishedValue], metric: str) -> list[tuple[str, str]]:
+    """List (mark, method) as printed; the best figure counts as marked where no mark of the best has survived."""
+    marked = [(value.marks, value.method) for value in printed if value.marks]
+    if not any(mark == "best" for mark, _ in marked):
+        best = (max if is_higher_better(metric) else min)(value.percent for value in printed)
+        marked = [("best", value.method) for value in printed if value.percent == best] + marked
+    return marked
+
+
+def _correlate_ranks(rows: Sequence[JudgedCell]) -> float:
+    """Compute Spearman's rank correlation; NaN where all figures of a side are the same."""
+    from scipy.stats import spearmanr
+
+    ours, theirs = [row.ours for row in rows], [row.theirs for row in rows]
+    if len(set(ours)) < 2 or len(set(theirs)) < 2:
+        return math.nan
+    return float(spearmanr(ours, theirs).statistic)

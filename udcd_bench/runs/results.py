@@ -1,0 +1,84 @@
+"""``Results``: what a results folder holds, read once and shared by everything that reports on it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats import metrics
+
+if TYPE_CHECKING:
+    from udcd_bench.runs.store import Store
+    from udcd_bench.stats.metrics import Floats
+    from udcd_bench.storage.packing import Arrays
+
+Record = Mapping[str, Any]
+"""What a finished run stored of itself: its ``record.json``."""
+
+
+@dataclass
+class Results:
+    """The runs of a results folder.
+
+    records: of the finished runs, the newest of each spec.
+    states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
+    the error's message.
+    draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
+    """
+
+    store: Store
+    records: Mapping[RunSpec, Record]
+    states: Mapping[RunSpec, str]
+    draws: dict[Hashable, dict[str, Floats]] = field(default_factory=dict)
+
+    def select_records(self, specs: Iterable[RunSpec]) -> dict[RunSpec, Record]:
+        """Select the records of those of the specs that are finished, in the order of the specs."""
+        return {spec: self.records[spec] for spec in specs if spec in self.records}
+
+    def find_failure(self, spec: RunSpec) -> str | None:
+        """Return a failed run's message; None for a run that did not fail."""
+        state, _, message = self.states.get(spec, "").partition(": ")
+        return message if state == "failed" else None
+
+    def has_scores(self, spec: RunSpec) -> bool:
+        """Tell whether a finished run's per-image scores are still in the folder."""
+        return _has_scores(self.records[spec], self.store)
+
+    def read_scores(self, spec: RunSpec) -> Arrays:
+        """Read a finished run's stored arrays, see ``Store.read_scores``."""
+        return self.store.read_scores(self.records[spec]["key"])
+
+
+def load_results(store: Store) -> Results:
+    """Load everything a results folder holds, whatever made it; needs no data and trains nothing."""
+    ages = {key: (store.runs / key / "record.json").stat().st_mtime_ns for key in store.list_keys()}
+    oldest_first = sorted(ages, key=lambda key: (ages[key], key))
+    newest = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
+    records = {RunSpec.from_dict(record["spec"]): record for record in newest}
+    states = dict.fromkeys(records, "done")
+    for path in sorted(store.failures.glob("[!.]*.json")):
+        if (report := store.read_failure(path.stem)) is not None:
+            states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
+    return Results(store, records, states)
+
+
+def fill_missing_metrics(record: Record, store: Store) -> Record:
+    """Add the metrics that are defined today and that the record lacks, so that a new metric needs no training.
+
+    They are computed from the run's stored scores, and stay missing where the scores are gone. Stored values win.
+    """
+    stored = record["figures"]
+    rules = ("mean", "last", "best")
+    if all(stored.get(rule, {}).keys() >= metrics.METRICS.keys() for rule in rules):
+        return record
+    if not _has_scores(record, store):
+        return record
+    arrays = store.read_scores(record["key"])
+    computed = metrics.summarize_epochs(arrays["scores"], arrays["labels"], ordered=record["ordered"])
+    return {**record, "figures": {rule: computed[rule] | stored.get(rule, {}) for rule in computed}}
+
+
+def _has_scores(record: Record, store: Store) -> bool:
+    return bool((store.runs / record["key"] / "scores.npz").exists())
