@@ -18,6 +18,7 @@ from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
+from udcd_bench.engines.events import RunDone, RunStarted
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import STORE_VERSION, Store
 
@@ -31,19 +32,15 @@ def drawn(tmp_path_factory):
     return folder
 
 
-def in_this_process(jobs, store, place, slots, notify):
+def in_this_process(jobs, context, slots, notify):
     """What the local engine does, without its processes, so that a test can break what they use."""
     for job in jobs:
         if not job.done:
-            store.acquire(job.key)
-            store.start_run(job.key, job.spec)
-            notify({"kind": "begin", "key": job.key})
-
-            def report(row, key=job.key):
-                notify({"kind": "epoch", "key": key, "row": row})
-
-            execute.execute_run(job.spec, job.key, job.teacher_key, store, place, report)
-            notify({"kind": "done", "key": job.key})
+            context.store.acquire(job.key)
+            context.store.start_run(job.key, job.spec)
+            notify(RunStarted(job.key))
+            execute.execute_run(job, context, notify)
+            notify(RunDone(job.key))
     return {}
 
 

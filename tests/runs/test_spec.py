@@ -29,7 +29,7 @@ OTHER = {
     "hparams": (),
     "protocol": (),
 }
-KEY = "dedbdf289b8a7993"
+KEY = "38a8d589a5d9be8f"
 """Of ``SPEC``: a change of it makes every stored run unknown."""
 
 

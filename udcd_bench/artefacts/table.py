@@ -15,7 +15,7 @@ from udcd_bench.grid.grid import COLUMNS, Grid
 from udcd_bench.judging import uncertainty, verdicts
 from udcd_bench.paper import published
 from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
-from udcd_bench.runs import store
+from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ class Artefact:
         split = "" if request.split == "paper" else f"-{request.split}"
         paths = tuple(run_store.root / request.profile / f"{self.name}{split}{ending}" for ending in files)
         for path, data in zip(paths, files.values()):
-            store.write_atomically(path, data)
+            write_atomically(path, data)
         return paths
 
 

@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import workers
-from udcd_bench.engines.job_queue import (
-    PROGRESS_KINDS,
-    RETRY_INTERVAL,
-    Event,
-    JobQueue,
-    read_hang_timeout,
-    run_job,
-)
+from udcd_bench.engines.events import END_EVENTS, Event, Note, RunFailed, StepDone
+from udcd_bench.engines.job_queue import RETRY_INTERVAL, JobQueue, read_hang_timeout, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +73,7 @@ class _Worker:
 
 
 def run(
-    jobs: Sequence[Job], store: Store, run_context: RunContext, slots: int, notify: Callable[[Event], None]
+    jobs: Sequence[Job], run_context: RunContext, slots: int, notify: Callable[[Event], None]
 ) -> dict[str, str]:
     """Carry out the jobs that are not done, teachers first; returns key → what went wrong, for those that failed.
 
@@ -89,31 +83,31 @@ def run(
     through), the processes end and every run keeps its last checkpoint. Raises UserError when a run finds something the
     user can mend before any has trained.
     """
-    work = JobQueue.from_jobs(jobs)
+    work, store = JobQueue.from_jobs(jobs), run_context.store
     limit = read_hang_timeout()
     pool: list[_Worker] = []
     try:
         places = _make_contexts(run_context)
-        pool = [_start_worker(store, places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
+        pool = [_start_worker(places[n % len(places)]) for n in range(min(slots, len(work.waiting)))]
         while work.waiting or any(slot.job for slot in pool):
             _assign_jobs(pool, work, notify)
             for slot in _poll_workers(pool, limit):
                 event = _receive_event(slot) if slot.pipe.poll() else _kill_hung(slot, limit)
-                if event.get("lost"):
+                failure = event if isinstance(event, RunFailed) else None
+                if failure and failure.process_died:
                     _remove_stale_lock(store, slot.job)
-                    pool[pool.index(slot)] = _start_worker(store, slot.run_context)
+                    pool[pool.index(slot)] = _start_worker(slot.run_context)
                 job = slot.job
                 assert job is not None
-                if event["kind"] not in PROGRESS_KINDS:
+                if isinstance(event, END_EVENTS):
                     slot.job = None
-                if event.get("crowded") and sum(other.run_context == slot.run_context for other in pool) > 1:
+                shared = sum(other.run_context == slot.run_context for other in pool) > 1
+                if failure and failure.out_of_memory and shared:
                     # what fits beside one another is seen, not guessed: one fewer shares the memory from now on
                     _stop_workers([slot], store)
                     pool.remove(slot)
-                    work.waiting = {job.key: job} | work.waiting
-                    notify(
-                        {**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"}
-                    )
+                    work.put_first(job)
+                    notify(Note(job.key, f"{failure.message}; one run fewer at a time"))
                 else:
                     work.handle_event(event, job, store, notify)
     finally:
@@ -145,7 +139,7 @@ def _assign_jobs(pool: list[_Worker], queue: JobQueue, notify: Callable[[Event],
             slot.job = queue.waiting.pop(ready.key)
             slot.last_heard = time.monotonic()
             with contextlib.suppress(BrokenPipeError):  # a process that died shows at the next receive
-                slot.pipe.send((ready.spec, ready.key, ready.teacher_key))
+                slot.pipe.send(ready)
 
 
 def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
@@ -164,12 +158,12 @@ def _remove_stale_lock(store: Store, job: Job | None) -> None:
         store.locks.remove_stale(job.key)
 
 
-def _start_worker(store: Store, run_context: RunContext) -> _Worker:
+def _start_worker(run_context: RunContext) -> _Worker:
     for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_runs, args=(theirs, store.root, run_context), daemon=True)
+    process = context.Process(target=_serve_runs, args=(theirs, run_context), daemon=True)
     # Ctrl-C goes to the whole group: none reaches the process until it can say that it is not meant
     resource_tracker.ensure_running()  # its own start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -193,7 +187,7 @@ def _receive_event(worker: _Worker) -> Event:
         how = f"its process ended by itself (exit code {code})"
         if code == -signal.SIGKILL:
             how += ", killed, as the system does when memory runs out (fewer --jobs take less)"
-        return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
+        return RunFailed(worker.job.key, how, process_died=True)
 
 
 def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
@@ -201,24 +195,21 @@ def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
     worker.process.kill()
     worker.process.join()
     how = f"its process made no step for {hang_timeout:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
-    return {"kind": "failed", "key": worker.job.key, "message": how, "lost": True}
+    return RunFailed(worker.job.key, how, process_died=True)
 
 
 # --- in the process of a slot ---------------------------------------------------------------------------------
 
 
-def _serve_runs(pipe: Connection, root: Path, run_context: RunContext) -> None:
+def _serve_runs(pipe: Connection, run_context: RunContext) -> None:
     """Take runs from the pipe until it closes."""
     workers.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from udcd_bench.runs.store import Store
-
-    store = Store(root)
-    tell = _EventSender(pipe)
+    send_event = _EventSender(pipe)
     while True:
         try:
-            spec, key, teacher_key = pipe.recv()
-            pipe.send(run_job(spec, key, teacher_key, store, run_context, tell))
+            job = pipe.recv()
+            pipe.send(run_job(job, run_context, send_event))
         except (ConnectionError, EOFError):
             return
 
@@ -232,7 +223,7 @@ class _EventSender:
     def __call__(self, event: Event) -> None:
         """Send it, unless it is one sign of life of many."""
         now = time.monotonic()
-        if event["kind"] == "alive" and now <= self.last_sent + PROGRESS_INTERVAL:
+        if isinstance(event, StepDone) and now <= self.last_sent + PROGRESS_INTERVAL:
             return
         self.last_sent = now
         try:

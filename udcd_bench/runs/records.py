@@ -97,5 +97,19 @@ def parse_history(text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def flatten_record(record: Mapping[str, Any], rule: str = "mean") -> dict[str, Any]:
+    """Flatten a record into one row. rule: ``mean``, ``last`` or ``best``, as in ``FinishedRuns.build_frame``."""
+    spec = record["spec"]
+    row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}
+    row |= {k: " ".join(f"{a}={b}" for a, b in spec.get(k, ())) for k in ("hparams", "protocol")}
+    row |= {
+        k: record[k]
+        for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")
+    }
+    row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
+    figures: dict[str, Any] = record["figures"].get(rule, {})
+    return row | figures
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
