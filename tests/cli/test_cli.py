@@ -88,7 +88,7 @@ TRAIN = ("train", "scratch", "--dataset=synthetic-lesions", "--device=cpu", *SMA
 TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL)
 
 
-# --- what the user can mend -----------------------------------------------------------------------------------
+# --- what the user can fix -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL
         ((*TABLE, "--seeds=0"), "--seeds"),
         ((*TRAIN, "--set=lambda_kl=2"), "Scratch has no hyper-parameter 'lambda_kl'"),
         (("train", "kd", *TRAIN[2:], "--set=temprature=2"), "did you mean 'temperature'?"),
-        (("train", "kd", *TRAIN[2:], "--set=temperature=hot"), "temperature=hot will not do"),
+        (("train", "kd", *TRAIN[2:], "--set=temperature=hot"), "invalid temperature=hot: "),
         ((*TABLE, "--methods=kd,mtg", "--set=lamda=2"), "No row (mtg, kd) has a hyper-parameter 'lamda'"),
         (("train", "udcd", *TRAIN[2:], "--set=confidence=high"), "it is one of equation, text, none"),
         ((*TRAIN, "--set", "epochs"), "give name=value"),
-        ((*TRAIN, "--set", "epochs=many"), "epochs=many will not do"),
+        ((*TRAIN, "--set", "epochs=many"), "invalid epochs=many: "),
         ((*TRAIN, "--set", "epochs=0"), "it is a count of at least 1"),
         ((*TRAIN, "--set", "image_size=8"), "32 to"),
         ((*TRAIN, "--device=cuda:99"), "torch sees"),

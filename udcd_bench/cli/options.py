@@ -1,4 +1,4 @@
-"""Options that several commands share; each has its ``UDCD_BENCH_…`` variable."""
+"""Command-line options that several commands share; each has its ``UDCD_BENCH_…`` environment variable."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ PATH_TYPE = click.Path(path_type=Path)
 
 
 def make_option(*names: str, **attrs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A click option that its ``UDCD_BENCH_…`` variable sets too."""
+    """Make a click option that its ``UDCD_BENCH_…`` variable sets too."""
     long = next(name for name in names if name.startswith("--"))
     attrs.setdefault("envvar", f"UDCD_BENCH_{long[2:].upper().replace('-', '_')}")
     return click.option(*names, **attrs)
 
 
 def add_options(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command with these options, shown in this order."""
-    return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
+    """Return a decorator that adds these options to a command, in this order."""
+    return lambda command: functools.reduce(lambda wrapped, add: add(wrapped), reversed(options), command)
 
 
-# --- what is typed --------------------------------------------------------------------------------------------
+# --- parsing of values --------------------------------------------------------------------------------------------
 
 
 def parse_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """``a, b`` as its words; None where nothing is given."""
+    """Parse ``a, b`` into its words; None stays None."""
     if value is None:
         return None
-    found = tuple(word.strip() for word in value.split(",") if word.strip())
-    if not found:
+    names = tuple(word.strip() for word in value.split(",") if word.strip())
+    if not names:
         raise click.BadParameter("give one name or more, with commas between them.")
-    return found
+    return names
 
 
 def parse_folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
-    """``0,1,2`` or ``all`` as numbers of folds, each once."""
+    """Parse ``0,1,2`` or ``all`` into fold numbers, sorted, each once."""
     if value == "all":
         return tuple(range(5))
     try:
-        found = tuple(sorted({int(word) for word in value.split(",")}))
+        folds = tuple(sorted({int(word) for word in value.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: give fold numbers such as 0 or 0,1,2, or all.") from error
-    if not set(found) <= set(range(5)):
+    if not set(folds) <= set(range(5)):
         raise click.BadParameter(f"{value!r}: folds are 0 to 4.")
-    return found
+    return folds
 
 
 def check_rho(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    """An imbalance that can be."""
+    """Check that an imbalance is finite and at least 1."""
     if value is not None and not 1 <= value < math.inf:
         raise click.BadParameter(f"rho is {value:g}; it is largest / smallest class, so give 1 or more.")
     return value
 
 
 def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
-    """``name=value`` pairs."""
-    pairs = {}  # of two for one name the last counts
+    """Parse ``name=value`` pairs; of two for one name the last counts."""
+    pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
         if not equals:

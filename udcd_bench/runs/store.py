@@ -110,6 +110,10 @@ class Store(FinishedRuns):
         """List the keys of the runs whose last failure is stored, sorted."""
         return sorted(path.stem for path in self.failures.glob("[!.]*.json"))
 
+    def list_work_folders(self) -> list[Path]:
+        """List the folders of runs under way, and those being renamed into place, sorted."""
+        return sorted(self.work.glob("[!.]*"))
+
     def list_damaged(self) -> list[Path]:
         """List the folders of damaged runs that were moved aside, sorted."""
         return sorted(self.damaged.glob("*"))
