@@ -185,12 +185,13 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
 
 def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
     """List (name, value) of the assignments in the body of a class."""
-    assignments = []
+    assignments: list[tuple[str, ast.expr]] = []
     for node in body:
+        targets: list[ast.expr]
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
         elif isinstance(node, ast.Assign):
-            targets, value = list(node.targets), node.value
+            targets, value = node.targets, node.value
         else:
             continue
         assignments += [(target.id, value) for target in targets if isinstance(target, ast.Name)]

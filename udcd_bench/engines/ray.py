@@ -36,6 +36,7 @@ VISIBILITY_DELAY = 60.0
 """Seconds within which a shared folder shows what another machine has written."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Size of a new cluster's object store, through which almost nothing passes."""
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _connect(address: str) -> None:
         address = os.environ.get("RAY_ADDRESS") or address
     _check_address(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         make_error = _make_token_error if "AuthToken" in str(error) else _make_unreachable_error
         raise make_error(address) from error
@@ -168,16 +169,15 @@ def _connect(address: str) -> None:
 def _start_cluster(device: str, threads: int, jobs: int | None) -> None:
     import ray
 
-    gpus = {"num_gpus": 0} if device == "cpu" else {}
+    gpus: dict[str, Any] = {"num_gpus": 0} if device == "cpu" else {}
     ray.init(
         address="local",
         # on a machine with GPUs a run takes none of Ray's cores
         num_cpus=local.count_slots("cpu", threads, jobs),
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
         **gpus,
+        **_QUIET,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from udcd_bench.errors import UserError
 from udcd_bench.runs import records
@@ -13,11 +13,12 @@ from udcd_bench.storage import packing
 from udcd_bench.storage.checksums import hash_file, load_with_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pandas as pd
 
+    from udcd_bench.runs.records import Record
     from udcd_bench.storage.packing import Arrays
 
 RECORD_SCHEMA = 2
@@ -78,7 +79,7 @@ class FinishedRuns:
 
     # --- reading --------------------------------------------------------------------------------------------
 
-    def read_record(self, key: str) -> dict[str, Any]:
+    def read_record(self, key: str) -> Record:
         """Read a finished run's record. Raises DamagedRunError, or UserError when it is from a newer version."""
         path = self.record_path(key)
         try:
@@ -94,9 +95,9 @@ class FinishedRuns:
             raise DamagedRunError(key, path, str(error) or "it cannot be read") from error
         if schema > RECORD_SCHEMA:
             raise UserError(f"{path} was written by a newer udcd-bench; upgrade, or give another --out.")
-        return record
+        return cast("Record", record)
 
-    def read_records(self) -> Iterator[dict[str, Any]]:
+    def read_records(self) -> Iterator[Record]:
         """Read the record of every finished run, leaving out damaged ones."""
         for key in self.list_keys():
             with contextlib.suppress(DamagedRunError):
@@ -162,7 +163,7 @@ class FinishedRuns:
         """Return the path of a finished run's file. Raises DamagedRunError when its checksum differs."""
         return self._verify_file(key, name, self.read_record(key))
 
-    def _verify_file(self, key: str, name: str, record: Mapping[str, Any]) -> Path:
+    def _verify_file(self, key: str, name: str, record: Record) -> Path:
         return self._check_file(key, name, -1, record["files"].get(name, "?"))
 
     def _check_file(self, key: str, name: str, size: int, checksum: str) -> Path:

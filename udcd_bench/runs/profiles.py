@@ -89,7 +89,7 @@ class Protocol:
         return max(1, round(share * self.epochs))
 
     def with_epochs(self, epochs: int) -> Protocol:
-        """Return the protocol in so many epochs: start at a quarter, ramp over three eighths, report the last eighth."""
+        """Return the protocol in so many epochs: start at a quarter, ramp over 3/8, report the last eighth."""
         return replace(
             self,
             epochs=epochs,
