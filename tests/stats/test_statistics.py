@@ -294,7 +294,7 @@ def test_probability_of_best():
     assert probability({"a": good, "b": poor}, "b") == 0
     assert probability({"a": good, "b": good, "c": poor}, "b") == pytest.approx(1 / 2)
     assert probability({"a": good}, "a") == 1
-    with pytest.raises(ValueError, match="'x' is none of a"):
+    with pytest.raises(ValueError, match="'x' is not one of a"):
         probability({"a": good}, "x")
 
 

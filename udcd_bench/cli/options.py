@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from udcd_bench.runs.spec import Overrides
 
@@ -96,3 +97,63 @@ data = make_option(
     "--data", type=PATH_TYPE, default=Path("data"), show_default=True, help="Folder of prepared data."
 )
 out = make_option("--out", type=PATH_TYPE, default=Path("results"), show_default=True, help="Results folder.")
+
+# --- groups of options ----------------------------------------------------------------------------------------
+
+RUN_OPTIONS = [
+    profile, backbone, teacher_backbone, settings, data, out,
+    make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
+    make_option(
+        "--jobs", type=click.IntRange(1),
+        help="Runs at a time, on each GPU.  [default: one; without a GPU, by cores]",
+    ),
+    make_option(
+        "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+        help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
+    ),
+    make_option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
+    make_option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
+    make_option("--rates", type=PATH_TYPE, help="What bench --json has measured, for that estimate."),
+    make_option(
+        "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
+        help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
+    ),
+]  # fmt: skip
+"""Of commands that train."""
+
+GRID_OPTIONS = [
+    make_option(
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
+        help="By image, or by lesion; both says what the leak is worth.",
+    ),
+    methods, datasets,
+    make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
+    make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
+]  # fmt: skip
+"""Of commands that make tables or figures."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The values of ``RUN_OPTIONS``."""
+
+    profile: str
+    backbone: str | None
+    teacher_backbone: str
+    settings: Overrides
+    data: Path
+    out: Path
+    device: str
+    deterministic: bool
+    jobs: int | None
+    engine: str
+    address: str
+    dry_run: bool
+    rates: Path | None
+    form: str
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> RunOptions:
+        """Take these options out of all parameters of a command."""
+        return cls(**{field.name: params[field.name] for field in fields(cls)})

@@ -26,6 +26,13 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def describe_estimate(seconds: float, unknown: int, slots: int) -> str:
+    """Describe how long runs take that take ``seconds`` one after another; ``unknown`` others are not in that."""
+    parts = [f"about {format_duration(seconds / slots)}"] if seconds else []
+    parts += [f"{unknown} runs nobody has timed here yet"] if unknown else []
+    return " and ".join(parts)
+
+
 class ProgressBoard:
     """Shows the events of an engine: live in a terminal, otherwise a line for each finished run."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.options import make_option
+from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,66 +20,10 @@ if TYPE_CHECKING:
     from udcd_bench.engines.execute import DatasetLoader, RunContext
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs.planner import Job
-    from udcd_bench.runs.spec import Overrides, RunSpec
+    from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
     Engine = Callable[[list[Job], RunContext, int, Callable[[Event], None]], dict[str, str]]
-
-RUN_OPTIONS = [
-    options.profile, options.backbone, options.teacher_backbone, options.settings, options.data, options.out,
-    make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
-    make_option(
-        "--jobs", type=click.IntRange(1),
-        help="Runs at a time, on each GPU.  [default: one; without a GPU, by cores]",
-    ),
-    make_option(
-        "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
-        help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
-    ),
-    make_option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
-    make_option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
-    make_option("--rates", type=options.PATH_TYPE, help="What bench --json has measured, for that estimate."),
-    make_option(
-        "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
-        help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
-    ),
-]  # fmt: skip
-
-GRID_OPTIONS = [
-    make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
-        help="By image, or by lesion; both says what the leak is worth.",
-    ),
-    options.methods, options.datasets,
-    make_option("--folds", default="0", show_default=True, callback=options.parse_folds, help="Such as 0,1,2, or all."),
-    make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The values of ``RUN_OPTIONS``."""
-
-    profile: str
-    backbone: str | None
-    teacher_backbone: str
-    settings: Overrides
-    data: Path
-    out: Path
-    device: str
-    deterministic: bool
-    jobs: int | None
-    engine: str
-    address: str
-    dry_run: bool
-    rates: Path | None
-    form: str
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> RunOptions:
-        """Take these options out of all parameters of a command."""
-        return cls(**{field.name: params[field.name] for field in fields(cls)})
 
 
 @click.command()
@@ -259,10 +202,9 @@ def _plan_and_run(
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
-    seconds, unknown = planner.estimate_seconds(
-        todo, store, _make_estimator(run_options.rates, todo, context, load)
-    )
-    return jobs, _run_jobs(jobs, context, run_options, _EstimatedTime(seconds, unknown))
+    known_seconds = _make_estimator(run_options.rates, todo, context, load)
+    estimate = planner.estimate_seconds(todo, store, known_seconds)
+    return jobs, _run_jobs(jobs, context, run_options, estimate)
 
 
 def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
@@ -282,33 +224,21 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
         click.echo(f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}")
 
 
-@dataclass(frozen=True)
-class _EstimatedTime:
-    """seconds: of all jobs, one after another. unknown: jobs whose time cannot be estimated."""
-
-    seconds: float
-    unknown: int
-
-    def describe(self, slots: int) -> str:
-        from udcd_bench.cli.progress import format_duration
-
-        parts = [f"about {format_duration(self.seconds / slots)}"] if self.seconds else []
-        parts += [f"{self.unknown} runs nobody has timed here yet"] if self.unknown else []
-        return " and ".join(parts)
-
-
 def _run_jobs(
-    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: _EstimatedTime
+    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, int]
 ) -> dict[str, str]:
-    """Print how many runs there are and how long they take, and make them unless this is a dry run."""
-    from udcd_bench.cli.progress import ProgressBoard
+    """Print how many runs there are and how long they take, and make them unless this is a dry run.
+
+    estimate: as of ``planner.estimate_seconds``.
+    """
+    from udcd_bench.cli.progress import ProgressBoard, describe_estimate
     from udcd_bench.runs import planner
 
     todo = [job for job in jobs if not job.done]
     threads = max(planner.resolve_protocol(job.spec).threads for job in todo)
     with _open_engine(run_options, threads) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
-        duration = estimate.describe(slots)
+        duration = describe_estimate(*estimate, slots)
         click.echo(f"{len(todo)} of {len(jobs)} runs to make, {slots} at a time: {duration}.", err=True)
         if run_options.dry_run:
             return {}
