@@ -20,9 +20,9 @@ from support.faults import litter, record_of
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
-from udcd_bench.engines import execute
+from udcd_bench.engines import execute, ray_worker
 from udcd_bench.engines import ray as engine
-from udcd_bench.engines.events import RunDone, RunFailed, RunStarted
+from udcd_bench.engines.events import Note, RunDone, RunFailed, RunLocked, RunStarted, StepDone
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
@@ -349,3 +349,19 @@ def test_ray_chooses_the_gpu():
 def test_an_address_is_for_ray(data, tmp_path):
     with pytest.raises(UserError, match="add --engine ray"):
         cli.main([*table(data, tmp_path, "scratch"), "--address=auto"], standalone_mode=False)
+
+
+def test_a_task_returns_its_notes_before_its_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a task changes the working directory
+    job = planner.Job(RunSpec("scratch", "digits", "demo", "densenet-tiny"), "k", None, "absent", 1)
+
+    def run_job(job, context, notify):
+        for event in (RunStarted("k"), Note("k", "Moved."), StepDone("k")):
+            notify(event)
+        return RunDone("k")
+
+    monkeypatch.setattr(ray_worker, "_check_same_inputs", lambda *_: None)
+    monkeypatch.setattr(ray_worker, "run_job", run_job)
+    assert ray_worker.run_task(job, None, None, tmp_path) == [Note("k", "Moved."), RunDone("k")]
+    waiting = ray_worker.run_task(job, [RunFailed("t", "no")], None, tmp_path)
+    assert waiting == [RunLocked("k")], "a student whose teacher failed is left to the queue"

@@ -241,7 +241,7 @@ def test_predictions_that_are_all_right_or_all_one_class_are_finite():
         ({"scores": np.zeros(10)}, "shape"),
         ({"scores": np.full((10, 3), np.nan)}, "not finite"),
         ({"labels": np.full(10, 7)}, "whole numbers"),
-        ({"n_draws": 0}, "none"),
+        ({"n_draws": 0}, "give 1 or more"),
         ({"scores": np.zeros((0, 3)), "labels": np.zeros(0, int), "groups": np.zeros(0)}, "no test image"),
     ],
 )
