@@ -1,6 +1,7 @@
 """The command line: the group of all commands, and exit codes.
 
-Commands import what is heavy inside their functions, so that ``--help`` answers at once.
+Commands import what is heavy inside their functions, so that ``--help`` answers at once. Knows no numbers of its own:
+it parses options, calls the other wings and prints.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def list_() -> None:
 @methods.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME [NAME]")
 def show(names: tuple[str, ...]) -> None:
-    """A method's citation, equations, hyper-parameters with sources, and where it differs; or two side by side."""
+    """Print a method's citation, equations, hyper-parameters with sources, and differences; or two side by side."""
     if len(names) > 2:
         raise click.UsageError("show takes one method, or two to compare.")
     if len(names) == 1:

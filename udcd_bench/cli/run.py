@@ -166,7 +166,7 @@ def _print_record(store: Store, key: str) -> None:
 @click.command()
 @options.out
 def status(out: Path) -> None:
-    """What a results folder holds: runs done, under way, interrupted, failed."""
+    """List what a results folder holds: runs done, under way, interrupted, failed."""
     from udcd_bench.runs.store import Store
 
     if not out.exists():
