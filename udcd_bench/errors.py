@@ -1,4 +1,4 @@
-"""The exceptions a user is meant to see, and the hint most of its messages end with."""
+"""Exceptions whose messages are shown to the user, and the hint that many of them end with."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ if TYPE_CHECKING:
 
 
 def make_printable(text: str, keep: str = "") -> str:
-    """A name from a file or an archive made safe to print and to store: controls and what is no text by number.
+    """Replace control characters and lone surrogates by ``[U+…]``, so that a text is safe to print and to store.
 
-    Else a name could end its line, or tell the terminal what to do.
+    A name from a file or an archive could otherwise end its line, or control the terminal. keep: characters to leave.
     """
     if text.isprintable():
         return text
-    bad = ("Cc", "Cs", "Zl", "Zp")
+    unsafe_categories = ("Cc", "Cs", "Zl", "Zp")
     return "".join(
-        f"[U+{ord(c):04X}]" if unicodedata.category(c) in bad and c not in keep else c for c in text
+        f"[U+{ord(c):04X}]" if unicodedata.category(c) in unsafe_categories and c not in keep else c
+        for c in text
     )
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """An error the user can fix.
 
-    Its message is one sentence (or one list) that names the thing and the mend; the command line prints it
-    without a traceback and exits with status 2.
+    Its message is one sentence (or one list) that names the thing and the fix; the command line prints it without a
+    traceback and exits with status 2.
     """
 
     def __init__(self, message: str) -> None:
@@ -35,15 +36,15 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run failed by itself, for a reason that is known: one sentence. Other runs go on, and it is not tried again."""
+    """A run failed for a known reason, given in one sentence. Other runs go on; this one is not tried again."""
 
 
 class RunMemoryError(RunError):
-    """Memory ran out: alone, the run may fit."""
+    """Memory ran out; with fewer runs at a time this one may fit."""
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the nearest known one if there is any, and all of them."""
+    """Make the end of a sentence about an unknown word: the nearest known word if one is close, and all known words."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."

@@ -1,4 +1,4 @@
-"""Finds and loads the content: one file a method, a table, a figure, by file name."""
+"""Finding and loading content: method, table and figure files, one file each, by file name."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
-"""What a file of each kind defines."""
+"""Kind of content → the class that its files define."""
 ENTRY_POINT_GROUP = "udcd_bench.suites"
-"""Group under which an installed package names the package of its own that is a suite."""
+"""Entry-point group by which an installed package names its subpackage that is a suite."""
 _ADDED_SUITES: list[Path] = []
 
 
 def find_root() -> Path:
-    """The folder that holds ``methods``, ``tables`` and ``figures``: in the wheel, or beside a checkout's engine."""
-    here = Path(__file__).resolve().parent
-    suite = here / "suite"
-    return suite if suite.is_dir() else here.parent
+    """Find the folder that holds ``methods``, ``tables`` and ``figures``: in the wheel, or the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    suite = package / "suite"
+    return suite if suite.is_dir() else package.parent
 
 
 def add_suite(folder: Path) -> None:
-    """Take content from a further folder, which has one or more of the three subfolders or holds method files.
+    """Load content from a further folder, which has one or more of the three subfolders or holds method files.
 
-    Raises UserError when it is not there.
+    Raises UserError when the folder does not exist.
     """
     if not folder.is_dir():
         raise UserError(f"--suite {folder}: there is no such folder.")
@@ -41,13 +41,18 @@ def add_suite(folder: Path) -> None:
     if folder not in _ADDED_SUITES:
         _ADDED_SUITES.append(folder)
         find_files.cache_clear()
-        # worker processes are started afresh, and find the folder where this one was told of it
-        named = [Path(p).resolve() for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+        # worker processes do not share this module's state; they read the variable
+        named = [path.resolve() for path in _list_environment_suites()]
         os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_ADDED_SUITES])))
 
 
+def _list_environment_suites() -> list[Path]:
+    return [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+
+
 def _list_folders(kind: str) -> list[Path]:
-    named = [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+    """List the folders with files of this kind, those of the suite itself first."""
+    named = _list_environment_suites()
     for folder in named:
         if not folder.is_dir():
             raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
@@ -67,46 +72,45 @@ def _list_folders(kind: str) -> list[Path]:
 
 
 def _find_installed_suites() -> list[Path]:
-    """Suites of installed packages, found without importing them."""
+    """Find the suites of installed packages, without importing them."""
     from importlib.metadata import entry_points
 
     suites = []
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        # the package's folder is found without importing it
         package, *inner = point.value.split(".")
         spec = importlib.util.find_spec(package)
-        places = [Path(p, *inner) for p in (spec.submodule_search_locations or ())] if spec else []
-        if not any(place.is_dir() for place in places):
+        folders = [Path(p, *inner) for p in (spec.submodule_search_locations or ())] if spec else []
+        if not any(folder.is_dir() for folder in folders):
             raise UserError(
                 f"The entry point {point.name!r} of {ENTRY_POINT_GROUP} names {point.value!r}, which is no package; "
-                "mend or uninstall the distribution it comes from."
+                "fix or uninstall the distribution it comes from."
             )
-        suites += [place.resolve() for place in places if place.is_dir()]
+        suites += [folder.resolve() for folder in folders if folder.is_dir()]
     return suites
 
 
 @cache
 def find_files(kind: str) -> dict[str, Path]:
-    """Name → file of every piece of content of a kind. Raises UserError when two files claim one name."""
-    found: dict[str, Path] = {}
+    """Find the files of a kind, by name. Raises UserError when two files have one name."""
+    files: dict[str, Path] = {}
     for folder in _list_folders(kind):
         for path in sorted(folder.glob("*.py")):
             name = path.stem
             if name.startswith(("_", ".")):
                 continue
-            if name in found:
-                raise UserError(f"{path} and {found[name]} both claim the name {name!r}; rename one.")
-            found[name] = path
-    return found
+            if name in files:
+                raise UserError(f"{path} and {files[name]} both claim the name {name!r}; rename one.")
+            files[name] = path
+    return files
 
 
 def list_names(kind: str) -> tuple[str, ...]:
-    """All names of a kind, sorted."""
+    """List the names of a kind, sorted."""
     return tuple(sorted(find_files(kind)))
 
 
 def find_file(kind: str, name: str) -> Path:
-    """The file of that name. Raises UserError naming the nearest."""
+    """Find the file of that name. Raises UserError that names the nearest name when there is none."""
     known = find_files(kind)
     if name not in known:
         raise UserError(f"There is no {kind[:-1]} {name!r}{suggest_nearest(name, known)}")
@@ -114,12 +118,12 @@ def find_file(kind: str, name: str) -> Path:
 
 
 def hash_source(kind: str, name: str) -> str:
-    """Hash of the file's text, so that a changed source means a new run."""
+    """Hash the bytes of a file. The hash enters the run's key, so that a changed source means a new run."""
     return hashlib.sha256(find_file(kind, name).read_bytes()).hexdigest()[:16]
 
 
 def load_module(kind: str, name: str) -> ModuleType:
-    """Execute the file and return its module. Whatever it raises is told with the file's name."""
+    """Execute a file and return its module. Raises UserError that names the file when it raises anything."""
     path = find_file(kind, name)
     module_name = f"udcd_bench_{kind}_{path.stem}".replace("-", "_")
     loaded = sys.modules.get(module_name)
@@ -128,7 +132,7 @@ def load_module(kind: str, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # before executing it: dataclasses and pickling look themselves up there
+    # before executing it: dataclasses and pickle look up the module by name
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
@@ -139,19 +143,19 @@ def load_module(kind: str, name: str) -> ModuleType:
 
 
 def load_class(kind: str, name: str) -> Any:
-    """The one class a content file defines: ``Method``, ``Table`` or ``Figure``."""
-    wanted = CONTENT_CLASSES[kind]
+    """Load the one class a content file defines: ``Method``, ``Table`` or ``Figure``."""
+    class_name = CONTENT_CLASSES[kind]
     module = load_module(kind, name)
-    found = getattr(module, wanted, None)
-    if not isinstance(found, type) or found.__module__ != module.__name__:
-        raise UserError(f"{module.__file__} defines no class {wanted}; a file in {kind} has one.")
-    return found
+    content = getattr(module, class_name, None)
+    if not isinstance(content, type) or content.__module__ != module.__name__:
+        raise UserError(f"{module.__file__} defines no class {class_name}; a file in {kind} has one.")
+    return content
 
 
 def read_attributes(kind: str, name: str) -> dict[str, Any]:
-    """The literal class attributes of a content file and its docstring (as ``doc``), read without executing it.
+    """Read the literal class attributes of a content file, and its docstring (as ``doc``).
 
-    So that a listing, a plan or a wrong option need not wait for a tensor library.
+    They are parsed from the source, so that listing, planning and option errors do not import torch.
     """
     path = find_file(kind, name)
     stat = path.stat()
@@ -160,7 +164,7 @@ def read_attributes(kind: str, name: str) -> dict[str, Any]:
 
 @cache
 def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
-    """Read once for each state of the file: a plan of a thousand runs asks a thousand times."""
+    """Parse a file, once for each size and time of change: a plan of many runs reads it as many times."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
@@ -170,7 +174,18 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     )
     if body is None:
         raise UserError(f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one.")
-    found: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+    attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+    for name, value in _list_assignments(body):
+        try:
+            attributes[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{path}: {name} must be a literal, so that it can be read.") from None
+    return attributes
+
+
+def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
+    """List (name, value) of the assignments in the body of a class."""
+    assignments: list[tuple[str, ast.expr]] = []
     for node in body:
         targets: list[ast.expr]
         if isinstance(node, ast.AnnAssign) and node.value is not None:
@@ -179,21 +194,14 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
             targets, value = node.targets, node.value
         else:
             continue
-        for target in targets:
-            if isinstance(target, ast.Name):
-                try:
-                    found[target.id] = ast.literal_eval(value)
-                except ValueError:
-                    raise UserError(
-                        f"{path}: {target.id} must be a literal, so that it can be read."
-                    ) from None
-    return found
+        assignments += [(target.id, value) for target in targets if isinstance(target, ast.Name)]
+    return assignments
 
 
 def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:
-    """Key → the comment beside it, of a literal dict among a content file's class attributes."""
+    """Read the comments beside the entries of a literal dict among a file's class attributes: key → comment."""
     text = find_file(kind, name).read_text()
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for node in ast.walk(ast.parse(text)):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
             continue
@@ -202,5 +210,5 @@ def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:
                 line = text.splitlines()[(value.end_lineno or value.lineno) - 1]
                 rest = line.encode()[value.end_col_offset or 0 :].decode()  # the offset counts bytes
                 if isinstance(key, ast.Constant) and "#" in rest:
-                    found[str(key.value)] = rest.partition("#")[2].strip()
-    return found
+                    comments[str(key.value)] = rest.partition("#")[2].strip()
+    return comments

@@ -18,6 +18,7 @@ from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
+from udcd_bench.engines.events import RunDone, RunStarted
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import STORE_VERSION, Store
 
@@ -31,19 +32,15 @@ def drawn(tmp_path_factory):
     return folder
 
 
-def in_this_process(jobs, store, place, slots, notify):
+def in_this_process(jobs, context, slots, notify):
     """What the local engine does, without its processes, so that a test can break what they use."""
     for job in jobs:
         if not job.done:
-            store.acquire(job.key)
-            store.start_run(job.key, job.spec)
-            notify({"kind": "begin", "key": job.key})
-
-            def report(row, key=job.key):
-                notify({"kind": "epoch", "key": key, "row": row})
-
-            execute.execute_run(job.spec, job.key, job.teacher_key, store, place, report)
-            notify({"kind": "done", "key": job.key})
+            context.store.acquire(job.key)
+            context.store.start_run(job.key, job.spec)
+            notify(RunStarted(job.key))
+            execute.execute_run(job, context, notify)
+            notify(RunDone(job.key))
     return {}
 
 
@@ -91,7 +88,7 @@ TRAIN = ("train", "scratch", "--dataset=synthetic-lesions", "--device=cpu", *SMA
 TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL)
 
 
-# --- what the user can mend -----------------------------------------------------------------------------------
+# --- what the user can fix -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -125,11 +122,11 @@ TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL
         ((*TABLE, "--seeds=0"), "--seeds"),
         ((*TRAIN, "--set=lambda_kl=2"), "Scratch has no hyper-parameter 'lambda_kl'"),
         (("train", "kd", *TRAIN[2:], "--set=temprature=2"), "did you mean 'temperature'?"),
-        (("train", "kd", *TRAIN[2:], "--set=temperature=hot"), "temperature=hot will not do"),
+        (("train", "kd", *TRAIN[2:], "--set=temperature=hot"), "invalid temperature=hot: "),
         ((*TABLE, "--methods=kd,mtg", "--set=lamda=2"), "No row (mtg, kd) has a hyper-parameter 'lamda'"),
         (("train", "udcd", *TRAIN[2:], "--set=confidence=high"), "it is one of equation, text, none"),
         ((*TRAIN, "--set", "epochs"), "give name=value"),
-        ((*TRAIN, "--set", "epochs=many"), "epochs=many will not do"),
+        ((*TRAIN, "--set", "epochs=many"), "invalid epochs=many: "),
         ((*TRAIN, "--set", "epochs=0"), "it is a count of at least 1"),
         ((*TRAIN, "--set", "image_size=8"), "32 to"),
         ((*TRAIN, "--device=cuda:99"), "torch sees"),

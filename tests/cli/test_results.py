@@ -271,7 +271,7 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     planned = [job.key for specs, _, _ in asked for job in planner.plan(specs, store, lambda spec: {})]
     assert planned == [jobs[0].key, jobs[0].key, jobs[1].key]
     for _, there, how in asked:
-        assert there.root == store.root and how["data"] == tmp_path / "da ta" and how["device"] == "cpu"
+        assert there.root == store.root and how.data == tmp_path / "da ta" and how.device == "cpu"
 
 
 def test_done_runs_have_no_command(tmp_path):

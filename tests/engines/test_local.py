@@ -23,6 +23,7 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
+from udcd_bench.engines.events import RunDone, RunFailed
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
@@ -156,7 +157,7 @@ def killed(data, tmp_path_factory):
     assert list(scores(store)) == ["scratch"] and store.get_state(key) == "interrupted"
     (before,) = store.list_keys()
     stamp = (store.runs / before / "record.json").stat().st_mtime_ns
-    assert 1 <= store.load_checkpoint(key)[1]["epoch"] < EPOCHS
+    assert 1 <= store.open_checkpoint(key).load()[1]["epoch"] < EPOCHS
     code = cli.main(words, standalone_mode=False)
     assert (store.runs / before / "record.json").stat().st_mtime_ns == stamp
     return code, store
@@ -237,7 +238,7 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     work = local.JobQueue({}, {student.key: student}, failed={teacher.key: "no"})
     local._assign_jobs([slot], work, told.append)
     assert work.waiting == {} and slot.job is None
-    assert told == [{"kind": "failed", "key": student.key, "message": "its teacher's run failed"}]
+    assert told == [RunFailed(student.key, "its teacher's run failed")]
 
 
 def test_teachers_begin_before_all_others_and_the_longest_runs_next(tmp_path):
@@ -269,7 +270,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     assert store.acquire(job.key)
     events = []
     slots = threading.Thread(
-        target=local.run, args=([job], store, execute.RunContext(data, "cpu"), 1, events.append)
+        target=local.run, args=([job], execute.RunContext(store, data, "cpu"), 1, events.append)
     )
     slots.start()
     time.sleep(0.2)
@@ -278,7 +279,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     store.write_run(job.key, {"record.json": dump_with_checksum(records.record(spec) | about)})
     store.release(job.key)
     slots.join(NEVER)
-    assert events == [{"kind": "done", "key": job.key}] and claims(store) == []
+    assert events == [RunDone(job.key)] and claims(store) == []
 
 
 # --- stops ----------------------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
     assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
     assert store.get_state(key) == "interrupted" and claims(store) == []
-    assert store.load_checkpoint(key)[1]["epoch"] >= 1
+    assert store.open_checkpoint(key).load()[1]["epoch"] >= 1
     assert [state for state, _, _ in store.summarize()] == ["interrupted"]
 
 
@@ -313,7 +314,7 @@ def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
         "    stop = threading.Event()\n"
         "    thread = threading.Thread(target=interrupt)\n"
         "    thread.start()\n"
-        "    slot = local._start_worker(Store(Path(sys.argv[1])), execute.RunContext(Path('.')))\n"
+        "    slot = local._start_worker(execute.RunContext(Store(Path(sys.argv[1])), Path('.')))\n"
         "    time.sleep(0.5)\n"
         "    stop.set()\n"
         "    thread.join()\n"
@@ -381,7 +382,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
 
     monkeypatch.setattr(local, "_assign_jobs", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        local.run([job], store, execute.RunContext(tmp_path), 1, print)
+        local.run([job], execute.RunContext(store, tmp_path), 1, print)
     assert store.get_state(job.key) == "running"
 
 
@@ -413,5 +414,5 @@ def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, na
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert local.list_gpus(device) == names
     assert local.count_slots(device, 1, 2) == 2 * max(1, len(names))
-    places = local._make_contexts(execute.RunContext(tmp_path, device))
+    places = local._make_contexts(execute.RunContext(Store(tmp_path), tmp_path, device))
     assert [place.device for place in places] == (names if len(names) > 1 else [device])

@@ -20,8 +20,9 @@ from support.faults import litter, record_of
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
-from udcd_bench.engines import execute
+from udcd_bench.engines import execute, ray_worker
 from udcd_bench.engines import ray as engine
+from udcd_bench.engines.events import Note, RunDone, RunFailed, RunLocked, RunStarted, StepDone
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
@@ -124,8 +125,8 @@ def planned(data, store, method, **changes):
     spec = RunSpec(
         method, "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple((SIZE | changes).items())
     )
-    place = execute.RunContext(data, "cpu")
-    return planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place)), place
+    context = execute.RunContext(store, data, "cpu")
+    return planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, context)), context
 
 
 def assert_same(store, other):
@@ -178,7 +179,7 @@ def test_a_machine_killed_in_the_middle_of_a_run(cluster, data, tmp_path):
         while time.monotonic() < end and not owners:
             for claim in store.locks.folder.glob("*"):
                 key, owner, _ = claim.name.split(".")
-                if len(store.read_checkpoint_history(key)) >= 2:
+                if len(store.open_checkpoint(key).read_history()) >= 2:
                     owners.append(owner)
             time.sleep(0.01)
         pid = int(owners[0].split("-")[1])
@@ -213,21 +214,21 @@ def test_a_process_that_crashes_or_hangs_is_started_anew(cluster, data, tmp_path
 
 
 def test_a_failed_teacher_fails_its_students(cluster, data, tmp_path):
-    jobs, place = planned(data, Store(tmp_path), "kd", learning_rate=1e30)
+    jobs, context = planned(data, Store(tmp_path), "kd", learning_rate=1e30)
     teacher, student = jobs
     store, told = Store(tmp_path), []
     store.create()
     with engine.join_cluster(cluster.address, "cpu", None, 1) as made:
-        failed = made.run(jobs, store, place, made.slots, told.append)
+        failed = made.run(jobs, context, made.slots, told.append)
     assert "loss term ce is" in failed[teacher.key] and failed[student.key] == "its teacher's run failed"
-    assert [event["key"] for event in told if event["kind"] == "failed"] == [teacher.key, student.key]
+    assert [event.key for event in told if isinstance(event, RunFailed)] == [teacher.key, student.key]
     assert store.list_keys() == [] and not (store.work / student.key).exists()
 
 
 def test_a_run_that_another_start_is_at_is_left_to_it(cluster, data, tmp_path):
     store, told = Store(tmp_path), []
     store.create()
-    (job,), place = planned(data, store, "scratch")
+    (job,), context = planned(data, store, "scratch")
     assert store.acquire(job.key)
 
     def finish():
@@ -239,22 +240,22 @@ def test_a_run_that_another_start_is_at_is_left_to_it(cluster, data, tmp_path):
     other = threading.Thread(target=finish)
     with engine.join_cluster(cluster.address, "cpu", None, 1) as made:
         other.start()
-        assert made.run([job], store, place, made.slots, told.append) == {}
+        assert made.run([job], context, made.slots, told.append) == {}
     other.join()
-    assert [event["kind"] for event in told] == ["begin", "done"] and store.get_state(job.key) == "done"
+    assert [type(event) for event in told] == [RunStarted, RunDone] and store.get_state(job.key) == "done"
 
 
 @pytest.mark.parametrize("change", ["key", "folder"])
 def test_a_machine_that_is_not_as_this_one_says_so(cluster, data, tmp_path, change):
     """Another version of a method there, or a results folder that is not shared."""
     store = Store(tmp_path / "results")
-    (job,), place = planned(data, store, "scratch")
+    (job,), context = planned(data, store, "scratch")
     if change == "key":
         store.create()
         job = replace(job, key="0" * 16)
     says = {"key": "install the same on every machine", "folder": "have to share the results folder"}[change]
     with engine.join_cluster(cluster.address, "cpu", None, 1) as made, pytest.raises(UserError, match=says):
-        made.run([job], store, place, made.slots, lambda event: None)
+        made.run([job], context, made.slots, lambda event: None)
     assert store.list_keys() == []
 
 
@@ -348,3 +349,19 @@ def test_ray_chooses_the_gpu():
 def test_an_address_is_for_ray(data, tmp_path):
     with pytest.raises(UserError, match="add --engine ray"):
         cli.main([*table(data, tmp_path, "scratch"), "--address=auto"], standalone_mode=False)
+
+
+def test_a_task_returns_its_notes_before_its_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a task changes the working directory
+    job = planner.Job(RunSpec("scratch", "digits", "demo", "densenet-tiny"), "k", None, "absent", 1)
+
+    def run_job(job, context, notify):
+        for event in (RunStarted("k"), Note("k", "Moved."), StepDone("k")):
+            notify(event)
+        return RunDone("k")
+
+    monkeypatch.setattr(ray_worker, "_check_same_inputs", lambda *_: None)
+    monkeypatch.setattr(ray_worker, "run_job", run_job)
+    assert ray_worker.run_task(job, None, None, tmp_path) == [Note("k", "Moved."), RunDone("k")]
+    waiting = ray_worker.run_task(job, [RunFailed("t", "no")], None, tmp_path)
+    assert waiting == [RunLocked("k")], "a student whose teacher failed is left to the queue"

@@ -331,6 +331,7 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     """With another teacher, through everything a run goes through."""
     from udcd_bench.data.dataset import Dataset
     from udcd_bench.engines import execute
+    from udcd_bench.engines.events import EpochDone
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
@@ -338,15 +339,18 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     ids = tuple(map(str, range(n)))
     dataset = Dataset("tiny", "Tiny", images, tiny.LABELS, ids, np.arange(n), tuple("abcd"), "0" * 16)
-    monkeypatch.setattr(execute, "load_data", lambda *_: dataset)
+    for name in ("prepare_data", "load_data"):
+        monkeypatch.setattr(execute, name, lambda *_: dataset)
     protocol = (("batch_size", 8), ("epochs", 2), ("image_size", 32))
     spec = RunSpec("scl-ikd", "tiny", "demo", "densenet-tiny", teacher_backbone=TEACHER, protocol=protocol)
-    store, place = Store(tmp_path), execute.RunContext(tmp_path, "cpu")
+    store = Store(tmp_path)
+    context = execute.RunContext(store, tmp_path, "cpu")
     store.create()
-    [job] = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place))
+    [job] = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, context))
     assert store.acquire(job.key)
-    rows = []
-    execute.execute_run(job.spec, job.key, job.teacher_key, store, place, rows.append)
+    told = []
+    execute.execute_run(job, context, told.append)
+    rows = [event.row for event in told if isinstance(event, EpochDone)]
     assert [(row["stage"], row["epoch"]) for row in rows] == [
         ("teacher", 0),
         ("teacher", 1),

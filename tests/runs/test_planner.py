@@ -28,12 +28,12 @@ def store(tmp_path):
 def data(monkeypatch):
     """The data every run is planned on; its fingerprint is all a plan asks of it."""
     held = SimpleNamespace(fingerprint="f")
-    monkeypatch.setattr(execute, "load_data", lambda *_: held)
+    monkeypatch.setattr(execute, "prepare_data", lambda *_: held)
     return held
 
 
 def made_of(spec):
-    return execute.collect_run_inputs(spec, execute.RunContext("nowhere"))
+    return execute.collect_run_inputs(spec, execute.RunContext(None, "nowhere"))
 
 
 def plan(store, *specs):

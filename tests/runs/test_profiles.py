@@ -79,7 +79,7 @@ def test_fewer_epochs_move_start_ramp_and_report_unless_they_are_set_too():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("epochs", "many", "epochs=many will not do: epochs is of type int, such as"),
+        ("epochs", "many", "invalid epochs=many: epochs is of type int, such as"),
         ("epochs", "2.5", "of type int"),
         ("epochs", "0", "at least 1"),
         ("epochs", "-3", "at least 1"),
@@ -139,5 +139,5 @@ def test_hyper_parameters_resolve():
     }
     with pytest.raises(UserError, match="KD has no hyper-parameter 'wieght'; did you mean 'weight'"):
         resolve_hparams("KD", defaults, choices, (("wieght", "2"),))
-    with pytest.raises(UserError, match="kind=c will not do: it is one of a, b"):
+    with pytest.raises(UserError, match="invalid kind=c: it is one of a, b"):
         resolve_hparams("KD", defaults, choices, (("kind", "c"),))

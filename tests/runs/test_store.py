@@ -53,7 +53,7 @@ def whole(spec):
 def finish(store, key="k1", spec=SPEC):
     store.acquire(key)
     store.start_run(key, spec)
-    store.save_checkpoint(key, {"a": np.ones(3)}, {"epoch": 1})
+    store.open_checkpoint(key).save({"a": np.ones(3)}, {"epoch": 1})
     store.finish_run(key, *whole(spec))
     store.release(key)
 
@@ -130,7 +130,7 @@ def test_the_overview_tells_done_running_interrupted_and_failed(store):
     store.acquire("k2")
     store.start_run("k2", OTHER)
     store.start_run("k3", OTHER)
-    store.save_checkpoint("k3", {"a": np.ones(1)}, {})
+    store.open_checkpoint("k3").save({"a": np.ones(1)}, {})
     store.record_failure("k4", SPEC, "RuntimeError: it", "")
     states = [state for state, _, _ in store.summarize()]
     assert sorted(states) == ["done", "failed", "interrupted", "running"]
@@ -176,11 +176,11 @@ def test_a_full_disk_leaves_what_was_there(store, monkeypatch, where):
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays(store, monkeypatch):
-    store.save_checkpoint("k1", {"a": np.ones(3)}, {"epoch": 1})
+    store.open_checkpoint("k1").save({"a": np.ones(3)}, {"epoch": 1})
     monkeypatch.setattr(os, "fsync", Full(0, os.fsync))
     with pytest.raises(UserError, match="disk is full"):
-        store.save_checkpoint("k1", {"a": np.zeros(3)}, {"epoch": 2})
-    arrays, meta = store.load_checkpoint("k1")
+        store.open_checkpoint("k1").save({"a": np.zeros(3)}, {"epoch": 2})
+    arrays, meta = store.open_checkpoint("k1").load()
     assert meta == {"epoch": 1} and arrays["a"].tolist() == [1, 1, 1]
 
 
@@ -368,7 +368,7 @@ def test_a_claim_taken_over_meanwhile_is_not_taken_over_again(store, monkeypatch
 def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(store):
     finish(store)
     store.start_run("k2", OTHER)
-    store.save_checkpoint("k2", {"a": np.ones(3)}, {"epoch": 1})
+    store.open_checkpoint("k2").save({"a": np.ones(3)}, {"epoch": 1})
     (store.root / "demo").mkdir()
     store.failures.mkdir()
     kept = tree(store.root)
@@ -530,12 +530,12 @@ def test_a_damaged_report_of_a_failure_hides_nothing(store, text):
 
 def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):
     arrays, meta = {"a": np.arange(100.0), "b": np.ones((3, 2), np.float16)}, {"epoch": 1, "rate": 0.1}
-    store.save_checkpoint("k1", arrays, meta)
+    store.open_checkpoint("k1").save(arrays, meta)
     path = store.work / "k1" / "checkpoint.safetensors"
     whole, found = path.read_bytes(), 0
     for data in damaged(whole):
         path.write_bytes(data)
-        if (read := store.load_checkpoint("k1")) is None:
+        if (read := store.open_checkpoint("k1").load()) is None:
             found += 1
         else:  # a flip in the name of the checksum's own field: what it is of is right
             assert read[1] == meta and all(np.array_equal(read[0][k], v) for k, v in arrays.items())
@@ -545,15 +545,15 @@ def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):
 
 @pytest.mark.parametrize("how", ["cut", "empty", "noise"])
 def test_a_damaged_checkpoint_is_put_aside_and_the_run_begins_anew(store, how):
-    store.save_checkpoint("k1", {"a": np.arange(100.0)}, {"epoch": 1})
+    store.open_checkpoint("k1").save({"a": np.arange(100.0)}, {"epoch": 1})
     path = store.work / "k1" / "checkpoint.safetensors"
     data = path.read_bytes()
     path.write_bytes({"cut": data[:60], "empty": b"", "noise": b"\xff" * 200}[how])
-    assert store.load_checkpoint("k1") is None
+    assert store.open_checkpoint("k1").load() is None
     assert not path.exists() and path.with_suffix(".damaged").exists()
-    assert store.load_checkpoint("k1") is None
-    store.save_checkpoint("k1", {"a": np.arange(2.0)}, {"epoch": 1})
-    assert store.load_checkpoint("k1")[1] == {"epoch": 1}
+    assert store.open_checkpoint("k1").load() is None
+    store.open_checkpoint("k1").save({"a": np.arange(2.0)}, {"epoch": 1})
+    assert store.open_checkpoint("k1").load()[1] == {"epoch": 1}
 
 
 def test_a_checkpoint_keeps_every_kind_of_array(store):
@@ -565,8 +565,8 @@ def test_a_checkpoint_keeps_every_kind_of_array(store):
         "empty": np.zeros((0, 3)),
     }
     meta = {"lr": 0.1 + 0.2, "history": [{"loss": 1e-300}]}
-    store.save_checkpoint("k1", arrays, meta)
-    found, again = store.load_checkpoint("k1")
+    store.open_checkpoint("k1").save(arrays, meta)
+    found, again = store.open_checkpoint("k1").load()
     assert again == meta
     for name, value in arrays.items():
         assert found[name].dtype == value.dtype and found[name].shape == value.shape

@@ -241,7 +241,7 @@ def test_predictions_that_are_all_right_or_all_one_class_are_finite():
         ({"scores": np.zeros(10)}, "shape"),
         ({"scores": np.full((10, 3), np.nan)}, "not finite"),
         ({"labels": np.full(10, 7)}, "whole numbers"),
-        ({"n_draws": 0}, "none"),
+        ({"n_draws": 0}, "give 1 or more"),
         ({"scores": np.zeros((0, 3)), "labels": np.zeros(0, int), "groups": np.zeros(0)}, "no test image"),
     ],
 )
@@ -294,7 +294,7 @@ def test_probability_of_best():
     assert probability({"a": good, "b": poor}, "b") == 0
     assert probability({"a": good, "b": good, "c": poor}, "b") == pytest.approx(1 / 2)
     assert probability({"a": good}, "a") == 1
-    with pytest.raises(ValueError, match="'x' is none of a"):
+    with pytest.raises(ValueError, match="'x' is not one of a"):
         probability({"a": good}, "x")
 
 

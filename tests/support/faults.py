@@ -98,10 +98,10 @@ def _worker(environment, fault, log, target, args):
     if log:
         real = execute._train_and_store
 
-        def logged(spec, key, *more):
+        def logged(job, *more):
             with log.open("a") as file:
-                file.write(f"{key}\n")
-            real(spec, key, *more)
+                file.write(f"{job.key}\n")
+            real(job, *more)
 
         execute._train_and_store = logged
     if fault and fault.who == "worker":
@@ -153,11 +153,11 @@ def in_threads(monkeypatch):
 
     monkeypatch.setattr(local.workers, "start", lambda: None)
 
-    def start(store, place):
+    def start(context):
         ours, theirs = multiprocessing.Pipe()
-        serving = threading.Thread(target=local._serve_runs, args=(theirs, store.root, place))
+        serving = threading.Thread(target=local._serve_runs, args=(theirs, context))
         serving.start()
-        return local._Worker(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, place)
+        return local._Worker(SimpleNamespace(terminate=lambda: None, join=serving.join), ours, context)
 
     monkeypatch.setattr(local, "_start_worker", start)
 

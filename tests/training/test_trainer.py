@@ -18,6 +18,7 @@ from udcd_bench import plugins
 from udcd_bench.data import splits
 from udcd_bench.engines import execute
 from udcd_bench.method import BaseMethod, Progress
+from udcd_bench.runs.planner import Job
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
@@ -211,7 +212,7 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     store.create()
     settings = (("epochs", 1), ("image_size", small.SIZE), ("batch_size", small.BATCH))
     spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY_DENSENET, fold=2, protocol=settings)
-    execute.execute_run(spec, "k", None, store, execute.RunContext(tmp_path), lambda row: None)
+    execute.execute_run(Job(spec, "k", None, "absent", 1), execute.RunContext(store, tmp_path), print)
     (info,) = told
     split = splits.split_dataset(data, splits.SplitOptions(fold=2))
     counts = np.bincount(data.labels[split.train], minlength=4)
@@ -341,9 +342,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
     assert len(kept.saved) == len(undisturbed.history) - 1
     # every stop of a run of one stage, one in the middle where there are more
     for saved in kept.saved if len(kept.saved) == 2 else [kept.saved[len(kept.saved) // 2]]:
-        store.save_checkpoint("k", *saved)
+        store.open_checkpoint("k").save(*saved)
         torch.manual_seed(12345)
-        again = trainer(name, data, checkpoints=execute._RunCheckpoint(store, "k"), seed=99)
+        again = trainer(name, data, checkpoints=store.open_checkpoint("k"), seed=99)
         outcome = again.run()
         assert comparable(outcome) == comparable(undisturbed)
         assert_array_equal(outcome.scores, undisturbed.scores)

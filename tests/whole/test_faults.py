@@ -18,6 +18,7 @@ from udcd_bench import plugins
 from udcd_bench.data import sources
 from udcd_bench.data.cache import prepared
 from udcd_bench.engines import execute, local
+from udcd_bench.engines.events import EpochDone, Note, RunFailed, RunStarted
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
@@ -180,18 +181,20 @@ def test_starts_on_one_folder_share_the_runs(data, undisturbed, tmp_path, starts
 def here(tmp_path, monkeypatch):
     """A start within this process on forty random images, and a folder that has a finished run."""
     held = small.dataset()
-    monkeypatch.setattr(execute, "load_data", lambda *_: held)
+    for name in ("prepare_data", "load_data"):
+        monkeypatch.setattr(execute, name, lambda *_: held)
     in_threads(monkeypatch)
 
     def start(method, out, *changes):
         spec = RunSpec(
             method, "digits", "demo", "densenet-tiny", seed=dict(changes).get("seed", 0), protocol=PROTOCOL
         )
-        store, place = Store(out), execute.RunContext(tmp_path, "cpu")
-        jobs = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, place))
+        store = Store(out)
+        context = execute.RunContext(store, tmp_path, "cpu")
+        jobs = planner.plan([spec], store, lambda spec: execute.collect_run_inputs(spec, context))
         store.create()
         told = []
-        return local.run(jobs, store, place, 1, told.append), told, jobs
+        return local.run(jobs, context, 1, told.append), told, jobs
 
     return start
 
@@ -338,12 +341,12 @@ def test_a_runs_own_failure_is_told_kept_and_not_tried_again(here, fails, tmp_pa
     plugins.find_files.cache_clear()
     failed, told, (job,) = here("fails", tmp_path / "results")
     assert re.search(says, failed[job.key]), failed
-    assert [event["kind"] for event in told] == ["begin", "epoch", "failed"]
+    assert [type(event) for event in told] == [RunStarted, EpochDone, RunFailed]
     store = Store(tmp_path / "results")
     assert store.get_state(job.key) == "failed" and store.read_failure(job.key)["message"] == failed[job.key]
     assert "fails.py" in store.read_failure(job.key)["traceback"] or "nan" in what
     assert store.summarize()[0][2] == failed[job.key], "status shows it"
-    assert store.load_checkpoint(job.key)[1]["epoch"] == 1, "its last checkpoint is kept"
+    assert store.open_checkpoint(job.key).load()[1]["epoch"] == 1, "its last checkpoint is kept"
     plugins.find_files.cache_clear()
 
 
@@ -358,7 +361,7 @@ def test_a_teachers_weights_are_made_again_when_they_turn_out_damaged(here, tmp_
     failed, told, jobs = here("kd", out)
     assert failed == {} and store.list_keys() == sorted(job.key for job in jobs)
     assert all(before[name].tobytes() == value.tobytes() for name, value in store.read_weights(key).items())
-    (note,) = [event["message"] for event in told if event["kind"] == "note"]
+    (note,) = [event.message for event in told if isinstance(event, Note)]
     assert (
         "student.safetensors is damaged (its checksum differs)" in note
         and f"{key}.1. It is made again" in note

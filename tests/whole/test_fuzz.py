@@ -226,7 +226,7 @@ def finished(place):
     )
     store.finish_run("k1", record, history, arrays, {"neck.weight": np.ones((2, 2), np.float32)})
     store.start_run("k2", SPEC)
-    store.save_checkpoint("k2", {"a": np.arange(6.0).reshape(2, 3)}, {"epoch": 1})
+    store.open_checkpoint("k2").save({"a": np.arange(6.0).reshape(2, 3)}, {"epoch": 1})
     store.record_failure("k3", SPEC, "it failed", "Traceback …")
     return store
 
@@ -313,7 +313,7 @@ def test_checkpoints(finished):
     kept = path.read_bytes()
 
     def read():
-        found = finished.load_checkpoint("k2")
+        found = finished.open_checkpoint("k2").load()
         if found is None:
             raise UserError("It is put aside.")
         arrays, meta = found

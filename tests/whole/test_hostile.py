@@ -163,18 +163,18 @@ def test_a_pickle_is_no_checkpoint(harm, tmp_path):
     store.start_run("k", RunSpec("kd", "aptos", "paper", "x"))
     path = store.work / "k" / "checkpoint.safetensors"
     path.write_bytes(pickle.dumps(harm))
-    assert store.load_checkpoint("k") is None and path.with_suffix(".damaged").exists()
+    assert store.open_checkpoint("k").load() is None and path.with_suffix(".damaged").exists()
 
 
 def test_a_checkpoint_without_its_checksum_is_none(tmp_path):
     """Found by the long campaign: two damages, one of them in the name of the checksum's field."""
     store = Store(tmp_path / "results")
     store.create()
-    store.save_checkpoint("k", {"a": np.ones(3)}, {"epoch": 1})
+    store.open_checkpoint("k").save({"a": np.ones(3)}, {"epoch": 1})
     path = store.work / "k" / "checkpoint.safetensors"
     data = path.read_bytes()
     path.write_bytes(data.replace(b"sha256", b"sha257")[:-1] + b"\0")
-    assert store.load_checkpoint("k") is None
+    assert store.open_checkpoint("k").load() is None
 
 
 def test_pickled_weights_are_refused(harm, tmp_path):

@@ -1,4 +1,8 @@
-"""The command line. Heavy imports stand inside the commands, so that ``--help`` answers at once."""
+"""The command line: the group of all commands, and exit codes.
+
+Commands import what is heavy inside their functions, so that ``--help`` answers at once. Knows no numbers of its own:
+it parses options, calls the other wings and prints.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a run or a check failed, 2 something the user can mend, 130 interrupted."""
+    """Entry point: 0 done, 1 a run or a check failed, 2 something the user can fix, 130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
     except UserError as error:
@@ -61,10 +65,10 @@ def main() -> None:
     except OSError as error:
         from udcd_bench.storage.atomic import as_user_error
 
-        mended = as_user_error(error, Path(error.filename or "."))
-        if not isinstance(mended, UserError):
+        user_error = as_user_error(error, Path(error.filename or "."))
+        if not isinstance(user_error, UserError):
             raise
-        click.echo(f"udcd-bench: {mended}", err=True)
+        click.echo(f"udcd-bench: {user_error}", err=True)
         sys.exit(2)
     sys.exit(code or 0)
 

@@ -1,4 +1,4 @@
-"""``udcd-bench methods``: what rows there are."""
+"""Commands: methods list, show."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def list_() -> None:
         "own": "own teacher",
     }
     for name in plugins.list_names("methods"):
-        about = plugins.read_attributes("methods", name)
-        click.echo(f"{name:15} {teachers[about.get('teacher')]:17} {about.get('citation', '')}")
+        attributes = plugins.read_attributes("methods", name)
+        click.echo(f"{name:15} {teachers[attributes.get('teacher')]:17} {attributes.get('citation', '')}")
 
 
 @methods.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME [NAME]")
 def show(names: tuple[str, ...]) -> None:
-    """A method's citation, equations, hyper-parameters with sources, and where it differs; or two side by side."""
+    """Print a method's citation, equations, hyper-parameters with sources, and differences; or two side by side."""
     if len(names) > 2:
         raise click.UsageError("show takes one method, or two to compare.")
     if len(names) == 1:
@@ -41,28 +41,28 @@ def show(names: tuple[str, ...]) -> None:
 
 
 def _list_facts(name: str) -> list[tuple[str, str]]:
-    """(label, text) of a method: what it is, its hyper-parameters, the paragraphs of its docstring without a label."""
+    """List (label, text) of a method: its attributes, its hyper-parameters, and unlabelled docstring paragraphs."""
     from udcd_bench import plugins
 
-    about = plugins.read_attributes("methods", name)
+    attributes = plugins.read_attributes("methods", name)
     comments = plugins.read_comments("methods", name, "hparams")
     lines = [
-        ("method", f"{name}: {about.get('title', name)}"),
+        ("method", f"{name}: {attributes.get('title', name)}"),
         ("file", str(plugins.find_file("methods", name))),
-        ("citation", about.get("citation", "")),
-        ("teacher", str(about.get("teacher"))),
-        ("views", str(about.get("views", 1))),
+        ("citation", attributes.get("citation", "")),
+        ("teacher", str(attributes.get("teacher"))),
+        ("views", str(attributes.get("views", 1))),
     ]
-    for key, value in about.get("hparams", {}).items():
-        choices = about.get("choices", {}).get(key)
+    for key, value in attributes.get("hparams", {}).items():
+        choices = attributes.get("choices", {}).get(key)
         allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
         lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
-    lines += [(key, f"{value!r}, of the protocol") for key, value in about.get("protocol", {}).items()]
-    return [*lines, *(("", paragraph + "\n") for paragraph in ["", *about["doc"].split("\n\n")])]
+    lines += [(key, f"{value!r}, of the protocol") for key, value in attributes.get("protocol", {}).items()]
+    return [*lines, *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].split("\n\n")])]
 
 
 def _print_comparison(left: str, right: str) -> None:
-    """Both methods in two columns; a mark stands where a fact differs, equations and differences below."""
+    """Print both methods in two columns, with a mark where a fact differs."""
     from itertools import zip_longest
 
     from rich.console import Console
@@ -75,7 +75,7 @@ def _print_comparison(left: str, right: str) -> None:
         table.add_column(ratio=ratio or None, width=None if ratio else 1)
     for label in dict.fromkeys([*labelled[0], *labelled[1]]):
         a, b = (side.get(label, "–") for side in labelled)
-        # where a value comes from may be told in other words
+        # the sources of one value may be worded differently
         table.add_row(label, "≠" if a.partition("  [")[0] != b.partition("  [")[0] else "", a, b)
     for a, b in zip_longest(*([text for label, text in side if not label] for side in facts), fillvalue=""):
         table.add_row("", "≠" if a != b else "", a, b)

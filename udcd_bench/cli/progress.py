@@ -1,4 +1,4 @@
-"""A line a run while runs are made: epochs, loss, images/s, and when all will be done."""
+"""The progress display while runs are made: a line a run with epochs, loss, images/s, and the time left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from udcd_bench.engines.events import EpochDone, Event, Note, RunDone, RunFailed, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,15 +19,22 @@ if TYPE_CHECKING:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds for people: ``45 s``, ``12 min`` or ``3 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def describe_estimate(seconds: float, unknown: int, slots: int) -> str:
+    """Describe how long runs take that take ``seconds`` one after another; ``unknown`` others are not in that."""
+    parts = [f"about {format_duration(seconds / slots)}"] if seconds else []
+    parts += [f"{unknown} runs nobody has timed here yet"] if unknown else []
+    return " and ".join(parts)
+
+
 class ProgressBoard:
-    """Shows the events of an engine: live in a terminal, a line a finished run elsewhere."""
+    """Shows the events of an engine: live in a terminal, otherwise a line for each finished run."""
 
     def __init__(self, jobs: Sequence[Job], slots: int) -> None:
         self.jobs = {job.key: job for job in jobs if not job.done}
@@ -44,10 +53,10 @@ class ProgressBoard:
         console = Console(stderr=True)
         if console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-            self.live = Progress(*columns, TextColumn("{task.fields[says]}", markup=False), console=console)
+            self.live = Progress(*columns, TextColumn("{task.fields[remark]}", markup=False), console=console)
             self.live.start()
             total = sum(self.epochs_left.values())
-            self.overall = self.live.add_task(f"all {len(self.jobs)} runs", total=total, says="")
+            self.overall = self.live.add_task(f"all {len(self.jobs)} runs", total=total, remark="")
         return self
 
     def __exit__(
@@ -56,23 +65,25 @@ class ProgressBoard:
         if self.live:
             self.live.stop()
 
-    def notify(self, event: dict[str, Any]) -> None:
+    def notify(self, event: Event) -> None:
         """Show one event of the engine."""
-        key = event["key"]
-        if event["kind"] == "begin":
-            self.last_event_at[key] = time.monotonic()
-            self._start_run(key, event.get("epochs"))
-        elif event["kind"] == "epoch":
-            self._advance(key, event["row"])
-        elif event["kind"] == "note":
-            self._print_line(f"{self.jobs[key].spec.format_label()}: {event['message']}")
-        else:
-            self._finish_run(key, event)
+        match event:
+            case RunStarted():
+                self.last_event_at[event.key] = time.monotonic()
+                self._start_run(event.key)
+            case EpochDone():
+                self._advance(event.key, event.row)
+            case Note():
+                self._print_line(f"{self.jobs[event.key].spec.format_label()}: {event.message}")
+            case RunFailed():
+                self._finish_run(event.key, f"FAILED: {event.message}")
+            case RunDone():
+                self._finish_run(event.key, "done")
 
-    def _start_run(self, key: str, epochs: int | None) -> None:
+    def _start_run(self, key: str) -> None:
         if self.live:
             label = self.jobs[key].spec.format_label()
-            self.tasks[key] = self.live.add_task(label, total=epochs or self.epochs_left[key], says="")
+            self.tasks[key] = self.live.add_task(label, total=self.epochs_left[key], remark="")
 
     def _advance(self, key: str, row: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -80,17 +91,16 @@ class ProgressBoard:
         self.epoch_seconds.setdefault(key, []).append(now - self.last_event_at[key])
         self.last_event_at[key] = now
         if self.live:
-            says = f"loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s"
-            self.live.update(self.tasks[key], advance=1, says=says)
-            self.live.update(self.overall, advance=1, says=f"{self._format_remaining()} left")
+            remark = f"loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s"
+            self.live.update(self.tasks[key], advance=1, remark=remark)
+            self.live.update(self.overall, advance=1, remark=f"{self._format_remaining()} left")
 
-    def _finish_run(self, key: str, event: dict[str, Any]) -> None:
+    def _finish_run(self, key: str, outcome: str) -> None:
         self.finished += 1
         self.epochs_left[key] = 0
         if self.live and key in self.tasks:
             self.live.remove_task(self.tasks.pop(key))
-        how = "done" if event["kind"] == "done" else f"FAILED: {event['message']}"
-        line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.format_label()}: {how}"
+        line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.format_label()}: {outcome}"
         if self.finished < len(self.jobs) and self.epoch_seconds:
             line += f", {self._format_remaining()} left"
         self._print_line(line)
@@ -102,8 +112,8 @@ class ProgressBoard:
             click.echo(line, err=True)
 
     def _format_remaining(self) -> str:
-        """By each run's own pace, and the average of all for those that have none yet."""
-        means = {key: sum(paces) / len(paces) for key, paces in self.epoch_seconds.items()}
-        usual = sum(means.values()) / len(means)
-        work = sum(left * means.get(key, usual) for key, left in self.epochs_left.items())
-        return format_duration(work / self.slots)
+        """Format the time left, by each run's own pace, or by the average of all where a run has none yet."""
+        paces = {key: sum(seconds) / len(seconds) for key, seconds in self.epoch_seconds.items()}
+        average = sum(paces.values()) / len(paces)
+        seconds = sum(left * paces.get(key, average) for key, left in self.epochs_left.items())
+        return format_duration(seconds / self.slots)

@@ -1,4 +1,4 @@
-"""``udcd-bench results``: folders joined, exported, checked, and rid of what nothing needs."""
+"""Commands: results merge, export, verify, prune."""
 
 from __future__ import annotations
 
@@ -48,47 +48,47 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
     from udcd_bench.runs.store import Store
 
     target = Store(out)
-    new, same, wrong = _plan_merge([_open_store(folder) for folder in folders], target)
-    if wrong:
-        raise UserError("Nothing was merged:\n" + "\n".join(f"  {line}" for line in wrong))
+    new, same, reasons = _plan_merge([_open_store(folder) for folder in folders], target)
+    if reasons:
+        raise UserError("Nothing was merged:\n" + "\n".join(f"  {reason}" for reason in reasons))
     target.create()
     for key, store in new.items():
-        names = [*store.read_record(key)["files"], "record.json"]
-        target.write_run(key, {name: (store.runs / key / name).read_bytes() for name in names})
+        target.copy_run(key, store)
     click.echo(f"{out}: {len(new)} runs added, {same} were there, {len(target.list_keys())} in all.")
 
 
 def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
-    """Which run to take from where, how many are there already, and what speaks against it."""
+    """Return key → store of the runs to copy, how many ``target`` has already, and the reasons against merging."""
     first = dict.fromkeys(target.list_keys(), target)
     new: dict[str, Store] = {}
-    same, wrong = 0, []
+    same, reasons = 0, []
     for store in stores:
         for key in store.list_keys():
             other = first.setdefault(key, store)
             if damage := store.find_damage(key, thorough=True):
-                wrong.append(damage)
+                reasons.append(damage)
             elif other is store:
                 new[key] = store
             elif damage := other.find_damage(key):
-                wrong.append(damage)
+                reasons.append(damage)
             else:
                 same += 1
-                wrong += _find_conflicts(key, other, store)
-    return new, same, list(dict.fromkeys(wrong))
+                reasons += _find_conflicts(key, other, store)
+    return new, same, list(dict.fromkeys(reasons))
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
+    """Find the difference between two records of one run, as a list of at most one sentence."""
     records = left.read_record(key), right.read_record(key)
     figures = [record["figures"]["mean"] for record in records]
     if records[0]["figures"] == records[1]["figures"]:
         return []
     name = next((n for n in figures[0] if figures[0][n] != figures[1].get(n)), "acc")
-    says = [
-        f"{store.runs / key} has {name} {about[name]:.6f} (on {record['environment']['device']})"
-        for store, about, record in zip((left, right), figures, records)
+    values = [
+        f"{store.run_folder(key)} has {name} {mean[name]:.6f} (on {record['environment']['device']})"
+        for store, mean, record in zip((left, right), figures, records)
     ]
-    return [f"{_read_label(left, key)}: {says[0]}, {says[1]}; remove the one you do not trust."]
+    return [f"{_read_label(left, key)}: {values[0]}, {values[1]}; remove the one you do not trust."]
 
 
 @results.command()
@@ -114,8 +114,8 @@ def export(file: Path, out: Path) -> None:
         _write_parquet(frame, buffer, file)
         write_atomically(file, buffer.getvalue())
     runs = frame["key"].nunique() if len(frame) else 0
-    drawn = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
-    click.echo(f"{file}: {runs} runs{f', {drawn} of them on synthetic images' if drawn else ''}.")
+    synthetic = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
+    click.echo(f"{file}: {runs} runs{f', {synthetic} of them on synthetic images' if synthetic else ''}.")
 
 
 def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
@@ -133,83 +133,84 @@ def verify(out: Path) -> int:
     """Read every byte of every finished run; move what is damaged aside, to be made again by the next start."""
     store = _open_store(out)
     keys = store.list_keys()
-    wrong = 0
+    n_damaged = 0
     for key in keys:
         if damage := store.find_damage(key, thorough=True):
-            wrong += 1
+            n_damaged += 1
             click.echo(f"{damage.partition(';')[0]}; moved to {store.quarantine(key)}")
-    click.echo(f"{out}: {len(keys) - wrong} runs are whole{f', {wrong} were not' if wrong else ''}.")
-    return 1 if wrong else 0
+    whole = len(keys) - n_damaged
+    click.echo(f"{out}: {whole} runs are whole{f', {n_damaged} were not' if n_damaged else ''}.")
+    return 1 if n_damaged else 0
 
 
 @results.command()
 @make_option(
-    "--profile", "profiles", multiple=True, help="What is needed is needed here.  [default: all profiles]"
+    "--profile", "profiles", multiple=True, help="Keep what this profile needs.  [default: all profiles]"
 )
 @options.out
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
-    """Remove runs that no table or figure needs, at any fold or seed, and what failures and damage have left."""
+    """Remove runs that no table or figure needs at any fold or seed, reports of failures, and damaged runs."""
     from udcd_bench.runs.profiles import PROFILES
 
     store = _open_store(out)
-    places = list(_find_unneeded(store, profiles or tuple(PROFILES)))
-    for says, path in places:
-        click.echo(f"{says:60} {path}")
-    if not places:
+    unneeded = list(_find_unneeded(store, profiles or tuple(PROFILES)))
+    for label, path in unneeded:
+        click.echo(f"{label:60} {path}")
+    if not unneeded:
         click.echo(f"{out}: nothing to remove.")
-    elif yes or click.confirm(f"Remove these {len(places)} from {out}?"):
-        for _, path in places:
+    elif yes or click.confirm(f"Remove these {len(unneeded)} from {out}?"):
+        for _, path in unneeded:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        click.echo(f"{len(places)} removed.")
+        click.echo(f"{len(unneeded)} removed.")
 
 
 def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
-    """What it is, and where, of all that may go."""
+    """Find what may be removed: a label and a path each."""
     from udcd_bench.runs.spec import RunSpec
 
     records = {key: store.read_record(key) for key in store.list_keys()}
     specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
     needed = _collect_needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
-    # of several makings of one run, as after a method was changed, the newest counts
-    ages = sorted(specs, key=lambda key: ((store.runs / key / "record.json").stat().st_mtime_ns, key))
-    keep = {key for spec, key in {specs[key]: key for key in ages}.items() if spec in needed}
+    # one spec may have several runs, as after a change of its method: the newest counts
+    oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
+    keep = {key for spec, key in {specs[key]: key for key in oldest_first}.items() if spec in needed}
     keep |= {str(records[key]["teacher_key"]) for key in keep if records[key].get("teacher_key")}
     for key, spec in specs.items():
         if key not in keep:
-            yield spec.format_label(), store.runs / key
-    for path in sorted(store.work.glob("[!.]*")):
-        spec_there = store.read_running_spec(path.name)
-        if not store.locks.is_locked(path.name) and (spec_there is None or spec_there not in needed):
-            yield f"under way: {spec_there.format_label() if spec_there else path.name}", path
-    for path in sorted(store.failures.glob("[!.]*.json")):
-        yield "report of a failure", path
-    for path in sorted(store.damaged.glob("*")):
+            yield spec.format_label(), store.run_folder(key)
+    for path in store.list_work_folders():
+        running = store.read_running_spec(path.name)
+        if not store.locks.is_locked(path.name) and (running is None or running not in needed):
+            yield f"under way: {running.format_label() if running else path.name}", path
+    for key in store.list_failed():
+        yield "report of a failure", store.failure_path(key)
+    for path in store.list_damaged():
         yield "damaged", path
 
 
 def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
-    """The runs of every table and figure, at every fold, seed and split."""
+    """Collect the specs of every table and figure, at every fold, seed and split, and of their teachers."""
     from udcd_bench import plugins
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import planner
 
-    found: set[RunSpec] = set()
+    specs: set[RunSpec] = set()
     for kind in ("tables", "figures"):
         for name in plugins.list_names(kind):
             artefact = plugins.load_class(kind, name)()
             for profile in profiles:
                 for split in ("paper", "grouped"):
-                    ask = TableRequest(
+                    request = TableRequest(
                         profile, folds=tuple(range(5)), seeds=tuple(range(n_seeds)), split=split
                     )
-                    found |= {planner.normalize_spec(spec) for spec in artefact.list_runs(ask)}
+                    specs |= {planner.normalize_spec(spec) for spec in artefact.list_runs(request)}
     teachers = {
         spec.build_teacher_spec()
-        for spec in found
+        for spec in specs
         if plugins.read_attributes("methods", spec.method).get("teacher") == "trained"
     }
-    return found | teachers
+    return specs | teachers

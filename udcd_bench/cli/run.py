@@ -1,57 +1,29 @@
-"""``udcd-bench run``, ``plot``, ``train`` and ``status``: plan, carry out what is missing, render."""
+"""Commands: run, plot, train, status. They plan, train the missing runs, and render or list."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.options import make_option
+from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from udcd_bench.engines.events import Event
     from udcd_bench.engines.execute import DatasetLoader, RunContext
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
-RUN_OPTIONS = [
-    options.profile, options.backbone, options.teacher_backbone, options.settings, options.data, options.out,
-    make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
-    make_option(
-        "--jobs", type=click.IntRange(1),
-        help="Runs at a time, on each GPU.  [default: one; without a GPU, by cores]",
-    ),
-    make_option(
-        "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
-        help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
-    ),
-    make_option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
-    make_option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
-    make_option("--rates", type=options.PATH_TYPE, help="What bench --json has measured, for that estimate."),
-    make_option(
-        "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
-        help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
-    ),
-]  # fmt: skip
-
-GRID_OPTIONS = [
-    make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
-        help="By image, or by lesion; both says what the leak is worth.",
-    ),
-    options.methods, options.datasets,
-    make_option("--folds", default="0", show_default=True, callback=options.parse_folds, help="Such as 0,1,2, or all."),
-    make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
-]  # fmt: skip
+    Engine = Callable[[list[Job], RunContext, int, Callable[[Event], None]], dict[str, str]]
 
 
 @click.command()
@@ -72,7 +44,7 @@ def plot(figure: str, **params: Any) -> int:
     return _make_artefacts("figures", figure, params)
 
 
-def _make_artefacts(kind: str, name: str, params: dict[str, Any]) -> int:
+def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
     from dataclasses import replace
 
@@ -84,11 +56,12 @@ def _make_artefacts(kind: str, name: str, params: dict[str, Any]) -> int:
 
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    ask = build_request(params, params["folds"], tuple(range(params["seeds"])))
+    request = build_request(params, params["folds"], tuple(range(params["seeds"])))
     store = Store(params["out"])
-    asks = [replace(ask, split=split) for split in (leak.SPLITS if ask.split == "both" else (ask.split,))]
-    needed = [spec for made in artefacts for each in asks for spec in made.list_runs(each)]
-    jobs, failed = _plan_and_run(needed, store, params)
+    splits = leak.SPLITS if request.split == "both" else (request.split,)
+    requests = [replace(request, split=split) for split in splits]
+    needed = [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]
+    jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params))
     if params["dry_run"]:
         return 0
     done = [job for job in jobs if store.is_finished(job.key)]
@@ -99,25 +72,33 @@ def _make_artefacts(kind: str, name: str, params: dict[str, Any]) -> int:
     }
     results = Results(store, records, states)
     for artefact in artefacts:
-        made = [artefact.render(each, results) for each in asks]
-        if len(asks) > 1 and isinstance(artefact, Table):
-            made.append(leak.render(artefact, ask, results))
-        for rendered in made:
-            click.echo(rendered.text)
-            click.echo("\n".join(map(str, rendered.files)))
+        rendered = [artefact.render(each, results) for each in requests]
+        if len(requests) > 1 and isinstance(artefact, Table):
+            rendered.append(leak.render(artefact, request, results))
+        for output in rendered:
+            click.echo(output.text)
+            click.echo("\n".join(map(str, output.files)))
     return 1 if failed else 0
 
 
-def build_request(params: dict[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> TableRequest:
-    """What the command line asks of an artefact."""
-    from udcd_bench.artefacts.table import TableRequest
+def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> TableRequest:
+    """Build the request of a table or figure from the parameters of a command."""
+    from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import profiles
 
     protocol, hparams = profiles.split_overrides(params["settings"])
     return TableRequest(
-        params["profile"], params["methods"], params["datasets"], folds, seeds, params["split"], params["backbone"],
-        params["teacher_backbone"], hparams, protocol,
-    )  # fmt: skip
+        profile=params["profile"],
+        methods=params["methods"],
+        datasets=params["datasets"],
+        folds=folds,
+        seeds=seeds,
+        split=params["split"],
+        backbone=params["backbone"],
+        teacher_backbone=params["teacher_backbone"],
+        hparams=hparams,
+        protocol=protocol,
+    )
 
 
 @click.command()
@@ -148,28 +129,31 @@ def train(method: str, dataset: str, **params: Any) -> int:
     from udcd_bench.runs import profiles
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
-    from udcd_bench.stats.metrics import METRICS
 
-    protocol, hparams = profiles.split_overrides(params["settings"])
+    run_options = RunOptions.from_params(params)
+    protocol, hparams = profiles.split_overrides(run_options.settings)
     spec = RunSpec(
         method,
         dataset,
-        params["profile"],
-        params["backbone"] or profiles.find_profile(params["profile"]).backbone,
-        teacher_backbone=params["teacher_backbone"],
-        split=params["split"],
-        fold=params["fold"],
-        seed=params["seed"],
-        fraction=params["fraction"],
-        rho=params["rho"],
+        run_options.profile,
+        run_options.backbone or profiles.find_profile(run_options.profile).backbone,
+        teacher_backbone=run_options.teacher_backbone,
         hparams=hparams,
         protocol=protocol,
+        **{name: params[name] for name in ("split", "fold", "seed", "fraction", "rho")},
     )
-    store = Store(params["out"])
-    jobs, failed = _plan_and_run([spec], store, params)
-    if params["dry_run"] or failed:
+    store = Store(run_options.out)
+    jobs, failed = _plan_and_run([spec], store, run_options)
+    if run_options.dry_run or failed:
         return 1 if failed else 0
-    record = store.read_record(jobs[-1].key)
+    _print_record(store, jobs[-1].key)
+    return 0
+
+
+def _print_record(store: Store, key: str) -> None:
+    from udcd_bench.stats.metrics import METRICS
+
+    record = store.read_record(key)
     if record["synthetic"]:
         click.echo(f"{record['dataset_title']}: drawn by a program; no published figure compares with these.")
     if record["incomplete"]:
@@ -177,20 +161,18 @@ def train(method: str, dataset: str, **params: Any) -> int:
     click.echo(f"{record['method_title']} on {record['dataset_title']}, {record['reporting']}, n=1:")
     for name, value in record["figures"]["mean"].items():
         click.echo(f"  {METRICS[name].title:12} {value:.4f}  {METRICS[name].description}")
-    click.echo(store.runs / record["key"] / "record.json")
-    return 0
+    click.echo(store.record_path(key))
 
 
 @click.command()
 @options.out
 def status(out: Path) -> None:
-    """What a results folder holds: runs done, under way, interrupted, failed."""
+    """List what a results folder holds: runs done, under way, interrupted, failed."""
     from udcd_bench.runs.store import Store
 
     if not out.exists():
         raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
-    store = Store(out)
-    rows = store.summarize()
+    rows = Store(out).summarize()
     for state, label, remark in rows:
         click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
     states = [state for state, _, _ in rows]
@@ -198,59 +180,77 @@ def status(out: Path) -> None:
     click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
 
 
+# --- planning and training ------------------------------------------------------------------------------------
+
+
 def _plan_and_run(
-    specs: Iterable[RunSpec], store: Store, params: dict[str, Any]
+    specs: Iterable[RunSpec], store: Store, run_options: RunOptions
 ) -> tuple[list[Job], dict[str, str]]:
-    """Plan, say what there is to do, do it unless this is a dry run; returns the jobs and the failures by key."""
-    from udcd_bench.cli.progress import ProgressBoard, format_duration
-    from udcd_bench.engines.execute import RunContext, collect_run_inputs, load_data
+    """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
+    from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
     from udcd_bench.runs import planner
 
-    if params["form"] != "text" and not params["dry_run"]:
-        raise UserError(f"--format {params['form']} says what would run; give --dry-run with it.")
-    place = RunContext(params["data"], params["device"], params["deterministic"])
-    # many runs share a data set: it is looked at once for them all
-    load = functools.cache(load_data)
-    jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, place, load))
+    if run_options.form != "text" and not run_options.dry_run:
+        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    context = RunContext(store, run_options.data, run_options.device, run_options.deterministic)
+    load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
+    jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
     todo = [job for job in jobs if not job.done]
-    threads = max((planner.resolve_protocol(job.spec).threads for job in todo), default=1)
-    if params["dry_run"] and params["form"] == "commands":
-        lines = planner.format_commands(
-            jobs,
-            data=place.data,
-            out=params["out"],
-            device=place.device,
-            deterministic=place.deterministic,
-        )
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
-    elif params["dry_run"]:
-        for job in jobs:
-            click.echo(
-                f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}"
-            )
+    if run_options.dry_run:
+        _print_plan(jobs, context, run_options.form)
     else:
         store.create()
     if not todo:
         click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
         return jobs, {}
-    seconds, unknown = planner.estimate_seconds(
-        todo, store, _make_estimator(params["rates"], todo, place, load)
-    )
-    with _open_engine(params, threads) as (slots, carry_out):
-        slots = min(slots, len(todo))
-        guess = f"about {format_duration(seconds / slots)}" if seconds else ""
-        guess += f"{' and ' if guess else ''}{unknown} runs nobody has timed here yet" if unknown else ""
-        click.echo(f"{len(todo)} of {len(jobs)} runs to make, {slots} at a time: {guess}.", err=True)
-        if params["dry_run"]:
-            return jobs, {}
+    known_seconds = _make_estimator(run_options.rates, todo, context, load)
+    estimate = planner.estimate_seconds(todo, store, known_seconds)
+    return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
+    from udcd_bench.runs import planner
+
+    if form == "commands":
+        lines = planner.format_commands(
+            jobs,
+            data=context.data,
+            out=context.store.root,
+            device=context.device,
+            deterministic=context.deterministic,
+        )
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        return
+    for job in jobs:
+        click.echo(f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}")
+
+
+def _run_jobs(
+    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, int]
+) -> dict[str, str]:
+    """Print how many runs there are and how long they take, and make them unless this is a dry run.
+
+    estimate: as of ``planner.estimate_seconds``.
+    """
+    from udcd_bench.cli.progress import ProgressBoard, describe_estimate
+    from udcd_bench.runs import planner
+
+    todo = [job for job in jobs if not job.done]
+    threads = max(planner.resolve_protocol(job.spec).threads for job in todo)
+    with _open_engine(run_options, threads) as (free_slots, run_engine):
+        slots = min(free_slots, len(todo))
+        duration = describe_estimate(*estimate, slots)
+        click.echo(f"{len(todo)} of {len(jobs)} runs to make, {slots} at a time: {duration}.", err=True)
+        if run_options.dry_run:
+            return {}
         with ProgressBoard(jobs, slots) as board:
-            return jobs, carry_out(jobs, store, place, slots, board.notify)
+            return run_engine(jobs, context, slots, board.notify)
 
 
 def _make_estimator(
-    file: Path | None, jobs: Iterable[Job], run_context: RunContext, load: DatasetLoader
+    file: Path | None, jobs: Iterable[Job], context: RunContext, load: DatasetLoader
 ) -> Callable[[Job], float | None]:
-    """What a run takes by a file of ``bench``."""
+    """Make a function that estimates a run's seconds from a file of ``bench --json``."""
     from udcd_bench.engines.execute import make_split
     from udcd_bench.runs import planner, rates
 
@@ -260,7 +260,7 @@ def _make_estimator(
 
     def estimate_job(job: Job) -> float | None:
         protocol = planner.resolve_protocol(job.spec)
-        split = make_split(job.spec, protocol, load(job.spec.dataset, protocol, run_context))
+        split = make_split(job.spec, protocol, load(job.spec.dataset, protocol, context))
         return measured.estimate_seconds(job, protocol, len(split.train))
 
     if all(estimate_job(job) is None for job in jobs):
@@ -271,17 +271,18 @@ def _make_estimator(
 
 
 @contextlib.contextmanager
-def _open_engine(params: dict[str, Any], threads: int) -> Iterator[tuple[int, Callable[..., dict[str, str]]]]:
-    """Where runs of so many threads are made, ready to be used: how many at a time, and what makes them."""
+def _open_engine(run_options: RunOptions, threads: int) -> Iterator[tuple[int, Engine]]:
+    """Open the engine for runs of so many threads: how many at a time, and the function that makes them."""
     from udcd_bench.engines import local
 
-    # a dry run joins nobody
-    if params["engine"] == "local" or params["dry_run"]:
-        if params["address"] and params["engine"] == "local":
-            raise UserError("--address is that of a Ray cluster: add --engine ray.")
-        yield local.count_slots(params["device"], threads, params["jobs"]), local.run
+    device, jobs = run_options.device, run_options.jobs
+    if run_options.address and run_options.engine == "local":
+        raise UserError("--address is that of a Ray cluster: add --engine ray.")
+    # a dry run joins no cluster
+    if run_options.engine == "local" or run_options.dry_run:
+        yield local.count_slots(device, threads, jobs), local.run
         return
     from udcd_bench.engines import ray
 
-    with ray.join_cluster(params["address"], params["device"], params["jobs"], threads) as cluster:
+    with ray.join_cluster(run_options.address, device, jobs, threads) as cluster:
         yield cluster.slots, cluster.run

@@ -1,4 +1,4 @@
-"""The machine that runs are made on: its device, and what a figure may depend on beside the run's spec."""
+"""The environment of a run: the device that was chosen, and the versions and hardware its results may depend on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device asked for. Raises UserError when it is not there."""
+    """Return the PyTorch device of that name. Raises UserError when this machine has no such device.
+
+    name: ``auto``, ``cpu``, ``cuda`` or one GPU such as ``cuda:1``.
+    """
     import torch
 
     if name == "auto":
@@ -34,7 +37,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def describe_environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:
-    """What a figure may depend on beside the run's spec."""
+    """Describe the versions and hardware that a run's results may depend on.
+
+    threads: CPU threads of the run. precision: ``fp32`` or ``bf16``.
+    """
     import timm
     import torch
     import torchvision
@@ -64,16 +70,16 @@ def _read_cpu_name() -> str:
 
 
 def _find_commit() -> str:
-    """The checkout's commit, with a plus sign when it has been changed since; empty outside a checkout."""
-    here = plugins.find_root()
-    if not (here / ".git").exists():
+    """Find the checkout's commit, followed by ``+`` when files differ from it; empty outside a checkout."""
+    root = plugins.find_root()
+    if not (root / ".git").exists():
         return ""
     try:
         head = subprocess.run(
-            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
         dirty = subprocess.run(
-            ["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True
+            ["git", "-C", root, "status", "--porcelain", "-uno"], capture_output=True, text=True
         )
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -1,4 +1,4 @@
-"""Carries out one run: data, split, network, method, loop, record. The one place where all of them meet."""
+"""Carries out one run: data, split, method, training loop, record. The one place where all of them meet."""
 
 from __future__ import annotations
 
@@ -11,60 +11,69 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.data import sources, splits
-from udcd_bench.engines.environment import describe_environment, pick_device
+from udcd_bench.engines.environment import pick_device
+from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
 from udcd_bench.runs import planner
-from udcd_bench.stats import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
-    from udcd_bench.training.network import Network
 
     DatasetLoader = Callable[[str, Protocol, "RunContext"], Dataset]
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where runs happen: the folder of prepared data, the device (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
+    """Where runs are made and stored; the same for all runs of a command.
 
-    deterministic: use slower operations on a GPU, so that the same run has the same figures; a CPU always does.
+    data: the folder of prepared data. device: ``auto``, ``cpu``, ``cuda`` or one GPU such as ``cuda:1``.
+    deterministic: use slower operations on a GPU, so that a run repeated has the same figures; a CPU always does.
     """
 
+    store: Store
     data: Path
     device: str = "auto"
     deterministic: bool = False
 
 
-def load_data(name: str, protocol: Protocol, run_context: RunContext, planning: bool = True) -> Dataset:
-    """The data set of that name, at the protocol's size.
+def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
+    """Load a data set for planning: prepare it on all cores if it is missing, and verify the pixels' checksum.
 
-    planning: prepared by all cores where that has yet to be done, and looked at down to the last byte, once a start: a
-    second for HAM10000 at 224². Runs take what a plan has found good.
+    The checksum takes about 1 s for HAM10000 at 224²; the runs that follow skip it.
     """
     return sources.load_dataset(
         name,
         size=protocol.image_size,
-        data=run_context.data,
+        data=context.data,
         n_images=protocol.n_images,
-        options=sources.LoadOptions(jobs=(os.cpu_count() or 1) if planning else 1, check_pixels=planning),
+        options=sources.LoadOptions(jobs=os.cpu_count() or 1, check_pixels=True),
     )
 
 
+def load_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
+    """Load a data set for a run, which trusts what planning has verified."""
+    return sources.load_dataset(name, size=protocol.image_size, data=context.data, n_images=protocol.n_images)
+
+
 def collect_run_inputs(
-    spec: RunSpec, run_context: RunContext, load: DatasetLoader | None = None
+    spec: RunSpec, context: RunContext, load: DatasetLoader | None = None
 ) -> dict[str, Any]:
-    """Everything but the spec that decides a run's figures, for its key. load: in place of ``load_data``."""
+    """Collect everything but the spec that decides a run's figures, for its key.
+
+    load: used in place of ``prepare_data``.
+    """
     protocol = planner.resolve_protocol(spec)
-    return _collect_inputs(spec, protocol, (load or load_data)(spec.dataset, protocol, run_context))
+    return _collect_inputs(spec, protocol, (load or prepare_data)(spec.dataset, protocol, context))
 
 
 def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
-    """The images a run trains on and those it is tested on."""
+    """Choose the images a run trains on and those it is tested on."""
     options = splits.SplitOptions(
         kind=spec.split,
         fold=spec.fold,
@@ -84,206 +93,86 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> dict
     }
 
 
-def _describe_reporting(epochs: int) -> str:
-    return f"mean over the last {epochs} epochs" if epochs > 1 else "the last epoch"
+def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
+    """Train a run that this process has locked and store its record, resuming from its checkpoint if it has one.
 
-
-class _RunCheckpoint:
-    """A run's checkpoint in the store."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self.store, self.key = store, key
-
-    def save(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
-        self.store.save_checkpoint(self.key, arrays, meta)
-
-    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        return self.store.load_checkpoint(self.key)
-
-
-def _build_network(
-    backbone: str, dataset: Dataset, protocol: Protocol, *, autocast: bool, weights: str
-) -> Network:
-    from udcd_bench.training import network
-
-    return network.build_network(
-        backbone, len(dataset.classes), weights=weights, image_size=protocol.image_size, autocast=autocast
-    )
-
-
-def execute_run(
-    spec: RunSpec,
-    key: str,
-    teacher_key: str | None,
-    store: Store,
-    run_context: RunContext,
-    on_epoch_end: Callable[[dict[str, Any]], None],
-    on_step: Callable[[], None] = lambda: None,
-) -> None:
-    """Train a run that this process has claimed and store its record, going on from its checkpoint if it has one.
-
-    teacher_key: of the finished run whose student is the teacher of an offline method. report: told every epoch's row
-    of the history. alive: called after every batch.
-    Raises UserError or RunError, after it has been stored as the run's failure unless it is the user's to mend before
-    the run has trained; a claim is always given back.
+    notify: called after every batch and every epoch. The lock is always released.
+    Raises UserError or RunError. It is stored as the run's failure, except for a UserError before training: that is
+    likely to be every run's.
     """
-    trained = False
+    store, trained = context.store, False
 
-    def record_epoch(row: dict[str, Any]) -> None:
+    def notify_trained(event: Event) -> None:
         nonlocal trained
-        trained = True
-        on_epoch_end(row)
+        trained = trained or isinstance(event, EpochDone)
+        notify(event)
 
     try:
-        with store.locks.heartbeat(key):
-            _train_and_store(spec, key, teacher_key, store, run_context, record_epoch, on_step)
+        with store.locks.heartbeat(job.key):
+            _train_and_store(job, context, notify_trained)
     except Exception as error:
-        known = error if isinstance(error, UserError) else _explain_error(error, spec, store, run_context)
+        known = error if isinstance(error, UserError) else _explain_error(error, job.spec, context)
         if trained or not isinstance(known, UserError):
-            with contextlib.suppress(UserError):  # where the disk is full, this does not fit either
-                store.record_failure(key, spec, str(known), traceback.format_exc())
+            with contextlib.suppress(UserError):  # on a full disk this does not fit either
+                store.record_failure(job.key, job.spec, str(known), traceback.format_exc())
         if known is error:
             raise
         raise known from error
     finally:
-        store.release(key)
+        store.release(job.key)
 
 
-def _explain_error(error: Exception, spec: RunSpec, store: Store, run_context: RunContext) -> RunError:
-    """What went wrong in a run, with the mend or the command that makes it go wrong again where there is one."""
+def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
+    from udcd_bench.engines import steps
+    from udcd_bench.training.trainer import Trainer
+
+    spec, store = job.spec, context.store
+    protocol = planner.resolve_protocol(spec)
+    dataset = load_data(spec.dataset, protocol, context)
+    # before training, so that a source edited meanwhile is not recorded as this run's
+    inputs = _collect_inputs(spec, protocol, dataset)
+    split = make_split(spec, protocol, dataset)
+    setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device))
+    steps.configure_torch(protocol.threads, context.deterministic)
+    train_data, test_data = steps.load_on_device(setup)
+    teacher_weights = store.read_weights(job.teacher_key) if job.teacher_key else None
+    method = steps.build_method(setup, train_data.labels, teacher_weights)
+    trainer = Trainer(
+        method,
+        protocol,
+        train_data,
+        test_data,
+        checkpoints=store.open_checkpoint(job.key),
+        on_epoch_end=lambda row: notify(EpochDone(job.key, row)),
+        on_step=lambda: notify(StepDone(job.key)),
+    )
+    result = trainer.run()
+    record = {**steps.make_record(setup, result), "teacher_key": job.teacher_key, "made_of": inputs}
+    history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
+    store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
+
+
+def _explain_error(error: Exception, spec: RunSpec, context: RunContext) -> RunError:
+    """Describe what went wrong in a run, with its fix or with the command that repeats it where there is one."""
     import torch
 
     from udcd_bench.training.trainer import NotFiniteError
 
     batch_size = planner.resolve_protocol(spec).batch_size
-    # on the CPU torch has no exception of its own for this
+    # on the CPU torch raises a plain RuntimeError
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        says = str(error).partition("\n")[0] or type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         return RunMemoryError(
-            f"memory ran out at batch_size {batch_size} ({says}); "
+            f"memory ran out at batch_size {batch_size} ({reason}); "
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )
     if isinstance(error, NotFiniteError):
-        again = planner.format_command(
+        command = planner.format_command(
             spec,
-            data=run_context.data,
-            out=store.root,
-            device=run_context.device,
-            deterministic=run_context.deterministic,
+            data=context.data,
+            out=context.store.root,
+            device=context.device,
+            deterministic=context.deterministic,
         )
-        return RunError(f"{error} The last checkpoint is kept; the same again: {again}")
+        return RunError(f"{error} The last checkpoint is kept; the same again: {command}")
     return RunError(f"{type(error).__name__}: {error}")
-
-
-def _train_and_store(
-    spec: RunSpec,
-    key: str,
-    teacher_key: str | None,
-    store: Store,
-    run_context: RunContext,
-    on_epoch_end: Callable[[dict[str, Any]], None],
-    on_step: Callable[[], None],
-) -> None:
-    import copy
-
-    import pandas as pd
-    import torch
-
-    from udcd_bench.data.batches.augment import AffineRange
-    from udcd_bench.data.batches.resident import DeviceDataset
-    from udcd_bench.method import DatasetInfo
-    from udcd_bench.training.trainer import Trainer
-
-    protocol = planner.resolve_protocol(spec)
-    dataset = load_data(spec.dataset, protocol, run_context, False)
-    # before training: what is edited meanwhile is not what this run is made of
-    parts = _collect_inputs(spec, protocol, dataset)
-    split = make_split(spec, protocol, dataset)
-    device = pick_device(run_context.device)
-    if run_context.deterministic:
-        # read when the first handle of the process is made
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    autocast = protocol.precision == "bf16" or (protocol.precision == "auto" and device.type == "cuda")
-    if protocol.threads:
-        torch.set_num_threads(protocol.threads)
-
-    def make_device_dataset(rows: Any) -> DeviceDataset:
-        return DeviceDataset(
-            dataset.images,
-            dataset.labels,
-            rows,
-            device=device,
-            order_seed=spec.derive_seed_for("order"),
-            augment_seed=spec.derive_seed_for("augmentation"),
-            affine_range=AffineRange(protocol.rotation, protocol.translation, protocol.flip),
-        )
-
-    train, test = make_device_dataset(split.train), make_device_dataset(split.test)
-    cls = plugins.load_class("methods", spec.method)
-    torch.manual_seed(spec.derive_seed_for("network"))
-    student = _build_network(spec.backbone, dataset, protocol, autocast=autocast, weights=protocol.weights)
-    teacher = None
-    if cls.teacher == "ema":
-        teacher = copy.deepcopy(student)
-    elif cls.teacher == "own":
-        teacher = _build_network(
-            spec.teacher_backbone or spec.backbone,
-            dataset,
-            protocol,
-            autocast=autocast,
-            weights=protocol.weights,
-        )
-    elif cls.teacher == "trained":
-        assert teacher_key is not None
-        backbone = spec.teacher_backbone or spec.backbone
-        teacher = _build_network(backbone, dataset, protocol, autocast=autocast, weights="none")
-        teacher.load_state_dict({k: torch.from_numpy(v) for k, v in store.read_weights(teacher_key).items()})
-    info = DatasetInfo.from_labels(
-        train.labels, len(dataset.classes), student, teacher, ce_normalise=protocol.ce_normalise
-    )
-    torch.manual_seed(spec.derive_seed_for("heads"))
-    generator = torch.Generator(device=device).manual_seed(spec.derive_seed_for("method"))
-    method = cls(info, student, teacher, spec.hparams, generator).to(device)
-    kept = _RunCheckpoint(store, key)
-    trainer = Trainer(
-        method, protocol, train, test, checkpoints=kept, on_epoch_end=on_epoch_end, on_step=on_step
-    )
-    outcome = trainer.run()
-
-    labels = dataset.labels[split.test]
-    record = {
-        "spec": spec.to_dict(),
-        "teacher_key": teacher_key,
-        "method_title": cls.title,
-        "dataset_title": dataset.title,
-        "synthetic": dataset.synthetic,
-        "incomplete": dataset.incomplete,
-        "classes": list(dataset.classes),
-        "ordered": dataset.ordered,
-        "split_hash": split.hash,
-        "n_train": len(train),
-        "n_test": len(test),
-        "epochs": len(outcome.history),
-        "seconds": outcome.seconds,
-        "protocol": asdict(protocol),
-        "reporting": _describe_reporting(len(outcome.epochs)),
-        "figures": metrics.summarize_epochs(outcome.scores, labels, ordered=dataset.ordered),
-        "environment": describe_environment(device, torch.get_num_threads(), "bf16" if autocast else "fp32"),
-        "made_of": parts,
-    }
-    history = pd.DataFrame(outcome.history)
-    for epoch, scores in zip(outcome.epochs, outcome.scores):
-        tested = metrics.compute_metrics(scores, labels, ordered=dataset.ordered)
-        row = history.index[(history["stage"] == outcome.stage) & (history["epoch"] == epoch)][0]
-        history.loc[row, list(tested)] = list(tested.values())
-    arrays = {
-        "scores": outcome.scores,
-        "epochs": outcome.epochs,
-        "labels": labels,
-        "ids": [dataset.ids[i] for i in split.test],
-        "groups": dataset.groups[split.test],
-        "embeddings": outcome.embeddings,
-    }
-    state = {k: v.detach().cpu().numpy() for k, v in method.get_inference_state_dict().items()}
-    store.finish_run(key, record, history, arrays, state)

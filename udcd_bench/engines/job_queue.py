@@ -1,12 +1,22 @@
-"""What is left to do, one run of it, and what follows from how that ended: the same wherever runs are made."""
+"""The job queue that all engines share: the order of jobs, running one job, and the policy for retries and failures."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from udcd_bench.engines.events import (
+    EpochDone,
+    Event,
+    Note,
+    RunDone,
+    RunFailed,
+    RunLocked,
+    RunStarted,
+    StepDone,
+)
 from udcd_bench.errors import RunError, RunMemoryError, UserError
 
 if TYPE_CHECKING:
@@ -14,33 +24,32 @@ if TYPE_CHECKING:
 
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.runs.planner import Job
-    from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
-Event = dict[str, Any]
-"""``kind`` is begin, alive, epoch, note, or of the end of a run busy, done, failed; ``key`` names the run."""
-PROGRESS_KINDS = ("begin", "alive", "epoch", "note")
-"""Kinds of what is told of a run that has not ended."""
-
 RETRY_INTERVAL = 1.0
-"""Seconds after which a run that another process is at is looked at again."""
+"""Seconds after which a run that another process has locked is looked at again."""
 
 
 def read_hang_timeout() -> float:
-    """Seconds without a step after which a process counts as hanging: ``UDCD_BENCH_HANG``, or half an hour."""
-    said = os.environ.get("UDCD_BENCH_HANG", "1800")
+    """Read the seconds without a step after which a process counts as hung: ``UDCD_BENCH_HANG``, or half an hour."""
+    text = os.environ.get("UDCD_BENCH_HANG", "1800")
     try:
-        seconds = float(said)
+        seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise UserError(f"UDCD_BENCH_HANG={said}: it is a number of seconds, such as 1800.")
+        raise UserError(f"UDCD_BENCH_HANG={text}: it is a number of seconds, such as 1800.")
     return seconds
 
 
 @dataclass
 class JobQueue:
-    """What is left to do, and what has become of the rest."""
+    """The jobs left to do, and what has become of the others.
+
+    jobs: all, by key. waiting: those not started, in their order. failed: key → message.
+    not_before: key → the time, by ``time.monotonic``, before which a job is not tried again.
+    retried: keys of jobs that have had their one retry. any_trained: whether any run has finished an epoch.
+    """
 
     jobs: dict[str, Job]
     waiting: dict[str, Job]
@@ -51,104 +60,101 @@ class JobQueue:
 
     @classmethod
     def from_jobs(cls, jobs: Sequence[Job]) -> JobQueue:
-        """Those of the jobs that are not done; teachers before all others, then those of most epochs.
+        """Queue the jobs that are not done: teachers before all others, then those of most epochs.
 
-        What starts last is short then, and keeps no idle slot waiting.
+        The jobs that start last are then short, so that few processes idle at the end.
         """
-        needed = {job.teacher_key for job in jobs}
-        order = sorted(jobs, key=lambda job: (job.key not in needed, -job.epochs * job.spec.fraction))
+        teachers = {job.teacher_key for job in jobs}
+        order = sorted(jobs, key=lambda job: (job.key not in teachers, -job.epochs * job.spec.fraction))
         return cls({job.key: job for job in jobs}, {job.key: job for job in order if not job.done})
 
     def find_ready(self, unfinished: Container[str | None]) -> Job | None:
-        """The first job whose time has come and whose teacher is not in hand."""
+        """Find the first job that may be tried now and whose teacher is not among the unfinished keys."""
         now = time.monotonic()
         for job in self.waiting.values():
             if job.teacher_key not in unfinished and self.not_before.get(job.key, 0) <= now:
                 return job
         return None
 
+    def put_first(self, *jobs: Job) -> None:
+        """Put these jobs before all others."""
+        self.waiting = {job.key: job for job in jobs} | self.waiting
+
     def fail_orphans(self, notify: Callable[[Event], None]) -> None:
         """Fail the jobs whose teachers have failed."""
         for job in list(self.waiting.values()):
             if job.teacher_key in self.failed:
                 del self.waiting[job.key]
-                self.failed[job.key] = "its teacher's run failed"
-                notify({"kind": "failed", "key": job.key, "message": self.failed[job.key]})
+                self._fail(RunFailed(job.key, "its teacher's run failed"), notify)
 
     def handle_event(self, event: Event, job: Job, store: Store, notify: Callable[[Event], None]) -> None:
-        """Draw the consequences of what is told of a job.
+        """Update the queue by an event of a job, and pass on to ``notify`` what is to be shown.
 
-        Raises UserError when a run finds something the user can mend before any has trained.
+        Raises UserError when a run fails for a reason the user can fix before any run has trained.
         """
-        kind = event["kind"]
-        self.any_trained = self.any_trained or kind == "epoch"
-        damaged = self.jobs.get(event.get("damaged", ""))
-        if kind == "alive":
-            return
-        if kind in PROGRESS_KINDS:
-            notify(event)
-        elif kind == "busy":
-            self.waiting[job.key] = job
-            self.not_before[job.key] = time.monotonic() + RETRY_INTERVAL
-        elif damaged and damaged.key not in self.retried:
+        match event:
+            case StepDone():
+                pass
+            case RunLocked():
+                self.waiting[job.key] = job
+                self.not_before[job.key] = time.monotonic() + RETRY_INTERVAL
+            case RunFailed():
+                self._handle_failure(event, job, store, notify)
+            case _:
+                self.any_trained = self.any_trained or isinstance(event, EpochDone)
+                notify(event)
+
+    def _handle_failure(
+        self, failure: RunFailed, job: Job, store: Store, notify: Callable[[Event], None]
+    ) -> None:
+        damaged = self.jobs.get(failure.damaged_key)
+        if damaged and damaged.key not in self.retried:
             self.retried.add(damaged.key)
             if store.find_damage(damaged.key, thorough=True):
-                said = f"{event['message']} Moved to {store.quarantine(damaged.key)}. It is made again."
-                notify({**event, "kind": "note", "message": said})
-            self.waiting = {damaged.key: damaged, job.key: job} | self.waiting
-        elif event.get("lost") and job.key not in self.retried:
+                moved = f"{failure.message} Moved to {store.quarantine(damaged.key)}. It is made again."
+                notify(Note(job.key, moved))
+            self.put_first(damaged, job)
+        elif failure.process_died and job.key not in self.retried:
             self.retried.add(job.key)
-            notify({**event, "kind": "note", "message": f"{event['message']}; once more"})
-            self.waiting = {job.key: job} | self.waiting
-        elif event.get("mend") and not self.any_trained:
-            # a wrong device, backbone or file of weights is every run's
-            raise UserError(event["message"])
+            notify(Note(job.key, f"{failure.message}; once more"))
+            self.put_first(job)
+        elif failure.user_error and not self.any_trained:
+            # a wrong device, backbone or file of weights would fail every run
+            raise UserError(failure.message)
         else:
-            if kind == "failed":
-                if event.get("lost"):
-                    event["message"] += ", twice"
-                    store.record_failure(job.key, job.spec, event["message"], "")
-                self.failed[job.key] = event["message"]
-            notify(event)
+            if failure.process_died:
+                failure = replace(failure, message=f"{failure.message}, twice")
+                store.record_failure(job.key, job.spec, failure.message, "")
+            self._fail(failure, notify)
+
+    def _fail(self, failure: RunFailed, notify: Callable[[Event], None]) -> None:
+        self.failed[failure.key] = failure.message
+        notify(failure)
 
 
-def run_job(
-    spec: RunSpec,
-    key: str,
-    teacher_key: str | None,
-    store: Store,
-    run_context: RunContext,
-    notify: Callable[[Event], None],
-) -> Event:
-    """Claim a run and make it; the event of its end. tell: is told what happens on the way."""
+def run_job(job: Job, context: RunContext, notify: Callable[[Event], None]) -> Event:
+    """Lock a run, train it and return the event of its end. notify: called with what happens before."""
     from udcd_bench.engines.execute import execute_run
-    from udcd_bench.runs.store import DamagedRunError
+    from udcd_bench.runs.finished import DamagedRunError
 
+    key, store = job.key, context.store
     try:
-        if not store.locks.acquire(key):
-            return {"kind": "busy", "key": key}
+        if not store.acquire(key):
+            return RunLocked(key)
         if store.get_state(key) == "done":
-            store.locks.release(key)
+            store.release(key)
         else:
-            if said := store.start_run(key, spec):
-                notify({"kind": "note", "key": key, "message": f"{said} It is made again."})
-            notify({"kind": "begin", "key": key})
-
-            def send_epoch(row: dict[str, Any]) -> None:
-                notify({"kind": "epoch", "key": key, "row": row})
-
-            def send_alive() -> None:
-                notify({"kind": "alive", "key": key})
-
-            execute_run(spec, key, teacher_key, store, run_context, send_epoch, send_alive)
-        return {"kind": "done", "key": key}
+            if message := store.start_run(key, job.spec):
+                notify(Note(key, f"{message} It is made again."))
+            notify(RunStarted(key))
+            execute_run(job, context, notify)
+        return RunDone(key)
     except Exception as error:
-        store.locks.release(key)  # where it went wrong before there was a run to give it back
-        told = isinstance(error, UserError | RunError)
-        message = str(error) if told else f"{type(error).__name__}: {error}"
-        event = {"kind": "failed", "key": key, "message": message, "mend": isinstance(error, UserError)}
-        if isinstance(error, RunMemoryError):
-            event["crowded"] = True
-        if isinstance(error, DamagedRunError):
-            event["damaged"] = error.key
-        return event
+        store.release(key)  # for errors before ``execute_run``, which releases it itself
+        return RunFailed(
+            key,
+            str(error) if isinstance(error, UserError | RunError) else f"{type(error).__name__}: {error}",
+            user_error=isinstance(error, UserError),
+            out_of_memory=isinstance(error, RunMemoryError),
+            damaged_key=error.key if isinstance(error, DamagedRunError) else "",
+        )

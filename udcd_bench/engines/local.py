@@ -19,14 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import workers
-from udcd_bench.engines.job_queue import (
-    PROGRESS_KINDS,
-    RETRY_INTERVAL,
-    Event,
-    JobQueue,
-    read_hang_timeout,
-    run_job,
-)
+from udcd_bench.engines.events import END_EVENTS, Event, Note, RunFailed, StepDone
+from udcd_bench.engines.job_queue import RETRY_INTERVAL, JobQueue, read_hang_timeout, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +79,7 @@ class _Worker:
 
 
 def run(
-    jobs: Sequence[Job], store: Store, run_context: RunContext, slots: int, notify: Callable[[Event], None]
+    jobs: Sequence[Job], run_context: RunContext, slots: int, notify: Callable[[Event], None]
 ) -> dict[str, str]:
     """Carry out the jobs that are not done, teachers first, and return key → message of those that failed.
 
@@ -96,45 +90,42 @@ def run(
 
     Raises UserError when a run fails by something the user can fix before any run has trained.
     """
-    queue = JobQueue.from_jobs(jobs)
+    queue, store = JobQueue.from_jobs(jobs), run_context.store
     hang_timeout = read_hang_timeout()
     pool: list[_Worker] = []
     try:
         contexts = _make_contexts(run_context)
         count = min(slots, len(queue.waiting))
-        pool.extend(_start_worker(store, contexts[n % len(contexts)]) for n in range(count))
+        pool.extend(_start_worker(contexts[n % len(contexts)]) for n in range(count))
         while queue.waiting or any(worker.job for worker in pool):
             _assign_jobs(pool, queue, notify)
             for worker in _poll_workers(pool, hang_timeout):
                 event = _receive_event(worker) if worker.pipe.poll() else _kill_hung(worker, hang_timeout)
-                _handle_event(event, worker, pool, queue, store, notify)
+                _handle_event(event, worker, pool, queue, notify)
     finally:
         _stop_workers(pool, store)
     return queue.failed
 
 
 def _handle_event(
-    event: Event,
-    worker: _Worker,
-    pool: list[_Worker],
-    queue: JobQueue,
-    store: Store,
-    notify: Callable[[Event], None],
+    event: Event, worker: _Worker, pool: list[_Worker], queue: JobQueue, notify: Callable[[Event], None]
 ) -> None:
     """Apply an event to the pool (replace a lost worker, make room on a crowded device) and to the queue."""
-    job = worker.job
+    job, store = worker.job, worker.run_context.store
     assert job is not None
-    if event.get("lost"):
+    failure = event if isinstance(event, RunFailed) else None
+    if failure and failure.process_died:
         store.locks.remove_stale(job.key)
-        pool[pool.index(worker)] = _start_worker(store, worker.run_context)
-    if event["kind"] not in PROGRESS_KINDS:
+        pool[pool.index(worker)] = _start_worker(worker.run_context)
+    if isinstance(event, END_EVENTS):
         worker.job = None
-    if event.get("crowded") and sum(other.run_context == worker.run_context for other in pool) > 1:
+    shared = sum(other.run_context == worker.run_context for other in pool) > 1
+    if failure and failure.out_of_memory and shared:
         # how many runs fit beside one another is observed, not estimated
         _stop_workers([worker], store)
         pool.remove(worker)
-        queue.waiting = {job.key: job} | queue.waiting
-        notify({**event, "kind": "note", "message": f"{event['message']}; one run fewer at a time"})
+        queue.put_first(job)
+        notify(Note(job.key, f"{failure.message}; one run fewer at a time"))
     else:
         queue.handle_event(event, job, store, notify)
 
@@ -154,7 +145,7 @@ def _assign_jobs(pool: list[_Worker], queue: JobQueue, notify: Callable[[Event],
             worker.job = queue.waiting.pop(ready.key)
             worker.last_heard = time.monotonic()
             with contextlib.suppress(BrokenPipeError):  # a process that died shows at the next receive
-                worker.pipe.send((ready.spec, ready.key, ready.teacher_key))
+                worker.pipe.send(ready)
 
 
 def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
@@ -182,7 +173,7 @@ def _receive_event(worker: _Worker) -> Event:
         message = f"its process ended by itself (exit code {code})"
         if code == -signal.SIGKILL:
             message += ", killed, as the system does when memory runs out (fewer --jobs take less)"
-        return {"kind": "failed", "key": worker.job.key, "message": message, "lost": True}
+        return RunFailed(worker.job.key, message, process_died=True)
 
 
 def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
@@ -191,7 +182,7 @@ def _kill_hung(worker: _Worker, hang_timeout: float) -> Event:
     worker.process.kill()
     worker.process.join()
     message = f"its process made no step for {hang_timeout:.0f} s and was ended (UDCD_BENCH_HANG sets how long to wait)"
-    return {"kind": "failed", "key": worker.job.key, "message": message, "lost": True}
+    return RunFailed(worker.job.key, message, process_died=True)
 
 
 def _stop_workers(pool: list[_Worker], store: Store) -> None:
@@ -241,12 +232,12 @@ def _replace_environment(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _start_worker(store: Store, run_context: RunContext) -> _Worker:
+def _start_worker(run_context: RunContext) -> _Worker:
     start_server()
     context = multiprocessing.get_context("forkserver")
     parent_end, child_end = context.Pipe()
     # the environment that the server has is that of its own start
-    arguments = (dict(os.environ), child_end, store.root, run_context)
+    arguments = (dict(os.environ), child_end, run_context)
     process = context.Process(target=_run_worker, args=arguments, daemon=True)
     process.start()
     child_end.close()
@@ -256,25 +247,22 @@ def _start_worker(store: Store, run_context: RunContext) -> _Worker:
 # --- in a worker's process ------------------------------------------------------------------------------------
 
 
-def _run_worker(environment: dict[str, str], pipe: Connection, root: Path, run_context: RunContext) -> None:
+def _run_worker(environment: dict[str, str], pipe: Connection, run_context: RunContext) -> None:
     """Be a worker: leave Ctrl-C to the parent, end with it, and serve runs meanwhile."""
     gc.freeze()  # no collection visits what the server has imported, so that memory stays shared
     workers.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _replace_environment(environment)
-    _serve_runs(pipe, root, run_context)
+    _serve_runs(pipe, run_context)
 
 
-def _serve_runs(pipe: Connection, root: Path, run_context: RunContext) -> None:
+def _serve_runs(pipe: Connection, run_context: RunContext) -> None:
     """Take runs from the pipe and send their events until the pipe closes."""
-    from udcd_bench.runs.store import Store
-
-    store = Store(root)
     send_event = _EventSender(pipe)
     while True:
         try:
-            spec, key, teacher_key = pipe.recv()
-            pipe.send(run_job(spec, key, teacher_key, store, run_context, send_event))
+            job = pipe.recv()
+            pipe.send(run_job(job, run_context, send_event))
         except (ConnectionError, EOFError):
             return
 
@@ -287,7 +275,7 @@ class _EventSender:
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
-        if event["kind"] == "alive" and now <= self.last_sent + PROGRESS_INTERVAL:
+        if isinstance(event, StepDone) and now <= self.last_sent + PROGRESS_INTERVAL:
             return
         self.last_sent = now
         try:

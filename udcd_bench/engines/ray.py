@@ -1,13 +1,12 @@
-"""Runs on a Ray cluster: a task a run, which its students' tasks wait for. What there is, the results folder holds.
+"""Runs on a Ray cluster: one task a run, which the tasks of its students wait for.
 
-That folder, the data and the suites are found on every machine by the paths they have on the first one.
+Progress is read from the results folder. Every machine finds that folder, the data and the suites at the paths they
+have on the first machine.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import functools
 import os
 import socket
 import sys
@@ -17,122 +16,136 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.engines import local
-from udcd_bench.engines.job_queue import RETRY_INTERVAL, Event, JobQueue, read_hang_timeout, run_job
+from udcd_bench.engines.events import EpochDone, Event, RunDone, RunFailed, RunLocked, RunStarted
+from udcd_bench.engines.job_queue import RETRY_INTERVAL, JobQueue, read_hang_timeout
+from udcd_bench.engines.ray_worker import run_task
 from udcd_bench.errors import UserError
+from udcd_bench.runs.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.runs.planner import Job
-    from udcd_bench.runs.spec import RunSpec
-    from udcd_bench.runs.store import Store
 
 RETRIES = 3
-"""How often Ray tries a run anew whose process or machine is gone."""
+"""How often Ray repeats a run whose process or machine died."""
 SHUTDOWN_GRACE = 20.0
-"""Seconds that runs have to give their claims back when all is stopped."""
+"""Seconds that runs have to release their locks when everything is stopped."""
 VISIBILITY_DELAY = 60.0
-"""Seconds after which a shared folder shows what another machine has put there."""
+"""Seconds within which a shared folder shows what another machine has written."""
 _OBJECT_STORE_BYTES = 100 * 2**20
-"""Bytes of a new cluster's object store, through which next to nothing goes."""
+"""Size of a new cluster's object store, through which almost nothing passes."""
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that this process has joined. slots: runs at a time. share: what a run takes, in Ray's words."""
+    """A cluster that this process has joined.
+
+    slots: runs at a time. run_resources: the share of a machine that a run takes, as options of ``ray.remote``.
+    """
 
     slots: int
     run_resources: Mapping[str, float]
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        store: Store,
-        run_context: RunContext,
-        slots: int,
-        notify: Callable[[Event], None],
+        self, jobs: Sequence[Job], context: RunContext, slots: int, notify: Callable[[Event], None]
     ) -> dict[str, str]:
-        """As ``local.run`` does, on the cluster."""
+        """Carry out the jobs on the cluster, as ``local.run`` does on this machine. slots: unused, Ray decides."""
+        read_hang_timeout()  # raises here rather than on every machine
+        session = _Session(self, JobQueue.from_jobs(jobs), context, notify)
+        try:
+            session.run()
+        finally:
+            session.cancel()
+        return session.queue.failed
+
+
+class _Session:
+    """The tasks of one call of ``Cluster.run``.
+
+    refs: key → the task of a run, for the tasks of its students. flying: task → its job, for tasks that have not ended.
+    """
+
+    def __init__(
+        self, cluster: Cluster, queue: JobQueue, context: RunContext, notify: Callable[[Event], None]
+    ) -> None:
         import ray
 
-        work = JobQueue.from_jobs(jobs)
-        read_hang_timeout()
-        task = ray.remote(_run_task).options(
-            max_retries=RETRIES, runtime_env={"env_vars": _collect_env_vars()}, **self.run_resources
+        self.queue, self.notify, self.store = queue, notify, context.store
+        self.task = ray.remote(run_task).options(
+            max_retries=RETRIES, runtime_env={"env_vars": _collect_env_vars()}, **cluster.run_resources
         )
-        run_context, root = replace(run_context, data=run_context.data.absolute()), store.root.absolute()
-        refs: dict[str, Any] = {}
-        flying: dict[Any, Job] = {}
-        progress = _ProgressReader(store)
-        try:
-            while work.waiting or flying:
-                work.fail_orphans(notify)
-                while job := work.find_ready(work.waiting):
-                    del work.waiting[job.key]
-                    progress.expect(job.key)
-                    teacher = refs.get(job.teacher_key or "")
-                    ref = task.remote(
-                        job.spec, job.key, job.teacher_key, teacher, root, run_context, Path.cwd()
-                    )
-                    refs[job.key], flying[ref] = ref, job
-                if not flying:
-                    time.sleep(RETRY_INTERVAL)
-                    continue
-                ended = set(ray.wait(list(flying), num_returns=len(flying), timeout=RETRY_INTERVAL)[0])
-                for event in progress.read_events(job.key for job in flying.values()):
-                    work.handle_event(event, work.jobs[event["key"]], store, notify)
-                for ref in [ref for ref in flying if ref in ended]:  # teachers first
-                    job = flying.pop(ref)
-                    for event in _collect_events(ref, job, work, store):
-                        work.handle_event(event, job, store, notify)
-        finally:
-            for ref in flying:
-                ray.cancel(ref)
-            if flying:
-                ray.wait(list(flying), num_returns=len(flying), timeout=SHUTDOWN_GRACE)
-            for job in flying.values():
-                store.locks.remove_stale(job.key)
-        return work.failed
+        self.context = replace(
+            context, store=Store(context.store.root.absolute()), data=context.data.absolute()
+        )
+        self.refs: dict[str, Any] = {}
+        self.flying: dict[Any, Job] = {}
+        self.progress = _ProgressReader(context.store)
+
+    def run(self) -> None:
+        """Submit tasks and handle their events until nothing is left to do."""
+        import ray
+
+        while self.queue.waiting or self.flying:
+            self._submit_ready()
+            if not self.flying:
+                time.sleep(RETRY_INTERVAL)
+                continue
+            tasks = list(self.flying)
+            ended = set(ray.wait(tasks, num_returns=len(tasks), timeout=RETRY_INTERVAL)[0])
+            for event in self.progress.read_events(job.key for job in self.flying.values()):
+                self.queue.handle_event(event, self.queue.jobs[event.key], self.store, self.notify)
+            for ref in [ref for ref in self.flying if ref in ended]:  # teachers first
+                job = self.flying.pop(ref)
+                for event in _collect_events(ref, job, self.queue, self.store):
+                    self.queue.handle_event(event, job, self.store, self.notify)
+
+    def _submit_ready(self) -> None:
+        self.queue.fail_orphans(self.notify)
+        while job := self.queue.find_ready(self.queue.waiting):
+            del self.queue.waiting[job.key]
+            self.progress.expect(job.key)
+            teacher = self.refs.get(job.teacher_key or "")
+            ref = self.task.remote(job, teacher, self.context, Path.cwd())
+            self.refs[job.key], self.flying[ref] = ref, job
+
+    def cancel(self) -> None:
+        """Cancel the tasks that have not ended, and remove the locks they leave."""
+        import ray
+
+        for ref in self.flying:
+            ray.cancel(ref)
+        if self.flying:
+            ray.wait(list(self.flying), num_returns=len(self.flying), timeout=SHUTDOWN_GRACE)
+        for job in self.flying.values():
+            self.store.locks.remove_stale(job.key)
+
+
+# --- joining a cluster ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def join_cluster(address: str, device: str, jobs: int | None, threads: int) -> Iterator[Cluster]:
-    """Join the cluster at this address (``auto``: the one that this machine belongs to; empty: a new one, here).
+    """Join the cluster at an address.
 
+    address: ``auto`` is the cluster this machine belongs to; empty starts a new one on this machine.
     jobs: runs on each GPU or, on a new cluster without any, at a time. threads: of a run; 0 for all of a machine.
-    Raises UserError where Ray is not installed or nothing is at that address.
+    Raises UserError when Ray is not installed or no cluster answers at that address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray
     except ImportError as error:
         raise UserError("--engine ray needs Ray: pip install 'udcd-bench[ray]'.") from error
     if device.startswith("cuda:"):
         raise UserError(f"--device {device}: with --engine ray, Ray chooses the GPU; give --device cuda.")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    cores = 0
     if address:
-        address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
-        _check_address(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            why = _make_token_error if "AuthToken" in str(error) else _make_unreachable_error
-            raise why(address) from error
+        _connect(address)
     else:
-        gpus = {"num_gpus": 0} if device == "cpu" else {}
-        # on a machine with GPUs a run takes no core of Ray's
-        cores = local.count_slots("cpu", threads, jobs)
-        ray.init(
-            address="local",
-            num_cpus=cores,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **gpus,
-            **quiet,
-        )
-    # Ray says on stdout, which is for tables, that a process died, and may say so as late as this
+        _start_cluster(device, threads, jobs)
+    # Ray prints that a process died on stdout, which is for tables, possibly as late as here
     with contextlib.redirect_stdout(sys.stderr):
         try:
             yield _make_cluster(device, jobs, threads, new=not address)
@@ -140,7 +153,36 @@ def join_cluster(address: str, device: str, jobs: int | None, threads: int) -> I
             ray.shutdown()
 
 
+def _connect(address: str) -> None:
+    import ray
+
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    _check_address(address)
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        make_error = _make_token_error if "AuthToken" in str(error) else _make_unreachable_error
+        raise make_error(address) from error
+
+
+def _start_cluster(device: str, threads: int, jobs: int | None) -> None:
+    import ray
+
+    gpus: dict[str, Any] = {"num_gpus": 0} if device == "cpu" else {}
+    ray.init(
+        address="local",
+        # on a machine with GPUs a run takes none of Ray's cores
+        num_cpus=local.count_slots("cpu", threads, jobs),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **gpus,
+        **_QUIET,
+    )
+
+
 def _make_cluster(device: str, jobs: int | None, threads: int, *, new: bool) -> Cluster:
+    """Decide how many runs share the machines of the cluster that Ray has joined."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -174,11 +216,11 @@ def _make_token_error(address: str) -> UserError:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits for minutes, and then ends the process."""
+    """Check that something listens: Ray itself waits for minutes and then ends the process."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in host:
         if address != "auto":
-            raise UserError(f"--address {address}: give auto, or host:port as `ray start --head` says it.")
+            raise UserError(f"--address {address}: give auto, or host:port as `ray start --head` prints it.")
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -187,117 +229,62 @@ def _check_address(address: str) -> None:
 
 
 def _collect_env_vars() -> dict[str, str]:
-    """What a run's process on another machine needs to know of this one's."""
-    known = {k: v for k, v in os.environ.items() if k.startswith("UDCD_BENCH_")} | local.ALLOCATOR_ENV
-    if suites := known.get("UDCD_BENCH_SUITE"):
-        known["UDCD_BENCH_SUITE"] = os.pathsep.join(
+    """Collect the environment variables of this process that a run on another machine needs."""
+    variables = {k: v for k, v in os.environ.items() if k.startswith("UDCD_BENCH_")} | local.ALLOCATOR_ENV
+    if suites := variables.get("UDCD_BENCH_SUITE"):
+        variables["UDCD_BENCH_SUITE"] = os.pathsep.join(
             str(Path(suite).absolute()) for suite in suites.split(os.pathsep) if suite
         )
-    return known
+    return variables
+
+
+# --- events of tasks ------------------------------------------------------------------------------------------
 
 
 def _collect_events(ref: Any, job: Job, queue: JobQueue, store: Store) -> list[Event]:
-    """What a task that has ended says, or what is to be said of it."""
+    """Collect the events that an ended task has returned, its end last, or make one that explains why it has not."""
     import ray
 
     try:
         events: list[Event] = ray.get(ref)
     except ray.exceptions.RayError as error:
-        if job.teacher_key in queue.failed:  # its end is Ray's answer to its students too
-            return [{"kind": "busy", "key": job.key}]
+        if job.teacher_key in queue.failed:  # Ray reports the teacher's end to its students too
+            return [RunLocked(job.key)]
         reason = next(iter(reversed(str(error).strip().splitlines())), "")
-        says = f"Ray could not make it ({type(error).__name__}: {reason})"
+        message = f"Ray could not make it ({type(error).__name__}: {reason})"
         if isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.NodeDiedError):
-            says = f"its process or machine died, and so in each of Ray's further tries ({RETRIES})"
+            message = f"its process or machine died, and so in each of Ray's further tries ({RETRIES})"
             store.locks.remove_stale(job.key)
-        store.record_failure(job.key, job.spec, says, str(error))
-        return [{"kind": "failed", "key": job.key, "message": says}]
+        store.record_failure(job.key, job.spec, message, str(error))
+        return [RunFailed(job.key, message)]
     end = time.monotonic() + VISIBILITY_DELAY
-    while events[-1]["kind"] == "done" and not store.is_finished(job.key):
+    while isinstance(events[-1], RunDone) and not store.is_finished(job.key):
         if time.monotonic() > end:
-            says = f"made on another machine, but not to be found in {store.root}, which all have to share"
-            return [{"kind": "failed", "key": job.key, "message": says}]
+            message = f"made on another machine, but not to be found in {store.root}, which all have to share"
+            return [RunFailed(job.key, message)]
         time.sleep(RETRY_INTERVAL)
     return events
 
 
 class _ProgressReader:
-    """What the results folder says of runs under way: who is at them, how many epochs are behind their checkpoints."""
+    """Reads the progress of runs under way from the results folder: their locks, and their checkpoints' epochs."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.epochs_sent: dict[str, int] = {}
-        self.begun: set[str] = set()
+        self.started: set[str] = set()
 
     def expect(self, key: str) -> None:
-        """A run is about to begin, or to go on."""
-        self.epochs_sent[key] = len(self.store.read_checkpoint_history(key))
+        """Note how far a run is that is about to start."""
+        self.epochs_sent[key] = len(self.store.open_checkpoint(key).read_history())
 
     def read_events(self, keys: Iterator[str]) -> Iterator[Event]:
-        """Events since the last call."""
-        with contextlib.suppress(FileNotFoundError):
-            claimed = {path.name.partition(".")[0] for path in self.store.locks.folder.iterdir()}
-            for key in claimed.intersection(keys):
-                if key not in self.begun:
-                    self.begun.add(key)
-                    yield {"kind": "begin", "key": key}
-                rows = self.store.read_checkpoint_history(key)
-                for row in rows[self.epochs_sent[key] :]:
-                    yield {"kind": "epoch", "key": key, "row": row}
-                self.epochs_sent[key] = max(self.epochs_sent[key], len(rows))
-
-
-# --- in a process of the cluster ------------------------------------------------------------------------------
-
-
-def _run_task(
-    spec: RunSpec,
-    key: str,
-    teacher_key: str | None,
-    teacher_events: list[Event] | None,
-    root: Path,
-    run_context: RunContext,
-    working_dir: Path,
-) -> list[Event]:
-    """Make a run; what there is to say of it, its end last. teacher: what its teacher's task has said."""
-    from udcd_bench.engines.execute import collect_run_inputs, load_data
-    from udcd_bench.runs.store import Store
-
-    if teacher_events and teacher_events[-1]["kind"] != "done":
-        return [
-            {"kind": "busy", "key": key}
-        ]  # what becomes of it, is decided where its teacher's end is judged
-    limit, notes = read_hang_timeout(), list[Event]()
-    armed = 0.0
-
-    def collect_event(event: Event) -> None:
-        nonlocal armed
-        if event["kind"] == "note":
-            notes.append(event)
-        if (now := time.monotonic()) > armed + local.PROGRESS_INTERVAL:
-            armed = now
-            # ends a process that hangs, in whatever library it does; Ray tries the run anew
-            faulthandler.dump_traceback_later(limit, exit=True, file=2)
-
-    def make_failure(why: str) -> list[Event]:
-        message = f"{socket.gethostname()}: {why}"
-        return [{"kind": "failed", "key": key, "message": message, "mend": True}]
-
-    try:
-        with contextlib.suppress(OSError):
-            os.chdir(working_dir)  # relative paths of images
-        if not (root / "store.json").exists():
-            return make_failure(
-                f"{root} is not there; all machines of the cluster have to share the results folder."
-            )
-        parts = dict(collect_run_inputs(spec, run_context, functools.partial(load_data, planning=False)))
-        if spec.compute_key(parts | ({"teacher": teacher_key} if teacher_key else {})) != key:
-            return make_failure(
-                "its udcd-bench, method or data is another one; install the same on every machine."
-            )
-    except UserError as error:
-        return make_failure(str(error))
-    try:
-        return [*notes, run_job(spec, key, teacher_key, Store(root), run_context, collect_event)]
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+        """Yield the events of these runs since the last call."""
+        for key in self.store.locks.list_keys().intersection(keys):
+            if key not in self.started:
+                self.started.add(key)
+                yield RunStarted(key)
+            rows = self.store.open_checkpoint(key).read_history()
+            for row in rows[self.epochs_sent[key] :]:
+                yield EpochDone(key, row)
+            self.epochs_sent[key] = max(self.epochs_sent[key], len(rows))

@@ -1,8 +1,8 @@
-"""Who is at a run: claims that need no lock of the file system, and that outlive nobody.
+"""Run locks that need no locks of the file system: one marker file per contender; markers of dead owners are ignored.
 
-A claim is a file that names the run and its owner. To take a run is to write one, then to look at the folder: whoever
-finds no other living claim of that run there has it. Of two at a time the later writer sees the earlier one's
-file, which stays, so never both have it; and a dead claim's name is never used again, so removing it harms nobody.
+To lock a run, a process writes a marker that names the run and itself, then lists the folder: if it finds no other
+living owner's marker of that run, it has the lock. Of two processes at a time the later writer sees the earlier one's
+marker, so they never both have it. A dead owner's marker is never reused, so removing it is always safe.
 """
 
 from __future__ import annotations
@@ -22,76 +22,78 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = 120.0
-"""Seconds without a sign of life after which another machine's claim counts as dead."""
+"""Seconds without a heartbeat after which another machine's marker counts as dead."""
 HEARTBEAT = 15.0
-"""Seconds between signs of life."""
+"""Seconds between heartbeats."""
 _ACQUIRE_TIMEOUT = 0.5
-"""Seconds within which all who claim at once, but for the one who has it, have given way."""
+"""Seconds within which all contenders but the one that gets the lock have given up."""
 
 
 class RunLocks:
-    """The claims in a folder, ``<folder>/<key>.<owner>.<draw>``."""
+    """The markers in a folder, ``<folder>/<key>.<owner>.<random>``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def acquire(self, key: str) -> bool:
-        """Take a run for this process; False while a living process has it, or is just taking it."""
+        """Lock a run for this process; return False while a living process has it or is about to."""
         before = {path.name for path in self._list_markers(key)}
-        mine = self.folder / f"{key}.{format_owner()}.{secrets.token_hex(4)}"
+        marker = self.folder / f"{key}.{format_owner()}.{secrets.token_hex(4)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            mine.touch(exist_ok=False)
+            marker.touch(exist_ok=False)
         except OSError as error:
-            raise as_user_error(error, mine) from error
+            raise as_user_error(error, marker) from error
         began = time.monotonic()
         while True:
             elapsed = time.monotonic() - began
-            # by the clock of the file system, which is the one that the others' claims have been stamped by
-            living, dead = self._classify_markers(key, mine.stat().st_mtime + elapsed)
-            others = living - {mine.name}
+            # by the file system's clock, which has stamped the other markers too
+            living, dead = self._classify_markers(key, marker.stat().st_mtime + elapsed)
+            others = living - {marker.name}
             if not others:
                 break
-            if others & before or min(others) < mine.name or elapsed > _ACQUIRE_TIMEOUT:
-                mine.unlink(missing_ok=True)
+            if others & before or min(others) < marker.name or elapsed > _ACQUIRE_TIMEOUT:
+                marker.unlink(missing_ok=True)
                 return False
-            time.sleep(0.01)  # those of greater name give way, unless one of them has it
+            time.sleep(0.01)  # contenders with greater names give up, unless one of them has the lock
         for name in dead:
             (self.folder / name).unlink(missing_ok=True)
         return True
 
     def release(self, key: str) -> None:
-        """Give back what this process has claimed, and clear away what dead ones have."""
-        for path in self._list_markers(key):
-            if f".{format_owner()}." in path.name:
-                path.unlink(missing_ok=True)
+        """Release this process's lock of a run, and remove markers of dead owners."""
+        for path in self._list_own_markers(key):
+            path.unlink(missing_ok=True)
         self.remove_stale(key)
 
     def remove_stale(self, key: str = "*") -> None:
-        """Clear away the claims of this machine's processes that have ended."""
+        """Remove the markers of processes of this machine that have ended."""
         for path in self._list_markers(key):
             if not is_owner_alive(path.name, 0, LEASE):
                 path.unlink(missing_ok=True)
 
     def is_locked(self, key: str) -> bool:
-        """Whether a living process has the run."""
+        """Return whether a living process has the run."""
         return bool(self._classify_markers(key, time.time())[0])
 
+    def list_keys(self) -> set[str]:
+        """List the runs that have a marker, of a living owner or a dead one."""
+        return {path.name.partition(".")[0] for path in self._list_markers("*")}
+
     def touch(self, key: str) -> None:
-        """A sign of life from this process."""
-        for path in self._list_markers(key):
-            if f".{format_owner()}." in path.name:
-                with contextlib.suppress(FileNotFoundError):
-                    os.utime(path)
+        """Give one heartbeat for this process's lock."""
+        for path in self._list_own_markers(key):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
 
     @contextlib.contextmanager
     def heartbeat(self, key: str) -> Iterator[None]:
-        """Signs of life for as long as this is entered, whatever else the process is busy with."""
+        """Give heartbeats from a thread while the context is entered, however busy the process is."""
         ended = threading.Event()
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT):
-                with contextlib.suppress(OSError):  # a network file system that is away for a moment
+                with contextlib.suppress(OSError):  # a network file system may be away for a moment
                     self.touch(key)
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -105,8 +107,11 @@ class RunLocks:
     def _list_markers(self, key: str) -> list[Path]:
         return list(self.folder.glob(f"{key}.*"))
 
+    def _list_own_markers(self, key: str) -> list[Path]:
+        return [path for path in self._list_markers(key) if f".{format_owner()}." in path.name]
+
     def _classify_markers(self, key: str, now: float) -> tuple[set[str], set[str]]:
-        """Names of the living claims, and of the dead ones."""
+        """Return the names of the markers of living owners, and of dead ones."""
         living: set[str] = set()
         dead: set[str] = set()
         for path in self._list_markers(key):

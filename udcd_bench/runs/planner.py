@@ -1,4 +1,4 @@
-"""From the specs that artefacts ask for to the runs still to be made: each once, teachers first."""
+"""Planning: from the specs that artefacts need to jobs, each run once, teachers first; and their commands and times."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ STATE_REASONS = {
     "running": "another process is at it",
     "damaged": "what is stored is damaged",
 }
+"""State of a run → why it is to be made, as ``--dry-run`` prints it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run and what it needs. state: as the store has it. epochs: of all its stages."""
+    """A run to make. key: its folder's name. teacher_key: of the run whose student is its teacher.
+
+    state: ``Store.get_state``. epochs: of all its stages together.
+    """
 
     spec: RunSpec
     key: str
@@ -38,26 +42,26 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Nothing left to do."""
+        """Whether nothing is left to do."""
         return self.state == "done"
 
 
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
-    """Every number the run goes by: its profile's, its source's, its method's own, its overrides, in this order."""
+    """Resolve a run's protocol: its profile's, then its source's, its method's and its own overrides, in this order."""
     own = plugins.read_attributes("methods", spec.method).get("protocol", {})
     return profiles.build_protocol(spec.profile, spec.dataset, spec.protocol, own)
 
 
 def normalize_spec(spec: RunSpec) -> RunSpec:
-    """The spec, its overrides as the types they stand for, once everything it names is known to exist.
+    """Return the spec with its overrides as values of the right type, and without those that change nothing.
 
-    Raises UserError naming what does not.
+    Raises UserError when something it names does not exist or a value is invalid.
     """
     declared = plugins.read_attributes("methods", spec.method)
     numbers = resolve_protocol(spec)
     title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
     values = profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
-    # an override that sets the default is no override: the same run must have the same key
+    # an override that sets the default changes nothing, and the same run must have the same key
     hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
     protocol = tuple((k, profiles.Protocol.parse_value(k, v)) for k, v in spec.protocol)
     for pair in protocol:
@@ -70,18 +74,21 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
 def plan(
     specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], Mapping[str, Any]]
 ) -> list[Job]:
-    """The unique runs behind these specs, each after its teacher. made_of: what decides a run's figures."""
+    """List the unique runs behind these specs, each after its teacher.
+
+    collect_inputs: returns everything but the spec that decides a run's figures, for its key.
+    """
     jobs: dict[str, Job] = {}
 
     def add(spec: RunSpec) -> str:
         spec = normalize_spec(spec)
         declared = plugins.read_attributes("methods", spec.method)
-        parts = dict(collect_inputs(spec))
+        inputs = dict(collect_inputs(spec))
         teacher_key = None
         if declared.get("teacher") == "trained":
             teacher_key = add(spec.build_teacher_spec())
-            parts["teacher"] = teacher_key
-        key = spec.compute_key(parts)
+            inputs["teacher"] = teacher_key
+        key = spec.compute_key(inputs)
         if key not in jobs:
             protocol = resolve_protocol(spec)
             shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
@@ -97,7 +104,7 @@ def plan(
 def format_command(
     spec: RunSpec, *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
 ) -> str:
-    """The shell line that makes this run, and its teacher's where that is not done: every coordinate is in it."""
+    """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
     words = ["udcd-bench"]
     for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
         words += ["--suite", suite] if suite else []
@@ -121,7 +128,7 @@ def format_command(
 def format_commands(
     jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
 ) -> list[str]:
-    """A shell line a run that is not done, teachers before their students; together they make the same runs."""
+    """Format a shell command for each run that is not done, teachers before their students."""
     return [
         format_command(job.spec, data=data, out=out, device=device, deterministic=deterministic)
         for job in jobs
@@ -132,33 +139,32 @@ def format_commands(
 def estimate_seconds(
     jobs: Iterable[Job], store: Store, known_seconds: Callable[[Job], float | None] = lambda job: None
 ) -> tuple[float, int]:
-    """Seconds the jobs still take one after another, judged by finished runs, and how many could not be judged.
+    """Estimate the seconds the jobs take one after another, and count the jobs without an estimate.
 
-    rated: what a job takes, where that is known otherwise. Else a job is judged by runs of its method, data set and
-    backbone, else of its method and backbone, else of its backbone, else of its profile; by the share of the training
-    images where they differ.
+    known_seconds: returns a job's time where it is known, else None. Other jobs are estimated from finished runs of
+    the same method, data set and backbone, else of the same method and backbone, else of the same backbone, else of
+    the same profile, in proportion to the share of the training images.
     """
-    seen: dict[tuple[str, ...], list[float]] = {}
+    epoch_seconds: dict[tuple[str, ...], list[float]] = {}
     for record in store.read_records():
         spec = RunSpec.from_dict(record["spec"])
         each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
-        for likeness in _list_similarity_keys(spec):
-            seen.setdefault(likeness, []).append(each)
-    seconds, unknown = 0.0, 0
+        for group in _list_similarity_keys(spec):
+            epoch_seconds.setdefault(group, []).append(each)
+    total, unknown = 0.0, 0
     for job in jobs:
-        known = next(
-            (seen[likeness] for likeness in _list_similarity_keys(job.spec) if likeness in seen), None
-        )
-        if (said := known_seconds(job)) is not None:
-            seconds += said
-        elif known is None:
+        groups = [group for group in _list_similarity_keys(job.spec) if group in epoch_seconds]
+        if (seconds := known_seconds(job)) is not None:
+            total += seconds
+        elif not groups:
             unknown += 1
         else:
-            seconds += job.epochs * job.spec.fraction * sum(known) / len(known)
-    return seconds, unknown
+            similar = epoch_seconds[groups[0]]
+            total += job.epochs * job.spec.fraction * sum(similar) / len(similar)
+    return total, unknown
 
 
 def _list_similarity_keys(s: RunSpec) -> tuple[tuple[str, ...], ...]:
-    """What a run may have in common with others that take as long, the closest first."""
+    """List what a run may have in common with others that take about as long, the most similar first."""
     profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.dataset)
     return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

@@ -1,4 +1,4 @@
-"""Every number of the training protocol, once: ``paper``, and the smaller ``quick`` and ``demo`` made from it.
+"""The training protocol and its profiles: ``paper``, and the smaller ``quick`` and ``demo`` derived from it.
 
 Each value's source is beside it: P the paper, R its released code, O:CRCKD the ancestor of that code, S this suite.
 """
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
 
 TINY_DENSENET = "densenet-tiny"
-"""A DenseNet small enough for two CPU cores; see ``network``."""
+"""A DenseNet small enough for two CPU cores; see ``training.network``."""
 
 ONE_STAGE = {"train": 1.0}
-"""The stages of a method that declares none, and their shares of the epochs."""
+"""Stage → share of the epochs, for a method that declares no stages."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Protocol:
     n_images: int = 10015  # S: of a synthetic stand-in; as many as HAM10000 has
 
     def __post_init__(self) -> None:
-        def check(name: str, ok: bool, says: str) -> None:
+        def check(name: str, ok: bool, rule: str) -> None:
             if not ok:
-                raise UserError(f"{name}={getattr(self, name)!r} will not do: {says}.")
+                raise UserError(f"invalid {name}={getattr(self, name)!r}: {rule}.")
 
         for name in ("image_size", "batch_size", "epochs", "report_epochs", "n_images"):
             check(name, 1 <= getattr(self, name) <= 10**6, "it is a count of at least 1, and at most 1000000")
@@ -69,27 +69,27 @@ class Protocol:
         check("precision", self.precision in ("auto", "fp32", "bf16"), "it is one of auto, fp32, bf16")
 
     def with_overrides(self, overrides: Overrides) -> Protocol:
-        """Replace fields by name. Raises UserError for a name or a type that does not fit."""
+        """Replace fields by name. Raises UserError when a value is invalid."""
         values: dict[str, Any] = {key: self.parse_value(key, value) for key, value in overrides}
         return replace(self, **values)
 
     @classmethod
     def list_names(cls) -> tuple[str, ...]:
-        """The fields that ``--set`` may name."""
+        """List the fields that ``--set`` may name."""
         return tuple(f.name for f in fields(cls))
 
     @classmethod
     def parse_value(cls, key: str, value: Scalar) -> Scalar:
-        """``value`` as the type of the field ``key``."""
+        """Convert ``value`` to the type of the field ``key``. Raises UserError when that fails."""
         default: Scalar = getattr(cls, key)
         return coerce_value(key, value, default)
 
     def compute_stage_epochs(self, share: float) -> int:
-        """Epochs of a stage that takes this share of them."""
+        """Compute the epochs of a stage that takes this share of all."""
         return max(1, round(share * self.epochs))
 
     def with_epochs(self, epochs: int) -> Protocol:
-        """The same protocol in fewer epochs: start at a quarter, ramp over three eighths, report the last eighth."""
+        """Return the protocol in so many epochs: start at a quarter, ramp over 3/8, report the last eighth."""
         return replace(
             self,
             epochs=epochs,
@@ -101,7 +101,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Profile:
-    """A protocol, the backbone and the data sets it stands for."""
+    """A protocol with its backbone and data sets.
+
+    datasets, backbones: (the paper's name, this profile's name) of each.
+    """
 
     name: str
     description: str
@@ -111,11 +114,11 @@ class Profile:
     backbones: tuple[tuple[str, str], ...] = ()
 
     def resolve_dataset(self, paper_name: str) -> str:
-        """The source this profile trains on where the paper has ``paper_name``."""
+        """Return the source this profile trains on in place of the paper's."""
         return dict(self.datasets).get(paper_name, paper_name)
 
     def resolve_backbone(self, paper_name: str) -> str:
-        """The backbone this profile trains where the paper has ``paper_name``."""
+        """Return the backbone this profile trains in place of the paper's."""
         return dict(self.backbones).get(paper_name, paper_name)
 
 
@@ -157,14 +160,14 @@ PROFILES = {
     "paper": Profile("paper", "the paper's protocol", _PAPER, "densenet121", _REAL_SOURCES),
 }
 
-# what a source needs that differs from its profile: a mirrored digit is no digit, and 800 small ones want more epochs
+# a mirrored digit is another shape, and 800 small images need more epochs
 _SOURCE_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
     ("demo", "digits"): {"image_size": 32, "flip": 0.0, "epochs": 40},
 }
 
 
 def find_profile(name: str) -> Profile:
-    """The profile of that name. Raises UserError naming the nearest."""
+    """Find a profile by name. Raises UserError that names the nearest when there is none."""
     if name not in PROFILES:
         raise UserError(f"There is no profile {name!r}{suggest_nearest(name, PROFILES)}")
     return PROFILES[name]
@@ -176,25 +179,30 @@ def build_protocol(
     overrides: Overrides = (),
     method_protocol: Mapping[str, Scalar] | None = None,
 ) -> Protocol:
-    """Every number a run of this profile on this source goes by.
+    """Build the protocol of a run of this profile on this source.
 
-    own: what the run's method says of it, before any override.
+    method_protocol: numbers that are the method's own; ``overrides`` replace them.
     """
     base = find_profile(profile_name).protocol
-    given = _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
-    if "epochs" in given:
-        base = base.with_epochs(int(Protocol.parse_value("epochs", given["epochs"])))
-    return base.with_overrides(tuple(given.items()))
+    values = (
+        _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
+    )
+    if "epochs" in values:
+        base = base.with_epochs(int(Protocol.parse_value("epochs", values["epochs"])))
+    return base.with_overrides(tuple(values.items()))
 
 
 def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
-    """Overrides of the protocol, and the rest, which are a method's hyper-parameters."""
+    """Split overrides into those of the protocol and those of a method's hyper-parameters."""
     names = Protocol.list_names()
     return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
 
 
 def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
-    """``value``, often text from the command line, as the type ``default`` has. Raises UserError naming both."""
+    """Convert ``value``, often text from the command line, to the type of ``default``.
+
+    Raises UserError that names the key, the value and the type.
+    """
     kind = type(default)
     text = str(value)
     if kind is bool:
@@ -208,7 +216,7 @@ def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
             number = kind(text)
             if math.isfinite(float(number)):
                 return number
-    raise UserError(f"{key}={text} will not do: {key} is of type {kind.__name__}, such as {default!r}.")
+    raise UserError(f"invalid {key}={text}: {key} is of type {kind.__name__}, such as {default!r}.")
 
 
 def resolve_hparams(
@@ -217,12 +225,15 @@ def resolve_hparams(
     choices: Mapping[str, Sequence[Scalar]],
     overrides: Overrides,
 ) -> dict[str, Scalar]:
-    """A method's hyper-parameters with overrides applied. Raises UserError for a name or value that does not fit."""
+    """Apply overrides to a method's hyper-parameters.
+
+    choices: name → allowed values. Raises UserError when a name is unknown or a value is invalid.
+    """
     values = dict(defaults)
     for key, value in overrides:
         if key not in values:
             raise UserError(f"{method_title} has no hyper-parameter {key!r}{suggest_nearest(key, values)}")
         values[key] = coerce_value(key, value, defaults[key])
         if key in choices and values[key] not in choices[key]:
-            raise UserError(f"{key}={value} will not do: it is one of {', '.join(map(str, choices[key]))}.")
+            raise UserError(f"invalid {key}={value}: it is one of {', '.join(map(str, choices[key]))}.")
     return values

@@ -1,10 +1,12 @@
-"""How fast this machine trains each method, as ``udcd-bench bench --json`` has measured it."""
+"""Training speeds of the methods on this machine, as ``udcd-bench bench --json`` has measured them."""
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 from udcd_bench.errors import UserError
 from udcd_bench.storage.checksums import from_json
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rates:
-    """images_per_s: of a training step of each method, on images of that size in batches of that size."""
+    """Training speeds. images_per_s: method → images per second of a training step at this backbone and these sizes."""
 
     backbone: str
     image_size: int
@@ -27,11 +29,14 @@ class Rates:
     images_per_s: Mapping[str, float]
 
     def describe(self) -> str:
-        """What was measured, in words."""
+        """Describe what was measured, in words."""
         return f"{self.backbone}, {self.image_size} pixels, batches of {self.batch}"
 
     def estimate_seconds(self, job: Job, protocol: Protocol, n_train: int) -> float | None:
-        """What a run of so many training images takes, every stage at the main one's rate; None if not measured."""
+        """Estimate the seconds of a run, every stage at the main one's speed; None if that was not measured.
+
+        n_train: the number of training images.
+        """
         measured = (self.backbone, self.image_size, self.batch)
         if measured != (job.spec.backbone, protocol.image_size, protocol.batch_size):
             return None
@@ -39,18 +44,33 @@ class Rates:
         return job.epochs * n_train / rate if rate else None
 
 
+class _Sizes(msgspec.Struct):
+    backbone: str
+    image_size: int
+    batch: int
+
+
+class _MethodRate(msgspec.Struct):
+    method: str
+    images_per_s: Annotated[float, msgspec.Meta(gt=1e-9, le=sys.float_info.max)]
+
+
+class _RatesFile(msgspec.Struct):
+    """What is used of a file of ``bench --json``."""
+
+    ask: _Sizes
+    methods: Annotated[list[_MethodRate], msgspec.Meta(min_length=1)]
+
+
 def read_rates(path: Path) -> Rates:
-    """Raises UserError for a file that is not what ``bench --json`` writes."""
+    """Read a file that ``bench --json`` wrote. Raises UserError when it is something else."""
     try:
-        found = from_json(path.read_bytes())
-        ask = found["ask"]
-        rates = {str(row["method"]): float(row["images_per_s"]) for row in found["methods"]}
-        if not rates or not all(1e-9 < rate < math.inf for rate in rates.values()):
-            raise ValueError("a rate is no number of images a second")
-        return Rates(str(ask["backbone"]), int(ask["image_size"]), int(ask["batch"]), rates)
+        file = msgspec.convert(from_json(path.read_bytes()), _RatesFile)
     except OSError as error:
         raise UserError(f"--rates {path}: it cannot be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise UserError(
             f"--rates {path}: it is not what `udcd-bench bench --json FILE` writes ({error!s:.100})."
         ) from error
+    images_per_s = {row.method: row.images_per_s for row in file.methods}
+    return Rates(file.ask.backbone, file.ask.image_size, file.ask.batch, images_per_s)

@@ -1,62 +1,78 @@
-"""What a run's record, arrays and history must say before anything is made of them."""
+"""A run's record as a type, and validation of stored records, arrays and histories."""
 
 from __future__ import annotations
 
 import csv
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
-from udcd_bench.runs.spec import check_spec_values
+import msgspec
+
+from udcd_bench.runs.spec import FiniteNumber, check_spec_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from udcd_bench.storage.packing import Arrays
 
-_FIELD_TYPES: dict[str, type] = {
-    **dict.fromkeys(("method_title", "dataset_title", "incomplete", "split_hash", "reporting"), str),
-    **dict.fromkeys(("n_train", "n_test", "epochs"), int),
-    **dict.fromkeys(("synthetic", "ordered"), bool),
-    **dict.fromkeys(("environment", "files", "figures"), dict),
-    "classes": list,
-}
-_ENVIRONMENT_FIELDS = ("device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit")
+
+class Record(TypedDict):
+    """The record of a finished run, as ``record.json`` stores it.
+
+    figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
+    seconds: of training and testing. made_of: the inputs that entered the run's key.
+    """
+
+    schema: NotRequired[int]
+    key: str
+    spec: dict[str, Any]
+    teacher_key: NotRequired[str | None]
+    method_title: str
+    dataset_title: str
+    synthetic: bool
+    incomplete: str
+    classes: Annotated[list[str], msgspec.Meta(min_length=1)]
+    ordered: bool
+    split_hash: str
+    n_train: int
+    n_test: int
+    epochs: int
+    seconds: FiniteNumber
+    protocol: NotRequired[dict[str, Any]]
+    reporting: str
+    figures: dict[str, dict[str, FiniteNumber]]
+    environment: dict[str, str | int | bool]
+    made_of: NotRequired[dict[str, Any]]
+    files: dict[str, str]
+    bytes: NotRequired[dict[str, int]]
+    sha256: NotRequired[str]
+
+
+_REQUIRED_METRICS = {"acc", "rec"}
+_REQUIRED_ENVIRONMENT = {"device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit"}
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Raises ValueError naming what is missing or of another kind than a finished run's, by whatever hand."""
+    """Check a record read from a file. Raises ValueError that names what is missing or of the wrong type."""
     try:
+        msgspec.convert(record, Record)
         check_spec_values(record["spec"])
-        for name, kind in _FIELD_TYPES.items():
-            if type(record[name]) is not kind:
-                raise ValueError(f"{name} is {record[name]!r:.100}")
-        # a rule or a metric may be newer than the run
-        for figures in record["figures"].values():
-            for name, value in figures.items():
-                if not _is_number(value):
-                    raise ValueError(f"figure {name} is {value!r:.100}")
-        if {"acc", "rec"} - record["figures"]["mean"].keys() or not _is_number(record["seconds"]):
-            raise ValueError("it has no accuracy, recall or seconds")
-        if not record["classes"] or any(type(name) is not str for name in record["classes"]):
-            raise ValueError("its classes are no names")
-        sizes = record.get("bytes", {})
-        if (
-            any(type(value) is not str for value in record["files"].values())
-            or sizes.keys() - record["files"].keys()
-        ):
-            raise ValueError("its list of files is another's")
-        if any(type(value) not in (str, int, bool) for value in record["environment"].values()):
-            raise ValueError("its environment is no list of names and versions")
-        for name in _ENVIRONMENT_FIELDS:
-            record["environment"][name]
-    except KeyError as error:
-        raise ValueError(f"it has no {error.args[0]}") from error
-    except (TypeError, AttributeError) as error:
-        raise ValueError("it is no finished run's") from error
+    except (msgspec.ValidationError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+    # metrics and rules may be newer or older than this version
+    if missing := _REQUIRED_METRICS - record["figures"].get("mean", {}).keys():
+        raise ValueError(f"its figures have no {min(missing)}")
+    if missing := _REQUIRED_ENVIRONMENT - record["environment"].keys():
+        raise ValueError(f"its environment has no {min(missing)}")
+    if unknown := record.get("bytes", {}).keys() - record["files"].keys():
+        raise ValueError(f"it has a size but no checksum of {min(unknown)}")
 
 
 def check_arrays(arrays: Arrays, classes: int) -> None:
-    """Raises ValueError where these cannot be the arrays of one run's test images, of so many classes."""
+    """Check the arrays of a run's test images. classes: how many there are.
+
+    Raises ValueError when an array is missing or of another shape or type than ``FinishedRuns.read_scores`` gives.
+    """
     try:
         scores, embeddings, epochs = (arrays[name] for name in ("scores", "embeddings", "epochs"))
         per_image = [arrays[name] for name in ("labels", "ids", "groups")]
@@ -72,16 +88,16 @@ def check_arrays(arrays: Arrays, classes: int) -> None:
     if {array.shape for array in per_image} != {(n,)} or len(embeddings) != n or len(epochs) != len(scores):
         raise ValueError("its arrays are of different lengths")
     if any(array.dtype.kind != "f" for array in (scores, embeddings)):
-        raise ValueError("its scores or embeddings are no fractions")
+        raise ValueError("its scores or embeddings are not floating-point numbers")
     labels = arrays["labels"]
     if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < classes)).all():
-        raise ValueError(f"its labels are no classes from 0 to {classes - 1}")
+        raise ValueError(f"its labels are not integers from 0 to {classes - 1}")
 
 
 def parse_history(text: str) -> list[dict[str, Any]]:
-    """The rows of a ``history.csv``, one an epoch: ``stage`` and numbers, NaN where an epoch has none.
+    """Parse a ``history.csv`` into a row for each epoch: ``stage``, and numbers, NaN if missing.
 
-    Raises ValueError where it has no epoch, lacks ``stage``, ``loss`` or ``acc``, or says no number.
+    Raises ValueError when it has no epoch, lacks ``stage``, ``loss`` or ``acc``, or holds something but a number.
     """
     try:
         rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines(), strict=True))
@@ -97,5 +113,15 @@ def parse_history(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+def flatten_record(record: Record, rule: str = "mean") -> dict[str, Any]:
+    """Flatten a record into one row. rule: ``mean``, ``last`` or ``best``, as in ``FinishedRuns.build_frame``."""
+    spec = record["spec"]
+    row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}
+    row |= {k: " ".join(f"{a}={b}" for a, b in spec.get(k, ())) for k in ("hparams", "protocol")}
+    row |= {
+        k: record[k]
+        for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")
+    }
+    row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
+    figures: dict[str, Any] = record["figures"].get(rule, {})
+    return row | figures

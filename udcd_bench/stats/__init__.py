@@ -1,4 +1,4 @@
-"""Numbers from scores and labels: metrics, bootstrap, paired tests, embeddings' neighbourhoods.
+"""Statistics of scores and labels: metrics, bootstrap intervals, paired tests, separation of embeddings.
 
-Knows no tensor library, no files and no runs.
+Knows nothing of PyTorch, files or runs.
 """

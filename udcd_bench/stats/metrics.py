@@ -1,8 +1,8 @@
-"""What is measured on a test set: pure functions of logits (n, C) and labels (n,), as fractions.
+"""Metrics of a test set: pure functions of logits (n, C) and labels (n,), as fractions.
 
 AP is macro-averaged precision, which is what the released code computes under that name. F1 is the mean of
-the per-class F1; ``f1_of_means``, 2·AP·REC/(AP + REC), is the other figure the paper's tables print as F1 and
-is never below it (Opitz & Burst 2019, arXiv:1911.03347).
+the per-class F1; ``f1_of_means``, 2·AP·REC/(AP + REC), is the other value that the paper's tables print as F1
+and is never below it (Opitz & Burst 2019, arXiv:1911.03347).
 
 Macro averages run over the classes the test labels contain, so that REC is balanced accuracy: a class without
 a test image has no recall, and its precision would be 0 by convention and not by measurement. AUROC and AUPRC
@@ -26,7 +26,7 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure's name, what tables print above it, what it is, and whether higher or lower is better."""
+    """A metric's name, its title in tables, its description, and whether higher or lower is better."""
 
     name: str
     title: str
@@ -55,11 +55,11 @@ METRICS: dict[str, Metric] = {
 def compute_metrics(
     scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = False
 ) -> dict[str, float]:
-    """Every metric of ``METRICS`` on logits (n, C) and labels (n,) in [0, C).
+    """Compute every metric of ``METRICS`` on logits (n, C) and labels (n,) in [0, C).
 
     ordered: the classes are grades, so kappa takes quadratic weights.
 
-    Raises ValueError when there is nothing to measure, a logit is not finite, or a label is out of range.
+    Raises ValueError when there is no image, a logit is not finite, or a label is out of range.
     """
     z, y = _check_inputs(scores, labels)
     p = softmax(z)
@@ -83,9 +83,9 @@ def compute_metrics(
 def summarize_epochs(
     scores: npt.ArrayLike, labels: npt.ArrayLike, *, ordered: bool = False
 ) -> dict[str, dict[str, float]]:
-    """The figures of the reported epochs, scores (E, n, C), by each reporting rule.
+    """Compute the metrics of the reported epochs, scores (E, n, C), by each reporting rule.
 
-    ``mean`` of the epochs' figures; ``last`` epoch; ``best`` epoch, the first with the highest accuracy on
+    ``mean`` of the epochs' metrics; ``last`` epoch; ``best`` epoch, the first with the highest accuracy on
     the test set itself, hence optimistic.
     """
     array = np.asarray(scores)
@@ -100,13 +100,13 @@ def summarize_epochs(
 
 
 def count_confusions(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Ints:
-    """Counts (C, C), rows the true class, columns the predicted one, of logits (n, C) and labels (n,)."""
+    """Count confusions (C, C) of logits (n, C) and labels (n,): rows are true classes, columns predicted ones."""
     z, y = _check_inputs(scores, labels)
     return _count_pairs(y, z.argmax(1), z.shape[1])
 
 
 def compute_class_metrics(matrix: Ints) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of every class, (C,) each, from counts (C, C); 0 where that would be 0/0."""
+    """Compute precision, recall and F1 of every class, (C,) each, from counts (C, C); 0/0 is 0."""
     hits = np.diag(matrix).astype(np.float64)
     predicted, true = matrix.sum(0), matrix.sum(1)
     return (
@@ -117,7 +117,10 @@ def compute_class_metrics(matrix: Ints) -> tuple[Floats, Floats, Floats]:
 
 
 def kappa(matrix: Ints, *, quadratic: bool = False) -> float:
-    """Cohen's kappa of counts (C, C); 0 when chance alone leaves nothing to disagree about."""
+    """Compute Cohen's kappa of counts (C, C), in [-1, 1]; 0 when the disagreement expected by chance is 0.
+
+    quadratic: weights grow with the squared distance between classes.
+    """
     n_classes = len(matrix)
     rank = np.arange(n_classes)
     distance = (rank[:, None] - rank[None, :]) ** 2
@@ -128,18 +131,19 @@ def kappa(matrix: Ints, *, quadratic: bool = False) -> float:
 
 
 def compute_calibration_error(p: Floats, y: Ints, bins: int = ECE_BINS) -> float:
-    """Expected calibration error of probabilities (n, C): a bin's |accuracy − confidence|, over all images.
+    """Compute the expected calibration error of probabilities (n, C), in [0, 1].
 
-    The bins of the highest probability are (0, 1/bins], …, (1 − 1/bins, 1].
+    It is the mean over images of |accuracy − confidence| of their bin. The bins of the highest probability are
+    (0, 1/bins], …, (1 − 1/bins, 1].
     """
     confidence = p.max(1)
     right = (p.argmax(1) == y).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(place, right - confidence, minlength=bins)).sum() / len(y))
+    bin_index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(bin_index, right - confidence, minlength=bins)).sum() / len(y))
 
 
 def softmax(scores: Floats) -> Floats:
-    """Probabilities (n, C) of logits (n, C)."""
+    """Compute probabilities (n, C) of logits (n, C)."""
     shifted = np.exp(scores - scores.max(1, keepdims=True))
     result: Floats = shifted / shifted.sum(1, keepdims=True)
     return result
@@ -167,7 +171,7 @@ def _count_pairs(y: Ints, predicted: Ints, n_classes: int) -> Ints:
 
 
 def _auroc(p: Floats, y: Ints) -> float:
-    """Mann–Whitney's U over its greatest value, one class against the rest; ties count one half."""
+    """Compute Mann–Whitney's U over its maximum, one class against the rest; ties count one half."""
     positive = y[:, None] == np.arange(p.shape[1])
     n_positive = positive.sum(0)
     both = (n_positive > 0) & (n_positive < len(y))

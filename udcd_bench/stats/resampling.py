@@ -1,11 +1,11 @@
-"""Figures of many resampled test sets at once, through counts of confusions instead of images.
+"""Bootstrap: metrics of many resampled test sets at once, through confusion counts instead of images.
 
-Images of one lesion, and duplicates, are no independent draws, so *groups* are resampled and not images (Davison
+Images of one lesion, and duplicates, are not independent, so *groups* are resampled and not images (Davison
 & Hinkley 1997, section 3.8), within classes, so that every draw has the test set's class sizes. A group's class is
 that of its first image.
 
 Groups whose images were predicted alike are exchangeable, so a draw is one multinomial over the different
-patterns of predictions instead of n indices: the same distribution, and hundreds of times as fast.
+patterns of predictions instead of n indices: the same distribution, hundreds of times faster.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench.stats import metrics as figures_of
+from udcd_bench.stats.metrics import count_confusions
 
 Floats = npt.NDArray[np.float64]
 
 CONFUSION_METRICS = ("acc", "ap", "rec", "f1", "f1_of_means")
-"""Those that a confusion matrix determines."""
+"""Metrics that a confusion matrix determines."""
 
 
 def compute_confusion_metrics(counts: npt.ArrayLike) -> dict[str, Floats]:
-    """``METRICS`` of confusion matrices (…, C, C), each (…), as ``metrics.figures`` defines them."""
+    """Compute ``CONFUSION_METRICS`` of confusion matrices (…, C, C), each (…), as ``metrics.compute_metrics`` does."""
     matrix = np.asarray(counts, dtype=np.float64)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     predicted, true = matrix.sum(-2), matrix.sum(-1)
@@ -55,12 +55,12 @@ def bootstrap_jointly(
     n_draws: int,
     generator: np.random.Generator,
 ) -> dict[str, Floats]:
-    """Figures of several models on the same resampled test sets: metric → (draws, models).
+    """Bootstrap the metrics of several models on the same resampled test sets: metric → (draws, models).
 
-    scores: of each model (n, C), or (E, n, C), whose figure is the mean over the epochs, as tables report it.
-    groups (n,): what is resampled together. All NaN where no class has two groups, for then nothing varies.
+    scores: of each model (n, C), or (E, n, C), whose metric is the mean over the epochs, as tables report it.
+    labels: (n,). groups: (n,), images of one group are resampled together. All NaN when no class has two groups.
 
-    Raises ValueError for shapes that do not go together and for metrics that predictions do not determine.
+    Raises ValueError when shapes do not match or a metric is not among ``CONFUSION_METRICS``.
     """
     predictions, y, n_classes = _predict_classes(scores, labels)
     if unknown := set(metrics) - set(CONFUSION_METRICS):
@@ -68,31 +68,29 @@ def bootstrap_jointly(
             f"no confusion matrix gives {', '.join(sorted(unknown))}; it gives {CONFUSION_METRICS}"
         )
     if n_draws < 1:
-        raise ValueError(f"{n_draws} draws are none")
-    place = np.cumsum([0, *(len(model) for model in predictions)])
+        raise ValueError(f"n_draws is {n_draws}; give 1 or more")
+    bounds = np.cumsum([0, *(len(model) for model in predictions)])
     stacked = np.concatenate(predictions)
     times, patterns = _sample_patterns(np.vstack([y, stacked]), np.asarray(groups), n_draws, generator)
-    made = {metric: np.full((n_draws, len(predictions)), math.nan) for metric in metrics}
+    draws = {metric: np.full((n_draws, len(predictions)), math.nan) for metric in metrics}
     if times is None:
-        return made
-    for model, (start, end) in enumerate(itertools.pairwise(place)):
+        return draws
+    for model, (start, end) in enumerate(itertools.pairwise(bounds)):
         sums = {metric: np.zeros(n_draws) for metric in metrics}
         for epoch in patterns[1 + start : 1 + end]:
             cells = np.zeros((len(epoch), n_classes**2), dtype=np.float32)
             cells[np.arange(len(epoch)), patterns[0] * n_classes + epoch] = 1
-            of_draw = compute_confusion_metrics((times @ cells).reshape(n_draws, n_classes, n_classes))
+            values = compute_confusion_metrics((times @ cells).reshape(n_draws, n_classes, n_classes))
             for metric in metrics:
-                sums[metric] += of_draw[metric]
+                sums[metric] += values[metric]
         for metric in metrics:
-            made[metric][:, model] = sums[metric] / (end - start)
-    return made
+            draws[metric][:, model] = sums[metric] / (end - start)
+    return draws
 
 
 def compute_point_estimates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-    """``METRICS`` of scores (n, C), or the means over the epochs of (E, n, C)."""
-    epochs = [
-        compute_confusion_metrics(figures_of.count_confusions(epoch, labels)) for epoch in _as_epochs(scores)
-    ]
+    """Compute ``CONFUSION_METRICS`` of scores (n, C), or their means over the epochs of (E, n, C)."""
+    epochs = [compute_confusion_metrics(count_confusions(epoch, labels)) for epoch in _as_epochs(scores)]
     return {metric: float(np.mean([epoch[metric] for epoch in epochs])) for metric in CONFUSION_METRICS}
 
 
@@ -108,13 +106,13 @@ def _as_epochs(scores: npt.ArrayLike) -> Floats:
 def _predict_classes(
     scores: Sequence[npt.ArrayLike], labels: npt.ArrayLike
 ) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.int64], int]:
-    """Predicted classes (E, n) of each model, the labels, the number of classes."""
+    """Return the predicted classes (E, n) of each model, the labels (n,), and the number of classes."""
     models = [_as_epochs(model) for model in scores]
     if not models or len({model.shape[-1] for model in models}) != 1:
         raise ValueError("one model or more, of the same classes")
     for model in models:
         for epoch in model:
-            figures_of.count_confusions(epoch, labels)  # raises for what cannot be measured
+            count_confusions(epoch, labels)  # raises for what cannot be measured
     y = np.asarray(labels).astype(np.int64)
     return [model.argmax(-1).astype(np.int64) for model in models], y, models[0].shape[-1]
 
@@ -125,9 +123,10 @@ def _sample_patterns(
     n_draws: int,
     generator: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64]]:
-    """How often each pattern of an image's label and predictions is in each draw, and the patterns.
+    """Count how often each pattern of an image's label and predictions is in each draw.
 
-    answers (1 + k, n): labels, then predictions. Returns (draws, P), or None when nothing varies, and (1 + k, P).
+    labels_and_predictions: (1 + k, n), the labels first. Returns counts (draws, P), or None when no class has two
+    groups, and the patterns (1 + k, P).
     """
     if groups.shape != labels_and_predictions.shape[1:]:
         raise ValueError(
@@ -149,10 +148,10 @@ def _sample_patterns(
         return None, patterns
     times = np.zeros((n_draws, patterns.shape[1]), dtype=np.float32)
     for _, of_class in sorted(kinds.items()):
-        there = np.array(list(of_class.values()))
-        drawn = generator.multinomial(there.sum(), there / there.sum(), size=n_draws)
+        n_groups = np.array(list(of_class.values()))
+        sampled = generator.multinomial(n_groups.sum(), n_groups / n_groups.sum(), size=n_draws)
         inside_of = np.zeros((len(of_class), patterns.shape[1]), dtype=np.float32)
         for row, kind in enumerate(of_class):
             np.add.at(inside_of[row], contents[kind], 1)
-        times += drawn.astype(np.float32) @ inside_of
+        times += sampled.astype(np.float32) @ inside_of
     return times, patterns

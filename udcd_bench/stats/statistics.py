@@ -1,9 +1,9 @@
-"""What chance leaves of a figure: intervals, spreads and comparisons. Pure functions with their own generator.
+"""Bootstrap intervals, paired tests, spread between seeds and folds, and Holm's correction. Pure functions.
 
-Whoever calls gives the numpy ``Generator``; the global seed has no part in anything. What is resampled, and how,
-is ``resampling``'s; the interval is the percentile interval (Efron & Tibshirani 1993, chapter 13).
+The caller gives the NumPy ``Generator``; the global seed is never used. ``resampling`` draws the test sets; the
+interval is the percentile interval (Efron & Tibshirani 1993, chapter 13).
 
-A bootstrap knows of the test images' share of chance. Training's is seen by ``spread`` alone.
+A bootstrap measures the variation due to the test images. Only ``compute_spread`` sees that of training.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CONFIDENCE_LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A figure and the interval about it; the ends are NaN where nothing can be resampled."""
+    """A value and its interval; the ends are NaN when nothing can be resampled."""
 
     value: float
     low: float
@@ -56,7 +56,7 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """First minus second, its interval, and the two-sided p of no difference."""
+    """The first model minus the second, the interval, and the two-sided p of no difference."""
 
     difference: float
     low: float
@@ -65,7 +65,7 @@ class PairedDifference(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Standard deviations between folds and between seeds of one fold; NaN where there is but one."""
+    """Standard deviations between folds, and between seeds of one fold; NaN when there is only one."""
 
     folds: float
     seeds: float
@@ -90,13 +90,11 @@ def bootstrap_intervals(
     *,
     level: float = CONFIDENCE_LEVEL,
 ) -> dict[str, Interval]:
-    """Percentile intervals of a model's figures; scores as in ``joint``."""
-    found, here = (
-        bootstrap_jointly([scores], labels, groups, metrics, n_draws, generator),
-        compute_point_estimates(scores, labels),
-    )
+    """Compute percentile intervals of a model's metrics; arguments as of ``bootstrap_jointly``."""
+    draws = bootstrap_jointly([scores], labels, groups, metrics, n_draws, generator)
+    values = compute_point_estimates(scores, labels)
     return {
-        metric: Interval(here[metric], *compute_interval(found[metric][:, 0], level)) for metric in metrics
+        metric: Interval(values[metric], *compute_interval(draws[metric][:, 0], level)) for metric in metrics
     }
 
 
@@ -111,25 +109,25 @@ def bootstrap_difference(
     *,
     level: float = CONFIDENCE_LEVEL,
 ) -> PairedDifference:
-    """How far a model lies above another on the same test images.
+    """Compute how far a model lies above another on the same test images.
 
     p is the level at which the interval would just touch zero, (r + 1)/(draws + 1) counted on either side and
     doubled (Davison & Hinkley 1997, 4.2), hence never 0; models that predict alike have p = 1.
     """
-    found = bootstrap_jointly([scores_a, scores_b], labels, groups, [metric], n_draws, generator)[metric]
-    difference = found[:, 0] - found[:, 1]
-    here = (
+    draws = bootstrap_jointly([scores_a, scores_b], labels, groups, [metric], n_draws, generator)[metric]
+    difference = draws[:, 0] - draws[:, 1]
+    value = (
         compute_point_estimates(scores_a, labels)[metric] - compute_point_estimates(scores_b, labels)[metric]
     )
     if np.isnan(difference).all():
-        return PairedDifference(here, math.nan, math.nan, math.nan)
-    # sums in another order leave a last digit where there is no difference
+        return PairedDifference(value, math.nan, math.nan, math.nan)
+    # sums in another order differ in the last digit
     difference[np.abs(difference) < 1e-12] = 0
-    return PairedDifference(here, *compute_interval(difference, level), compute_p_value(difference))
+    return PairedDifference(value, *compute_interval(difference, level), compute_p_value(difference))
 
 
 def compute_p_value(differences: Floats) -> float:
-    """The two-sided p of no difference, of drawn differences; NaN when any is."""
+    """Compute the two-sided p of no difference from bootstrapped differences (draws,); NaN when any is NaN."""
     if np.isnan(differences).any():
         return math.nan
     beyond = min((differences <= 0).sum(), (differences >= 0).sum())
@@ -145,18 +143,18 @@ def estimate_probability_of_best(
     n_draws: int,
     generator: np.random.Generator,
 ) -> float:
-    """Share of the draws in which ``winner`` is the best of all models; a tie of k counts 1/k.
+    """Estimate the probability that ``winner`` is the best model: its share of the draws; a tie of k counts 1/k.
 
-    A posterior probability under a flat prior, as bootstrap shares are (Rubin 1981). NaN as in ``joint``.
+    Bootstrap shares are posterior probabilities under a flat prior (Rubin 1981). NaN as in ``bootstrap_jointly``.
     """
     if winner not in scores:
-        raise ValueError(f"{winner!r} is none of {', '.join(scores)}")
-    found = bootstrap_jointly(list(scores.values()), labels, groups, [metric], n_draws, generator)[metric]
-    return compute_best_share(found, list(scores).index(winner))
+        raise ValueError(f"{winner!r} is not one of {', '.join(scores)}")
+    draws = bootstrap_jointly(list(scores.values()), labels, groups, [metric], n_draws, generator)[metric]
+    return compute_best_share(draws, list(scores).index(winner))
 
 
 def compute_best_share(draws: Floats, winner: int) -> float:
-    """``probability_of_best`` of drawn figures (draws, models)."""
+    """Compute the share of draws in which model ``winner`` is the best, of a metric's draws (draws, models)."""
     if np.isnan(draws).any():
         return math.nan
     best = draws >= draws.max(1, keepdims=True) - 1e-12
@@ -164,36 +162,36 @@ def compute_best_share(draws: Floats, winner: int) -> float:
 
 
 def compute_interval(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
-    """The percentile interval of drawn values; NaN when any is."""
+    """Compute the percentile interval of values (draws,); NaN when any is NaN."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def compute_spread(metric_values: Mapping[tuple[int, int], float]) -> Spread:
-    """Spreads of figures by (fold, seed), never pooled: folds differ in their images, seeds in chance alone.
+    """Compute the spreads of a metric by (fold, seed): folds differ in their images, seeds in chance alone.
 
-    Between seeds: pooled over the folds, about each fold's own mean. Between folds: of the folds' means, in
-    which the seeds' share is divided by their number but not taken out.
+    Between seeds: around each fold's own mean, pooled over the folds. Between folds: of the folds' means, in which
+    the variance between seeds is divided by their number but not removed.
     """
     by_fold: dict[int, list[float]] = {}
     for (fold, _), figure in metric_values.items():
         by_fold.setdefault(fold, []).append(figure)
     means = [float(np.mean(values)) for values in by_fold.values()]
     free = len(metric_values) - len(by_fold)
-    about = sum(float(np.square(np.array(v) - np.mean(v)).sum()) for v in by_fold.values())
+    squares = sum(float(np.square(np.array(v) - np.mean(v)).sum()) for v in by_fold.values())
     return Spread(
         float(np.std(means, ddof=1)) if len(means) > 1 else math.nan,
-        math.sqrt(about / free) if free else math.nan,
+        math.sqrt(squares / free) if free else math.nan,
         len(by_fold),
         len({seed for _, seed in metric_values}),
     )
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """p corrected for their number (Holm 1979, Scand. J. Statist. 6); NaN stays NaN and is not counted."""
+    """Correct p values for their number (Holm 1979, Scand. J. Statist. 6); NaN stays NaN and is not counted."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, math.nan)
-    order = [place for place in np.argsort(p, kind="stable") if not math.isnan(p[place])]
+    order = [index for index in np.argsort(p, kind="stable") if not math.isnan(p[index])]
     if order:
         steps = p[order] * np.arange(len(order), 0, -1)
         corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
@@ -201,10 +199,10 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 
 def corrected_resampled_t(differences: npt.ArrayLike, n_train: int, n_test: int) -> TTest:
-    """Nadeau & Bengio 2003 (Machine Learning 52): a t-test over J folds whose training sets overlap.
+    """Test differences over J folds whose training sets overlap (Nadeau & Bengio 2003, Machine Learning 52).
 
-    The variance of the mean is (1/J + n_test/n_train) s². NaN for fewer than two folds, and for differences that
-    are all equal, since s is 0; but t = 0, p = 1 when they are all zero.
+    It is a t-test in which the variance of the mean is (1/J + n_test/n_train) s². NaN for fewer than two folds, and for
+    differences that are all equal, since s is 0; but t = 0, p = 1 when they are all zero.
     """
     from scipy.stats import t as student
 

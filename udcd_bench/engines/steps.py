@@ -1,0 +1,163 @@
+"""The steps of one run: its data on the device, its method, and what is stored of its training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from udcd_bench import plugins
+from udcd_bench.data.batches.augment import AffineRange
+from udcd_bench.data.batches.resident import DeviceDataset
+from udcd_bench.engines.environment import describe_environment
+from udcd_bench.stats import metrics
+from udcd_bench.training import network
+from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
+
+if TYPE_CHECKING:
+    from udcd_bench.data.dataset import Dataset, Ints
+    from udcd_bench.data.splits import Split
+    from udcd_bench.method import BaseMethod
+    from udcd_bench.runs.profiles import Protocol
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.storage.packing import Arrays
+    from udcd_bench.training.trainer import TrainingResult
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """What a run is made from: its spec, its protocol, its data, and the device it is trained on."""
+
+    spec: RunSpec
+    protocol: Protocol
+    dataset: Dataset
+    split: Split
+    device: torch.device
+
+    @property
+    def autocast(self) -> bool:
+        """Whether networks compute in bfloat16."""
+        precision = self.protocol.precision
+        return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+
+    @property
+    def test_labels(self) -> Ints:
+        """Labels (n_test,) of the test images."""
+        return self.dataset.labels[self.split.test]
+
+
+def configure_torch(threads: int, deterministic: bool) -> None:
+    """Set PyTorch's number of CPU threads (0 leaves it alone) and its choice of operations, for this process."""
+    if deterministic:
+        # cuBLAS reads this when the process makes its first handle
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset]:
+    """Make the training set and the test set on the device."""
+
+    def load(rows: Ints) -> DeviceDataset:
+        return DeviceDataset(
+            setup.dataset.images,
+            setup.dataset.labels,
+            rows,
+            device=setup.device,
+            order_seed=setup.spec.derive_seed_for("order"),
+            augment_seed=setup.spec.derive_seed_for("augmentation"),
+            affine_range=AffineRange(
+                setup.protocol.rotation, setup.protocol.translation, setup.protocol.flip
+            ),
+        )
+
+    return load(setup.split.train), load(setup.split.test)
+
+
+def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays | None) -> BaseMethod:
+    """Build the networks and put the run's method together, each from its own seed.
+
+    labels: (n_train,) of the training images, on the device. teacher_weights: of a trained teacher.
+    """
+    spec, protocol = setup.spec, setup.protocol
+    method_class: type[BaseMethod] = plugins.load_class("methods", spec.method)
+
+    def build(backbone: str, weights: str) -> network.Network:
+        return network.build_network(
+            backbone,
+            len(setup.dataset.classes),
+            weights=weights,
+            image_size=protocol.image_size,
+            autocast=setup.autocast,
+        )
+
+    def build_teacher() -> network.Network:
+        backbone = spec.teacher_backbone or spec.backbone
+        if teacher_weights is None:
+            return build(backbone, protocol.weights)
+        teacher = build(backbone, "none")
+        teacher.load_state_dict({name: torch.from_numpy(array) for name, array in teacher_weights.items()})
+        return teacher
+
+    torch.manual_seed(spec.derive_seed_for("network"))
+    networks = build_networks(method_class, lambda: build(spec.backbone, protocol.weights), build_teacher)
+    generator = torch.Generator(device=setup.device).manual_seed(spec.derive_seed_for("method"))
+    torch.manual_seed(spec.derive_seed_for("heads"))
+    options = MethodOptions(spec.hparams, protocol.ce_normalise, generator)
+    return assemble_method(method_class, networks, labels, len(setup.dataset.classes), options)
+
+
+def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
+    """Make the record of a finished run, but for its teacher and the inputs that enter its key."""
+    dataset, n_epochs = setup.dataset, len(result.epochs)
+    precision = "bf16" if setup.autocast else "fp32"
+    return {
+        "spec": setup.spec.to_dict(),
+        "method_title": plugins.load_class("methods", setup.spec.method).title,
+        "dataset_title": dataset.title,
+        "synthetic": dataset.synthetic,
+        "incomplete": dataset.incomplete,
+        "classes": list(dataset.classes),
+        "ordered": dataset.ordered,
+        "split_hash": setup.split.hash,
+        "n_train": len(setup.split.train),
+        "n_test": len(setup.split.test),
+        "epochs": len(result.history),
+        "seconds": result.seconds,
+        "protocol": asdict(setup.protocol),
+        "reporting": f"mean over the last {n_epochs} epochs" if n_epochs > 1 else "the last epoch",
+        "figures": metrics.summarize_epochs(result.scores, setup.test_labels, ordered=dataset.ordered),
+        "environment": describe_environment(setup.device, torch.get_num_threads(), precision),
+    }
+
+
+def make_history(setup: RunSetup, result: TrainingResult) -> pd.DataFrame:
+    """Make the history, a row an epoch of every stage, with the metrics of those epochs that were tested."""
+    history = pd.DataFrame(result.history)
+    for epoch, scores in zip(result.epochs, result.scores):
+        values = metrics.compute_metrics(scores, setup.test_labels, ordered=setup.dataset.ordered)
+        row = history.index[(history["stage"] == result.stage) & (history["epoch"] == epoch)][0]
+        history.loc[row, list(values)] = list(values.values())
+    return history
+
+
+def collect_arrays(setup: RunSetup, result: TrainingResult) -> Arrays:
+    """Collect the arrays that are stored of the test images; ``FinishedRuns.read_scores`` gives their shapes."""
+    test = setup.split.test
+    return {
+        "scores": result.scores,
+        "epochs": result.epochs,
+        "labels": setup.test_labels,
+        "ids": [setup.dataset.ids[i] for i in test],
+        "groups": setup.dataset.groups[test],
+        "embeddings": result.embeddings,
+    }
+
+
+def collect_weights(method: BaseMethod) -> Arrays:
+    """Collect the parameters and buffers that are stored of a trained method."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in method.get_inference_state_dict().items()}

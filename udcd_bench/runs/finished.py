@@ -1,0 +1,181 @@
+"""Finished runs of a results folder: reading their files, each verified, and finding damage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from typing import TYPE_CHECKING, Any, cast
+
+from udcd_bench.errors import UserError
+from udcd_bench.runs import records
+from udcd_bench.storage import packing
+from udcd_bench.storage.checksums import hash_file, load_with_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pandas as pd
+
+    from udcd_bench.runs.records import Record
+    from udcd_bench.storage.packing import Arrays
+
+RECORD_SCHEMA = 2
+"""Version of ``record.json``. 1: without a checksum of its own and without the sizes of the files beside it."""
+RECORD, HISTORY, SCORES, WEIGHTS, SPEC = (
+    "record.json",
+    "history.csv",
+    "scores.npz",
+    "student.safetensors",
+    "spec.json",
+)
+"""Files of a finished run."""
+
+
+class DamagedRunError(UserError):
+    """A stored run differs from what was written. key: the run's."""
+
+    def __init__(self, key: str, path: Path, reason: str) -> None:
+        command = f"udcd-bench results verify --out {shlex.quote(str(path.parents[2]))}"
+        super().__init__(
+            f"{path} is damaged ({reason}); `{command}` moves that run aside, and the next start makes it again."
+        )
+        self.key = key
+
+
+class FinishedRuns:
+    """The finished runs in a folder, one folder a run, named by its key."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+
+    def list_keys(self) -> list[str]:
+        """List the keys of the finished runs, sorted."""
+        if not self.runs.exists():
+            return []
+        with os.scandir(self.runs) as folders:
+            return sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
+
+    def is_finished(self, key: str) -> bool:
+        """Return whether the run is finished, by whichever process."""
+        return self.record_path(key).exists()
+
+    def finished_at(self, key: str) -> int:
+        """Return when the run was finished or copied, in nanoseconds since the epoch."""
+        return self.record_path(key).stat().st_mtime_ns
+
+    def run_folder(self, key: str) -> Path:
+        """Return the folder of a finished run."""
+        return self.runs / key
+
+    def record_path(self, key: str) -> Path:
+        """Return the path of a run's record, which is written last."""
+        return self.runs / key / RECORD
+
+    def has_scores(self, key: str) -> bool:
+        """Return whether the run's scores are stored: a folder of copied records may lack them."""
+        return (self.runs / key / SCORES).exists()
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def read_record(self, key: str) -> Record:
+        """Read a finished run's record. Raises DamagedRunError, or UserError when it is from a newer version."""
+        path = self.record_path(key)
+        try:
+            record = load_with_checksum(path.read_bytes(), required=False)
+            schema = int(record["schema"])
+            if schema == RECORD_SCHEMA and "sha256" not in record:
+                raise ValueError("it has no checksum")
+            if schema <= RECORD_SCHEMA and record["key"] != key:
+                raise ValueError("it is another run's")
+            if schema <= RECORD_SCHEMA:
+                records.check_record(record)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise DamagedRunError(key, path, str(error) or "it cannot be read") from error
+        if schema > RECORD_SCHEMA:
+            raise UserError(f"{path} was written by a newer udcd-bench; upgrade, or give another --out.")
+        return cast("Record", record)
+
+    def read_records(self) -> Iterator[Record]:
+        """Read the record of every finished run, leaving out damaged ones."""
+        for key in self.list_keys():
+            with contextlib.suppress(DamagedRunError):
+                yield self.read_record(key)
+
+    def read_scores(self, key: str) -> Arrays:
+        """Read a run's arrays of its test images.
+
+        ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,), ``ids`` (n,), ``groups``
+        (n,), ``embeddings`` (n, 128) of the last epoch.
+        """
+        record = self.read_record(key)
+        path = self._verify_file(key, SCORES, record)
+        try:
+            arrays = packing.unpack_npz(path)
+            records.check_arrays(arrays, len(record["classes"]))
+        except ValueError as error:
+            raise DamagedRunError(key, path, str(error)) from error
+        return arrays
+
+    def read_history(self, key: str) -> list[dict[str, Any]]:
+        """Read the epochs of all stages of a run: ``stage``, and numbers such as ``loss`` and ``acc``."""
+        path = self.verify_file(key, HISTORY)
+        try:
+            return records.parse_history(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DamagedRunError(key, path, str(error)) from error
+
+    def read_weights(self, key: str) -> Arrays:
+        """Read the parameters and buffers of a run's student."""
+        path = self.verify_file(key, WEIGHTS)
+        try:
+            return packing.unpack_arrays(path)
+        except ValueError as error:
+            raise DamagedRunError(key, path, str(error)) from error
+
+    def build_frame(self, rule: str = "mean") -> pd.DataFrame:
+        """Build a table with a row a finished run: its spec's coordinates, its data, and its metrics by ``rule``.
+
+        rule: ``mean`` over the reported epochs, ``last`` epoch, or ``best`` epoch by accuracy.
+        Raises DamagedRunError rather than leaving a run out.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([records.flatten_record(self.read_record(key), rule) for key in self.list_keys()])
+
+    # --- damage ---------------------------------------------------------------------------------------------
+
+    def find_damage(self, key: str, *, thorough: bool = False) -> str:
+        """Describe what is wrong with a finished run, naming the file; empty if nothing is.
+
+        The record is read and the other files' sizes are compared; ``thorough`` compares their checksums too.
+        """
+        try:
+            record = self.read_record(key)
+            for name, size in record.get("bytes", dict.fromkeys(record["files"], -1)).items():
+                self._check_file(key, name, size, record["files"][name] if thorough else "")
+        except DamagedRunError as error:
+            return str(error)
+        return ""
+
+    def verify_file(self, key: str, name: str) -> Path:
+        """Return the path of a finished run's file. Raises DamagedRunError when its checksum differs."""
+        return self._verify_file(key, name, self.read_record(key))
+
+    def _verify_file(self, key: str, name: str, record: Record) -> Path:
+        return self._check_file(key, name, -1, record["files"].get(name, "?"))
+
+    def _check_file(self, key: str, name: str, size: int, checksum: str) -> Path:
+        """Compare a file's size, unless it is -1, and its checksum, unless it is empty."""
+        path = self.runs / key / name
+        try:
+            actual_size = path.stat().st_size
+            actual_checksum = hash_file(path) if checksum else ""
+        except OSError as error:
+            raise DamagedRunError(key, path, "it cannot be read") from error
+        if size not in (-1, actual_size):
+            raise DamagedRunError(key, path, f"it has {actual_size} bytes instead of {size}")
+        if actual_checksum != checksum:
+            raise DamagedRunError(key, path, "its checksum differs")
+        return path
