@@ -1,0 +1,74 @@
+"""Assembly of a method: its networks by the kind of its teacher, what it knows of the data, its generator."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from udcd_bench.method import DatasetInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+    from udcd_bench.method import BaseMethod
+    from udcd_bench.runs.spec import Overrides
+    from udcd_bench.training.network import Network
+
+
+class Networks(NamedTuple):
+    """A method's student, and its teacher where it has one."""
+
+    student: Network
+    teacher: Network | None
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What is chosen for a method beside its data and networks.
+
+    hparams: overrides of its hyper-parameters. ce_normalise: ``Protocol.ce_normalise``.
+    generator: of its own random draws, on the device of the labels; None makes one with PyTorch's default seed.
+    """
+
+    hparams: Overrides = ()
+    ce_normalise: str = "weights"
+    generator: torch.Generator | None = None
+
+
+def build_networks(
+    method_class: type[BaseMethod],
+    build_student: Callable[[], Network],
+    build_teacher: Callable[[], Network] | None = None,
+) -> Networks:
+    """Build the student, then the teacher: a copy of the student for ``"ema"``, a network of its own otherwise.
+
+    build_teacher: makes the teacher of the kinds ``"own"`` and ``"trained"``; left out, ``build_student`` does.
+    """
+    student = build_student()
+    if method_class.teacher is None:
+        return Networks(student, None)
+    if method_class.teacher == "ema":
+        return Networks(student, copy.deepcopy(student))
+    return Networks(student, (build_teacher or build_student)())
+
+
+def assemble_method(
+    method_class: type[BaseMethod],
+    networks: Networks,
+    labels: Tensor,
+    classes: int,
+    options: MethodOptions = MethodOptions(),
+) -> BaseMethod:
+    """Put a method together on the device of its training labels.
+
+    labels: (n_train,) int64, in the order that ``Batch.index`` counts. classes: the number of classes.
+    A method's heads are initialised here, from PyTorch's global random state; the caller seeds it.
+    """
+    student, teacher = networks
+    info = DatasetInfo.from_labels(labels, classes, student, teacher, ce_normalise=options.ce_normalise)
+    method = method_class(info, student, teacher, options.hparams, options.generator)
+    return method.to(labels.device)
