@@ -81,7 +81,7 @@ class Method(method.BaseMethod):
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
 
         scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
-        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
+        self.memory.update(z_student, z_teacher, batch.index)  # the centres have this step's rows (O)
         ccd = sum(losses.nce(x, n_positives=self.hp.positives, n_data=self.info.n_train) for x in scores)
         ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.teacher_active else 1)
         terms = {"ce": self.cross_entropy(student.logits, batch.labels), "ccd": ccd_weight * ccd}

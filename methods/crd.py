@@ -47,11 +47,8 @@ class Method(method.BaseMethod):
         student, teacher = self.student(images), self.run_teacher(images)
         z_student = F.normalize(self.student_projector(student.pooled))
         z_teacher = F.normalize(self.teacher_projector(teacher.pooled))
-        self.pending_update = z_student.detach(), z_teacher.detach(), batch.index
 
         scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
         crd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
+        self.memory.update(z_student, z_teacher, batch.index)
         return {"ce": self.cross_entropy(student.logits, batch.labels), "crd": self.hp.crd_weight * crd}
-
-    def after_step(self):
-        self.memory.update(*self.pending_update)

@@ -55,7 +55,7 @@ class Method(method.BaseMethod):
         return [
             method.Stage("teacher", self.compute_teacher_losses, [self.teacher_network]),
             method.Stage("student", self.compute_student_losses, [self.student]),
-            method.Stage("classifier", self.compute_losses, [self.classifier]),
+            method.Stage("classifier", self.compute_classifier_losses, [self.classifier]),
         ]
 
     def compute_contrast(self, projection, labels):
@@ -77,7 +77,7 @@ class Method(method.BaseMethod):
             "cosine": hp.cosine_weight * (1 - cosine),
         }
 
-    def compute_losses(self, batch, progress):
+    def compute_classifier_losses(self, batch, progress):
         with torch.no_grad():
             pooled = self.student(batch.views[0]).pooled
         return {"ce": self.cross_entropy(self.classifier(pooled), batch.labels)}

@@ -77,7 +77,7 @@ class Method(method.BaseMethod):
         kl = losses.uncertainty_kl(student_logits=teacher.logits, teacher_logits=student.logits)
         scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
         ccd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
-        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
+        self.memory.update(z_student, z_teacher, batch.index)  # before the centres (R)
         relation = losses.uncertainty_kl(
             student_logits=self.compute_relations(z_student, self.memory.student),
             teacher_logits=self.compute_relations(z_teacher, self.memory.teacher).detach(),

@@ -100,13 +100,11 @@ class Method(method.BaseMethod):
 
     def compute_losses(self, batch, progress):
         student = self.student(batch.views[0])
-        self.pending_update = None
         if not progress.teacher_active:
             return {"ce": self.cross_entropy(student.logits, batch.labels)}
         teacher = self.run_teacher(batch.views[1])
         z_student = F.normalize(self.projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.pending_update = z_student.detach(), z_teacher, batch.index
 
         _, psi2_student = self.compute_psi(student.logits)
         psi1_teacher, psi2_teacher = self.compute_psi(teacher.logits)
@@ -122,13 +120,10 @@ class Method(method.BaseMethod):
             reduction="none",
         )
         cra = self.compute_relation_alignment(z_student, z_teacher)
+        self.memory.update(z_student, z_teacher, batch.index)
         return {
             "ce": self.cross_entropy(student.logits, batch.labels, 1 + psi2_student + psi2_teacher),
             "kl": self.hp.lambda_kl * progress.ramp * kl,
             "scl": self.hp.lambda_scl * (psi1_teacher * scl).mean(),
             "cra": self.hp.lambda_cra * (psi1_teacher * cra).mean(),
         }
-
-    def after_step(self):
-        if self.pending_update is not None:
-            self.memory.update(*self.pending_update)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -95,24 +94,21 @@ class ContrastMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
-        """Turn rows `index` (B,) of each bank into the unit rows of m·row + (1 − m)·new.
+        """Move the rows ``index`` (B,) of each bank to the unit length of m·row + (1 − m)·new, m the momentum.
 
-        `student` and `teacher` (B, dim) may have any dtype; the banks keep theirs. Call it when the step's
-        backward pass is over: the pass needs the rows as they were, and raises otherwise. Of several
-        entries for one row the last wins, on every device. A row that comes out zero stays zero.
+        student, teacher: the new rows (B, dim), of any dtype; the banks keep theirs. Their gradient is dropped.
+        A method calls it once a step, in ``compute_losses``: what reads the banks before the call sees the rows of
+        earlier steps, what reads them after it sees this step's too. The banks are replaced, not overwritten, so that
+        the backward pass of scores that were computed before still has the rows it needs.
+        Of several entries for one row the last one wins, on every device. A row that comes out zero stays zero.
         """
         # every duplicate writes what the last one writes, so the order of writing does not matter
         position = torch.arange(index.shape[0], device=index.device)
         last = (position * (index[:, None] == index)).amax(1)
-        for bank, new in ((self.student, student), (self.teacher, teacher)):
+        for name, new in (("student", student), ("teacher", teacher)):
+            bank: Tensor = getattr(self, name)
             dtype = torch.promote_types(bank.dtype, torch.float32)
             old = bank[index].to(dtype)
             rows = self.momentum * old + (1 - self.momentum) * new.to(dtype)[last]
             rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
-            bank.index_copy_(0, index, rows.to(bank.dtype))
-
-    def copy_and_update(self, student: Tensor, teacher: Tensor, index: Tensor) -> ContrastMemory:
-        """A copy with those rows turned, as `update` does: for use before the step's backward pass."""
-        later = copy.deepcopy(self)
-        later.update(student, teacher, index)
-        return later
+            setattr(self, name, bank.index_copy(0, index, rows.to(bank.dtype)))
