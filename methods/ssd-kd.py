@@ -23,17 +23,10 @@ Differs from the paper:
 6. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
-from udcd_bench.data.batches.augment import rotate_four_ways
-
-
-def make_head(width):
-    """F → F → F with a ReLU between."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 class Method(method.BaseMethod):
@@ -59,7 +52,8 @@ class Method(method.BaseMethod):
 
     def setup(self):
         width, teacher_width = self.info.student_width, self.info.teacher_width
-        self.student_head, self.teacher_head = make_head(width), make_head(teacher_width)
+        self.student_head = method.make_mlp_head(width)
+        self.teacher_head = method.make_mlp_head(teacher_width)
         convolution = nn.Conv2d(width, teacher_width, 1, bias=False)
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(teacher_width), nn.ReLU())
 
@@ -69,15 +63,9 @@ class Method(method.BaseMethod):
             method.Stage("train", self.compute_losses, [self.student, self.student_head, self.adapter]),
         ]
 
-    @staticmethod
-    def find_own_images(labels):
-        """The column of each turned view's own upright image, (3B,)."""
-        return torch.arange(len(labels), device=labels.device).repeat_interleave(3)
-
     def compute_head_losses(self, batch, progress):
-        teacher = self.run_teacher(rotate_four_ways(batch.views[0]))
-        table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        return {"similarity": F.cross_entropy(table, self.find_own_images(batch.labels))}
+        teacher = self.run_teacher(losses.rotate_four_ways(batch.views[0]))
+        return {"similarity": losses.match_own_image(self.teacher_head(teacher.pooled))}
 
     def compute_gram(self, student_map, teacher_map):
         """The channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
@@ -90,33 +78,27 @@ class Method(method.BaseMethod):
         return losses.channel_gram(self.adapter(student_map), teacher_map)
 
     def compute_losses(self, batch, progress):
-        views, hp = rotate_four_ways(batch.views[0]), self.hp
+        views, hp = losses.rotate_four_ways(batch.views[0]), self.hp
         student, teacher = self.student(views), self.run_teacher(views)
-        with torch.no_grad():
-            teacher_table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        student_table = losses.view_similarity(self.student_head(student.pooled))
-        (up_s, turned_s), (up_t, turned_t) = (
-            (x.logits[::4], x.logits.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1)) for x in (student, teacher)
-        )
-        kd = losses.kd(student_logits=up_s, teacher_logits=up_t, temperature=hp.temperature)
-        turned = losses.selective_kd(
-            turned_s, turned_t, batch.labels.repeat_interleave(3), hp.turned_keep, hp.temperature
-        )
-        similarity = losses.selective_kd(
-            student_table,
-            teacher_table,
-            self.find_own_images(batch.labels),
-            hp.similarity_keep,
-            hp.similarity_temperature,
+        shared = losses.sskd_terms(
+            student_logits=student.logits,
+            teacher_logits=teacher.logits,
+            student_vectors=self.student_head(student.pooled),
+            teacher_vectors=self.teacher_head(teacher.pooled).detach(),
+            labels=batch.labels,
+            temperature=hp.temperature,
+            similarity_temperature=hp.similarity_temperature,
+            turned_keep=hp.turned_keep,
+            similarity_keep=hp.similarity_keep,
         )
         distance = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
         angle = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
         gram = self.compute_gram(student.feature_map, teacher.feature_map)
         return {
-            "ce": hp.ce_weight * self.cross_entropy(up_s, batch.labels),
-            "kd": hp.kd_weight * kd,
-            "turned": hp.turned_weight * turned,
-            "similarity": hp.similarity_weight * similarity,
+            "ce": hp.ce_weight * self.cross_entropy(student.logits[::4], batch.labels),
+            "kd": hp.kd_weight * shared["kd"],
+            "turned": hp.turned_weight * shared["turned"],
+            "similarity": hp.similarity_weight * shared["similarity"],
             "distance": hp.distance_weight * distance,
             "angle": hp.angle_weight * angle,
             "gram": hp.gram_weight * gram,

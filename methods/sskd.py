@@ -17,17 +17,7 @@ Differs from the paper:
 5. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
 """
 
-import torch
-import torch.nn.functional as F
-from torch import nn
-
 from udcd_bench import losses, method
-from udcd_bench.data.batches.augment import rotate_four_ways
-
-
-def make_head(width):
-    """F → F → F with a ReLU between."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 class Method(method.BaseMethod):
@@ -49,8 +39,8 @@ class Method(method.BaseMethod):
     }
 
     def setup(self):
-        self.student_head = make_head(self.info.student_width)
-        self.teacher_head = make_head(self.info.teacher_width)
+        self.student_head = method.make_mlp_head(self.info.student_width)
+        self.teacher_head = method.make_mlp_head(self.info.teacher_width)
 
     def stages(self):
         return [
@@ -58,39 +48,27 @@ class Method(method.BaseMethod):
             method.Stage("train", self.compute_losses, [self.student, self.student_head]),
         ]
 
-    @staticmethod
-    def find_own_images(labels):
-        """The column of each turned view's own upright image, (3B,)."""
-        return torch.arange(len(labels), device=labels.device).repeat_interleave(3)
-
     def compute_head_losses(self, batch, progress):
-        teacher = self.run_teacher(rotate_four_ways(batch.views[0]))
-        table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        return {"similarity": F.cross_entropy(table, self.find_own_images(batch.labels))}
+        teacher = self.run_teacher(losses.rotate_four_ways(batch.views[0]))
+        return {"similarity": losses.match_own_image(self.teacher_head(teacher.pooled))}
 
     def compute_losses(self, batch, progress):
-        views, hp = rotate_four_ways(batch.views[0]), self.hp
+        views, hp = losses.rotate_four_ways(batch.views[0]), self.hp
         student, teacher = self.student(views), self.run_teacher(views)
-        with torch.no_grad():
-            teacher_table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        student_table = losses.view_similarity(self.student_head(student.pooled))
-        (up_s, turned_s), (up_t, turned_t) = (
-            (x.logits[::4], x.logits.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1)) for x in (student, teacher)
-        )
-        kd = losses.kd(student_logits=up_s, teacher_logits=up_t, temperature=hp.temperature)
-        turned = losses.selective_kd(
-            turned_s, turned_t, batch.labels.repeat_interleave(3), hp.turned_keep, hp.temperature
-        )
-        similarity = losses.selective_kd(
-            student_table,
-            teacher_table,
-            self.find_own_images(batch.labels),
-            hp.similarity_keep,
-            hp.similarity_temperature,
+        shared = losses.sskd_terms(
+            student_logits=student.logits,
+            teacher_logits=teacher.logits,
+            student_vectors=self.student_head(student.pooled),
+            teacher_vectors=self.teacher_head(teacher.pooled).detach(),
+            labels=batch.labels,
+            temperature=hp.temperature,
+            similarity_temperature=hp.similarity_temperature,
+            turned_keep=hp.turned_keep,
+            similarity_keep=hp.similarity_keep,
         )
         return {
-            "ce": hp.ce_weight * self.cross_entropy(up_s, batch.labels),
-            "kd": hp.kd_weight * kd,
-            "turned": hp.turned_weight * turned,
-            "similarity": hp.similarity_weight * similarity,
+            "ce": hp.ce_weight * self.cross_entropy(student.logits[::4], batch.labels),
+            "kd": hp.kd_weight * shared["kd"],
+            "turned": hp.turned_weight * shared["turned"],
+            "similarity": hp.similarity_weight * shared["similarity"],
         }

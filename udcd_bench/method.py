@@ -99,6 +99,11 @@ class Stage:
     ema_pairs: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
 
 
+def make_mlp_head(width: int) -> nn.Sequential:
+    """Make a head F → F → F with a ReLU between, F = ``width``."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+
+
 class BaseMethod(nn.Module):
     """Base of every row.
 

@@ -10,8 +10,8 @@ import torch
 
 from support import oracles, tiny
 from udcd_bench import plugins
-from udcd_bench.data.batches.augment import rotate_four_ways
 from udcd_bench.data.batches.resident import Batch
+from udcd_bench.losses import rotate_four_ways
 from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs import planner
 
