@@ -118,7 +118,8 @@ def sskd_terms(
     """
     similarity_t, similarity_s = view_similarity(teacher_vectors), view_similarity(student_vectors)
     (upright_s, turned_s), (upright_t, turned_t) = (
-        (x[::4], x.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1)) for x in (student_logits, teacher_logits)
+        (x[::4], x.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1))  # type: ignore[no-untyped-call]
+        for x in (student_logits, teacher_logits)
     )
     return {
         "kd": kd(student_logits=upright_s, teacher_logits=upright_t, temperature=temperature),
