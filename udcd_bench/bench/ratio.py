@@ -168,7 +168,7 @@ def _read_peak_memory(device: torch.device) -> int:
 
 
 def measure_growth(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield how each method's own terms grow with B, n_train, K and C, one at a time: milliseconds of one core, and bytes.
+    """Yield how each method's own terms grow with B, n_train, K and C, one at a time: ms of one core, and bytes.
 
     The time is the process's own CPU time, which other work on the machine hardly changes.
     """

@@ -1,4 +1,8 @@
-"""Every loss of the tables, as pure functions of tensors."""
+"""Every loss of the tables, as pure functions of tensors.
+
+Shapes are named B (batch), C (classes), D and F (widths), N (training images). A loss returns a scalar tensor that is
+to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in float32 or better, outside autocast.
+"""
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance

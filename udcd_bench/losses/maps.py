@@ -1,4 +1,4 @@
-"""Losses on feature maps."""
+"""Loss on feature maps: the difference of channel Gram matrices."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _ChannelGram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
         a, t = to_float64(student), to_float64(teacher)
-        batch, channels, places = a.shape
-        scale = 1 / (channels * places)
+        batch, channels, pixels = a.shape
+        scale = 1 / (channels * pixels)
         delta, total = a - t, a + t
-        if places <= channels:
+        if pixels <= channels:
             dd, ds, ss = delta.mT @ delta, delta.mT @ total, total.mT @ total
             squared = ((dd * ss).sum() + (ds * ds.mT).sum()).clamp_min(0) / 2
             gradient = None
-            if ctx.needs_input_grad[0]:  # A = (Δ + S) / 2, so the products at hand hold SᵀA and ΔᵀA
+            if ctx.needs_input_grad[0]:  # A = (Δ + S) / 2, so these products hold SᵀA and ΔᵀA
                 gradient = torch.baddbmm(delta @ (ss + ds.mT), total, ds + dd)
         else:
             half = delta @ total.mT
@@ -50,11 +50,11 @@ class _ChannelGram(torch.autograd.Function):
 
 @use_full_precision
 def channel_gram(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Root mean square difference of the maps' channel Gram matrices.
+    """Compute the root mean square difference of the maps' channel Gram matrices, a scalar ≥ 0.
 
-    Both maps are (B, F, h, w), of one shape (ValueError otherwise); a Gram matrix is (F, F), divided by
-    F·h·w. The teacher gets no gradient; equal maps give 0 and a zero gradient. Computed in float64 without
-    any F×F matrix as long as h·w ≤ F.
+    Both maps are (B, F, h, w), of one shape, otherwise a ValueError. A Gram matrix is (F, F), divided by F·h·w. The
+    teacher gets no gradient; equal maps give 0 and a zero gradient. Computed in float64, without an F×F matrix as long
+    as h·w ≤ F.
     Wang et al., SSD-KD: a self-supervised diverse knowledge distillation method for lightweight skin lesion
     classification, Medical Image Analysis 2023 (channel-wise relations).
     """
