@@ -57,8 +57,8 @@ def normalized_entropy(logits: Tensor) -> Tensor:
     logits: (B, C); they get no gradient. 1 for equal logits, 0 for a certain prediction and with one class.
     UDCD (MICCAI 2024), eqs. 6-7.
 
-    >>> normalized_entropy(torch.tensor([[0.0, 0.0, 0.0], [200.0, 0.0, 0.0]]))
-    tensor([1., 0.])
+    >>> normalized_entropy(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    tensor([1.0000, 0.8399])
     """
     log_p = logits.detach().log_softmax(-1)
     entropy = -(log_p.exp() * log_p).sum(-1)
