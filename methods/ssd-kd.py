@@ -4,23 +4,23 @@ Wang, Wang, Cai, Lee, Miao, Wang, "SSD-KD: a self-supervised diverse knowledge d
 skin lesion classification using dermoscopic images", Medical Image Analysis 84, 2023,
 https://doi.org/10.1016/j.media.2022.102693.
 
-Every image comes upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
-the 4B views a vector; the table A (3B, B) holds the cosine of every turned view with every upright image.
-  stage "head":  teacher at rest, its head by CE(A_t, own image)
+Every image is shown upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
+the 4B views a vector; the table A (3B, B) is the cosine of every turned view with every upright image.
+  stage "head":  the teacher is frozen, its head learns by CE(A_t, own image)
   stage "train": L = 0.1·L_WCE + 0.9·KD(upright; T=4) + 2.7·KD(turned; T=4) + 10·KD(A; T=0.5)
                    + (25·RKD_distance + 50·RKD_angle)(pooled) + 1000·‖G(adapter(M_s)) − G(M_t)‖_rms
-KD = T²·KL(t ‖ s), its last two without the rows that the teacher gets most wrong; M the feature map, G its channel
+KD = T²·KL(t ‖ s), the last two without the rows that the teacher gets most wrong; M the feature map, G its channel
 Gram matrix over F·h·w, adapter a 1×1 convolution, batch norm and ReLU; RKD and Gram over all four turns.
 
 Differs from the paper:
-1. Weights, temperatures and shares kept are those of its released code.
-2. The four views are turns of one augmented draw; its code augments each turn on its own, and more strongly (S).
+1. Weights, temperatures and shares of rows are those of its released code.
+2. The four views are turns of one augmented view; its code augments each turn on its own, and more strongly (S).
 3. Where the maps of student and teacher differ in size, the larger is averaged down to the smaller, axis by axis;
-   its code strides, or upsamples with a transposed convolution, and knows one pair of networks (S).
-4. The head takes ¼ of the epochs on top of the student's; its code up to 60 beside up to 150, keeping the head that
-   did best on validation images (S).
-5. The adapter's convolution has no bias, which its batch norm would take out again.
-6. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
+   its code strides, or upsamples with a transposed convolution, for one pair of networks (S).
+4. The head takes ¼ of the epochs on top of the student's; its code takes up to 60 on top of 150 and selects the head
+   that is best on validation images (S).
+5. The adapter's convolution has no bias, which its batch norm would cancel.
+6. Of rows with equal rank the first are used; its code leaves the choice to an unstable sort (S).
 """
 
 import torch.nn.functional as F
@@ -46,8 +46,8 @@ class Method(method.BaseMethod):
         "gram_weight": 1000.0,  # O
         "temperature": 4.0,  # O: of predictions, upright and turned
         "similarity_temperature": 0.5,  # O
-        "turned_keep": 1.0,  # O: share kept of the turned views whose class the teacher gets wrong
-        "similarity_keep": 0.75,  # O: share kept of those whose own image it gets wrong
+        "turned_keep": 1.0,  # O: of the turned views whose class the teacher gets wrong, the share used
+        "similarity_keep": 0.75,  # O: of those whose own image it gets wrong, the share used
     }
 
     def setup(self):
@@ -68,9 +68,9 @@ class Method(method.BaseMethod):
         return {"similarity": losses.match_own_image(self.teacher_head(teacher.pooled))}
 
     def compute_gram(self, student_map, teacher_map):
-        """The channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
-        precise = self.adapter[0].weight.dtype
-        maps = student_map.to(precise), teacher_map.to(precise)
+        """Compute the channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
+        dtype = self.adapter[0].weight.dtype
+        maps = student_map.to(dtype), teacher_map.to(dtype)
         size = [min(a, b) for a, b in zip(maps[0].shape[2:], maps[1].shape[2:])]
         student_map, teacher_map = (
             x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps

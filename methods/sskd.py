@@ -1,20 +1,20 @@
-"""SSKD: the student also imitates what a trained teacher's self-supervision knows of an image and its turns.
+"""SSKD: the student also imitates a trained teacher's self-supervised similarities between an image and its turns.
 
 Xu, Liu, Li, Loy, "Knowledge distillation meets self-supervision", ECCV 2020, https://arxiv.org/abs/2006.07114;
 section 3.
 
-Every image comes upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
-the 4B views a vector; the table A (3B, B) holds the cosine of every turned view with every upright image.
-  stage "head":  teacher at rest, its head by CE(A_t, own image)
+Every image is shown upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
+the 4B views a vector; the table A (3B, B) is the cosine of every turned view with every upright image.
+  stage "head":  the teacher is frozen, its head learns by CE(A_t, own image)
   stage "train": L = 0.1·L_WCE + 0.9·KD(upright; T=4) + 2.7·KD(turned; T=4) + 10·KD(A; T=0.5),  KD = T²·KL(t ‖ s)
-The last two skip the rows that the teacher gets most wrong, by the rank it gives the right class, or own image.
+The last two leave out the rows that the teacher gets most wrong, by the rank of the right class, or own image.
 
 Differs from the paper:
 1. Its ECCV text prints the weights 3.0 and 5.0, its arXiv text and its code 2.7 and 10; the latter are followed.
 2. The cross-entropy is class-weighted, as in every row (S).
-3. The four views are turns of one augmented draw; its code augments each turn on its own (S).
+3. The four views are turns of one augmented view; its code augments each turn on its own (S).
 4. The head takes ¼ of the epochs on top of the student's (O: 60 on 240), with the protocol's optimiser (S).
-5. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
+5. Of rows with equal rank the first are used; its code leaves the choice to an unstable sort (S).
 """
 
 from udcd_bench import losses, method
@@ -34,8 +34,8 @@ class Method(method.BaseMethod):
         "similarity_weight": 10.0,  # O's code; see 1 above
         "temperature": 4.0,  # O: of predictions, upright and turned
         "similarity_temperature": 0.5,  # O
-        "turned_keep": 1.0,  # O: share kept of the turned views whose class the teacher gets wrong
-        "similarity_keep": 0.75,  # O: share kept of those whose own image it gets wrong
+        "turned_keep": 1.0,  # O: of the turned views whose class the teacher gets wrong, the share used
+        "similarity_keep": 0.75,  # O: of those whose own image it gets wrong, the share used
     }
 
     def setup(self):
