@@ -23,7 +23,6 @@ Differs from the paper:
 6. Of rows with equal rank the first are used; its code leaves the choice to an unstable sort (S).
 """
 
-import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
@@ -70,17 +69,13 @@ class Method(method.BaseMethod):
     def compute_gram(self, student_map, teacher_map):
         """Compute the channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
         dtype = self.adapter[0].weight.dtype
-        maps = student_map.to(dtype), teacher_map.to(dtype)
-        size = [min(a, b) for a, b in zip(maps[0].shape[2:], maps[1].shape[2:])]
-        student_map, teacher_map = (
-            x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps
-        )
+        student_map, teacher_map = losses.average_to_smaller(student_map.to(dtype), teacher_map.to(dtype))
         return losses.channel_gram(self.adapter(student_map), teacher_map)
 
     def compute_losses(self, batch, progress):
         views, hp = losses.rotate_four_ways(batch.views[0]), self.hp
         student, teacher = self.student(views), self.run_teacher(views)
-        shared = losses.sskd_terms(
+        terms = losses.sskd_terms(
             student_logits=student.logits,
             teacher_logits=teacher.logits,
             student_vectors=self.student_head(student.pooled),
@@ -91,15 +86,8 @@ class Method(method.BaseMethod):
             turned_keep=hp.turned_keep,
             similarity_keep=hp.similarity_keep,
         )
-        distance = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
-        angle = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
-        gram = self.compute_gram(student.feature_map, teacher.feature_map)
-        return {
-            "ce": hp.ce_weight * self.cross_entropy(student.logits[::4], batch.labels),
-            "kd": hp.kd_weight * shared["kd"],
-            "turned": hp.turned_weight * shared["turned"],
-            "similarity": hp.similarity_weight * shared["similarity"],
-            "distance": hp.distance_weight * distance,
-            "angle": hp.angle_weight * angle,
-            "gram": hp.gram_weight * gram,
-        }
+        terms["distance"] = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
+        terms["angle"] = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
+        terms["gram"] = self.compute_gram(student.feature_map, teacher.feature_map)
+        terms = {"ce": self.cross_entropy(student.logits[::4], batch.labels), **terms}
+        return {name: getattr(hp, f"{name}_weight") * term for name, term in terms.items()}

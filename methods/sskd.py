@@ -55,7 +55,7 @@ class Method(method.BaseMethod):
     def compute_losses(self, batch, progress):
         views, hp = losses.rotate_four_ways(batch.views[0]), self.hp
         student, teacher = self.student(views), self.run_teacher(views)
-        shared = losses.sskd_terms(
+        terms = losses.sskd_terms(
             student_logits=student.logits,
             teacher_logits=teacher.logits,
             student_vectors=self.student_head(student.pooled),
@@ -66,9 +66,5 @@ class Method(method.BaseMethod):
             turned_keep=hp.turned_keep,
             similarity_keep=hp.similarity_keep,
         )
-        return {
-            "ce": hp.ce_weight * self.cross_entropy(student.logits[::4], batch.labels),
-            "kd": hp.kd_weight * shared["kd"],
-            "turned": hp.turned_weight * shared["turned"],
-            "similarity": hp.similarity_weight * shared["similarity"],
-        }
+        terms = {"ce": self.cross_entropy(student.logits[::4], batch.labels), **terms}
+        return {name: getattr(hp, f"{name}_weight") * term for name, term in terms.items()}

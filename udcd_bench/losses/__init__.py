@@ -7,7 +7,7 @@ to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
 from udcd_bench.losses.logits import kd, normalized_entropy, uncertainty_kl, weighted_cross_entropy
-from udcd_bench.losses.maps import channel_gram
+from udcd_bench.losses.maps import average_to_smaller, channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
 from udcd_bench.losses.views import (
     keep_reliable,
@@ -21,6 +21,7 @@ from udcd_bench.losses.views import (
 
 __all__ = [
     "anchor_logits",
+    "average_to_smaller",
     "channel_gram",
     "class_anchors",
     "cra",

@@ -1,10 +1,11 @@
-"""Loss on feature maps: the difference of channel Gram matrices."""
+"""Loss on feature maps: the difference of channel Gram matrices, and maps averaged to one size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -46,6 +47,16 @@ class _ChannelGram(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return grad * gradient, None
+
+
+def average_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Average maps (B, F, h, w) and (B, F', h', w') down to (min(h, h'), min(w, w')), axis by axis.
+
+    A map that has that size is returned unchanged.
+    """
+    size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    one, other = (x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (first, second))
+    return one, other
 
 
 @use_full_precision
