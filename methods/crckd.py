@@ -51,7 +51,7 @@ class Method(method.BaseMethod):
     views = 2
     hparams = {
         "ccd_weight": 0.1,  # O
-        "kl_weight": 1.0,  # O, its `consistency`
+        "kl_weight": 1.0,  # O, its ``consistency``
         "crp_weight": 1.0,  # O
         "positives": 20,  # O
         "negatives": 4096,  # O

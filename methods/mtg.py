@@ -20,7 +20,7 @@ class Method(method.BaseMethod):
     teacher = "ema"
     views = 2
     hparams = {
-        "weight": 1.0,  # O:CRCKD, its `consistency`
+        "weight": 1.0,  # O:CRCKD, its ``consistency``
     }
 
     def compute_losses(self, batch, progress):

@@ -2,7 +2,7 @@
 
 Sharma, Kumar, Chandra, "Confidence matters: enhancing medical image classification through uncertainty-driven
 contrastive self-distillation", MICCAI 2024, https://papers.miccai.org/miccai-2024/; code (R):
-https://github.com/philsaurabh/UDCD_MICCAI. The row `udcd` is the paper's equation 8.
+https://github.com/philsaurabh/UDCD_MICCAI. The row ``udcd`` is the paper's equation 8.
 
 L = L_WCE, and from the start epoch on
   + lambda_kl · ramp(e) · mean(u(t) · KL(student ‖ teacher)) + lambda_ccd · L_CCD
@@ -40,7 +40,7 @@ class Method(method.BaseMethod):
     teacher = "ema"
     views = 2
     hparams = {
-        "lambda_kl": 1.0,  # R, its `consistency`
+        "lambda_kl": 1.0,  # R, its ``consistency``
         "lambda_ccd": 0.1,  # R
         "lambda_relation": 25.0,  # R
         "negatives": 4096,  # R

@@ -33,7 +33,7 @@ AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": 
 @make_option(
     "--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones."
 )
-@make_option("--json", "file", type=PATH_TYPE, help="Write the figures there too.")
+@make_option("--json", "file", type=PATH_TYPE, help="Also write the measurements to this file.")
 def bench(
     growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **params: Any
 ) -> None:

@@ -23,7 +23,7 @@ class Checkpoints(Protocol):
         """Replace the stored checkpoint."""
 
     def load(self) -> tuple[Arrays, Metadata] | None:
-        """Load the stored checkpoint; None when there is none."""
+        """Load the stored checkpoint; None if no checkpoint is stored."""
 
 
 def split_by_prefix(arrays: Arrays) -> dict[str, dict[str, Tensor]]:
