@@ -93,10 +93,10 @@ def make_terms_call(name: str, size: ProblemSize) -> Callable[[], None]:
     cls = plugins.load_class("methods", name)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(size.n_train) % size.classes
-    make_network: Any = lambda: StubNetwork(size)  # noqa: E731
     hparams = (("negatives", size.negatives),) if "negatives" in cls.hparams else ()
     options = MethodOptions(hparams, generator=generator)
-    method = assemble_method(cls, build_networks(cls, make_network), labels, size.classes, options)
+    networks = build_networks(cls, lambda: StubNetwork(size))  # type: ignore[arg-type,return-value]
+    method = assemble_method(cls, networks, labels, size.classes, options)
     stage = find_student_stage(method)
     index = torch.randperm(size.n_train, generator=generator)[: size.batch]
     # no network reads a pixel, so the images may be small
