@@ -10,14 +10,15 @@ L = L_WCE + ccd_weight · L_CCD, and from the start epoch on + kl_weight · ramp
   L_CRP = KL(softmax(z_t·A_tᵀ/τ) ‖ softmax(z_s·A_sᵀ/τ)), A the unit-length class centres of each network's own memory
 
 Differs from the paper:
-1. It is its released code (O) that is followed: weights, start epoch and ramp are those of its read-me and trainer.
-2. O multiplies L_CCD by its weight twice once the teacher's terms have begun: `ccd_twice=true`.
-3. O's centres average the rectified rows of memories that already hold this step's embeddings; so do these.
-4. The 19 may hold the image again, as O's may. O cannot draw from a class of fewer than 20; where fewer than 19 are
-   there, these are drawn with replacement (S).
-5. O makes the first step of every epoch at the rate 1e-4, divides the KL of a last, smaller batch by the size of a
-   whole one, draws the teacher's first weights anew, and has an unused attention branch; none of it is here (S).
-6. `train_projectors=false` leaves the projections as they were drawn, as UDCD's released code does.
+1. Where the two differ, the released code (O) is followed: weights, start epoch and ramp are those of its README and
+   trainer.
+2. O multiplies L_CCD by its weight twice from the start epoch on: ``ccd_twice=true``.
+3. O's centres average the rectified rows of memories that already have this step's embeddings; so do these.
+4. The P − 1 further positives may include the image again, as in O. O fails on a class of fewer than 20 images; a class
+   of fewer than 19 is sampled with replacement (S).
+5. Left out (S): O takes the first step of every epoch at the rate 1e-4, divides the KL of a last, smaller batch by the
+   size of a whole one, initialises the teacher independently, and has an unused attention branch.
+6. ``train_projectors=false`` leaves the projections at their random start, as UDCD's released code does.
 """
 
 import torch
@@ -28,7 +29,10 @@ from udcd_bench import losses, memory, method, sampling
 
 
 def turn_images(images, turns):
-    """Square images (B, 3, H, H) turned by `ways` % 4 quarters each; where `ways` (B,) is 4 to 7, upside down first."""
+    """Rotate square images (B, 3, H, H) by ``turns`` % 4 quarters each; 4 to 7 flip it upside down first.
+
+    turns: (B,) int64 in [0, 8). One gather, so nothing is read back from the device.
+    """
     n, channels, side, _ = images.shape
     pixels = torch.arange(side * side, device=images.device).view(side, side)
     sources = torch.stack([x.rot90(k) for x in (pixels, pixels.flip(0)) for k in range(4)]).flatten(1)
@@ -47,7 +51,7 @@ class Method(method.BaseMethod):
     views = 2
     hparams = {
         "ccd_weight": 0.1,  # O
-        "kl_weight": 1.0,  # O, its `consistency`
+        "kl_weight": 1.0,  # O, its ``consistency``
         "crp_weight": 1.0,  # O
         "positives": 20,  # O
         "negatives": 4096,  # O
@@ -69,35 +73,30 @@ class Method(method.BaseMethod):
         )
 
     def sample_turns(self, n, device):
-        """How n images are turned, (n,)."""
+        """Sample the turns of n images, (n,)."""
         return torch.randint(8, (n,), generator=self.generator, device=device)
 
     def compute_losses(self, batch, progress):
+        hp, info = self.hp, self.info
+        turns = self.sample_turns(len(batch.index), batch.index.device)
         student = self.student(batch.views[0])
-        teacher = self.run_teacher(
-            turn_images(batch.views[1], self.sample_turns(len(batch.index), batch.index.device))
-        )
+        teacher = self.run_teacher(turn_images(batch.views[1], turns))
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
 
-        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
-        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
-        ccd = sum(losses.nce(x, n_positives=self.hp.positives, n_data=self.info.n_train) for x in scores)
-        ccd_weight = self.hp.ccd_weight ** (2 if self.hp.ccd_twice and progress.teacher_active else 1)
+        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))  # (B, P + K) each
+        self.memory.update(z_student, z_teacher, batch.index)  # before the centres, as in O
+        ccd = sum(losses.nce(x, n_positives=hp.positives, n_data=info.n_train) for x in scores)
+        ccd_weight = hp.ccd_weight ** (2 if hp.ccd_twice and progress.teacher_active else 1)
         terms = {"ce": self.cross_entropy(student.logits, batch.labels), "ccd": ccd_weight * ccd}
         if progress.teacher_active:
             kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
-            anchors_s, anchors_t = (
-                losses.class_anchors(bank, self.info.labels, self.info.classes)
-                for bank in (self.memory.student, self.memory.teacher)
-            )
             crp = losses.crp(
                 student=z_student,
-                student_anchors=anchors_s,
+                student_anchors=losses.class_anchors(self.memory.student, info.labels, info.classes),
                 teacher=z_teacher,
-                teacher_anchors=anchors_t,
-                temperature=self.hp.temperature,
+                teacher_anchors=losses.class_anchors(self.memory.teacher, info.labels, info.classes),
+                temperature=hp.temperature,
             )
-            terms["kl"] = self.hp.kl_weight * progress.ramp * kl
-            terms["crp"] = self.hp.crp_weight * crp
+            terms |= {"kl": hp.kl_weight * progress.ramp * kl, "crp": hp.crp_weight * crp}
         return terms

@@ -1,16 +1,16 @@
-"""CRD: student and teacher tell each other's embedding of an image from those of other classes' images.
+"""CRD: student and teacher distinguish each other's embedding of an image from those of other classes' images.
 
 Tian, Krishnan, Isola, "Contrastive representation distillation", ICLR 2020, https://arxiv.org/abs/1910.10699;
 section 3.1, as its released code has it.
 
 L = L_WCE + crd_weight · [nce(student against the teacher's memory) + nce(teacher against the student's memory)]
   scores exp(z·m/τ)/Z of one positive, the image itself, and K negatives; z the unit-length projections of the pooled
-  features; the rows m are momentum averages of earlier z, written once the step is over
+  features; the rows m are momentum averages of the z of earlier steps
 
 Differs from the paper:
-1. K = 4096 instead of 16384, which is for CIFAR-100's 50 000 images; 4096 is what CRCKD and UDCD draw from theirs.
+1. K = 4096, as in CRCKD and UDCD, instead of 16384, which is for the 50 000 images of CIFAR-100.
 2. The cross-entropy is class-weighted, as in every row (S); the teacher is the Scratch run of the same fold (S).
-3. Both projections are trained by the loop's optimiser, Adam; its own trainer takes SGD for everything.
+3. The optimiser is the protocol's, Adam; its own trainer uses SGD.
 """
 
 import torch.nn.functional as F
@@ -47,11 +47,7 @@ class Method(method.BaseMethod):
         student, teacher = self.student(images), self.run_teacher(images)
         z_student = F.normalize(self.student_projector(student.pooled))
         z_teacher = F.normalize(self.teacher_projector(teacher.pooled))
-        self.pending_update = z_student.detach(), z_teacher.detach(), batch.index
-
-        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
+        scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))  # (B, 1 + K) each
         crd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
+        self.memory.update(z_student, z_teacher, batch.index)
         return {"ce": self.cross_entropy(student.logits, batch.labels), "crd": self.hp.crd_weight * crd}
-
-    def after_step(self):
-        self.memory.update(*self.pending_update)

@@ -6,7 +6,7 @@ L = ce_weight · L_WCE + kd_weight · T² · KL(softmax(t/T) ‖ softmax(s/T)); 
 
 Differs from the paper:
 1. It has this row in Table 1 only; the suite runs it in both.
-2. It does not say what the teacher is; here it is the Scratch run of the same fold and seed (S).
+2. It leaves the teacher open; this row's teacher is the Scratch run of the same fold and seed (S).
 """
 
 from udcd_bench import losses, method

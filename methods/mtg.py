@@ -4,7 +4,7 @@ Tarvainen, Valpola, "Mean teachers are better role models", NeurIPS 2017, https:
 second baseline of Xing et al., "Categorical relation-preserving contrastive knowledge distillation", MICCAI 2021.
 
 L = L_WCE + weight · ramp(e) · KL(softmax(t) ‖ softmax(s)), the second term from the start epoch on; the teacher's
-parameters are the running average of the student's, and it sees a view of its own.
+parameters are the running average of the student's, and it gets a view of its own.
 
 Differs from the paper: it prints neither the weight nor the schedule of this row; both are O:CRCKD's.
 """
@@ -20,7 +20,7 @@ class Method(method.BaseMethod):
     teacher = "ema"
     views = 2
     hparams = {
-        "weight": 1.0,  # O:CRCKD, its `consistency`
+        "weight": 1.0,  # O:CRCKD, its ``consistency``
     }
 
     def compute_losses(self, batch, progress):

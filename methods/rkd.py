@@ -8,8 +8,8 @@ L = L_WCE + distance_weight · L_D + angle_weight · L_A, on the pooled features
   L_A: smooth-L1 between the cosines at x_i of every x_j and x_k
 
 Differs from the paper:
-1. It weighs the two terms by the data set, 25 and 50 being those of the code that others compare with (O).
-2. Its classification experiments add them to softened targets; this row has cross-entropy only (O's code).
+1. Its weights depend on the data set; 25 and 50 are those of the code that others compare with (O).
+2. Its classification experiments add both terms to softened targets; this row adds them to cross-entropy (O).
 3. The cross-entropy is class-weighted, as in every row (S); the teacher is the Scratch run of the same fold (S).
 """
 

@@ -1,4 +1,4 @@
-"""SCL-IKD: a student's encoder learns from a contrastively trained teacher's encoder; then a classifier is put on it.
+"""SCL-IKD: a student's encoder learns from a contrastively trained teacher's encoder; a classifier follows.
 
 Sharma, Lodhi, Chandra, "SCL-IKD: intermediate knowledge distillation via supervised contrastive representation
 learning", Applied Intelligence, 2023, https://doi.org/10.1007/s10489-023-05036-y.
@@ -6,12 +6,12 @@ learning", Applied Intelligence, 2023, https://doi.org/10.1007/s10489-023-05036-
 The encoder ends at ``pooled``; p = ReLU(``embedding``) is its projection (128). With q = softmax(p/T), T = 10:
   stage "teacher":    L = npairs(p_t; τ=0.05)
   stage "student":    L = 0.05·npairs(p_s; τ=0.05) + 0.05·KL(q_t ‖ q_s) + 0.9·(1 − cos(q_s, q_t))
-  stage "classifier": encoder at rest, L_WCE of a classifier on ``pooled``: 256, ReLU, dropout ¼, batch norm, C
-The student is tested with that classifier; the network's own is never used nor trained.
+  stage "classifier": encoder frozen, L_WCE of a classifier on ``pooled``: 256, ReLU, dropout ¼, batch norm, C
+The student is tested with that classifier; the network's own is neither used nor trained.
 
 Differs from the paper:
-1. The teacher is made by the run itself, from the teacher's backbone, with the epochs of a Scratch teacher (S).
-2. Epochs of the stages: all, all, and a quarter of the protocol's (S).
+1. The run trains its own teacher, with the teacher's backbone and the epochs of a Scratch teacher (S).
+2. The stages take all, all, and a quarter of the protocol's epochs (S).
 3. The cross-entropy is class-weighted, as in every row (S).
 4. Optimiser, schedule and augmentation are the protocol's in every stage (S).
 """
@@ -35,7 +35,7 @@ class Method(method.BaseMethod):
         "kd_weight": 0.05,  # O
         "cosine_weight": 0.9,  # O
         "contrast_temperature": 0.05,  # O
-        "temperature": 10.0,  # O: that softens the projections
+        "temperature": 10.0,  # O: of the projections
         "hidden": 256,  # O: width of the classifier
         "dropout": 0.25,  # O
     }
@@ -55,7 +55,7 @@ class Method(method.BaseMethod):
         return [
             method.Stage("teacher", self.compute_teacher_losses, [self.teacher_network]),
             method.Stage("student", self.compute_student_losses, [self.student]),
-            method.Stage("classifier", self.compute_losses, [self.classifier]),
+            method.Stage("classifier", self.compute_classifier_losses, [self.classifier]),
         ]
 
     def compute_contrast(self, projection, labels):
@@ -77,7 +77,7 @@ class Method(method.BaseMethod):
             "cosine": hp.cosine_weight * (1 - cosine),
         }
 
-    def compute_losses(self, batch, progress):
+    def compute_classifier_losses(self, batch, progress):
         with torch.no_grad():
             pooled = self.student(batch.views[0]).pooled
         return {"ce": self.cross_entropy(self.classifier(pooled), batch.labels)}

@@ -4,36 +4,28 @@ Wang, Wang, Cai, Lee, Miao, Wang, "SSD-KD: a self-supervised diverse knowledge d
 skin lesion classification using dermoscopic images", Medical Image Analysis 84, 2023,
 https://doi.org/10.1016/j.media.2022.102693.
 
-Every image comes upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
-the 4B views a vector; the table A (3B, B) holds the cosine of every turned view with every upright image.
-  stage "head":  teacher at rest, its head by CE(A_t, own image)
+Every image is shown upright and turned by 90°, 180° and 270°. A head (F → F → F, ReLU) on ``pooled`` gives each of
+the 4B views a vector; the table A (3B, B) is the cosine of every turned view with every upright image.
+  stage "head":  the teacher is frozen, its head learns by CE(A_t, own image)
   stage "train": L = 0.1·L_WCE + 0.9·KD(upright; T=4) + 2.7·KD(turned; T=4) + 10·KD(A; T=0.5)
                    + (25·RKD_distance + 50·RKD_angle)(pooled) + 1000·‖G(adapter(M_s)) − G(M_t)‖_rms
-KD = T²·KL(t ‖ s), its last two without the rows that the teacher gets most wrong; M the feature map, G its channel
+KD = T²·KL(t ‖ s), the last two without the rows that the teacher gets most wrong; M the feature map, G its channel
 Gram matrix over F·h·w, adapter a 1×1 convolution, batch norm and ReLU; RKD and Gram over all four turns.
 
 Differs from the paper:
-1. Weights, temperatures and shares kept are those of its released code.
-2. The four views are turns of one augmented draw; its code augments each turn on its own, and more strongly (S).
+1. Weights, temperatures and shares of rows are those of its released code.
+2. The four views are turns of one augmented view; its code augments each turn on its own, and more strongly (S).
 3. Where the maps of student and teacher differ in size, the larger is averaged down to the smaller, axis by axis;
-   its code strides, or upsamples with a transposed convolution, and knows one pair of networks (S).
-4. The head takes ¼ of the epochs on top of the student's; its code up to 60 beside up to 150, keeping the head that
-   did best on validation images (S).
-5. The adapter's convolution has no bias, which its batch norm would take out again.
-6. Of rows with equal rank the first are kept; its code leaves the choice to an unstable sort (S).
+   its code strides, or upsamples with a transposed convolution, for one pair of networks (S).
+4. The head takes ¼ of the epochs on top of the student's; its code takes up to 60 on top of 150 and selects the head
+   that is best on validation images (S).
+5. The adapter's convolution has no bias, which its batch norm would cancel.
+6. Of rows with equal rank the first are used; its code leaves the choice to an unstable sort (S).
 """
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from udcd_bench import losses, method
-from udcd_bench.data.batches.augment import rotate_four_ways
-
-
-def make_head(width):
-    """F → F → F with a ReLU between."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 class Method(method.BaseMethod):
@@ -53,13 +45,14 @@ class Method(method.BaseMethod):
         "gram_weight": 1000.0,  # O
         "temperature": 4.0,  # O: of predictions, upright and turned
         "similarity_temperature": 0.5,  # O
-        "turned_keep": 1.0,  # O: share kept of the turned views whose class the teacher gets wrong
-        "similarity_keep": 0.75,  # O: share kept of those whose own image it gets wrong
+        "turned_keep": 1.0,  # O: of the turned views whose class the teacher gets wrong, the share used
+        "similarity_keep": 0.75,  # O: of those whose own image it gets wrong, the share used
     }
 
     def setup(self):
         width, teacher_width = self.info.student_width, self.info.teacher_width
-        self.student_head, self.teacher_head = make_head(width), make_head(teacher_width)
+        self.student_head = method.make_mlp_head(width)
+        self.teacher_head = method.make_mlp_head(teacher_width)
         convolution = nn.Conv2d(width, teacher_width, 1, bias=False)
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(teacher_width), nn.ReLU())
 
@@ -69,55 +62,32 @@ class Method(method.BaseMethod):
             method.Stage("train", self.compute_losses, [self.student, self.student_head, self.adapter]),
         ]
 
-    @staticmethod
-    def find_own_images(labels):
-        """The column of each turned view's own upright image, (3B,)."""
-        return torch.arange(len(labels), device=labels.device).repeat_interleave(3)
-
     def compute_head_losses(self, batch, progress):
-        teacher = self.run_teacher(rotate_four_ways(batch.views[0]))
-        table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        return {"similarity": F.cross_entropy(table, self.find_own_images(batch.labels))}
+        teacher = self.run_teacher(losses.rotate_four_ways(batch.views[0]))
+        return {"similarity": losses.match_own_image(self.teacher_head(teacher.pooled))}
 
     def compute_gram(self, student_map, teacher_map):
-        """The channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
-        precise = self.adapter[0].weight.dtype
-        maps = student_map.to(precise), teacher_map.to(precise)
-        size = [min(a, b) for a, b in zip(maps[0].shape[2:], maps[1].shape[2:])]
-        student_map, teacher_map = (
-            x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps
-        )
+        """Compute the channel Gram term of maps (B, F, h, w) and (B, F', h', w')."""
+        dtype = self.adapter[0].weight.dtype
+        student_map, teacher_map = losses.average_to_smaller(student_map.to(dtype), teacher_map.to(dtype))
         return losses.channel_gram(self.adapter(student_map), teacher_map)
 
     def compute_losses(self, batch, progress):
-        views, hp = rotate_four_ways(batch.views[0]), self.hp
+        views, hp = losses.rotate_four_ways(batch.views[0]), self.hp
         student, teacher = self.student(views), self.run_teacher(views)
-        with torch.no_grad():
-            teacher_table = losses.view_similarity(self.teacher_head(teacher.pooled))
-        student_table = losses.view_similarity(self.student_head(student.pooled))
-        (up_s, turned_s), (up_t, turned_t) = (
-            (x.logits[::4], x.logits.unflatten(0, (-1, 4))[:, 1:].flatten(0, 1)) for x in (student, teacher)
+        terms = losses.sskd_terms(
+            student_logits=student.logits,
+            teacher_logits=teacher.logits,
+            student_vectors=self.student_head(student.pooled),
+            teacher_vectors=self.teacher_head(teacher.pooled).detach(),
+            labels=batch.labels,
+            temperature=hp.temperature,
+            similarity_temperature=hp.similarity_temperature,
+            turned_keep=hp.turned_keep,
+            similarity_keep=hp.similarity_keep,
         )
-        kd = losses.kd(student_logits=up_s, teacher_logits=up_t, temperature=hp.temperature)
-        turned = losses.selective_kd(
-            turned_s, turned_t, batch.labels.repeat_interleave(3), hp.turned_keep, hp.temperature
-        )
-        similarity = losses.selective_kd(
-            student_table,
-            teacher_table,
-            self.find_own_images(batch.labels),
-            hp.similarity_keep,
-            hp.similarity_temperature,
-        )
-        distance = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
-        angle = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
-        gram = self.compute_gram(student.feature_map, teacher.feature_map)
-        return {
-            "ce": hp.ce_weight * self.cross_entropy(up_s, batch.labels),
-            "kd": hp.kd_weight * kd,
-            "turned": hp.turned_weight * turned,
-            "similarity": hp.similarity_weight * similarity,
-            "distance": hp.distance_weight * distance,
-            "angle": hp.angle_weight * angle,
-            "gram": hp.gram_weight * gram,
-        }
+        terms["distance"] = losses.rkd_distance(student=student.pooled, teacher=teacher.pooled)
+        terms["angle"] = losses.rkd_angle(student=student.pooled, teacher=teacher.pooled)
+        terms["gram"] = self.compute_gram(student.feature_map, teacher.feature_map)
+        terms = {"ce": self.cross_entropy(student.logits[::4], batch.labels), **terms}
+        return {name: getattr(hp, f"{name}_weight") * term for name, term in terms.items()}

@@ -1,8 +1,8 @@
-"""UDCD as released: what the code published with the paper computes, where it departs from the paper's equations.
+"""UDCD as released: the objective of the code published with the paper, which departs from its equations.
 
 Sharma, Kumar, Chandra, "Confidence matters: enhancing medical image classification through uncertainty-driven
 contrastive self-distillation", MICCAI 2024, https://papers.miccai.org/miccai-2024/; code (R):
-https://github.com/philsaurabh/UDCD_MICCAI. The row `udcd` is the paper's equation 8.
+https://github.com/philsaurabh/UDCD_MICCAI. The row ``udcd`` is the paper's equation 8.
 
 L = L_WCE, and from the start epoch on
   + lambda_kl · ramp(e) · mean(u(t) · KL(student ‖ teacher)) + lambda_ccd · L_CCD
@@ -16,14 +16,14 @@ Differs from the paper:
    student's entropy weighs the relations', whose arguments are not.
 3. The contrast is CRD's with one positive (eq. 2: positives of the batch, all other classes' rows as negatives).
 4. Relations: no softmax of z·Aᵀ (eq. 3), no Huber over triplets (eqs. 4, 5); CRCKD's, with a temperature.
-5. Class weights over one-hot targets divide by the batch, not by the weights: `ce_normalise`.
-6. The projections never reach the optimiser: `train_projectors`. Student's and teacher's are drawn independently.
-7. The centres are those of memories that already hold this step's embeddings.
+5. The weighted cross-entropy is divided by the batch size, not by the sum of weights: ``ce_normalise``.
+6. The projections are missing from the optimiser: ``train_projectors``. The two are initialised independently.
+7. The centres are those of memories that already have this step's embeddings.
 
 Differs from the released code:
-8. Memories are as long as the training set (R: 3662 rows whatever the fold).
-9. R leaves the student's BatchNorm resting after the first epoch's test; the loop's switch
-   `freeze_bn_after_first_eval=true` does that to any row.
+8. A memory has one row for each training image (R: 3662 rows in every fold).
+9. R leaves the student in evaluation mode after the first epoch's test; ``freeze_bn_after_first_eval=true`` does so
+   for any row.
 """
 
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class Method(method.BaseMethod):
     teacher = "ema"
     views = 2
     hparams = {
-        "lambda_kl": 1.0,  # R, its `consistency`
+        "lambda_kl": 1.0,  # R, its ``consistency``
         "lambda_ccd": 0.1,  # R
         "lambda_relation": 25.0,  # R
         "negatives": 4096,  # R
@@ -60,7 +60,7 @@ class Method(method.BaseMethod):
         self.sampler = sampling.ContrastSampler(info.labels, info.classes, 1, hp.negatives, self.generator)
 
     def compute_relations(self, z, bank):
-        """The logits (B, C) of rows z over the classes' centres in a bank."""
+        """Compute the logits (B, C) of rows z over the classes' centres in a bank."""
         centres = losses.class_anchors(bank, self.info.labels, self.info.classes)
         return losses.anchor_logits(z, centres, self.hp.temperature)
 
@@ -73,11 +73,11 @@ class Method(method.BaseMethod):
         z_student = F.normalize(self.student_projector(student.embedding))
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
 
-        # as R calls it: the teacher in the student's place
+        # R passes the teacher as the student
         kl = losses.uncertainty_kl(student_logits=teacher.logits, teacher_logits=student.logits)
         scores = self.memory(z_student, z_teacher, self.sampler.sample(batch.index))
         ccd = sum(losses.nce(x, n_positives=1, n_data=self.info.n_train) for x in scores)
-        self.memory = self.memory.copy_and_update(z_student.detach(), z_teacher.detach(), batch.index)
+        self.memory.update(z_student, z_teacher, batch.index)  # before the centres, as in R
         relation = losses.uncertainty_kl(
             student_logits=self.compute_relations(z_student, self.memory.student),
             teacher_logits=self.compute_relations(z_teacher, self.memory.teacher).detach(),

@@ -11,12 +11,12 @@ Eq. 8, per image, then the mean over the batch:
 
 Differs from the paper:
 1. It prints no λ, no schedule; λ, the start epoch and the ramp are the released code's (R).
-2. It calls ψ learnable; eq. 7 computes it, and nothing else of it is said, so no gradient passes through it.
-3. §2.3 says the student should lean on supervision where the teacher is unsure; eqs. 7 and 8 do the opposite, and are
-   followed here. `confidence=text` swaps ψ₁ and ψ₂; `confidence=none` sets ψ₁ = 1, ψ₂ = 0 (the ablation).
+2. It calls ψ learnable, but eq. 7 computes it; no gradient passes through it.
+3. By §2.3 the student relies on supervision where the teacher is unsure; eqs. 7 and 8 do the opposite, and are
+   followed. ``confidence=text`` swaps ψ₁ and ψ₂; ``confidence=none`` sets ψ₁ = 1, ψ₂ = 0 (the ablation).
 4. The teacher's projection is the running average of the student's, as the rest of the teacher is (S).
-5. Eq. 2 sums over an anchor's positives in both views; the teacher's view gives positives without gradient (S).
-6. The readings that its released code takes are `anchors=rectified`, `relation=kl`, `projectors=frozen`.
+5. Eq. 2 sums over an anchor's positives in both views; those of the teacher's view get no gradient (S).
+6. The released code's readings are ``anchors=rectified``, ``relation=kl``, ``projectors=frozen``.
 """
 
 import copy
@@ -55,80 +55,62 @@ class Method(method.BaseMethod):
     }
 
     def setup(self):
-        width = self.info.embedding_width
-        self.projector = nn.Linear(width, width)
-        if self.hp.projectors == "trained":
-            self.teacher_projector = copy.deepcopy(self.projector)
-        else:
-            self.teacher_projector = nn.Linear(width, width)
-            self.projector.requires_grad_(False)
+        hp, width = self.hp, self.info.embedding_width
+        trained = hp.projectors == "trained"
+        self.projector = nn.Linear(width, width).requires_grad_(trained)
+        self.teacher_projector = copy.deepcopy(self.projector) if trained else nn.Linear(width, width)
         self.teacher_projector.requires_grad_(False)
         self.memory = memory.ContrastMemory(
-            self.info.n_train, width, temperature=self.hp.temperature, momentum=self.hp.momentum
+            self.info.n_train, width, temperature=hp.temperature, momentum=hp.momentum
         )
 
     def list_ema_pairs(self):
-        if self.hp.projectors == "frozen":
-            return super().list_ema_pairs()
-        return [*super().list_ema_pairs(), (self.projector, self.teacher_projector)]
+        projectors = [(self.projector, self.teacher_projector)] if self.hp.projectors == "trained" else []
+        return [*super().list_ema_pairs(), *projectors]
 
     def compute_psi(self, logits):
-        """ψ₁ and ψ₂ per image, (B,) each, without gradient."""
+        """Compute ψ₁ and ψ₂ per image, (B,) each, without gradient (eqs. 6, 7)."""
         psi1 = losses.normalized_entropy(logits)
         if self.hp.confidence == "none":
             return torch.ones_like(psi1), torch.zeros_like(psi1)
         return (1 - psi1, psi1) if self.hp.confidence == "text" else (psi1, 1 - psi1)
 
     def compute_relation_alignment(self, z_student, z_teacher):
-        """λ₃'s term per image, (B,): each network's rows against the class anchors of its own memory."""
-        anchors_s, anchors_t = (
-            losses.class_anchors(
-                bank, self.info.labels, self.info.classes, rectify=self.hp.anchors == "rectified"
-            )
-            for bank in (self.memory.student, self.memory.teacher)
-        )
-        if self.hp.relation == "kl":
-            return losses.crp(
-                z_student, anchors_s, z_teacher, anchors_t, temperature=self.hp.temperature, reduction="none"
-            )
-        return losses.cra(
-            losses.relation_matrix(z_student, anchors_s),
-            losses.relation_matrix(z_teacher, anchors_t),
-            delta=self.hp.delta,
-            reduction="none",
-        )
+        """Compute λ₃'s term per image, (B,): each network's rows against the class anchors of its own memory."""
+        hp, info, rectify = self.hp, self.info, self.hp.anchors == "rectified"
+        anchors_s = losses.class_anchors(self.memory.student, info.labels, info.classes, rectify)
+        anchors_t = losses.class_anchors(self.memory.teacher, info.labels, info.classes, rectify)
+        if hp.relation == "kl":
+            return losses.crp(z_student, anchors_s, z_teacher, anchors_t, hp.temperature, reduction="none")
+        relation_s = losses.relation_matrix(z_student, anchors_s)
+        relation_t = losses.relation_matrix(z_teacher, anchors_t)
+        return losses.cra(relation_s, relation_t, hp.delta, reduction="none")
 
     def compute_losses(self, batch, progress):
-        student = self.student(batch.views[0])
-        self.pending_update = None
+        hp, student = self.hp, self.student(batch.views[0])
         if not progress.teacher_active:
             return {"ce": self.cross_entropy(student.logits, batch.labels)}
         teacher = self.run_teacher(batch.views[1])
-        z_student = F.normalize(self.projector(student.embedding))
+        z_student = F.normalize(self.projector(student.embedding))  # (B, D), as z_teacher
         z_teacher = F.normalize(self.teacher_projector(teacher.embedding))
-        self.pending_update = z_student.detach(), z_teacher, batch.index
-
         _, psi2_student = self.compute_psi(student.logits)
         psi1_teacher, psi2_teacher = self.compute_psi(teacher.logits)
         kl = losses.kd(student_logits=student.logits, teacher_logits=teacher.logits, temperature=1.0)
-        scl = losses.memory_scl(
-            z_student,
-            batch.labels,
-            torch.cat([z_student, z_teacher]),
-            batch.labels.repeat(2),
-            self.memory.teacher,
-            self.info.labels,
-            temperature=self.hp.temperature,
+        scl = losses.memory_scl(  # (B,)
+            anchors=z_student,
+            labels=batch.labels,
+            batch=torch.cat([z_student, z_teacher]),
+            batch_labels=batch.labels.repeat(2),
+            bank=self.memory.teacher,
+            bank_labels=self.info.labels,
+            temperature=hp.temperature,
             reduction="none",
         )
-        cra = self.compute_relation_alignment(z_student, z_teacher)
+        cra = self.compute_relation_alignment(z_student, z_teacher)  # (B,)
+        self.memory.update(z_student, z_teacher, batch.index)  # after this step's terms have read it
         return {
             "ce": self.cross_entropy(student.logits, batch.labels, 1 + psi2_student + psi2_teacher),
-            "kl": self.hp.lambda_kl * progress.ramp * kl,
-            "scl": self.hp.lambda_scl * (psi1_teacher * scl).mean(),
-            "cra": self.hp.lambda_cra * (psi1_teacher * cra).mean(),
+            "kl": hp.lambda_kl * progress.ramp * kl,
+            "scl": hp.lambda_scl * (psi1_teacher * scl).mean(),
+            "cra": hp.lambda_cra * (psi1_teacher * cra).mean(),
         }
-
-    def after_step(self):
-        if self.pending_update is not None:
-            self.memory.update(*self.pending_update)

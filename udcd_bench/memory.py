@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -12,16 +11,16 @@ from torch import Tensor, nn
 from udcd_bench.losses._numeric import TINY, disable_autocast, to_float64
 
 GATHER_RATIO = 64
-"""Gather the sampled rows themselves once the bank holds this many times more rows than are sampled."""
+"""Gather the sampled rows themselves if the bank has more than this many times the sampled rows."""
 PARTIAL_SUMS = 4
-"""Sums that an inner product is made of."""
+"""Number of partial sums of an inner product."""
 
 
 class _SampledProducts(torch.autograd.Function):
     """Inner products of z (B, D) with the sampled rows of a bank (N, D), (B, n): those of all rows, gathered.
 
-    The bank gets no gradient. Short sums are added up, since a single long one loses twice as many digits; one product
-    makes the gradient.
+    The bank gets no gradient. Each is a sum of short sums, since a single long one loses twice as many digits; the
+    gradient is one product.
     """
 
     @staticmethod
@@ -41,9 +40,19 @@ class _SampledProducts(torch.autograd.Function):
 class ContrastMemory(nn.Module):
     """Two banks of unit rows, against which the other model's embeddings are scored.
 
-    Buffers `student` and `teacher` (n_data, dim), drawn uniformly in ±1/sqrt(dim/3), and the normalisers
-    `z_student` and `z_teacher`, negative until the first `forward` fixes them. All are part of the state.
+    n_data: rows of a bank, one for each training image. dim: width D of a row. temperature: τ > 0.
+    momentum: m in [0, 1], the share of the old row in an updated one. Raises ValueError for other values.
+
+    Buffers ``student`` and ``teacher`` (n_data, dim) start uniform in ±1/sqrt(dim/3); the normalisers ``z_student`` and
+    ``z_teacher`` are negative until the first ``forward`` fixes them. All are part of the state.
     Tian et al., Contrastive Representation Distillation, ICLR 2020, section 3.1, as its released code has it.
+
+    >>> memory = ContrastMemory(n_data=10, dim=2)
+    >>> z = torch.nn.functional.normalize(torch.randn(3, 2))
+    >>> scores_student, scores_teacher = memory(z, z, torch.tensor([[0, 5, 6], [1, 5, 7], [2, 8, 9]]))
+    >>> memory.update(z, z, torch.tensor([0, 1, 2]))
+    >>> scores_student.shape, torch.allclose(memory.student[:3].norm(dim=1), torch.ones(3))
+    (torch.Size([3, 3]), True)
     """
 
     student: Tensor
@@ -67,11 +76,11 @@ class ContrastMemory(nn.Module):
             self.register_buffer(f"z_{name}", torch.tensor(-1.0))
 
     def forward(self, student: Tensor, teacher: Tensor, contrast_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of the sampled rows, (B, P + K) for the student and for the teacher.
+        """Compute the scores of the sampled rows, (B, P + K) ≥ 0 for the student and for the teacher.
 
-        `student` and `teacher` (B, dim) of unit length, both with gradient; `contrast_index` (B, P + K), the
-        image itself first. The student is scored against the teacher's bank and the other way round:
-        exp(z · row / τ) / Z, with Z = mean(exp)·n_data of the first batch ever seen. At least float32.
+        student, teacher: (B, dim) of unit length, both with gradient. contrast_index: (B, P + K), rows of a bank, the
+        image's own first. The student is scored against the teacher's bank and the teacher against the student's:
+        exp(z · row / τ) / Z, with Z = mean(exp)·n_data of the first batch of all. In float32 or better.
         """
         with disable_autocast(student):
             return (
@@ -86,7 +95,7 @@ class ContrastMemory(nn.Module):
             inner: Tensor = _SampledProducts.apply(z, rows, index)
         else:
             inner = torch.bmm(rows[index], z[:, :, None]).squeeze(2)
-        # an exponent of 14 has no more than five digits behind the point in float32
+        # in float32 an exponent of 14 has only five digits after the point
         scores = (to_float64(inner) / self.temperature).exp()
         fresh = (scores.detach().mean() * self.n_data).to(normaliser.dtype)
         fixed = torch.where(normaliser < 0, fresh, normaliser)
@@ -95,24 +104,21 @@ class ContrastMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
-        """Turn rows `index` (B,) of each bank into the unit rows of m·row + (1 − m)·new.
+        """Move the rows ``index`` (B,) of each bank to the unit length of m·row + (1 − m)·new, m the momentum.
 
-        `student` and `teacher` (B, dim) may have any dtype; the banks keep theirs. Call it when the step's
-        backward pass is over: the pass needs the rows as they were, and raises otherwise. Of several
-        entries for one row the last wins, on every device. A row that comes out zero stays zero.
+        student, teacher: the new rows (B, dim), of any dtype; the banks keep theirs. Their gradient is dropped.
+        A method calls it once a step, in ``compute_losses``: what reads the banks before the call sees the rows of
+        earlier steps, what reads them after it sees this step's too. The banks are replaced, not overwritten, so that
+        the backward pass of scores that were computed before still has the rows it needs.
+        Of several entries for one row the last one wins, on every device. A row that comes out zero stays zero.
         """
         # every duplicate writes what the last one writes, so the order of writing does not matter
         position = torch.arange(index.shape[0], device=index.device)
         last = (position * (index[:, None] == index)).amax(1)
-        for bank, new in ((self.student, student), (self.teacher, teacher)):
+        for name, new in (("student", student), ("teacher", teacher)):
+            bank: Tensor = getattr(self, name)
             dtype = torch.promote_types(bank.dtype, torch.float32)
             old = bank[index].to(dtype)
             rows = self.momentum * old + (1 - self.momentum) * new.to(dtype)[last]
             rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(TINY)
-            bank.index_copy_(0, index, rows.to(bank.dtype))
-
-    def copy_and_update(self, student: Tensor, teacher: Tensor, index: Tensor) -> ContrastMemory:
-        """A copy with those rows turned, as `update` does: for use before the step's backward pass."""
-        later = copy.deepcopy(self)
-        later.update(student, teacher, index)
-        return later
+            setattr(self, name, bank.index_copy(0, index, rows.to(bank.dtype)))

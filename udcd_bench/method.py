@@ -1,6 +1,6 @@
-"""The contract of a method: what it is told, what it is given at each step, and what it returns.
+"""The contract of a method: the base class, the data it may read, its stages, and its progress through training.
 
-A method file is its equations. It owns no optimiser, no device, no file and no mode switch; the loop does.
+A method file holds equations. The optimiser, the device, the files and the train/eval switch belong to the loop.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from udcd_bench.training.network import Features, Network
 
 Terms = dict[str, Tensor]
+"""Name → weighted scalar; the loop minimises the sum."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """All a method may know of the data.
+    """The properties of data and networks that a method may use.
 
-    labels: (n_train,) int64 on the device, of the training images in the order ``Batch.index`` counts them.
-    class_weights: (C,) float32 on the device, N / n_c. student_width, teacher_width: F of ``pooled``.
+    n_train: number of training images. classes: C.
+    labels: (n_train,) int64 on the device, in the order that ``Batch.index`` counts.
+    class_weights: (C,) float32 on the device, n_train / n_c for a class of n_c images.
+    student_width, teacher_width: F of ``Features.pooled``; a method without a teacher has the student's in both.
+    embedding_width: of ``Features.embedding``. ce_normalise: ``Protocol.ce_normalise``, for the cross-entropy.
     """
 
     n_train: int
@@ -46,7 +50,7 @@ class DatasetInfo:
     def from_labels(
         cls, labels: Tensor, classes: int, student: Network, teacher: Network | None, **other: Any
     ) -> DatasetInfo:
-        """What follows from the training labels (n_train,) and the networks; other: further fields by name."""
+        """Derive the fields from the training labels (n_train,) and the networks. other: further fields by name."""
         return cls(
             n_train=len(labels),
             classes=classes,
@@ -61,7 +65,11 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: epoch of the stage (from 0), its number of epochs, and the schedule of teacher terms."""
+    """How far a stage is, and the schedule of the teacher's terms in it.
+
+    epoch: counted from 0. epochs: of the stage. start_epoch: the first epoch with the teacher's terms.
+    ramp_epochs: E of ``ramp``.
+    """
 
     epoch: int
     epochs: int
@@ -70,12 +78,12 @@ class Progress:
 
     @property
     def teacher_active(self) -> bool:
-        """Whether the teacher's terms have begun."""
+        """True from the start epoch on: the teacher's terms count."""
         return self.epoch >= self.start_epoch
 
     @property
     def ramp(self) -> float:
-        """exp(−5 (1 − min(e, E)/E)²), the weight of a consistency term (R, O:CRCKD)."""
+        """exp(−5 (1 − min(e, E)/E)²), in (0, 1], the weight of a consistency term (R, O:CRCKD)."""
         if self.ramp_epochs == 0:
             return 1.0
         return math.exp(-5 * (1 - min(self.epoch, self.ramp_epochs) / self.ramp_epochs) ** 2)
@@ -85,11 +93,13 @@ class Progress:
 class Stage:
     """A part of training with losses, trained modules and epochs of its own.
 
-    name: a key of ``Method.stage_shares``, where its share of the protocol's epochs stands.
-    losses: like ``Method.losses``. trains: the modules whose parameters are optimised and that are in training
-    mode; all others rest. views: draws per image in ``Batch.views``. averages: like ``Method.averages``.
-    The last stage is the one whose last epochs are tested. Each has an optimiser and a schedule of its own, counts
-    its epochs from 0, and is given the batches that a method of one stage would be given.
+    name: a key of ``BaseMethod.stage_shares``, which holds its share of the protocol's epochs.
+    compute_losses: as ``BaseMethod.compute_losses``.
+    trained_modules: optimised and in training mode; all others are in evaluation mode, without gradients.
+    views: augmented views of each image in ``Batch.views``. ema_pairs: as ``BaseMethod.list_ema_pairs`` returns.
+
+    Each stage has its own optimiser and schedule, counts its epochs from 0, and gets the same batches as the only
+    stage of another method. The last epochs of the last stage are tested.
     """
 
     name: str
@@ -99,21 +109,27 @@ class Stage:
     ema_pairs: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
 
 
-class BaseMethod(nn.Module):
-    """Base of every row.
+def make_mlp_head(width: int) -> nn.Sequential:
+    """Make a head of two linear layers, F → F → F with a ReLU between, F = ``width``."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
-    Class attributes
-    ----------------
+
+class BaseMethod(nn.Module):
+    """Base class of the one class ``Method`` in every method file.
+
+    Class attributes, all literals:
+
     title: as the paper's tables print it. citation: one line.
-    teacher: ``None``; ``"ema"``, the running average of the student; ``"trained"``, the Scratch run of the same
-        fold and seed, made first and shared; or ``"own"``, a fresh network that a stage of the method trains.
-    views: independent draws of each image a step, 1 or 2.
-    stage_shares: stage → its share of the protocol's epochs, a literal, in the order of ``stages``.
-    hparams: name → default, a literal. Override with ``--set``; ``self.hp.name`` reads it.
-    protocol: numbers of the training protocol that are this method's own, a literal; ``--set`` overrides them.
+    teacher: None; "ema", the running average of the student; "trained", the student of the Scratch run of the same
+    fold and seed, which is trained first and shared; or "own", a new network that a stage of the method trains.
+    views: independently augmented views of each image a step, 1 or 2.
+    stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
+    hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
+    protocol: the method's own values of the training protocol; ``--set`` overrides them.
     choices: name → allowed values, for hyper-parameters that are words.
 
-    Heads and memories made in ``setup`` are attributes; every parameter of theirs that requires a gradient is trained.
+    Heads and memories are attributes that ``setup`` makes. Every parameter that requires a gradient is trained.
+    ``compute_losses`` draws random numbers from ``self.generator`` only.
     """
 
     title: ClassVar[str]
@@ -144,50 +160,52 @@ class BaseMethod(nn.Module):
         self.setup()
 
     def setup(self) -> None:
-        """Make heads and memories."""
+        """Make heads and memories; called once, when the networks are in place."""
 
     def compute_losses(self, batch: Batch, progress: Progress) -> Terms:
-        """Named, weighted scalars whose sum is minimised."""
+        """Compute the named, weighted scalars whose sum is minimised.
+
+        A contrast memory is updated here too, by ``memory.update``.
+        """
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Called after the optimiser's step, without gradient: the place to update a memory."""
+        """Do what must follow the optimiser's step, without gradient; nothing unless a method overrides it."""
 
     def list_ema_pairs(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """(source, running average) of every module the loop averages after a step."""
+        """List (source, its running average) of every module that the loop averages after a step."""
         if self.teacher == "ema" and self.teacher_network is not None:
             return [(self.student, self.teacher_network)]
         return []
 
     def stages(self) -> Sequence[Stage]:
-        """One stage that trains everything but the teacher, unless a method says otherwise."""
-        averaged = [average for _, average in self.list_ema_pairs()]
-        trains = [m for m in self.children() if m is not self.teacher_network and m not in averaged]
-        return [
-            Stage("train", self.compute_losses, trains, views=self.views, ema_pairs=self.list_ema_pairs())
-        ]
+        """List the stages in order: here one, which trains everything but the teacher and the averages."""
+        pairs = self.list_ema_pairs()
+        resting = [self.teacher_network, *(average for _, average in pairs)]
+        trained = [m for m in self.children() if not any(m is other for other in resting)]
+        return [Stage("train", self.compute_losses, trained, views=self.views, ema_pairs=pairs)]
 
     def predict(self, images: Tensor) -> Features:
-        """What is tested and stored: the student's features, for images (B, 3, H, W)."""
+        """Compute the features that are tested and stored, of images (B, 3, H, W): the student's."""
         features: Features = self.student(images)
         return features
 
     def get_inference_state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers that ``predict`` uses, stored with the run: the student's, under their own names."""
+        """Return the parameters and buffers that ``predict`` uses, which are stored: the student's, by their names."""
         state: dict[str, Tensor] = self.student.state_dict()
         return state
 
     def run_teacher(self, images: Tensor) -> Features:
-        """The teacher's features of images (B, 3, H, W), without gradient."""
+        """Compute the teacher's features of images (B, 3, H, W), without gradient."""
         assert self.teacher_network is not None
         with torch.no_grad():
             features: Features = self.teacher_network(images)
         return features
 
     def cross_entropy(self, logits: Tensor, labels: Tensor, factor: Tensor | None = None) -> Tensor:
-        """The class-weighted cross-entropy every row is supervised by: logits (B, C), labels (B,).
+        """Compute the class-weighted cross-entropy that supervises every row, a scalar; logits (B, C), labels (B,).
 
-        factor: (B,) multiplies each image's term; the weights alone normalise.
+        factor: (B,), multiplies each image's term; the normalisation ignores it.
         """
         weights, normalise = self.info.class_weights, self.info.ce_normalise
         if factor is None:

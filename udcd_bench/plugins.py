@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -21,6 +22,22 @@ CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 ENTRY_POINT_GROUP = "udcd_bench.suites"
 """Entry-point group by which an installed package names its subpackage that is a suite."""
 _ADDED_SUITES: list[Path] = []
+RENAMED_METHODS = {
+    "losses": "compute_losses",
+    "averages": "list_ema_pairs",
+    "deployed": "get_inference_state_dict",
+    "teach": "run_teacher",
+}
+"""What a method file's class defined under an old name → its name now."""
+RENAMED_ATTRIBUTES = {
+    "method.Method": "method.BaseMethod",
+    "method.Info": "method.DatasetInfo",
+    "losses.confidence": "losses.normalized_entropy",
+    "memory.updated": "memory.update",
+    "progress.started": "progress.teacher_active",
+    "self.teach": "self.run_teacher",
+}
+"""What a method file used under an old name → its name now."""
 
 
 def find_root() -> Path:
@@ -125,6 +142,9 @@ def hash_source(kind: str, name: str) -> str:
 def load_module(kind: str, name: str) -> ModuleType:
     """Execute a file and return its module. Raises UserError that names the file when it raises anything."""
     path = find_file(kind, name)
+    if kind == "methods":
+        with contextlib.suppress(SyntaxError, ValueError):  # executing the file reports these
+            _refuse_old_names(ast.parse(path.read_bytes()), path)
     module_name = f"udcd_bench_{kind}_{path.stem}".replace("-", "_")
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
@@ -169,6 +189,8 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
         tree = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
+    if kind == "methods":
+        _refuse_old_names(tree, path)
     body = next(
         (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTENT_CLASSES[kind]), None
     )
@@ -196,6 +218,27 @@ def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
             continue
         assignments += [(target.id, value) for target in targets if isinstance(target, ast.Name)]
     return assignments
+
+
+def _refuse_old_names(tree: ast.Module, path: Path) -> None:
+    """Raise UserError when a method file uses the contract's old names: one sentence with the new ones."""
+    renamed: list[tuple[int, str, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            methods = {n.name: n.lineno for n in node.body if isinstance(n, ast.FunctionDef)}
+            for old, new in RENAMED_METHODS.items():
+                if old in methods and new not in methods:
+                    renamed.append((methods[old], f"def {old}", f"def {new}"))
+        elif isinstance(node, ast.Attribute):
+            owner = getattr(node.value, "id", getattr(node.value, "attr", ""))
+            old = f"{owner}.{node.attr}"
+            if old in RENAMED_ATTRIBUTES:
+                renamed.append((node.lineno, old, RENAMED_ATTRIBUTES[old]))
+    if renamed:
+        changes = ", ".join(
+            f"{old!r} (line {line}) is now {new!r}" for line, old, new in sorted(set(renamed))
+        )
+        raise UserError(f"{path} uses names that have changed: {changes}; rename them in the file.")
 
 
 def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:

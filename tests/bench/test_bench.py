@@ -180,9 +180,10 @@ def test_the_direct_forms_are_the_same_losses():
 
 def test_ours_of_the_contrast_memory_is_the_closer_to_float64():
     torch.manual_seed(0)
-    _, ours, there, (error, of_direct) = reference_forms._build_memory_form()
-    assert error < of_direct < 1e-5
-    ours(), there()
+    form = reference_forms._build_memory_form()
+    error, error_of_direct = form.errors
+    assert error < error_of_direct < 1e-5
+    form.ours(), form.direct()
 
 
 def test_a_jpeg_becomes_two_views():

@@ -127,6 +127,8 @@ def test_reference_choice_of_rows(file):
 def test_every_loss_has_reference_values():
     told = {p.values[0] for p in FILES} | {"keep_reliable"}
     helpers = {"anchor_logits", "reliable_mask", "selective_kd"}  # made of crp, keep_reliable and kd
+    # of view_similarity, kd and channel_gram, against slow loops in test_methods_staged
+    helpers |= {"rotate_four_ways", "match_own_image", "sskd_terms", "average_to_smaller"}
     names = {
         "confidence" if name == "normalized_entropy" else name for name in losses.__all__
     }  # the files' name

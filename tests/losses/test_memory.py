@@ -113,27 +113,29 @@ def test_of_duplicates_the_last_wins():
     torch.testing.assert_close(memory.student, torch.tensor(wanted, dtype=torch.float64))
 
 
-def test_updating_before_the_backward_pass_raises():
-    memory = small()
-    student = unit(0, 2, 4).requires_grad_()
-    scores, _ = memory(student, unit(1, 2, 4), drawn(0, 9, 2, 5))
-    memory.update(student, unit(1, 2, 4), torch.tensor([0, 1]))
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        scores.sum().backward()
-
-
-def test_an_updated_copy_leaves_the_rows_that_the_backward_pass_needs():
-    memory, index = small(), torch.tensor([0, 1])
-    student, teacher = unit(0, 2, 4).requires_grad_(), unit(1, 2, 4)
-    scores, _ = memory(student, teacher, drawn(0, 9, 2, 5))
-    later = memory.copy_and_update(student.detach(), teacher, index)
-    scores.sum().backward()
-    assert student.grad.abs().min() > 0
-    before = {name: value.clone() for name, value in memory.state_dict().items()}
-    memory.update(student.detach(), teacher, index)
-    for name, value in memory.state_dict().items():
-        assert torch.equal(later.state_dict()[name], value), name
-    assert not torch.equal(before["student"], later.student)
+@pytest.mark.parametrize("direct_above", [0, 64])
+def test_updating_before_or_after_the_backward_pass_makes_no_difference(monkeypatch, direct_above):
+    """The banks are replaced, so the backward pass has the rows that the scores were computed from."""
+    monkeypatch.setattr(memory_module, "GATHER_RATIO", direct_above)
+    gradients, states = [], []
+    for early in (False, True):
+        memory, index = small(), torch.tensor([0, 1])
+        student, teacher = (unit(seed, 2, 4).requires_grad_() for seed in (0, 1))
+        scores = memory(student, teacher, drawn(0, 9, 2, 5))
+        before = {name: value.clone() for name, value in memory.state_dict().items()}
+        if early:
+            memory.update(student, teacher, index)
+        sum(scores).sum().backward()
+        if not early:
+            memory.update(student, teacher, index)
+        gradients.append((student.grad, teacher.grad))
+        states.append(memory.state_dict())
+        assert student.grad.abs().min() > 0
+        assert not torch.equal(before["student"], memory.student)
+        assert not memory.student.requires_grad and not memory.teacher.requires_grad
+    assert all(map(torch.equal, *gradients))
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])

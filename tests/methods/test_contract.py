@@ -179,7 +179,7 @@ def steps(name, data, seed=0):
     method = small.method(name, train, seed=seed)
     trainer = Trainer(method, small.protocol(), train, small.resident(data))
     for stage in method.stages():
-        trainer._set_modes(stage)
+        trainer.set_modes(stage)
         batch = next(train.iterate_batches(small.BATCH, stage.views))
         yield stage, method, stage.compute_losses(batch, Progress(2, 3, 1, 2))
 
@@ -219,7 +219,7 @@ def test_a_step_leaves_the_modes_alone(name, data):
     method = small.method(name, train)
     trainer = Trainer(method, small.protocol(), train, small.resident(data))
     for stage in method.stages():
-        trainer._set_modes(stage)
+        trainer.set_modes(stage)
         before = [module.training for module in method.modules()]
         stage.compute_losses(next(train.iterate_batches(small.BATCH, stage.views)), Progress(2, 3, 1, 2))
         with torch.no_grad():
@@ -233,7 +233,7 @@ def test_before_the_start_epoch_the_terms_are_finite_too(name, data):
     method = small.method(name, train)
     trainer = Trainer(method, small.protocol(), train, small.resident(data))
     for stage in method.stages():
-        trainer._set_modes(stage)
+        trainer.set_modes(stage)
         terms = stage.compute_losses(
             next(train.iterate_batches(small.BATCH, stage.views)), Progress(0, 3, 1, 2)
         )

@@ -15,9 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from support import small
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
-from udcd_bench.method import DatasetInfo, Progress
+from udcd_bench.method import Progress
 from udcd_bench.runs.profiles import Protocol
 from udcd_bench.sampling import ContrastSampler
+from udcd_bench.training.assemble import MethodOptions, Networks, assemble_method
 from udcd_bench.training.trainer import Trainer
 
 ROWS = ("rkd", "crd", "crckd", "udcd", "udcd-released")
@@ -149,21 +150,12 @@ def make(name, *, teacher_width=None, ce_normalise=None, seed=0, **hparams):
     if teacher_width:
         teacher.backbone[3] = torch.nn.Conv2d(6, teacher_width, 3)
         teacher.backbone[4] = torch.nn.BatchNorm2d(teacher_width)
-        teacher.neck = torch.nn.Linear(teacher_width, WIDTH)
-    labels = data().labels
-    info = DatasetInfo(
-        n_train=len(labels),
-        classes=CLASSES,
-        labels=labels,
-        class_weights=len(labels) / labels.bincount().float(),
-        student_width=8,
-        teacher_width=teacher_width or 8,
-        embedding_width=WIDTH,
-        ce_normalise=ce_normalise or cls.protocol.get("ce_normalise", "weights"),
-    )
+        teacher.neck, teacher.width = torch.nn.Linear(teacher_width, WIDTH), teacher_width
     defaults = {"negatives": 12, "positives": 4, "width": WIDTH}
     hparams = {k: v for k, v in defaults.items() if k in cls.hparams} | hparams
-    return cls(info, student, teacher, tuple(hparams.items()), seeded(seed))
+    ce_normalise = ce_normalise or cls.protocol.get("ce_normalise", "weights")
+    options = MethodOptions(tuple(hparams.items()), ce_normalise, seeded(seed))
+    return assemble_method(cls, Networks(student, teacher), data().labels, CLASSES, options)
 
 
 def train(method, **changes):

@@ -157,7 +157,7 @@ class Loop:
         """Losses of one batch in the stage of that number, their gradients left on the parameters."""
         stage = self.method.stages()[number]
         self.method.zero_grad()
-        self.trainer._set_modes(stage)
+        self.trainer.set_modes(stage)
         terms = stage.compute_losses(given, Progress(0, 4, 0, 0))
         torch.stack(list(terms.values())).sum().backward()
         return {name: value.detach() for name, value in terms.items()}

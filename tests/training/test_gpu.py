@@ -14,6 +14,7 @@ from udcd_bench.data import sources
 from udcd_bench.data.batches import resident
 from udcd_bench.runs.profiles import TINY_DENSENET
 from udcd_bench.stats import metrics
+from udcd_bench.training import trainer
 from udcd_bench.training.trainer import Trainer
 
 pytestmark = [
@@ -34,20 +35,20 @@ def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, name, streame
         monkeypatch.setattr(resident, "compute_memory_budget", lambda device: 0)
     made = subject(name)
     assert (made.trainer.train_data.device_images is None) == streamed
-    read = Trainer._average_terms
+    read = trainer.average_terms
 
     def reading(*given):
         torch.cuda.set_sync_debug_mode("default")  # once an epoch the terms are looked at
         return read(*given)
 
-    monkeypatch.setattr(Trainer, "_average_terms", staticmethod(reading))
+    monkeypatch.setattr(trainer, "average_terms", reading)
     for stage in made.method.stages():
         made.trainer.start_stage(stage)
         epochs = made.trainer.count_epochs(stage)
         for epoch in (0, epochs - 1):
             torch.cuda.set_sync_debug_mode("error")
             try:
-                terms, images = made.trainer._run_epoch(stage, epoch, epochs)
+                terms, images = made.trainer.run_epoch(stage, epoch)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             assert images == 72 and all(np.isfinite(value) for value in terms.values())

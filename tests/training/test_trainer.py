@@ -22,7 +22,8 @@ from udcd_bench.runs.planner import Job
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
-from udcd_bench.training.trainer import EMA, NotFiniteError, Trainer, compute_ema_decay
+from udcd_bench.training.ema import EMA, compute_ema_decay
+from udcd_bench.training.trainer import NotFiniteError, Trainer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -177,8 +178,8 @@ def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
 
 def test_only_the_reported_epochs_are_tested(data):
     t = trainer(Plain, data, epochs=5, report_epochs=2)
-    tested, test = [], t._evaluate
-    t._evaluate = lambda: (tested.append(len(t.history)), test())[1]
+    tested, test = [], t.evaluate
+    t.evaluate = lambda: (tested.append(len(t.history)), test())[1]
     outcome = t.run()
     assert tested == [3, 4] == outcome.epochs
     assert outcome.scores.shape == (2, 10, 4) and outcome.embeddings.shape == (10, 128)
@@ -225,6 +226,22 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     assert_array_equal(stored["labels"], data.labels[split.test])
     assert stored["ids"].tolist() == [data.ids[i] for i in split.test]
     assert record["figures"] == metrics.summarize_epochs(stored["scores"], stored["labels"], ordered=False)
+
+
+def test_what_follows_a_step_sees_the_new_weights_and_no_gradient(data):
+    seen = []
+
+    class After(Plain):
+        def after_step(self):
+            weight = self.student.classifier.weight
+            seen.append((weight.detach().clone(), weight.grad, torch.is_grad_enabled()))
+
+    t = trainer(After, data, epochs=1, report_epochs=1)
+    before = t.method.student.classifier.weight.detach().clone()
+    t.run()
+    weights = [before, *(weight for weight, _, _ in seen)]
+    assert len(seen) == 5 and not any(map(torch.equal, weights, weights[1:]))
+    assert all(grad is None and not enabled for _, grad, enabled in seen)
 
 
 # --- modes ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""What a method costs beside its networks: its own terms run on features that are simply there, timed or counted.
+"""Cost of a method's own terms, run on cached random features in place of its networks: to be timed or counted.
 
-Counts are of the tensors that operations read and write, so they are the same on every machine.
+Counts are of the bytes that operations read and write, so they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
-from udcd_bench.method import DatasetInfo, Progress
-from udcd_bench.training.network import EMBEDDING_WIDTH, Features, build_backbone
+from udcd_bench.method import Progress
+from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
+from udcd_bench.training.network import EMBEDDING_WIDTH, Features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
     from udcd_bench.method import BaseMethod, Stage
 
 STEADY_PROGRESS = Progress(epoch=60, epochs=80, start_epoch=20, ramp_epochs=30)
-"""Late in the paper's protocol: every term has begun, and the ramp is over."""
+"""Late in the paper's protocol: every term is active, and the ramp is at 1."""
 
 
 @dataclass
 class ProblemSize:
-    """B images a step, n_train images, C classes, K negatives, F channels on a map of side s.
+    """The sizes that a method's own cost depends on; the defaults are DenseNet-121 at 64² on HAM10000.
 
-    DenseNet-121 at 64² on HAM10000, as the paper's rows have it, unless said.
+    batch: B images a step. n_train: images of the training set. classes: C. negatives: K.
+    width: F channels of the feature map. side: its height and width in pixels.
     """
 
     batch: int = 64
@@ -44,9 +46,9 @@ class ProblemSize:
 
 
 class StubNetwork(nn.Module):
-    """Stands in for a network: random features, the same at every call, that ask for a gradient where a network's do.
+    """A stand-in for a ``Network``: random features, cached, that require a gradient whenever a network's would.
 
-    Its modules are those that methods ask a network for.
+    It has the modules that methods read from a network: ``neck`` and ``classifier``.
     """
 
     def __init__(self, size: ProblemSize) -> None:
@@ -60,7 +62,7 @@ class StubNetwork(nn.Module):
         self.cached: dict[int, Features] = {}
 
     def forward(self, images: Tensor) -> Features:
-        """Features of as many images, (B, F, s, s), (B, F), (B, 128), (B, C)."""
+        """Return the features of so many images: (B, F, s, s), (B, F), (B, 128), (B, C)."""
         n = len(images)
         if n not in self.cached:
             self.cached[n] = Features(
@@ -70,13 +72,13 @@ class StubNetwork(nn.Module):
 
 
 def find_student_stage(method: BaseMethod) -> Stage:
-    """The stage that trains the student."""
+    """Find the stage that trains the student."""
     return next(s for s in method.stages() if any(m is method.student for m in s.trained_modules))
 
 
 @contextmanager
 def use_stub_networks(method: BaseMethod, size: ProblemSize) -> Iterator[None]:
-    """Put features in the place of a method's networks for a while."""
+    """Replace a method's networks by ``StubNetwork`` within the context."""
     student, teacher = method.student, method.teacher_network
     method.student = StubNetwork(size)  # type: ignore[assignment]
     method.teacher_network = StubNetwork(size) if teacher is not None else None  # type: ignore[assignment]
@@ -87,24 +89,23 @@ def use_stub_networks(method: BaseMethod, size: ProblemSize) -> Iterator[None]:
 
 
 def make_terms_call(name: str, size: ProblemSize) -> Callable[[], None]:
-    """A method's own terms at this size, forward and backward, and what it does after a step; on the CPU."""
+    """Make a call that runs a method's own terms at this size, forward and backward, on the CPU."""
     cls = plugins.load_class("methods", name)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(size.n_train) % size.classes
-    student: Any = StubNetwork(size)
-    teacher: Any = StubNetwork(size) if cls.teacher else None
-    info = DatasetInfo.from_labels(labels, size.classes, student, teacher)
-    given = {"negatives": size.negatives} if "negatives" in cls.hparams else {}
-    method: BaseMethod = cls(info, student, teacher, tuple(given.items()), generator)
+    hparams = (("negatives", size.negatives),) if "negatives" in cls.hparams else ()
+    options = MethodOptions(hparams, generator=generator)
+    networks = build_networks(cls, lambda: StubNetwork(size))  # type: ignore[arg-type,return-value]
+    method = assemble_method(cls, networks, labels, size.classes, options)
     stage = find_student_stage(method)
     index = torch.randperm(size.n_train, generator=generator)[: size.batch]
-    # the networks look at no pixel, so the images may be small
+    # no network reads a pixel, so the images may be small
     views = tuple(torch.rand(len(index), 3, 8, 8, generator=generator) for _ in range(stage.views))
     return lambda: run_terms(method, stage, Batch(views, labels[index], index))
 
 
 def run_terms(method: BaseMethod, stage: Stage, batch: Batch, progress: Progress = STEADY_PROGRESS) -> None:
-    """A step's terms, their backward pass, and what the method does after it."""
+    """Run a step's terms, their backward pass, and the method's ``after_step``."""
     torch.stack(list(stage.compute_losses(batch, progress).values())).sum().backward()  # type: ignore[no-untyped-call]
     method.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -116,7 +117,11 @@ def run_terms(method: BaseMethod, stage: Stage, batch: Batch, progress: Progress
 
 @dataclass(frozen=True)
 class OperationCounts:
-    """Bytes that operations read and write, bytes of the largest tensor one of them makes, floating operations."""
+    """What operations cost.
+
+    moved: bytes read and written. largest: bytes of the largest tensor that one of them makes.
+    flops: floating-point operations.
+    """
 
     moved: int
     largest: int
@@ -124,7 +129,7 @@ class OperationCounts:
 
 
 class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the bytes of what each operation reads and writes; a view does neither."""
+    """Sums the bytes that each operation reads and writes; a view does neither."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -142,22 +147,14 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _list_tensor_bytes(values: Any) -> list[int]:
-    """Of each tensor; one that repeats itself counts what it holds."""
+    """List the bytes of each tensor; an expanded one counts the bytes of its storage."""
     tensors = [x for x in torch.utils._pytree.tree_leaves(values) if isinstance(x, Tensor)]
     return [min(x.numel() * x.element_size(), x.untyped_storage().nbytes()) for x in tensors]
 
 
 def count_operations(call: Callable[[], object]) -> OperationCounts:
-    """Of everything that ``call`` computes."""
+    """Count everything that ``call`` computes."""
     tally = _Tally()
     with FlopCounterMode(display=False) as flops, tally:
         call()
     return OperationCounts(tally.moved, tally.largest, flops.get_total_flops())
-
-
-def count_backbone_step(name: str, image_size: int, batch: int) -> OperationCounts:
-    """Of a backbone's forward and backward pass, without computing them."""
-    with torch.device("meta"):
-        backbone: Any = build_backbone(name).train()
-        images = torch.empty(batch, 3, image_size, image_size)
-    return count_operations(lambda: backbone.forward_features(images).sum().backward())

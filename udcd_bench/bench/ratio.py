@@ -1,4 +1,4 @@
-"""How much of a step is the network's own arithmetic: the loop's step against its floor, in pairs, in one process."""
+"""Measurements of ``bench``: paired ratios of step and floor, and the growth of each method's own terms."""
 
 from __future__ import annotations
 
@@ -31,27 +31,35 @@ if TYPE_CHECKING:
 
     from udcd_bench.data.batches.resident import DeviceDataset
 
+GROWTH_AXES = {
+    "batch": (16, 64, 256),
+    "n_train": (1000, 10_000, 100_000),
+    "negatives": (256, 4096, 16_384),
+    "classes": (5, 20, 100),
+}
+"""Sizes that ``bench --growth`` varies, one at a time, from the defaults of ``cost.ProblemSize``."""
+
 
 def compute_quartiles(values: list[float]) -> dict[str, float]:
-    """The median, and the quartiles about it."""
+    """Compute the median and the quartiles on either side of it."""
     q25, median, q75 = np.percentile(values, [25, 50, 75]).tolist()
     return {"median": median, "q25": q25, "q75": q75}
 
 
 def count_kernel_launches(call: Callable[[], object], device: torch.device) -> int | None:
-    """Kernels that one call starts on a GPU; None on a CPU."""
+    """Count the kernels that one call launches on a GPU; None on a CPU."""
     if device.type != "cuda":
         return None
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as watched:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         call()
         torch.cuda.synchronize(device)
-    return sum(str(event.device_type).endswith("CUDA") for event in watched.events() or [])
+    return sum(str(event.device_type).endswith("CUDA") for event in profiler.events() or [])
 
 
 def measure_copy_bandwidth(clock: Clock) -> float:
-    """Bytes a millisecond that a plain copy of 256 MB reads and writes."""
+    """Measure the bytes a millisecond that a plain copy of 256 MB reads and writes."""
     source = torch.zeros(1 << 26, device=clock.device)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -59,7 +67,10 @@ def measure_copy_bandwidth(clock: Clock) -> float:
 
 
 def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Every method's ratio and parts, as the JSON holds them. ``say`` is told how it goes."""
+    """Measure every method's step against its floor; return ratios, parts and machine as ``bench --json`` writes them.
+
+    log: called with a line of progress.
+    """
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -71,19 +82,9 @@ def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line
         f"{len(config.methods)} methods on {config.backbone}, {config.image_size}², B={config.batch}, on random images"
     )
     subjects = [TimedMethod(config, name, data) for name in config.methods]
-    pairs: dict[str, list[tuple[float, float]]] = {s.name: [] for s in subjects}
-    for number in range(WARM_UP_ROUNDS + config.rounds):
-        for subject in random.sample(subjects, len(subjects)):
-            both = [(0, subject.run_step), (1, subject.run_floor)]
-            random.shuffle(both)
-            took = dict(sorted((kind, clock(call)) for kind, call in both))
-            pairs[subject.name].append((took[0], took[1]))
-        log(f"round {number + 1} of {WARM_UP_ROUNDS + config.rounds}")
+    pairs = _time_pairs(subjects, clock, config.rounds, log)
     rate = measure_copy_bandwidth(clock)
-    rows = [
-        _measure_row(subject, pairs[subject.name][WARM_UP_ROUNDS:], clock, config, rate)
-        for subject in subjects
-    ]
+    rows = [_measure_row(subject, pairs[subject.name], clock, config, rate) for subject in subjects]
     return {
         "ask": asdict(config),
         **describe_machine(device),
@@ -95,12 +96,32 @@ def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line
     }
 
 
+def _time_pairs(
+    subjects: list[TimedMethod], clock: Clock, rounds: int, log: Callable[[str], None]
+) -> dict[str, list[tuple[float, float]]]:
+    """Time (step, floor) of every method in each round, in random order; the warm-up rounds are left out."""
+    pairs: dict[str, list[tuple[float, float]]] = {subject.name: [] for subject in subjects}
+    for number in range(WARM_UP_ROUNDS + rounds):
+        for subject in random.sample(subjects, len(subjects)):
+            pairs[subject.name].append(time_pair(clock, subject.run_step, subject.run_floor))
+        log(f"round {number + 1} of {WARM_UP_ROUNDS + rounds}")
+    return {name: timed[WARM_UP_ROUNDS:] for name, timed in pairs.items()}
+
+
+def time_pair(clock: Clock, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """Time two calls in random order; return their milliseconds in the order of the arguments."""
+    calls = [(0, first), (1, second)]
+    random.shuffle(calls)
+    milliseconds = {number: clock(call) for number, call in calls}
+    return milliseconds[0], milliseconds[1]
+
+
 def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
-    """Hardware and versions."""
+    """Describe hardware and versions."""
     device = device or torch.device("cpu")
     precision = "bf16" if device.type == "cuda" else "fp32"
-    found = describe_environment(device, torch.get_num_threads(), precision)
-    return {"environment": found, "machine": platform.platform()}
+    environment = describe_environment(device, torch.get_num_threads(), precision)
+    return {"environment": environment, "machine": platform.platform()}
 
 
 def _measure_row(
@@ -116,7 +137,7 @@ def _measure_row(
         subject.run_step()
     peak = _read_peak_memory(clock.device) if clock.device.type == "cuda" else None
     moved = cost.count_operations(subject.run_step).moved if clock.device.type == "cuda" else None
-    started = count_kernel_launches(subject.run_step, clock.device)
+    launches = count_kernel_launches(subject.run_step, clock.device)
     parts = subject.time_parts(clock, config.rounds)
     return {
         "method": subject.name,
@@ -126,20 +147,20 @@ def _measure_row(
         "images_per_s": 1e3 * config.batch / step,
         "parts": {name: {"ms": ms, "share": ms / floor} for name, ms in parts.items()},
         "memory_peak_bytes": peak,
-        "kernel_launches": started,
+        "kernel_launches": launches,
         "share_of_copy_bandwidth": moved / step / copy_rate if moved else None,
     }
 
 
 def _measure_input_rate(data: DeviceDataset, batch_size: int, views: int, clock: Clock) -> float:
-    """Images a second that the input path alone makes batches of, each in so many views."""
+    """Measure the images a second of the input path alone, each in so many views."""
     batches = cycle_batches(data, batch_size, views)
-    took = [clock(lambda: next(batches)) for _ in range(20)]
-    return float(1e3 * batch_size / np.median(took))
+    milliseconds = [clock(lambda: next(batches)) for _ in range(20)]
+    return float(1e3 * batch_size / np.median(milliseconds))
 
 
 def _read_peak_memory(device: torch.device) -> int:
-    """Bytes at most taken: on a GPU since it was last reset, elsewhere by the process, ever."""
+    """Read the peak memory in bytes: on a GPU since its last reset, elsewhere since the process started."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # kilobytes, but bytes on a Mac
@@ -147,9 +168,9 @@ def _read_peak_memory(device: torch.device) -> int:
 
 
 def measure_growth(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """How each method's own terms grow with B, n_train, K and C, one at a time: what one core takes, bytes counted.
+    """Yield how each method's own terms grow with B, n_train, K and C, one at a time: ms of one core, and bytes.
 
-    One core's own time, unlike a clock's, hardly minds what else the machine does.
+    The time is the process's own CPU time, which other work on the machine hardly changes.
     """
     torch.set_num_threads(1)
     for name, (axis, values) in itertools.product(methods, GROWTH_AXES.items()):
@@ -158,19 +179,10 @@ def measure_growth(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         for value in values:
             call = cost.make_terms_call(name, replace(cost.ProblemSize(), **{axis: value}))
             call()
-            took: list[float] = []
-            while not took or (sum(took) < 300 and len(took) < 15):
+            milliseconds: list[float] = []
+            while not milliseconds or (sum(milliseconds) < 300 and len(milliseconds) < 15):
                 began = time.process_time()
                 call()
-                took.append(1e3 * (time.process_time() - began))
-            counted = asdict(cost.count_operations(call))
-            yield {"method": name, "axis": axis, "value": value, "ms": float(np.median(took)), **counted}
-
-
-GROWTH_AXES = {
-    "batch": (16, 64, 256),
-    "n_train": (1000, 10_000, 100_000),
-    "negatives": (256, 4096, 16_384),
-    "classes": (5, 20, 100),
-}
-"""What ``growth`` varies, about ``cost.Size``'s values."""
+                milliseconds.append(1e3 * (time.process_time() - began))
+            row = {"method": name, "axis": axis, "value": value, "ms": float(np.median(milliseconds))}
+            yield row | asdict(cost.count_operations(call))

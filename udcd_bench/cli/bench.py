@@ -1,4 +1,4 @@
-"""``udcd-bench bench``: what the loop costs beside the networks' own arithmetic."""
+"""Command ``udcd-bench bench``: each method's step against its floor, growth of its own terms, reference forms."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": "C"}
+"""Names of the sizes that ``--growth`` varies, as its table prints them."""
 
 
 @click.command()
@@ -32,7 +33,7 @@ AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": 
 @make_option(
     "--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones."
 )
-@make_option("--json", "file", type=PATH_TYPE, help="Write the figures there too.")
+@make_option("--json", "file", type=PATH_TYPE, help="Also write the measurements to this file.")
 def bench(
     growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **params: Any
 ) -> None:
@@ -46,22 +47,22 @@ def bench(
     for name in names:
         plugins.find_file("methods", name)
     if growth:
-        found = _call_in_process(_measure_growth, names)
-        click.echo(_format_growth_table(found["growth"]))
+        result = _call_in_process(_measure_growth, names)
+        click.echo(_format_growth_table(result["growth"]))
     elif forms:
-        found = _call_in_process(_measure_forms, params["threads"])
-        click.echo(_format_forms_table(found["forms"]))
+        result = _call_in_process(_measure_forms, params["threads"])
+        click.echo(_format_forms_table(result["forms"]))
     else:
-        found = _call_in_process(_measure_steps, {"methods": names, **params})
-        click.echo(_format_step_table(found))
+        result = _call_in_process(_measure_steps, {"methods": names, **params})
+        click.echo(_format_step_table(result))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        file.write_text(json.dumps(result, indent=1) + "\n")
         click.echo(file)
 
 
 def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """Call it in a process of its own, started as a run's is: the allocator reads its settings at the start."""
+    """Call a function in a process of its own, started as a run's is: the allocator reads its settings at the start."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -116,15 +117,7 @@ def _format_step_table(result: dict[str, Any]) -> str:
         f"{'method':15}{'step/floor':>15}{'quartiles':>16}{'step ms':>9}{'images/s':>9}"
         + "".join(f"{p:>10}" for p in parts)
     ]
-    for row in result["methods"]:
-        ratio = row["ratio"]
-        # the notch of a box plot: McGill, Tukey & Larsen, Variations of box plots, 1978
-        known_to = 1.57 * (ratio["q75"] - ratio["q25"]) / math.sqrt(result["ask"]["rounds"])
-        lines.append(
-            f"{row['method']:15}{ratio['median']:7.3f} ± {known_to:.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
-            f"{row['step_ms']:9.1f}{row['images_per_s']:9.0f}"
-            + "".join(f"{row['parts'][p]['share']:10.2%}" for p in parts)
-        )
+    lines += [_format_step_row(row, parts, result["ask"]["rounds"]) for row in result["methods"]]
     lines.append(
         "Step and floor are paired; ± is how well their median is known, at 95 %: more --rounds, less."
     )
@@ -133,26 +126,43 @@ def _format_step_table(result: dict[str, Any]) -> str:
         lines.append(f"Input path alone, {views} view{'s' * (views > 1)}: {rate:.0f} images/s")
     peak = result["memory_peak_bytes"]
     lines.append(f"Memory peak, all methods at once: {peak / 2**20:.0f} MiB")
-    for row in result["methods"]:
-        if row["kernel_launches"] is None:
-            lines.append("Kernel launches and share of the copy bandwidth: not measured on a CPU.")
-            break
-        lines.append(
-            f"{row['method']:15}{row['kernel_launches']:6} kernel launches a step, "
-            f"{row['share_of_copy_bandwidth']:.0%} of the copy bandwidth were every operand moved once, "
-            f"peak {row['memory_peak_bytes'] / 2**20:.0f} MiB"
-        )
-    return "\n".join([*lines, _format_environment(result)])
+    return "\n".join([*lines, *_format_gpu_lines(result["methods"]), _format_environment(result)])
+
+
+def _format_step_row(row: dict[str, Any], parts: list[str], rounds: int) -> str:
+    ratio = row["ratio"]
+    # the notch of a box plot: McGill, Tukey & Larsen, Variations of box plots, 1978
+    uncertainty = 1.57 * (ratio["q75"] - ratio["q25"]) / math.sqrt(rounds)
+    return (
+        f"{row['method']:15}{ratio['median']:7.3f} ± {uncertainty:.3f}{ratio['q25']:9.3f}–{ratio['q75']:.3f} "
+        f"{row['step_ms']:9.1f}{row['images_per_s']:9.0f}"
+        + "".join(f"{row['parts'][p]['share']:10.2%}" for p in parts)
+    )
+
+
+def _format_gpu_lines(rows: list[dict[str, Any]]) -> list[str]:
+    if any(row["kernel_launches"] is None for row in rows):
+        return ["Kernel launches and share of the copy bandwidth: not measured on a CPU."]
+    return [
+        f"{row['method']:15}{row['kernel_launches']:6} kernel launches a step, "
+        f"{row['share_of_copy_bandwidth']:.0%} of the copy bandwidth were every operand moved once, "
+        f"peak {row['memory_peak_bytes'] / 2**20:.0f} MiB"
+        for row in rows
+    ]
 
 
 def _format_growth_table(rows: list[dict[str, Any]]) -> str:
-    shown = [("ms", "ms of one core", 1), ("largest", "largest tensor, MB", 1e6), ("moved", "moved, MB", 1e6)]
-    lines = [f"{'method':15}{'with':24}" + "".join(f"{title:>30}" for _, title, _ in shown)]
+    columns = [
+        ("ms", "ms of one core", 1),
+        ("largest", "largest tensor, MB", 1e6),
+        ("moved", "moved, MB", 1e6),
+    ]
+    lines = [f"{'method':15}{'with':24}" + "".join(f"{title:>30}" for _, title, _ in columns)]
     for name, axis in dict.fromkeys((row["method"], row["axis"]) for row in rows):
-        mine = [row for row in rows if (row["method"], row["axis"]) == (name, axis)]
-        at = f"{AXIS_LABELS[axis]}={','.join(str(row['value']) for row in mine)}"
-        cells = ("".join(f"{row[key] / unit:10.1f}" for row in mine) for key, _, unit in shown)
-        lines.append(f"{name:15}{at:24}{''.join(cells)}")
+        matching = [row for row in rows if (row["method"], row["axis"]) == (name, axis)]
+        setting = f"{AXIS_LABELS[axis]}={','.join(str(row['value']) for row in matching)}"
+        cells = ("".join(f"{row[key] / unit:10.1f}" for row in matching) for key, _, unit in columns)
+        lines.append(f"{name:15}{setting:24}{''.join(cells)}")
     return "\n".join(lines)
 
 

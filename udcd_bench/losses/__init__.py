@@ -1,20 +1,34 @@
-"""Every loss of the tables, as pure functions of tensors."""
+"""Every loss of the tables, as pure functions of tensors.
+
+Shapes are named B (batch), C (classes), D and F (widths), N (training images). A loss returns a scalar tensor that is
+to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in float32 or better, outside autocast.
+"""
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
 from udcd_bench.losses.logits import kd, normalized_entropy, uncertainty_kl, weighted_cross_entropy
-from udcd_bench.losses.maps import channel_gram
+from udcd_bench.losses.maps import average_to_smaller, channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
-from udcd_bench.losses.views import keep_reliable, reliable_mask, selective_kd, view_similarity
+from udcd_bench.losses.views import (
+    keep_reliable,
+    match_own_image,
+    reliable_mask,
+    rotate_four_ways,
+    selective_kd,
+    sskd_terms,
+    view_similarity,
+)
 
 __all__ = [
     "anchor_logits",
+    "average_to_smaller",
     "channel_gram",
     "class_anchors",
     "cra",
     "crp",
     "kd",
     "keep_reliable",
+    "match_own_image",
     "memory_scl",
     "nce",
     "normalized_entropy",
@@ -23,7 +37,9 @@ __all__ = [
     "reliable_mask",
     "rkd_angle",
     "rkd_distance",
+    "rotate_four_ways",
     "selective_kd",
+    "sskd_terms",
     "supcon",
     "uncertainty_kl",
     "view_similarity",

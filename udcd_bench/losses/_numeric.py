@@ -1,4 +1,4 @@
-"""What every loss shares: precision, unit rows, reductions, a zero that stays in the graph."""
+"""Numerical helpers of the losses: precision, unit rows, reductions, a zero that stays in the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TINY = 1e-12
 
 
 def use_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run a loss outside autocast, its floating tensors promoted to one dtype of at least float32."""
+    """Decorate a loss to run outside autocast, its floating tensors promoted to one dtype of at least float32."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -26,54 +26,54 @@ def use_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         for x in floats:
             dtype = torch.promote_types(dtype, x.dtype)
 
-        def promoted(x: object) -> object:
+        def promote(x: object) -> object:
             return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
         with disable_autocast(floats[0]) if floats else nullcontext():
             return function(
-                *(promoted(x) for x in args),  # type: ignore[arg-type]
-                **{name: promoted(x) for name, x in kwargs.items()},  # type: ignore[arg-type]
+                *(promote(x) for x in args),  # type: ignore[arg-type]
+                **{name: promote(x) for name, x in kwargs.items()},  # type: ignore[arg-type]
             )
 
     return wrapper
 
 
 def disable_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
-    """A context in which autocast is off for the device of `x`."""
+    """Return a context in which autocast is off for the device of ``x``."""
     kind = x.device.type
     active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """`x` in float64, or as it is on a device without one."""
+    """Convert ``x`` to float64; on a device that has no float64, return it unchanged."""
     return x if x.device.type == "mps" else x.double()
 
 
 def normalize_rows(x: Tensor) -> Tensor:
-    """Rows of length one along the last axis; a zero row stays zero and gets no gradient."""
+    """Scale rows to length one along the last axis; a zero row stays zero and gets no gradient."""
     squared = x.square().sum(-1, keepdim=True)
     return x * compute_inverse_root(squared)
 
 
 def compute_inverse_root(squared: Tensor) -> Tensor:
-    """1/√squared, and 0 without gradient where that length counts as zero."""
+    """Compute 1/√squared; 0, without gradient, for a length that counts as zero."""
     return squared.masked_fill(squared <= TINY**2, torch.inf).rsqrt()
 
 
 def make_zero_with_grad(*tensors: Tensor) -> Tensor:
-    """Zero, connected to the graph of `tensors`, whose gradients it makes zero."""
+    """Make a scalar zero that is connected to the graph of ``tensors`` and gives them zero gradients."""
     return torch.stack([(x * 0).sum() for x in tensors]).sum()
 
 
 def check_reduction(reduction: str) -> None:
-    """Raise ValueError unless `reduction` is "mean" or "none"."""
+    """Raise ValueError unless ``reduction`` is "mean" or "none"."""
     if reduction not in ("mean", "none"):
         raise ValueError(f'reduction must be "mean" or "none", not {reduction!r}.')
 
 
 def reduce(rows: Tensor, reduction: str) -> Tensor:
-    """The rows themselves, or their mean, which is zero when there are none."""
+    """Return the rows themselves, or their mean, which is zero when there are no rows."""
     if reduction == "none":
         return rows
     return rows.mean() if rows.numel() else rows.sum()

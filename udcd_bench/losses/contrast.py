@@ -1,4 +1,4 @@
-"""Contrastive losses: within a batch, against scores of a memory, against the rows of a memory."""
+"""Contrastive losses: within a batch, against the scores of a memory, against the rows of a memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from udcd_bench.losses._numeric import (
 )
 
 MASKED_LOGIT = -1e30
-"""A logit that no softmax notices; finite, so that a row of nothing else stays finite too."""
+"""A logit whose softmax is zero; finite, so that a row of nothing else stays finite too."""
 NEGLIGIBLE_LOGIT = -60.0
-"""So far below the highest, a logit adds less than float64 rounds away; a CPU takes long over exp of less."""
+"""A logit this far below the highest adds less than float64 resolves; a CPU is slow at exp of less."""
 
 
 @use_full_precision
 def supcon(features: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
-    """Supervised contrastive loss L_out over the B·V views of a batch.
+    """Compute the supervised contrastive loss L_out over the B·V views of a batch, a scalar ≥ 0.
 
-    `features` (B, V, D) of unit length, `labels` (B,); another number of axes is a ValueError. Mean over the
-    views of −1/|P| Σ_p log softmax over all other views; a view with no positive counts 0.
+    features: (B, V, D), rows of unit length; another number of axes is a ValueError. labels: (B,).
+    The mean over the views of −1/|P| Σ_p log softmax over all other views; a view without a positive counts 0.
     Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
     """
     if features.dim() != 3:
@@ -48,11 +48,14 @@ def supcon(features: Tensor, labels: Tensor, temperature: float = 0.07) -> Tenso
 
 @use_full_precision
 def npairs(embeddings: Tensor, labels: Tensor, temperature: float = 0.05) -> Tensor:
-    """Cross-entropy of z zᵀ/τ, self-pairs kept, against the row-normalised same-label matrix.
+    """Compute the cross-entropy of z zᵀ/τ, self-pairs included, against the row-normalised same-label matrix.
 
-    `embeddings` (B, D), whose rows are brought to unit length here, and `labels` (B,). A zero row has zero
-    logits. SCL-IKD's pairwise loss: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss, NeurIPS
-    2016, as its code has it.
+    embeddings: (B, D), of any length; rows are scaled to unit length here, and a zero row has zero logits.
+    labels: (B,). Returns a scalar ≥ 0, 0 for a batch of one or none. SCL-IKD's pairwise loss:
+    Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss, NeurIPS 2016, as SCL-IKD's code has it.
+
+    >>> npairs(torch.eye(3), torch.tensor([0, 1, 2])) < npairs(torch.eye(3), torch.tensor([0, 0, 0]))
+    tensor(True)
     """
     z = normalize_rows(embeddings)
     same = labels[:, None] == labels
@@ -61,14 +64,18 @@ def npairs(embeddings: Tensor, labels: Tensor, temperature: float = 0.05) -> Ten
 
 
 def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
-    """Noise-contrastive estimation over the scores of a contrast memory.
+    """Compute noise-contrastive estimation over the scores of a contrast memory, a scalar ≥ 0.
 
-    `scores` (B, P + K) ≥ 0, exponentiated and divided by Z, the `n_positives` = P positives first, P ≥ 1
-    (ValueError otherwise); the noise is uniform over `n_data` images. With m = K, Pn = 1/n_data, ε = 1e-7:
-    −[Σ log(x⁺/(x⁺ + m·Pn + ε)) + P·Σ log(m·Pn/(x⁻ + m·Pn + ε))] / (B·P). Without negatives the second sum is
-    empty. ε is kept in float32 too; a positive below the dtype's smallest normal number counts as that.
+    scores: (B, P + K) ≥ 0, exponentiated and divided by Z, as ``ContrastMemory`` returns them; the P positives first.
+    n_positives: P ≥ 1, otherwise a ValueError. n_data: the number of images over which the noise is uniform.
+    With m = K, Pn = 1/n_data, ε = 1e-7: −[Σ log(x⁺/(x⁺ + m·Pn + ε)) + P·Σ log(m·Pn/(x⁻ + m·Pn + ε))] / (B·P).
+    Without negatives the second sum is empty; an empty batch gives 0. ε is in the sum in float32 too; a positive below
+    the dtype's smallest normal number counts as that number.
     Tian et al., Contrastive Representation Distillation, ICLR 2020, section 3.1, with the m·Pn and ε of its
     released code; several positives as in CRCKD (MICCAI 2021).
+
+    >>> f"{nce(torch.tensor([[9.0, 0.1, 0.1]]), n_positives=1, n_data=10):.4f}"
+    '0.8329'
     """
     rows, columns = scores.shape
     if not 1 <= n_positives <= columns:
@@ -87,9 +94,9 @@ def nce(scores: Tensor, n_positives: int, n_data: int) -> Tensor:
 
 
 class _Repulsion(torch.autograd.Function):
-    """log Σ_k exp(z_i·m_k), (B,), over the rows m (N, D) that are not the `same` (B, N) class's; gradient for z (B, D).
+    """log Σ_k exp(z_i·m_k), (B,), over the rows m (N, D) outside the mask ``same`` (B, N); gradient for z (B, D).
 
-    The softmax is at hand in the forward pass, so the gradient is made there, and nothing of B·N is kept.
+    The forward pass has the softmax, so it computes the gradient too, and no tensor of B·N is saved.
     """
 
     @staticmethod
@@ -120,13 +127,14 @@ def memory_scl(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """Supervised contrast of the student's rows with a memory's negatives.
+    """Contrast the student's rows with positives of the batch and negatives of a memory.
 
-    `anchors` (B, D) and `batch` (M, D), M ≥ B, whose first B rows are the anchors; `bank` (N, D); each with
-    its labels. −1/|P(i)| Σ_p [z_i·z_p/τ − log Σ_k exp(z_i·m_k/τ)], with the positives P(i) from the batch (i
-    itself left out) and the negatives from the rows of the bank with another label. An anchor with no
-    positive, or with no negative, counts 0. Gradient flows to `anchors` and `batch`, none to `bank`.
-    Returns a scalar or, with reduction="none", (B,); any other `reduction` is a ValueError.
+    anchors: (B, D). batch: (M, D), M ≥ B, whose first B rows are the anchors. bank: (N, D), the memory's rows.
+    Each comes with its labels. Row i is −1/|P(i)| Σ_p [z_i·z_p/τ − log Σ_k exp(z_i·m_k/τ)], with the positives P(i)
+    from the batch (i itself left out) and the negatives from the rows of the bank with another label. It may be
+    negative, since the denominator has no positive. An anchor without a positive, or without a negative, counts 0.
+    The gradient flows to ``anchors`` and ``batch``, not to ``bank``.
+    Returns a scalar or, with reduction="none", (B,); any other ``reduction`` is a ValueError.
     UDCD (MICCAI 2024), eq. 2.
     """
     check_reduction(reduction)

@@ -1,4 +1,4 @@
-"""Losses on the shape that a batch makes: distances, angles, and triplets of relations."""
+"""Losses on the geometry of a batch: distances, angles, and triplets of relations."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from udcd_bench.losses._numeric import (
 )
 
 _CHUNK_PER_CPU_THREAD = 1 << 18
-"""Elements of a chunk for one CPU thread: few enough for its cache, enough to drown the calls."""
+"""Elements of a chunk for one CPU thread: few enough for its cache, enough to outweigh the cost of the calls."""
 _CHUNK_ON_ACCELERATOR = 1 << 22
+"""Elements of a chunk on a GPU."""
 
 
 def _split_into_chunks(n: int, elements: int, device: torch.device) -> list[slice]:
-    """Slices of range(n), each of as many rows of `elements` as a chunk may hold, at least one."""
+    """Split range(n) into slices, each of as many rows of ``elements`` as a chunk may hold, at least one."""
     limit = _CHUNK_PER_CPU_THREAD * torch.get_num_threads() if device.type == "cpu" else _CHUNK_ON_ACCELERATOR
     step = max(1, limit // elements)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 class _SquaredDistances(torch.autograd.Function):
-    """‖x_i − x_j‖² of the rows of x (B, F), from differences, so that close rows keep their digits."""
+    """‖x_i − x_j‖² of the rows of x (B, F), from differences, so that close rows do not lose digits."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -54,9 +55,9 @@ class _SquaredDistances(torch.autograd.Function):
 class _AngleLoss(torch.autograd.Function):
     """Mean smooth-L1 between the cosines of all triples, from squared distances (B, B).
 
-    With d the squared distances, (x_j − x_i)·(x_k − x_i) = (d_ij + d_ik − d_jk) / 2: no feature is touched,
-    and the errors are those of the distances at hand, however close the rows. The gradient with respect to
-    the student's distances is summed up chunk by chunk over the vertex i; no B³ tensor outlives its chunk.
+    With d the squared distances, (x_j − x_i)·(x_k − x_i) = (d_ij + d_ik − d_jk) / 2: the features are not read,
+    and the errors are those of the distances, however close the rows. The gradient with respect to the student's
+    distances is summed chunk by chunk over the vertex i; no B³ tensor outlives its chunk.
     """
 
     @staticmethod
@@ -66,7 +67,7 @@ class _AngleLoss(torch.autograd.Function):
         loss = student.new_zeros(())
         gradient = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
         chunks = _split_into_chunks(n, n * n, student.device)
-        space = student.new_empty(3, chunks[0].stop, n, n)  # reused: fresh memory costs more than sums
+        space = student.new_empty(3, chunks[0].stop, n, n)  # reused: new memory costs more than the sums
         for rows in chunks:
             a, b, c = space[:, : rows.stop - rows.start]
             cosines = _compute_cosines(student, inverse[0], rows, a)
@@ -91,7 +92,7 @@ class _AngleLoss(torch.autograd.Function):
 
 
 def _compute_cosines(squared: Tensor, inverse: Tensor, rows: slice, out: Tensor) -> Tensor:
-    """Cosine at vertex i between j and k, (rows, B, B), 0 where j or k coincides with i."""
+    """Compute the cosine at vertex i between j and k, (rows, B, B); 0 if j or k coincides with i."""
     d, v = squared[rows], inverse[rows]
     torch.add(d[:, :, None], d[:, None, :], out=out)
     return out.sub_(squared).mul_(v[:, :, None] / 2).mul_(v[:, None, :])
@@ -99,32 +100,36 @@ def _compute_cosines(squared: Tensor, inverse: Tensor, rows: slice, out: Tensor)
 
 @use_full_precision
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Smooth-L1 between the batch's distances, each model's divided by their mean.
+    """Compare the batch's distances by smooth-L1, each network's divided by their mean; a scalar ≥ 0.
 
-    `student` (B, F); `teacher` (B, F'), without gradient. Squared distances are clamped at 1e-12 before the
-    root, the diagonal is 0; the mean is over all B² entries; 0 for a single row. In float64.
+    student: (B, F). teacher: (B, F'), of any width; it gets no gradient. Squared distances are clamped at 1e-12 before
+    the root, the diagonal is 0; the mean is over all B² entries; 0 for a single row. Computed in float64.
     Park et al., Relational Knowledge Distillation, CVPR 2019, section 3.2.1.
+
+    >>> x = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> rkd_distance(student=x, teacher=10 * x + 1), rkd_distance(student=x, teacher=x[:, :1]) > 0
+    (tensor(0.), tensor(True))
     """
     n = student.shape[0]
     if n < 2:
         return make_zero_with_grad(student)
-    aside = torch.eye(n, dtype=torch.bool, device=student.device)
+    diagonal = torch.eye(n, dtype=torch.bool, device=student.device)
 
-    def normalised(x: Tensor) -> Tensor:
+    def normalise(x: Tensor) -> Tensor:
         squared: Tensor = _SquaredDistances.apply(to_float64(x))
-        distances = squared.clamp_min(1e-12).sqrt().masked_fill(aside, 0.0)
+        distances = squared.clamp_min(1e-12).sqrt().masked_fill(diagonal, 0.0)
         return distances / (distances.sum() / (n * (n - 1)))
 
-    loss = F.smooth_l1_loss(normalised(student), normalised(teacher.detach()))
+    loss = F.smooth_l1_loss(normalise(student), normalise(teacher.detach()))
     return loss.to(student.dtype)
 
 
 @use_full_precision
 def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
-    """Smooth-L1 between the cosines at every vertex of every triple of the batch.
+    """Compare the cosines at every vertex of every triple of the batch by smooth-L1, a scalar in [0, 1.5].
 
-    `student` (B, F); `teacher` (B, F'), without gradient. The mean is over all B³ entries, in which a
-    direction between coinciding rows is zero. In float64, from the B² distances.
+    student: (B, F). teacher: (B, F'), of any width; it gets no gradient. The mean is over all B³ entries, in which a
+    direction between coinciding rows is zero; 0 for a single row. Computed in float64, from the B² distances.
     Park et al., Relational Knowledge Distillation, CVPR 2019, section 3.2.2.
     """
     if student.shape[0] < 2:
@@ -135,12 +140,12 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class _TripletLoss(torch.autograd.Function):
-    """The rows of `cra` from two (B, C) matrices, B > 2, with the student's gradient.
+    """The rows of ``cra`` from two (B, C) matrices, B > 2, with the student's gradient.
 
     φ_pqr is symmetric in q and r, so r = q + k (mod B) for the shifts k = 1 … B/2 visits every pair once
-    (twice at k = B/2, which then weighs half). Laid out (C, q, p), the u_pr of a shift are a window of u
-    written twice, so every operation runs through memory in order. Shifts come in chunks; what is kept is
-    one (C, B, B) tensor, the gradient of row p with respect to R_p − R_q.
+    (twice at k = B/2, which then has half the weight). Laid out (C, q, p), the u_pr of a shift are a window of
+    u written twice, so every operation reads memory in order. Shifts come in chunks; the one tensor that is saved is
+    (C, B, B), the gradient of row p with respect to R_p − R_q.
     """
 
     @staticmethod
@@ -156,7 +161,7 @@ class _TripletLoss(torch.autograd.Function):
             weight[-1] /= 2
         losses, gradient = student.new_zeros(n), torch.zeros_like(s) if ctx.needs_input_grad[0] else None
         chunks = _split_into_chunks(n // 2, n * n * classes, student.device)
-        space = s.new_empty(4, chunks[0].stop, classes, n * n)  # reused: fresh memory costs more than sums
+        space = s.new_empty(4, chunks[0].stop, classes, n * n)  # reused: new memory costs more than the sums
         for chunk in chunks:
             rows = chunk.stop - chunk.start
             a, b = space[0, :rows], space[1, :rows]
@@ -189,7 +194,7 @@ class _TripletLoss(torch.autograd.Function):
 
 
 def _compute_directions(relation: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit u_pq = (R_p − R_q)/‖·‖ laid out (C, q, p), and 1/‖·‖ (q, p); both 0 where rows coincide."""
+    """Compute unit u_pq = (R_p − R_q)/‖·‖ laid out (C, q, p), and 1/‖·‖ (q, p); both 0 for coinciding rows."""
     columns = relation.T
     difference = columns[:, None, :] - columns[:, :, None]
     squared = difference.square().sum(0)
@@ -198,7 +203,7 @@ def _compute_directions(relation: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _view_windows(doubled: Tensor, chunk: slice) -> Tensor:
-    """Windows of (C, 2B, B) that start at row k, for k − 1 in the chunk: (k, C, B·B), a view."""
+    """View the windows of (C, 2B, B) that start at row k, for k − 1 in the chunk: (k, C, B·B)."""
     classes, _, n = doubled.shape
     size, stride = (chunk.stop - chunk.start, classes, n * n), (n, 2 * n * n, 1)
     return doubled.as_strided(size, stride, (chunk.start + 1) * n)
@@ -207,7 +212,7 @@ def _view_windows(doubled: Tensor, chunk: slice) -> Tensor:
 def _compute_spreads(
     u: Tensor, doubled: Tensor, chunk: slice, delta: float, steps: Tensor, clipped: Tensor
 ) -> Tensor:
-    """φ = Σ_c huber(step_c), (k, q·p), of the steps u_pq − u_pr, r = q + k; `clipped` gets huber'(step)."""
+    """Compute φ = Σ_c huber(step_c), (k, q·p), of the steps u_pq − u_pr, r = q + k; huber'(step) into ``clipped``."""
     torch.sub(u.flatten(1), _view_windows(doubled, chunk), out=steps)
     torch.clamp(steps, -delta, delta, out=clipped)
     return steps.sub_(clipped, alpha=0.5).mul_(clipped).sum(1)
@@ -217,13 +222,18 @@ def _compute_spreads(
 def cra(
     student_relation: Tensor, teacher_relation: Tensor, delta: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """Categorical relation alignment: the teacher's spread of directions at every anchor, for the student.
+    """Compute categorical relation alignment: how the directions at each row spread, student against teacher, ≥ 0.
 
-    Both relations are (B, C), `delta` > 0 (ValueError otherwise); gradient for the student alone. With
+    Both relations are (B, C), rows of ``relation_matrix``; delta: Huber's δ > 0, otherwise a ValueError. With
     u_pq = (R_p − R_q)/‖R_p − R_q‖ (0 when equal) and φ_pqr = Σ_c huber_δ(u_pq,c − u_pr,c), the mean of
-    huber_δ(φ_t − φ_s) over ordered triples of distinct p, q, r; 0 for fewer than three rows. reduction="none"
-    returns the mean over (q, r) of each p, (B,); any other `reduction` is a ValueError.
+    huber_δ(φ_t − φ_s) over ordered triples of distinct p, q, r; 0 for fewer than three rows. The teacher gets no
+    gradient. Returns a scalar or, with reduction="none", the mean over (q, r) of each p, (B,); any other
+    ``reduction`` is a ValueError.
     UDCD (MICCAI 2024), eqs. 4-5.
+
+    >>> r = torch.tensor([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
+    >>> cra(r, r), cra(r, r.flip(1)), cra(r[:2], r[:2])
+    (tensor(0.), tensor(0.), tensor(0.))
     """
     check_reduction(reduction)
     if delta <= 0:

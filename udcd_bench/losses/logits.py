@@ -1,4 +1,4 @@
-"""Losses on class scores: distillation, its uncertainty-weighted form, confidence, cross-entropy."""
+"""Losses on logits: distillation, its uncertainty-weighted form, normalised entropy, cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from udcd_bench.losses._numeric import check_reduction, reduce, use_full_precisi
 
 
 def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(softmax(teacher)‖softmax(student)) of every row, (B,); both arguments carry gradient."""
+    """Compute KL(softmax(teacher)‖softmax(student)) of every row, (B,) ≥ 0; both arguments get a gradient."""
     student, teacher = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
@@ -20,11 +20,15 @@ def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def kd(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """Knowledge distillation: T² · KL(softmax(t/T)‖softmax(s/T)).
+    """Compute the knowledge-distillation loss T² · KL(softmax(t/T)‖softmax(s/T)), a scalar ≥ 0.
 
-    Both arguments are (B, C); `temperature` > 0; the teacher gets no gradient. Returns a scalar, 0 for an
-    empty batch, or (B,) with reduction="none"; any other `reduction` is a ValueError.
+    Both arguments are (B, C) logits; temperature: T > 0; the teacher gets no gradient. 0 for equal logits and for an
+    empty batch. With reduction="none" (B,); any other ``reduction`` is a ValueError.
     Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
+
+    >>> student, teacher = torch.zeros(1, 2), torch.tensor([[4.0, 0.0]])
+    >>> f"{kd(student_logits=student, teacher_logits=teacher, temperature=4.0):.4f}"
+    '1.7751'
     """
     check_reduction(reduction)
     rows = kl_rows(student_logits / temperature, teacher_logits.detach() / temperature)
@@ -33,10 +37,10 @@ def kd(
 
 @use_full_precision
 def uncertainty_kl(student_logits: Tensor, teacher_logits: Tensor, *, reduction: str = "mean") -> Tensor:
-    """KL(softmax(t)‖softmax(s)) weighted by the entropy of softmax(s) over log C.
+    """Compute KL(softmax(t)‖softmax(s)) weighted by the entropy of softmax(s) over log C, a scalar ≥ 0.
 
-    Both arguments are (B, C) and both carry gradient through the divergence; the weight carries none and
-    has log(p + 1e-6) inside its entropy. With one class the weight is 0. Reduction as in `kd`.
+    Both arguments are (B, C) logits and both get a gradient through the divergence; the weight gets none and has
+    log(p + 1e-6) inside its entropy. With one class the weight is 0. ``reduction`` as in ``kd``.
     The code released with UDCD (MICCAI 2024), eqs. 6-7 as written there.
     """
     check_reduction(reduction)
@@ -48,10 +52,13 @@ def uncertainty_kl(student_logits: Tensor, teacher_logits: Tensor, *, reduction:
 
 @use_full_precision
 def normalized_entropy(logits: Tensor) -> Tensor:
-    """The normalised uncertainty ψ₁ = H(softmax(logits)) / log C; ψ₂ is 1 − ψ₁.
+    """Compute the uncertainty ψ₁ = H(softmax(logits)) / log C of each row, (B,) in [0, 1]; ψ₂ is 1 − ψ₁.
 
-    `logits` (B, C) gives (B,) in [0, 1], without gradient; with one class, zeros.
+    logits: (B, C); they get no gradient. 1 for equal logits, 0 for a certain prediction and with one class.
     UDCD (MICCAI 2024), eqs. 6-7.
+
+    >>> normalized_entropy(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    tensor([1.0000, 0.8399])
     """
     log_p = logits.detach().log_softmax(-1)
     entropy = -(log_p.exp() * log_p).sum(-1)
@@ -67,11 +74,16 @@ def weighted_cross_entropy(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy in which a row of class y counts w_y.
+    """Compute the cross-entropy in which a row of class y has the weight w_y, a scalar ≥ 0.
 
-    `logits` (B, C), `target` (B,) integers, `class_weights` (C,). normalise="weights" divides Σ w·CE by Σ w
-    (0 when that is 0), "batch" by B; anything else is a ValueError. reduction="none" returns w_y·CE, (B,).
+    logits: (B, C). target: (B,) int64 in [0, C). class_weights: (C,) ≥ 0, without gradient.
+    normalise: "weights" divides Σ w·CE by Σ w (0 if that is 0), "batch" by B; anything else is a ValueError.
+    With reduction="none" w_y·CE of each row, (B,), whatever ``normalise`` is.
     UDCD (MICCAI 2024), section 3; "batch" is what its released code computes.
+
+    >>> logits, target = torch.zeros(2, 2), torch.tensor([0, 1])
+    >>> weighted_cross_entropy(logits, target, torch.tensor([3.0, 1.0]))  # log 2, as the weights cancel
+    tensor(0.6931)
     """
     check_reduction(reduction)
     if normalise not in ("weights", "batch"):

@@ -1,10 +1,11 @@
-"""Losses on feature maps."""
+"""Loss on feature maps: the difference of channel Gram matrices, and maps averaged to one size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -21,14 +22,14 @@ class _ChannelGram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
         a, t = to_float64(student), to_float64(teacher)
-        batch, channels, places = a.shape
-        scale = 1 / (channels * places)
+        batch, channels, pixels = a.shape
+        scale = 1 / (channels * pixels)
         delta, total = a - t, a + t
-        if places <= channels:
+        if pixels <= channels:
             dd, ds, ss = delta.mT @ delta, delta.mT @ total, total.mT @ total
             squared = ((dd * ss).sum() + (ds * ds.mT).sum()).clamp_min(0) / 2
             gradient = None
-            if ctx.needs_input_grad[0]:  # A = (Δ + S) / 2, so the products at hand hold SᵀA and ΔᵀA
+            if ctx.needs_input_grad[0]:  # A = (Δ + S) / 2, so these products hold SᵀA and ΔᵀA
                 gradient = torch.baddbmm(delta @ (ss + ds.mT), total, ds + dd)
         else:
             half = delta @ total.mT
@@ -48,13 +49,23 @@ class _ChannelGram(torch.autograd.Function):
         return grad * gradient, None
 
 
+def average_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Average maps (B, F, h, w) and (B, F', h', w') down to (min(h, h'), min(w, w')), axis by axis.
+
+    A map that has that size is returned unchanged.
+    """
+    size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    one, other = (x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (first, second))
+    return one, other
+
+
 @use_full_precision
 def channel_gram(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Root mean square difference of the maps' channel Gram matrices.
+    """Compute the root mean square difference of the maps' channel Gram matrices, a scalar ≥ 0.
 
-    Both maps are (B, F, h, w), of one shape (ValueError otherwise); a Gram matrix is (F, F), divided by
-    F·h·w. The teacher gets no gradient; equal maps give 0 and a zero gradient. Computed in float64 without
-    any F×F matrix as long as h·w ≤ F.
+    Both maps are (B, F, h, w), of one shape, otherwise a ValueError. A Gram matrix is (F, F), divided by F·h·w. The
+    teacher gets no gradient; equal maps give 0 and a zero gradient. Computed in float64, without an F×F matrix as long
+    as h·w ≤ F.
     Wang et al., SSD-KD: a self-supervised diverse knowledge distillation method for lightweight skin lesion
     classification, Medical Image Analysis 2023 (channel-wise relations).
     """

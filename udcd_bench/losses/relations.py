@@ -11,10 +11,14 @@ from udcd_bench.losses.logits import kl_rows
 
 @use_full_precision
 def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool = True) -> Tensor:
-    """The mean of each class's rows, (C, D).
+    """Compute the mean of each class's rows, (C, D).
 
-    `memory` (N, D), `labels` (N,) in [0, C). The mean is of relu(row) with `rectify` (CRCKD, MICCAI 2021,
-    as released), of the row itself without (UDCD, MICCAI 2024, eq. 3). A class with no row gives zeros.
+    memory: (N, D). labels: (N,) in [0, C). rectify: average relu(row) (CRCKD, MICCAI 2021, as released), otherwise the
+    row itself (UDCD, MICCAI 2024, eq. 3). A class without a row gives zeros.
+
+    >>> class_anchors(torch.tensor([[1.0, -1.0], [3.0, 1.0]]), torch.tensor([0, 0]), 2, rectify=False)
+    tensor([[2., 0.],
+            [0., 0.]])
     """
     members = (labels == torch.arange(n_classes, device=labels.device)[:, None]).to(memory.dtype)
     total = members @ (memory.relu() if rectify else memory)
@@ -23,9 +27,10 @@ def class_anchors(memory: Tensor, labels: Tensor, n_classes: int, rectify: bool 
 
 @use_full_precision
 def anchor_logits(z: Tensor, anchors: Tensor, temperature: float = 0.07) -> Tensor:
-    """The relations of `crp`, z·Aᵀ/τ, (B, C): anchors (C, D) of unit length and without gradient.
+    """Compute the relations of ``crp``, z·Aᵀ/τ, (B, C), with the anchors scaled to unit length.
 
-    A zero anchor relates to everything with 0. CRCKD, MICCAI 2021, category relation preserving.
+    z: (B, D). anchors: (C, D), without gradient; the relation to a zero anchor is 0.
+    CRCKD, MICCAI 2021, category relation preserving.
     """
     return z @ normalize_rows(anchors.detach()).T / temperature
 
@@ -40,22 +45,23 @@ def crp(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """Category relation preservation: KL between the two models' relations to their class anchors.
+    """Compute category relation preservation, KL(softmax(r_t)‖softmax(r_s)) of r = ``anchor_logits``, a scalar ≥ 0.
 
-    `student` and `teacher` (B, D), anchors (C, D); KL(softmax(r_t)‖softmax(r_s)) of r = `anchor_logits`.
-    Gradient for `student` alone. Returns a scalar or, with reduction="none", (B,); any other `reduction` is
-    a ValueError. Xing et al., Categorical Relation-Preserving Contrastive Knowledge Distillation (CRCKD),
-    MICCAI 2021, category relation preserving.
+    student, teacher: (B, D). Anchors: (C, D), those of each network's own memory. Only ``student`` gets a gradient.
+    With reduction="none" (B,); any other ``reduction`` is a ValueError.
+    Xing et al., Categorical Relation-Preserving Contrastive Knowledge Distillation (CRCKD), MICCAI 2021, category
+    relation preserving.
     """
     check_reduction(reduction)
-    wanted = anchor_logits(teacher.detach(), teacher_anchors, temperature)
-    return reduce(kl_rows(anchor_logits(student, student_anchors, temperature), wanted), reduction)
+    relation_t = anchor_logits(teacher.detach(), teacher_anchors, temperature)
+    relation_s = anchor_logits(student, student_anchors, temperature)
+    return reduce(kl_rows(relation_s, relation_t), reduction)
 
 
 @use_full_precision
 def relation_matrix(z: Tensor, anchors: Tensor) -> Tensor:
-    """Softmax over the classes of z·Aᵀ, without temperature: z (B, D), anchors (C, D), returns (B, C).
+    """Compute softmax(z·Aᵀ) over the classes, without a temperature: (B, C), rows of sum 1.
 
-    UDCD (MICCAI 2024), eq. 3.
+    z: (B, D). anchors: (C, D). UDCD (MICCAI 2024), eq. 3.
     """
     return (z @ anchors.T).softmax(1)

@@ -1,1 +1,1 @@
-"""The network of every row and the one loop that trains it. Knows no method by name, no table and no folder."""
+"""The network of every row, the assembly of a method, and the one loop that trains it."""

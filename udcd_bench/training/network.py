@@ -1,4 +1,4 @@
-"""Backbone, neck and classifier: the one network of every row, whose features have names.
+"""The network of every row: backbone, neck and classifier, with named features.
 
 backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embedding`` (R, O:CRCKD) → linear to C =
 ``logits``.
@@ -25,9 +25,9 @@ EMBEDDING_WIDTH = 128
 
 
 class Features(NamedTuple):
-    """What a forward pass returns; all but the map in float32.
+    """The features that a forward pass returns; all but the map are float32.
 
-    feature_map: (B, F, h, w), the last before pooling, in the precision of the pass. pooled: (B, F).
+    feature_map: (B, F, h, w), the last one before pooling, in the precision of the backbone. pooled: (B, F).
     embedding: (B, 128). logits: (B, C).
     """
 
@@ -37,7 +37,7 @@ class Features(NamedTuple):
     logits: Tensor
 
 
-# families of the paper's backbones at a size that two CPU cores train in seconds (S)
+# the families of the paper's backbones, at sizes that two CPU cores train in seconds (S)
 
 
 def _build_densenet() -> nn.Module:
@@ -46,7 +46,7 @@ def _build_densenet() -> nn.Module:
 
 def _build_resnet() -> nn.Module:
     resnet = timm.models.resnet
-    # three narrow convolutions before the pooling: the plain stem alone costs as much as all the rest
+    # three narrow convolutions before the pooling: the plain stem would cost as much as all other layers
     return resnet.ResNet(
         resnet.Bottleneck,  # type: ignore[arg-type]  # a class, as timm's own calls give
         (1, 1, 1, 1),
@@ -58,7 +58,7 @@ def _build_resnet() -> nn.Module:
 
 
 def _build_inverted_residuals(blocks: str, activation: type[nn.Module]) -> nn.Module:
-    """Inverted residuals, a stage a block, halving the image from the second on."""
+    """Build inverted residuals, one block a stage; from the second stage on the image is halved."""
     from timm.models._efficientnet_builder import decode_arch_def
 
     stages = decode_arch_def([[block] for block in blocks.split()])  # type: ignore[no-untyped-call]
@@ -83,14 +83,14 @@ TINY_BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "efficientnet-tiny": _build_efficientnet,
     "mobilenet-tiny": _build_mobilenet,
 }
-"""Backbones of this suite that timm does not have."""
+"""Small backbones of this suite, by name, which timm does not have."""
 
 
 def build_backbone(name: str, weights: str = "none") -> nn.Module:
-    """A backbone by timm name, or one of ``OWN``.
+    """Build a backbone by its timm name, or one of ``TINY_BACKBONES``.
 
     weights: ``none``, ``imagenet`` (downloaded by timm on first use) or a file of timm's weights.
-    Raises UserError when the name is unknown, has no convolutional feature map, or the weights cannot be had.
+    Raises UserError when the name is unknown or the weights are unavailable.
     """
     if name in TINY_BACKBONES:
         if weights != "none":
@@ -102,7 +102,7 @@ def build_backbone(name: str, weights: str = "none") -> nn.Module:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f" Near: {', '.join(close)}." if close else ""
         raise UserError(f"timm knows no backbone {name!r}.{hint}")
-    # it tells of every try; what the user can do is said once, below
+    # it logs every attempt; the one error below says what the user can do
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
@@ -126,20 +126,20 @@ def _load_weights(backbone: nn.Module, name: str, file: Path) -> None:
             f"weights={file}: there is no such file; weights is one of imagenet, none, or a file."
         )
     try:
-        found = load_state_dict(str(file), weights_only=True)
+        stored = load_state_dict(str(file), weights_only=True)
     except Exception as error:
         raise UserError(f"{file} cannot be read as weights ({type(error).__name__}: {error}).") from error
     own = backbone.state_dict()
-    missing = [key for key in own if key not in found or found[key].shape != own[key].shape]
+    missing = [key for key in own if key not in stored or stored[key].shape != own[key].shape]
     if missing:
         raise UserError(f"{file} does not hold {name}: {missing[0]} is missing or of another shape.")
-    backbone.load_state_dict({key: found[key] for key in own})
+    backbone.load_state_dict({key: stored[key] for key in own})
 
 
 class Network(nn.Module):
     """Backbone, neck and classifier.
 
-    autocast: run the pass in bfloat16 where the device gains by it; what methods see is float32 all the same.
+    autocast: compute the backbone in bfloat16; all features but the map are float32 in either case.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, *, autocast: bool = False) -> None:
@@ -152,11 +152,11 @@ class Network(nn.Module):
         self.autocast = autocast
 
     def forward(self, images: Tensor) -> Features:
-        """Images (B, 3, H, W) to named features."""
+        """Compute the named features of images (B, 3, H, W)."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             feature_map: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
             pooled = feature_map.mean((2, 3))
-        # the two small layers in float32: they cost nothing, and every loss starts from them
+        # the two small layers in float32: they are cheap, and every loss reads them
         pooled = pooled.float()
         embedding = self.neck(pooled)
         return Features(feature_map, pooled, embedding, self.classifier(embedding))
@@ -165,9 +165,9 @@ class Network(nn.Module):
 def build_network(
     name: str, classes: int, *, weights: str, image_size: int, autocast: bool = False
 ) -> Network:
-    """A network whose feature map has been seen to be one at this image size.
+    """Build a network and check that its backbone has a feature map (B, F, h, w) at this image size.
 
-    Raises UserError when the backbone yields tokens, or nothing is left of so small an image.
+    Raises UserError when the backbone returns tokens, or cannot take so small an image.
     """
     network = Network(build_backbone(name, weights), classes, autocast=autocast)
     network.eval()

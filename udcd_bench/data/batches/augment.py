@@ -80,14 +80,3 @@ def make_imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
         255 * torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
     return mean, std
-
-
-def rotate_four_ways(images: Tensor) -> Tensor:
-    """Square images (B, 3, H, H) with their turns, (4B, 3, H, H): row 4i is image i, rows 4i+1 to 4i+3 it turned.
-
-    By 90°, 180° and 270° anticlockwise, every pixel kept; laid out in memory as ``images`` is.
-    """
-    turned = torch.cat([images] * 4)
-    for k in range(4):
-        turned[k::4] = torch.rot90(images, k, (2, 3))
-    return turned
