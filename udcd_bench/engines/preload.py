@@ -21,6 +21,7 @@ MODULES = (
     "udcd_bench.data.batches.resident",
     "udcd_bench.data.cache.prepared",
     "udcd_bench.engines.execute",
+    "udcd_bench.engines.steps",
     "udcd_bench.losses",
     "udcd_bench.memory",
     "udcd_bench.sampling",

@@ -145,9 +145,8 @@ def _explain_no_runs(store: Store, profile: str, split: str, others: Iterable[tu
 
 def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:
     """Find the day of the newest finished run, in UTC: its file's, so that the same folder gives the same page."""
-    files = [store.runs / run.record["key"] / "record.json" for run in runs if run.record]
-    newest = max((file.stat().st_mtime for file in files), default=None)
-    return datetime.fromtimestamp(newest, UTC).strftime("%-d %B %Y") if newest is not None else ""
+    newest = max((store.finished_at(run.record["key"]) for run in runs if run.record), default=None)
+    return datetime.fromtimestamp(newest / 1e9, UTC).strftime("%-d %B %Y") if newest is not None else ""
 
 
 def _collect_facts(runs: Iterable[ReportRun]) -> list[tuple[str, list[str]]]:

@@ -44,7 +44,7 @@ class Results:
 
     def has_scores(self, spec: RunSpec) -> bool:
         """Tell whether a finished run's per-image scores are still in the folder."""
-        return _has_scores(self.records[spec], self.store)
+        return self.store.has_scores(self.records[spec]["key"])
 
     def read_scores(self, spec: RunSpec) -> Arrays:
         """Read a finished run's stored arrays, see ``Store.read_scores``."""
@@ -53,13 +53,13 @@ class Results:
 
 def load_results(store: Store) -> Results:
     """Load everything a results folder holds, whatever made it; needs no data and trains nothing."""
-    ages = {key: (store.runs / key / "record.json").stat().st_mtime_ns for key in store.list_keys()}
+    ages = {key: store.finished_at(key) for key in store.list_keys()}
     oldest_first = sorted(ages, key=lambda key: (ages[key], key))
     newest = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
     records = {RunSpec.from_dict(record["spec"]): record for record in newest}
     states = dict.fromkeys(records, "done")
-    for path in sorted(store.failures.glob("[!.]*.json")):
-        if (report := store.read_failure(path.stem)) is not None:
+    for key in store.list_failed():
+        if (report := store.read_failure(key)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Results(store, records, states)
 
@@ -73,12 +73,8 @@ def fill_missing_metrics(record: Record, store: Store) -> Record:
     rules = ("mean", "last", "best")
     if all(stored.get(rule, {}).keys() >= metrics.METRICS.keys() for rule in rules):
         return record
-    if not _has_scores(record, store):
+    if not store.has_scores(record["key"]):
         return record
     arrays = store.read_scores(record["key"])
     computed = metrics.summarize_epochs(arrays["scores"], arrays["labels"], ordered=record["ordered"])
     return {**record, "figures": {rule: computed[rule] | stored.get(rule, {}) for rule in computed}}
-
-
-def _has_scores(record: Record, store: Store) -> bool:
-    return bool((store.runs / record["key"] / "scores.npz").exists())
