@@ -69,8 +69,14 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def coarse(demo, monkeypatch):
-    """But for the demo's, pictures of few dots, which are made sooner."""
+    """But for the demo's, pictures of few dots and no PDF, which are made sooner."""
+    encode = plots.Figure.savefig
+
+    def save(page, file, *, format, **how):
+        file.write(b"%PDF left out") if format == "pdf" else encode(page, file, format=format, **how)
+
     monkeypatch.setattr(plots, "DPI", 50)
+    monkeypatch.setattr(plots.Figure, "savefig", save)
 
 
 # --- files -------------------------------------------------------------------------------------------------

@@ -16,47 +16,31 @@ import torch
 
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
-from udcd_bench.data import sources
-from udcd_bench.engines import execute, local
+from udcd_bench.engines import local
+from udcd_bench.engines.job_queue import JobQueue, run_job
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import STORE_VERSION, Store
 
-SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
+SMALL = ("--set=n_images=100", "--set=image_size=32", "--set=epochs=2")
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=150)
-    return folder
-
-
-def in_this_process(jobs, store, place, slots, notify):
-    """What the local engine does, without its processes, so that a test can break what they use."""
-    for job in jobs:
-        if not job.done:
-            store.acquire(job.key)
-            store.start_run(job.key, job.spec)
-            notify({"kind": "begin", "key": job.key})
-
-            def report(row, key=job.key):
-                notify({"kind": "epoch", "key": key, "row": row})
-
-            execute.execute_run(job.spec, job.key, job.teacher_key, store, place, report)
-            notify({"kind": "done", "key": job.key})
-    return {}
+def in_this_process(jobs, store, run_context, slots, notify):
+    """Run the jobs as the local engine does, without its processes, so that a test can break what they use."""
+    queue = JobQueue.from_jobs(jobs)
+    while (job := queue.find_ready(set(queue.waiting))) is not None:
+        del queue.waiting[job.key]
+        event = run_job(job.spec, job.key, job.teacher_key, store, run_context, notify)
+        queue.handle_event(event, job, store, notify)
+        queue.fail_orphans(notify)
+    return queue.failed
 
 
 @pytest.fixture
-def typed(tmp_path, drawn, monkeypatch, capsys):
+def typed(tmp_path, drawn, own_suites, monkeypatch, capsys):
     """Types a command in an empty folder; returns (status, out, err)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
-    monkeypatch.setenv("UDCD_BENCH_SUITE", "")  # what a command sets is undone
     monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
     monkeypatch.setattr(local, "run", in_this_process)
-    plugins.find_files.cache_clear()
-    threads = torch.get_num_threads()
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["udcd-bench", *map(str, words)])
@@ -65,9 +49,7 @@ def typed(tmp_path, drawn, monkeypatch, capsys):
         out, err = capsys.readouterr()
         return ended.value.code, out, err
 
-    yield run
-    plugins.find_files.cache_clear()
-    torch.set_num_threads(threads)
+    return run
 
 
 @pytest.fixture
@@ -182,11 +164,11 @@ def test_imagenet_weights_without_a_network(refused, monkeypatch):
 def test_a_damaged_cache_is_moved_aside_and_made_again(typed, drawn, tmp_path, caplog):
     data = shutil.copytree(drawn, tmp_path / "data")
     for n, name in enumerate(("images.npy", "images.npy", "manifest.json"), 1):
-        (path,) = data.glob(f"*-n150-*/32/{name}")
+        (path,) = data.glob(f"*-n100-*/32/{name}")
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] if n == 1 else whole[:-1] + bytes([whole[-1] ^ 1]) if n == 2 else b"{")
         assert typed(*TRAIN, f"--data={data}", "--dry-run")[0] == 0
-        (aside,) = data.glob(f"*-n150-*/.damaged-32.{n}")
+        (aside,) = data.glob(f"*-n100-*/.damaged-32.{n}")
         assert f"is damaged: {'' if n > 1 else name}" in caplog.text and f"moved to {aside}" in caplog.text
         assert path.read_bytes() == whole
 

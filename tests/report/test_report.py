@@ -414,9 +414,6 @@ def suite(tmp_path, monkeypatch):
             f'class Figure:\n    name = "{name}"\n    title = "The <{name}> one"\n    datasets = ("aptos",)\n'
         )
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "suite"))
-    plugins.find_files.cache_clear()
-    yield
-    plugins.find_files.cache_clear()
 
 
 @pytest.mark.parametrize("split", ["paper", "grouped"])

@@ -23,9 +23,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from test_artefacts import frame_of, sheet_of
 
 from support import layouts, records
+from support.sheets import frame_of, sheet_of
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
