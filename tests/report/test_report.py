@@ -55,8 +55,7 @@ def finish(store: Store, spec: RunSpec, **changes) -> dict:
         }
     )
     arrays = make.arrays(scores.astype(np.float32), labels, groups=np.arange(N) // 2)
-    store.finish_run(made["key"], made, history, arrays, {"w": np.zeros(2, np.float32)})
-    return store.read_record(made["key"])
+    return make.store_run(store, made, arrays, history)
 
 
 def table2(ask: TableRequest) -> list[RunSpec]:
