@@ -27,6 +27,8 @@ from udcd_bench.render import plots
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import embeddings, statistics
 
+pytestmark = pytest.mark.slow
+
 FIGURES = plugins.list_names("figures")
 GREY = (0.299, 0.587, 0.114)
 every_figure = pytest.mark.parametrize("name", FIGURES)

@@ -18,6 +18,8 @@ from udcd_bench.cli import cli
 from udcd_bench.engines.local import ALLOCATOR_ENV
 from udcd_bench.runs.profiles import TINY_DENSENET
 
+pytestmark = pytest.mark.slow
+
 command = importlib.import_module("udcd_bench.cli.bench")  # its package holds the command by that name
 CPU = torch.device("cpu")
 METHODS = plugins.list_names("methods")

@@ -27,6 +27,8 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.storage.atomic import dump_with_checksum
 
+pytestmark = pytest.mark.slow
+
 SIZE = {"n_images": 100, "image_size": 32}
 EPOCHS = 4
 

@@ -30,6 +30,8 @@ from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>alert(\"1\")</script> & 'ψ λ' </table>"
 CLASSES = ["no <b>", 'mild "x"', EVIL, "4"]
 EPOCHS, N = 3, 60
