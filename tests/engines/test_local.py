@@ -83,9 +83,7 @@ def scores(store):
 
 
 def same(one, other):
-    return one.list_keys() == other.list_keys() and all(
-        np.array_equal(one[name], other[name]) for name in one
-    )
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def claims(store):
