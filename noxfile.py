@@ -11,8 +11,8 @@ INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 # runs share the cores: one thread each
 RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
 
-# it fills two cores by itself, and is given a time
-MAIN_JOB = "tests/whole/test_main_job.py"
+# two workers, each taking a file at a time, in the order that tests/conftest.py puts them in: the slowest first
+TWO_WORKERS = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 @nox.session
@@ -22,17 +22,31 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs, env=RUN)
         return
-    session.run("pytest", "-n2", "--dist=loadfile", "--durations=10", f"--ignore={MAIN_JOB}", env=RUN)
-    session.run("pytest", MAIN_JOB, env=RUN)
+    session.run("pytest", *TWO_WORKERS, "--durations=10", env=RUN)
+
+
+@nox.session(reuse_venv=True)
+def fast(session: nox.Session) -> None:
+    """Run the tests that take little time, while you work; the others are marked slow."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", *TWO_WORKERS, "-m", "not slow", *session.posargs, env=RUN)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
-    session.install("-e", ".[lint]", env=INSTALL)
+    # no bytecode: mypy reads the sources, and nothing else is imported
+    session.install("-e", ".[lint]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    session.run("mypy", "--num-workers=2")
+
+
+@nox.session
+def durations(session: nox.Session) -> None:
+    """Measure the test files and write tests/durations.json, which the order of the tests follows."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", *TWO_WORKERS, env=RUN | {"UDCD_BENCH_DURATIONS": "write"})
 
 
 @nox.session

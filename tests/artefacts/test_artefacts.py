@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from support import records as make
+from support.sheets import frame_of, sheet_of
 from udcd_bench import plugins
 from udcd_bench.artefacts.table import COLUMNS, TableRequest
 from udcd_bench.data import sources
@@ -27,7 +28,7 @@ from udcd_bench.paper import published
 from udcd_bench.render import markdown
 from udcd_bench.render.latex import escape_latex, render_latex
 from udcd_bench.render.picture import render_png
-from udcd_bench.render.sheet import DASH, Sheet, format_table_csv, lay_out
+from udcd_bench.render.sheet import DASH, Sheet, format_table_csv
 from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
@@ -71,9 +72,7 @@ def table(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plugins, "find_root", lambda: root)
     monkeypatch.setattr(sources, "find_title", title)
-    plugins.find_files.cache_clear()
-    yield plugins.load_class("tables", "table2")()
-    plugins.find_files.cache_clear()
+    return plugins.load_class("tables", "table2")()
 
 
 def rendered(table, ask, out, changes=None, missing=(), failed=()):
@@ -375,31 +374,6 @@ def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
 
 
 # --- how it is set ---------------------------------------------------------------------------------------
-
-
-def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.DataFrame:
-    none = ("published", "rho", "spread", "spread_folds", "spread_seeds", "low", "high")
-    about = {**dict.fromkeys(none, math.nan), "verdict": "", "note": ""}
-    return pd.DataFrame(
-        [
-            {
-                "dataset": dataset,
-                "method": method,
-                "method_title": method,
-                "metric": metric,
-                "ours": ours,
-                **about,
-            }
-            for method, figures in values.items()
-            for metric, ours in figures.items()
-        ]
-    )
-
-
-def sheet_of(frame: pd.DataFrame, *, headings=None, title="T", warning="", caption=(), **changes) -> Sheet:
-    headings = headings or list(dict.fromkeys(frame["dataset"]))
-    bands, notes = lay_out(frame, headings, **changes)
-    return Sheet("t1", title, warning, tuple(caption), notes, bands)
 
 
 def marks(sheet: Sheet) -> dict[str, list[str]]:

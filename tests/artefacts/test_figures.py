@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import figure as mpl_figure
 from PIL import Image
 from sklearn.metrics import precision_score, recall_score, silhouette_samples
 
@@ -26,6 +27,8 @@ from udcd_bench.render import plots
 from udcd_bench.runs.results import Results
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import embeddings, statistics
+
+pytestmark = pytest.mark.slow
 
 FIGURES = plugins.list_names("figures")
 GREY = (0.299, 0.587, 0.114)
@@ -71,6 +74,20 @@ def demo(tmp_path_factory):
 def coarse(demo, monkeypatch):
     """But for the demo's, pictures of few dots, which are made sooner."""
     monkeypatch.setattr(plots, "DPI", 50)
+
+
+@pytest.fixture
+def without_pdf(monkeypatch):
+    """No PDF, for tests of what is said: other tests look at it."""
+    encode = mpl_figure.Figure.savefig
+
+    def save(page, file, *, format, **how):
+        file.write(b"%PDF left out") if format == "pdf" else encode(page, file, format=format, **how)
+
+    monkeypatch.setattr(mpl_figure.Figure, "savefig", save)
+
+
+png_only = pytest.mark.usefixtures("without_pdf")
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -129,6 +146,7 @@ def test_the_same_runs_give_the_same_bytes(demo):
         assert path.read_bytes() == data, path.name
 
 
+@png_only
 @pytest.mark.parametrize("name", ["tsne", "ablation"])
 def test_real_images_have_no_warning(tmp_path, name):
     made, frames = render(tmp_path, name, TableRequest("paper", split="grouped"))
@@ -138,6 +156,7 @@ def test_real_images_have_no_warning(tmp_path, name):
         assert not frame["synthetic"].any() and frame["warning"].isna().all()
 
 
+@png_only
 @every_figure
 def test_runs_that_are_missing_or_failed_are_said(tmp_path, name):
     last = list(figure(name).rows)[-1].partition(":")[0]
@@ -155,6 +174,7 @@ def test_runs_that_are_missing_or_failed_are_said(tmp_path, name):
         assert "failed: RuntimeError: the loss is nan" in text and "failed" in set(states)
 
 
+@png_only
 @every_figure
 def test_no_run_at_all(tmp_path, name):
     made, frames = render(tmp_path, name, skip=lambda spec: True)
@@ -171,6 +191,7 @@ def test_one_method_and_long_names(tmp_path, name):
     assert one.frame["method"].str.startswith("udcd").all()
 
 
+@png_only
 @pytest.mark.parametrize("name", ["tsne", "reliability", "learning", "backbones"])
 def test_many_methods_and_folds(tmp_path, name):
     ask = TableRequest(methods=plugins.list_names("methods")[:5], folds=(0, 1), datasets=("digits",))
@@ -321,6 +342,7 @@ def test_separation_of_little():
     assert (embeddings.compute_tsne(np.ones((5, 8)), 0) == 0).all()
 
 
+@png_only
 def test_tsne_shows_the_same_images_and_numbers_of_the_embedding(tmp_path):
     ask = TableRequest(folds=(0, 1), seeds=(0, 1))
     skip = lambda spec: spec.method == "udcd" and (spec.fold, spec.seed) == (0, 0)  # noqa: E731
@@ -351,12 +373,14 @@ def test_tsne_refuses_other_images(tmp_path):
         figure("tsne").render(TableRequest(), Results(store, found, {}))
 
 
+@png_only
 def test_tsne_of_too_few_images(tmp_path):
     made, frames = render(tmp_path, "tsne", n=3)
     assert frames[".csv"]["x"].isna().all() and len(frames["-separation.csv"]) == 3
     assert made.files[0].exists()
 
 
+@png_only
 def test_confusion_counts_every_image_once(tmp_path):
     ask = TableRequest(folds=(0, 1, 2), seeds=(0, 1), datasets=("digits",), methods=("udcd",))
     _, frames = render(tmp_path, "confusion", ask, n=40)
@@ -379,6 +403,7 @@ def test_confusion_counts_every_image_once(tmp_path):
     ).to_numpy() == pytest.approx(100, abs=1e-3)
 
 
+@png_only
 def test_reliability_bins_against_a_slow_loop(tmp_path):
     ask = TableRequest(datasets=("digits",), methods=("udcd",))
     _, frames = render(tmp_path, "reliability", ask)
@@ -403,6 +428,7 @@ def test_reliability_bins_against_a_slow_loop(tmp_path):
     )
 
 
+@png_only
 def test_learning_curves_are_the_histories(tmp_path):
     ask = TableRequest(seeds=(0, 1, 2), datasets=("digits",), methods=("udcd",))
     frame = render(tmp_path, "learning", ask)[1][".csv"]

@@ -11,7 +11,6 @@ import torch
 from click.testing import CliRunner
 from torch.testing import assert_close
 
-from support import tiny
 from udcd_bench import losses, plugins
 from udcd_bench.bench import ratio, reference_forms
 from udcd_bench.bench.step import WARM_UP_ROUNDS, BenchConfig, Clock, TimedMethod, make_random_data
@@ -19,15 +18,11 @@ from udcd_bench.cli import cli
 from udcd_bench.engines.local import ALLOCATOR_ENV
 from udcd_bench.runs.profiles import TINY_DENSENET
 
+pytestmark = pytest.mark.slow
+
 command = importlib.import_module("udcd_bench.cli.bench")  # its package holds the command by that name
 CPU = torch.device("cpu")
 METHODS = plugins.list_names("methods")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with tiny.one_thread():
-        yield
 
 
 def ask(*methods, **changes):

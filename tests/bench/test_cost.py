@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from support import tiny
 from udcd_bench import losses, plugins
 from udcd_bench.bench import cost, reference_forms
 from udcd_bench.bench.cost import OperationCounts, ProblemSize
@@ -19,12 +18,6 @@ SHARE_OF_OPERATIONS = 0.04
 SHARE_OF_BYTES = 0.08
 MORE_BYTES = {"ssd-kd": 0.28}
 """The B³ angles of four turns of 64 images, in float64."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with tiny.one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,44 +16,36 @@ import torch
 
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
-from udcd_bench.data import sources
-from udcd_bench.engines import execute, local
-from udcd_bench.engines.events import RunDone, RunStarted
+from udcd_bench.engines import local
+from udcd_bench.engines.events import StepDone
+from udcd_bench.engines.job_queue import JobQueue, run_job
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import STORE_VERSION, Store
 
-SMALL = ("--set=n_images=150", "--set=image_size=32", "--set=epochs=2")
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=150)
-    return folder
+SMALL = ("--set=n_images=100", "--set=image_size=32", "--set=epochs=2")
 
 
 def in_this_process(jobs, context, slots, notify):
-    """What the local engine does, without its processes, so that a test can break what they use."""
-    for job in jobs:
-        if not job.done:
-            context.store.acquire(job.key)
-            context.store.start_run(job.key, job.spec)
-            notify(RunStarted(job.key))
-            execute.execute_run(job, context, notify)
-            notify(RunDone(job.key))
-    return {}
+    """Run the jobs as the local engine does, without its processes, so that a test can break what they use."""
+
+    def tell(event):
+        if not isinstance(event, StepDone):  # for the watch over processes alone
+            notify(event)
+
+    queue = JobQueue.from_jobs(jobs)
+    while (job := queue.find_ready(set(queue.waiting))) is not None:
+        del queue.waiting[job.key]
+        queue.handle_event(run_job(job, context, tell), job, context.store, notify)
+        queue.fail_orphans(notify)
+    return queue.failed
 
 
 @pytest.fixture
-def typed(tmp_path, drawn, monkeypatch, capsys):
+def typed(tmp_path, drawn, own_suites, monkeypatch, capsys):
     """Types a command in an empty folder; returns (status, out, err)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
-    monkeypatch.setenv("UDCD_BENCH_SUITE", "")  # what a command sets is undone
     monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
     monkeypatch.setattr(local, "run", in_this_process)
-    plugins.find_files.cache_clear()
-    threads = torch.get_num_threads()
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["udcd-bench", *map(str, words)])
@@ -62,9 +54,7 @@ def typed(tmp_path, drawn, monkeypatch, capsys):
         out, err = capsys.readouterr()
         return ended.value.code, out, err
 
-    yield run
-    plugins.find_files.cache_clear()
-    torch.set_num_threads(threads)
+    return run
 
 
 @pytest.fixture
@@ -179,11 +169,11 @@ def test_imagenet_weights_without_a_network(refused, monkeypatch):
 def test_a_damaged_cache_is_moved_aside_and_made_again(typed, drawn, tmp_path, caplog):
     data = shutil.copytree(drawn, tmp_path / "data")
     for n, name in enumerate(("images.npy", "images.npy", "manifest.json"), 1):
-        (path,) = data.glob(f"*-n150-*/32/{name}")
+        (path,) = data.glob(f"*-n100-*/32/{name}")
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] if n == 1 else whole[:-1] + bytes([whole[-1] ^ 1]) if n == 2 else b"{")
         assert typed(*TRAIN, f"--data={data}", "--dry-run")[0] == 0
-        (aside,) = data.glob(f"*-n150-*/.damaged-32.{n}")
+        (aside,) = data.glob(f"*-n100-*/.damaged-32.{n}")
         assert f"is damaged: {'' if n > 1 else name}" in caplog.text and f"moved to {aside}" in caplog.text
         assert path.read_bytes() == whole
 
@@ -372,7 +362,12 @@ def test_options_are_heard_in_the_environment(typed, monkeypatch, tmp_path):
     monkeypatch.setenv("UDCD_BENCH_METHODS", "scratch")
     status, out, _ = typed(*TABLE)
     assert status == 0 and str(tmp_path / "there" / "demo" / "table2.csv") in out and "MTG" not in out
-    assert RUN_OPTIONS, "the options that run and train share"
+
+
+def test_run_and_train_share_their_options():
+    run, train = ({option.name for option in cli.cli.commands[name].params} for name in ("run", "train"))
+    assert {"data", "device", "jobs", "out", "profile"} <= run & train
+    assert len(run & train) >= len(RUN_OPTIONS)
 
 
 def test_version_and_help(typed):

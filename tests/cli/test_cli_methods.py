@@ -75,8 +75,5 @@ def test_an_installed_package_joins(tmp_path):
 def test_an_entry_point_to_nothing_is_named(tmp_path, monkeypatch):
     installed(tmp_path, "no_such_package")
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.find_files.cache_clear()
     with pytest.raises(UserError, match=r"'mine' of udcd_bench.suites names 'no_such_package'"):
         plugins.list_names("methods")
-    monkeypatch.undo()
-    plugins.find_files.cache_clear()

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from support import small
+from support import factories
 from udcd_bench.data.batches.augment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -138,8 +138,8 @@ def epoch(data, batch=8, views=2):
 
 
 def test_every_image_once_an_epoch_in_a_new_order():
-    data = small.dataset(n=41)
-    resident = small.resident(data)
+    data = factories.dataset(n=41)
+    resident = factories.resident(data)
     orders = []
     for _ in range(2):
         batches = epoch(resident)
@@ -149,20 +149,20 @@ def test_every_image_once_an_epoch_in_a_new_order():
         for b in batches:
             assert (b.labels.numpy() == data.labels[b.index]).all() and b.labels.dtype == torch.int64
     assert not torch.equal(*orders)
-    whole = torch.cat([b.index for b in epoch(small.resident(small.dataset(n=42)))])
+    whole = torch.cat([b.index for b in epoch(factories.resident(factories.dataset(n=42)))])
     assert sorted(whole.tolist()) == list(range(42)), "a last batch of two is kept"
 
 
 @pytest.mark.parametrize(("n", "steps"), [(8, 1), (9, 1), (10, 2), (16, 2), (17, 2)])
 def test_steps_are_counted_as_they_are_made(n, steps):
-    resident = small.resident(small.dataset(), np.arange(n))
+    resident = factories.resident(factories.dataset(), np.arange(n))
     assert resident.count_steps(8) == steps == len(epoch(resident))
 
 
 def test_the_two_views_are_draws_of_the_same_images():
     colours = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 3), np.uint8)
-    data = small.dataset(images=np.tile(colours, (1, small.SIZE, small.SIZE, 1)))
-    batch = epoch(small.resident(data))[0]
+    data = factories.dataset(images=np.tile(colours, (1, factories.SIZE, factories.SIZE, 1)))
+    batch = epoch(factories.resident(data))[0]
     first, second = batch.views
     assert first.shape == second.shape == (8, 3, 32, 32)
     assert all(not torch.equal(a, b) for a, b in zip(first, second))
@@ -171,18 +171,18 @@ def test_the_two_views_are_draws_of_the_same_images():
     wanted = normalise(torch.from_numpy(data.images[batch.index]).permute(0, 3, 1, 2) / 255)[:, :, 16, 16]
     for view in batch.views:
         assert_close(view[:, :, 16, 16], wanted, atol=1e-4, rtol=0)
-    (alone,) = epoch(small.resident(data), views=1)[0].views
+    (alone,) = epoch(factories.resident(data), views=1)[0].views
     assert alone.shape == first.shape
 
 
 def test_only_its_own_seeds_count():
-    data = small.dataset()
+    data = factories.dataset()
     torch.manual_seed(1)
-    first = epoch(small.resident(data))
+    first = epoch(factories.resident(data))
     torch.manual_seed(2)
     np.random.seed(3)
     state = torch.get_rng_state()
-    second = epoch(small.resident(data))
+    second = epoch(factories.resident(data))
     assert torch.equal(state, torch.get_rng_state()), "and it draws nothing from the global generator"
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.index, b.index)
@@ -190,8 +190,8 @@ def test_only_its_own_seeds_count():
 
 
 def test_a_restored_state_gives_the_same_epoch():
-    data = small.dataset()
-    one, other = small.resident(data), small.resident(data)
+    data = factories.dataset()
+    one, other = factories.resident(data), factories.resident(data)
     epoch(one)
     state = {key: value.clone() for key, value in one.get_state().items()}
     wanted = epoch(one)
@@ -202,9 +202,9 @@ def test_a_restored_state_gives_the_same_epoch():
 
 
 def test_tests_see_the_images_as_they_are():
-    data = small.dataset()
+    data = factories.dataset()
     rows = np.array([5, 3, 20, 0, 1])
-    parts = list(small.resident(data, rows).iterate_images(2))
+    parts = list(factories.resident(data, rows).iterate_images(2))
     assert [len(part) for part in parts] == [2, 2, 1]
     wanted = (data.images[rows] / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     assert_close(torch.cat(parts).permute(0, 2, 3, 1), torch.from_numpy(wanted).float(), atol=1e-6, rtol=1e-5)
@@ -212,16 +212,16 @@ def test_tests_see_the_images_as_they_are():
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_path, mapped):
-    data = small.dataset()
+    data = factories.dataset()
     rows = np.random.default_rng(1).permutation(40)[:33]
-    held = small.resident(data, rows)
+    held = factories.resident(data, rows)
     monkeypatch.setattr(
         "udcd_bench.data.batches.resident.compute_memory_budget", lambda device: 33 * 32 * 32 * 3 - 1
     )
     if mapped:
         np.save(tmp_path / "images.npy", data.images)
-        data = small.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
-    streamed = small.resident(data, rows)
+        data = factories.dataset(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    streamed = factories.resident(data, rows)
     assert held.device_images is not None and streamed.device_images is None
     for views in (1, 2):
         for a, b in zip(epoch(held, 8, views), epoch(streamed, 8, views), strict=True):
@@ -233,7 +233,7 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(monkeypatch, tmp_pat
 
 def test_the_next_batch_is_read_while_one_is_used_and_a_failure_is_told(monkeypatch):
     monkeypatch.setattr("udcd_bench.data.batches.resident.compute_memory_budget", lambda device: 0)
-    streamed = small.resident(small.dataset())
+    streamed = factories.resident(factories.dataset())
     read, seen = streamed._read_images, []
 
     def reading(index):

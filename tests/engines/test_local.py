@@ -15,13 +15,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from support import records
-from support.faults import in_threads
+from support.faults import NEVER, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
-from udcd_bench.data import sources
 from udcd_bench.engines import execute, local
 from udcd_bench.engines.events import RunDone, RunFailed
 from udcd_bench.errors import UserError
@@ -30,10 +28,10 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.storage.checksums import dump_with_checksum
 
-SIZE = {"n_images": 150, "image_size": 32}
+pytestmark = pytest.mark.slow
+
+SIZE = {"n_images": 100, "image_size": 32}
 EPOCHS = 4
-NEVER = 120
-"""Seconds after which something is wrong."""
 
 METHOD = '''"""Fails in its second epoch."""
 
@@ -58,11 +56,9 @@ def settings(**changes):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The drawn images, made once; every command finds them there."""
-    folder = tmp_path_factory.mktemp("data")
-    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=150)
-    return folder
+def data(drawn):
+    """The drawn images, which every command finds prepared."""
+    return drawn
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,14 +67,10 @@ def suite(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     (folder / "boom.py").write_text(METHOD.format(how='raise ValueError("boom it went")'))
     (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
-    before, threads = os.environ.get("UDCD_BENCH_SUITE"), torch.get_num_threads()
-    yield folder
-    plugins._ADDED_SUITES.clear()
-    os.environ.pop("UDCD_BENCH_SUITE", None)
-    if before is not None:
-        os.environ["UDCD_BENCH_SUITE"] = before
-    plugins.find_files.cache_clear()
-    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "_ADDED_SUITES", [])
+        patch.setenv("UDCD_BENCH_SUITE", "")
+        yield folder
 
 
 def table(data, out, methods, *words):

@@ -16,10 +16,8 @@ import pandas as pd
 import pytest
 
 from support import records
-from support.faults import litter, record_of
-from udcd_bench import plugins
+from support.faults import NEVER, litter, record_of
 from udcd_bench.cli import cli
-from udcd_bench.data import sources
 from udcd_bench.engines import execute, ray_worker
 from udcd_bench.engines import ray as engine
 from udcd_bench.engines.events import Note, RunDone, RunFailed, RunLocked, RunStarted, StepDone
@@ -32,15 +30,10 @@ from udcd_bench.storage.checksums import dump_with_checksum
 pytestmark = pytest.mark.slow
 
 SIZE = {"n_images": 100, "image_size": 32, "epochs": 3}
-NEVER = 180
-"""Seconds after which something is wrong."""
-
 METHOD = '''"""Does something in its second epoch."""
 
 import os
 import time
-from dataclasses import replace
-from pathlib import Path
 from pathlib import Path
 
 from udcd_bench import method
@@ -58,10 +51,8 @@ class Method(method.BaseMethod):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
-    return folder
+def data(drawn):
+    return drawn
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,10 +70,8 @@ def suite(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("UDCD_BENCH_SUITE", str(folder))
     patch.setattr(engine, "RETRIES", 1)
-    plugins.find_files.cache_clear()
     yield folder
     patch.undo()
-    plugins.find_files.cache_clear()
 
 
 @pytest.fixture(scope="module")

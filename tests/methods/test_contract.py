@@ -6,11 +6,13 @@ import ast
 import math
 import re
 from dataclasses import fields
+from functools import cache
+from typing import NamedTuple
 
 import pytest
 import torch
 
-from support import small
+from support import factories
 from udcd_bench import plugins
 from udcd_bench.artefacts.figure import Figure
 from udcd_bench.artefacts.table import Table
@@ -35,17 +37,9 @@ every_method = pytest.mark.parametrize("name", METHODS)
 every_file = pytest.mark.parametrize(("kind", "name"), CONTENT)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data():
-    return small.dataset()
+    return factories.dataset()
 
 
 # --- what stands in the file ---------------------------------------------------------------------------------
@@ -114,11 +108,11 @@ def test_hyper_parameters_that_are_words_have_choices_and_none_is_a_number_of_th
 
 @every_method
 def test_an_unknown_override_is_refused(name, data):
-    spec = RunSpec(name, "digits", "demo", small.TINY_DENSENET, hparams=(("no_such_thing", "1"),))
+    spec = RunSpec(name, "digits", "demo", factories.TINY_DENSENET, hparams=(("no_such_thing", "1"),))
     with pytest.raises(UserError, match="no_such_thing"):
         planner.normalize_spec(spec)
     with pytest.raises(UserError, match="no_such_thing"):
-        small.method(name, small.resident(data), no_such_thing="1")
+        factories.method(name, factories.resident(data), no_such_thing="1")
 
 
 @every_method
@@ -173,90 +167,109 @@ def test_a_figure_is_named_as_its_file_and_its_runs_exist_in_every_profile(name)
 # --- what it computes -----------------------------------------------------------------------------------------
 
 
-def steps(name, data, seed=0):
-    """(stage, method, terms) of one step of each stage, modes set as the loop sets them."""
-    train = small.resident(data)
-    method = small.method(name, train, seed=seed)
-    trainer = Trainer(method, small.protocol(), train, small.resident(data))
-    for stage in method.stages():
-        trainer.set_modes(stage)
-        batch = next(train.iterate_batches(small.BATCH, stage.views))
-        yield stage, method, stage.compute_losses(batch, Progress(2, 3, 1, 2))
+class Step(NamedTuple):
+    """One step of a stage, seen from outside.
+
+    modes: of every module before and after the step. gradients: parameter → (whether the stage trains it, gradient).
+    """
+
+    stage: str
+    terms: dict[str, torch.Tensor]
+    modes: tuple[list[bool], list[bool]]
+    gradients: dict[str, tuple[bool, torch.Tensor | None]]
 
 
-@every_method
-def test_terms_are_finite_named_scalars(name, data):
-    stages = []
-    for stage, _, terms in steps(name, data):
-        stages.append(stage.name)
-        assert terms
-        for term, value in terms.items():
-            assert re.fullmatch(r"[a-z0-9_]+", term)
-            assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value), term
-    assert stages == list(plugins.load_class("methods", name).stage_shares)
-
-
-@every_method
-def test_gradient_reaches_all_that_is_trained_and_nothing_else(name, data):
-    for stage, method, terms in steps(name, data):
-        method.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
-        trained = {id(p) for module in stage.trained_modules for p in module.parameters() if p.requires_grad}
-        assert trained
-        for label, parameter in method.named_parameters():
-            if id(parameter) in trained:
-                assert parameter.grad is not None, f"stage {stage.name}: no gradient reaches {label}"
-                assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), label
-            else:
-                assert parameter.grad is None, f"stage {stage.name}: {label} rests and has a gradient"
-        if method.teacher in ("ema", "trained"):
-            assert all(p.grad is None for p in method.teacher_network.parameters())
-
-
-@every_method
-def test_a_step_leaves_the_modes_alone(name, data):
-    train = small.resident(data)
-    method = small.method(name, train)
-    trainer = Trainer(method, small.protocol(), train, small.resident(data))
+def take_steps(name, data, seed=0):
+    """One step of each stage of a method built afresh, modes set as the loop sets them."""
+    train = factories.resident(data)
+    method = factories.method(name, train, seed=seed)
+    trainer = Trainer(method, factories.protocol(), train, factories.resident(data))
+    steps = []
     for stage in method.stages():
         trainer.set_modes(stage)
         before = [module.training for module in method.modules()]
-        stage.compute_losses(next(train.iterate_batches(small.BATCH, stage.views)), Progress(2, 3, 1, 2))
+        method.zero_grad(set_to_none=True)
+        batch = next(train.iterate_batches(factories.BATCH, stage.views))
+        terms = stage.compute_losses(batch, Progress(2, 3, 1, 2))
+        sum(terms.values()).backward()
+        trained = {id(p) for module in stage.trained_modules for p in module.parameters() if p.requires_grad}
+        gradients = {label: (id(p) in trained, p.grad) for label, p in method.named_parameters()}
         with torch.no_grad():
             method.after_step()
-        assert before == [module.training for module in method.modules()]
+        modes = before, [module.training for module in method.modules()]
+        terms = {key: value.detach() for key, value in terms.items()}
+        steps.append(Step(stage.name, terms, modes, gradients))
+    return steps
+
+
+@pytest.fixture(scope="module")
+def stepped(data):
+    """Name → the steps of that method, taken once for the tests that look at them."""
+    return cache(lambda name: take_steps(name, data))
+
+
+@every_method
+def test_terms_are_finite_named_scalars(name, stepped):
+    for step in stepped(name):
+        assert step.terms
+        for term, value in step.terms.items():
+            assert re.fullmatch(r"[a-z0-9_]+", term)
+            assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value), term
+    assert [step.stage for step in stepped(name)] == list(plugins.load_class("methods", name).stage_shares)
+
+
+@every_method
+def test_gradient_reaches_all_that_is_trained_and_nothing_else(name, stepped):
+    for step in stepped(name):
+        assert any(is_trained for is_trained, _ in step.gradients.values())
+        for label, (is_trained, gradient) in step.gradients.items():
+            if is_trained:
+                assert gradient is not None, f"stage {step.stage}: no gradient reaches {label}"
+                assert torch.isfinite(gradient).all() and gradient.any(), label
+            else:
+                assert gradient is None, f"stage {step.stage}: {label} rests and has a gradient"
+        if plugins.load_class("methods", name).teacher in ("ema", "trained"):
+            teachers = {k: v for k, v in step.gradients.items() if k.startswith("teacher_network.")}
+            assert teachers and all(gradient is None for _, gradient in teachers.values())
+
+
+@every_method
+def test_a_step_leaves_the_modes_alone(name, stepped):
+    for step in stepped(name):
+        before, after = step.modes
+        assert before == after
 
 
 @every_method
 def test_before_the_start_epoch_the_terms_are_finite_too(name, data):
-    train = small.resident(data)
-    method = small.method(name, train)
-    trainer = Trainer(method, small.protocol(), train, small.resident(data))
+    train = factories.resident(data)
+    method = factories.method(name, train)
+    trainer = Trainer(method, factories.protocol(), train, factories.resident(data))
     for stage in method.stages():
         trainer.set_modes(stage)
         terms = stage.compute_losses(
-            next(train.iterate_batches(small.BATCH, stage.views)), Progress(0, 3, 1, 2)
+            next(train.iterate_batches(factories.BATCH, stage.views)), Progress(0, 3, 1, 2)
         )
         assert terms and all(torch.isfinite(value) for value in terms.values())
         sum(terms.values()).backward()
 
 
 @every_method
-def test_the_same_seed_gives_the_same_loss_and_another_does_not(name, data):
-    def values(seed):
-        return [{k: v.item() for k, v in terms.items()} for _, _, terms in steps(name, data, seed)]
+def test_the_same_seed_gives_the_same_loss_and_another_does_not(name, data, stepped):
+    def values(steps):
+        return [{k: v.item() for k, v in step.terms.items()} for step in steps]
 
-    first = values(0)
-    assert first == values(0) != values(1)
+    first = values(stepped(name))
+    assert first == values(take_steps(name, data)) != values(take_steps(name, data, seed=1))
 
 
 @every_method
 def test_a_method_trains(name, data):
-    train, test = small.resident(data), small.resident(data)
-    method = small.method(name, train)
+    train, test = factories.resident(data), factories.resident(data)
+    method = factories.method(name, train)
     before = {key: value.clone() for key, value in method.student.state_dict().items()}
     rows = []
-    protocol = small.protocol(epochs=2, report_epochs=1)
+    protocol = factories.protocol(epochs=2, report_epochs=1)
     outcome = Trainer(method, protocol, train, test, on_epoch_end=rows.append).run()
     assert outcome.history == rows and len(rows) >= 2
     assert all(math.isfinite(value) for row in rows for key, value in row.items() if key.startswith("loss"))
@@ -267,5 +280,7 @@ def test_a_method_trains(name, data):
     # what the store keeps as the student is what was tested
     with torch.inference_mode():
         method.eval()
-        again = torch.cat([method.predict(images).logits for images in test.iterate_images(2 * small.BATCH)])
+        again = torch.cat(
+            [method.predict(images).logits for images in test.iterate_images(2 * factories.BATCH)]
+        )
     assert torch.equal(again, torch.from_numpy(outcome.scores[-1]))

@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from test_trajectories import WIDTH, SmallNet
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from support import small
+from support import factories
+from support.factories import SmallNet
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.method import Progress
@@ -21,17 +21,11 @@ from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training.assemble import MethodOptions, Networks, assemble_method
 from udcd_bench.training.trainer import Trainer
 
+WIDTH = 16
+"""Of ``SmallNet``'s embedding."""
 ROWS = ("rkd", "crd", "crckd", "udcd", "udcd-released")
 CLASSES = 4
 STARTED, NOT_YET = Progress(2, 4, 1, 3), Progress(0, 4, 1, 3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def seeded(seed=0):
@@ -139,7 +133,7 @@ def test_crckd_draws_its_turns_evenly_from_its_own_generator():
 
 
 def data():
-    return small.resident(small.dataset(classes=CLASSES))
+    return factories.resident(factories.dataset(classes=CLASSES))
 
 
 def make(name, *, teacher_width=None, ce_normalise=None, seed=0, **hparams):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from support import oracles, tiny
+from support import factories, oracles
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
 from udcd_bench.losses import rotate_four_ways
@@ -17,12 +17,6 @@ from udcd_bench.runs import planner
 
 STAGED = ("sskd", "ssd-kd", "scl-ikd")
 TEACHER = "test_resnet"  # of another family and width
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with tiny.one_thread():
-        yield
 
 
 def state(module):
@@ -55,7 +49,7 @@ def test_turns_are_numpys_in_the_order_that_similarity_reads(layout):
 
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_stages_are_as_declared(name):
-    method = tiny.build(name)
+    method = factories.ready_method(name)
     stages = method.stages()
     assert [stage.name for stage in stages] == list(method.stage_shares)
     assert plugins.read_attributes("methods", name).get("stage_shares", {"train": 1.0}) == method.stage_shares
@@ -78,10 +72,10 @@ def test_epochs_of_all_stages_are_planned(name, epochs):
 
 
 def test_shares_that_stages_do_not_have_are_refused():
-    method = tiny.build("sskd")
+    method = factories.ready_method("sskd")
     method.stage_shares = {"train": 1.0}
     with pytest.raises(ValueError, match="stage_shares"):
-        tiny.train(method)
+        factories.train(method)
 
 
 TRAINED = {
@@ -98,7 +92,7 @@ TRAINED = {
 @pytest.mark.parametrize("name", STAGED)
 def test_modules_move_in_their_stages_only(name):
     """Parameters and running statistics alike, so what rests rests in evaluation mode."""
-    method = tiny.build(name)
+    method = factories.ready_method(name)
     parts = dict(method.named_children())
     last, moved = {k: state(m) for k, m in parts.items()}, {}
 
@@ -108,7 +102,7 @@ def test_modules_move_in_their_stages_only(name):
                 moved.setdefault((name, row["stage"]), set()).add(part)
             last[part] = state(module)
 
-    outcome = tiny.train(method, report=report)
+    outcome = factories.train(method, report=report)
     assert {k: sorted(v) for k, v in moved.items()} == {k: v for k, v in TRAINED.items() if k[0] == name}
     assert outcome.stage == method.stages()[-1].name
     shares = [max(1, round(4 * share)) for share in method.stage_shares.values()]
@@ -123,10 +117,10 @@ def test_modules_move_in_their_stages_only(name):
 @pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("name", STAGED)
 def test_finite_losses_and_a_gradient_on_every_trained_parameter(name, autocast, teacher):
-    method = tiny.build(name, autocast=autocast, teacher_backbone=teacher)
-    loop = tiny.Loop(method)
+    method = factories.ready_method(name, autocast=autocast, teacher_backbone=teacher)
+    loop = factories.Loop(method)
     for number, stage in enumerate(method.stages()):
-        terms = loop.backward(number, tiny.batch())
+        terms = loop.backward(number, factories.batch())
         assert all(v.shape == () and v.isfinite() for v in terms.values())
         unused = {id(p) for p in method.parameters() if id(p) not in loop.trainer.trainable_ids}
         trained = {id(p) for module in stage.trained_modules for p in module.parameters()} - unused
@@ -140,7 +134,7 @@ def test_finite_losses_and_a_gradient_on_every_trained_parameter(name, autocast,
 
 
 def test_every_stage_starts_from_the_same_draws():
-    method = tiny.build("scl-ikd")
+    method = factories.ready_method("scl-ikd")
     seen = []
     stages = method.stages
 
@@ -158,15 +152,15 @@ def test_every_stage_starts_from_the_same_draws():
         return found
 
     method.stages = watched
-    tiny.train(method)
+    factories.train(method)
     first = [x for x in seen if x[0] == 0]
     assert len(first) == 15
     assert first[:5] == first[5:10] == first[10:]
 
 
 def test_start_and_ramp_scale_with_a_stage():
-    method = tiny.build("scl-ikd")
-    trainer = tiny.Loop(method).trainer
+    method = factories.ready_method("scl-ikd")
+    trainer = factories.Loop(method).trainer
     found = {}
     stages = method.stages()
     for stage in stages:
@@ -228,11 +222,11 @@ def head_loss(method, teacher):
 
 @pytest.mark.parametrize("name", ["sskd", "ssd-kd"])
 def test_losses_with_turns_equal_slow_loops(name):
-    method, batch = tiny.build(name), tiny.batch(size=6)
+    method, batch = factories.ready_method(name), factories.batch(size=6)
     larger = torch.nn.functional.interpolate(batch.views[0], scale_factor=2)  # maps of more than one place
     batch = batch._replace(views=(larger,))
     views = rotate_four_ways(larger)
-    loop = tiny.Loop(method)
+    loop = factories.Loop(method)
     found_head = loop.backward(0, batch)
     wanted_head = head_loss(method, method.teacher_network(views))
     assert found_head.keys() == {"similarity"}
@@ -249,8 +243,8 @@ def test_losses_with_turns_equal_slow_loops(name):
 
 
 def test_losses_of_scl_ikd_equal_slow_loops():
-    method, batch = tiny.build("scl-ikd"), tiny.batch(size=6)
-    labels, loop = batch.labels.tolist(), tiny.Loop(method)
+    method, batch = factories.ready_method("scl-ikd"), factories.batch(size=6)
+    labels, loop = batch.labels.tolist(), factories.Loop(method)
 
     found = loop.backward(0, batch)
     with torch.no_grad():
@@ -282,7 +276,7 @@ def test_losses_of_scl_ikd_equal_slow_loops():
 
 
 def test_maps_of_another_size_are_averaged_to_the_smaller():
-    method = tiny.build("ssd-kd")
+    method = factories.ready_method("ssd-kd")
     method.eval()
     width = method.info.student_width
     small, large = torch.randn(2, width, 2, 3), torch.randn(2, width, 4, 6)
@@ -298,10 +292,10 @@ def test_maps_of_another_size_are_averaged_to_the_smaller():
 @pytest.mark.parametrize("name", STAGED)
 def test_every_hyper_parameter_changes_a_loss(name):
     def found(*hparams):
-        method = tiny.build(name, hparams=hparams)
-        loop = tiny.Loop(method)
+        method = factories.ready_method(name, **dict(hparams))
+        loop = factories.Loop(method)
         torch.manual_seed(5)  # of the dropout
-        return [loop.backward(i, tiny.batch()) for i in range(len(method.stages()))]
+        return [loop.backward(i, factories.batch()) for i in range(len(method.stages()))]
 
     usual = found()
     for key, value in plugins.read_attributes("methods", name)["hparams"].items():
@@ -312,17 +306,17 @@ def test_every_hyper_parameter_changes_a_loss(name):
 
 
 def test_what_is_deployed_predicts():
-    method, fresh = tiny.build("scl-ikd"), tiny.build("scl-ikd", seed=3)
+    method, fresh = factories.ready_method("scl-ikd"), factories.ready_method("scl-ikd", seed=3)
     stored = method.get_inference_state_dict()
     fresh.student.load_state_dict({k: v for k, v in stored.items() if not k.startswith("head.")})
     fresh.classifier.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("head.")})
-    images = next(tiny.resident().iterate_images(8))
+    images = next(factories.resident().iterate_images(8))
     with torch.inference_mode():
         assert torch.equal(fresh.eval().predict(images).logits, method.eval().predict(images).logits)
         assert not torch.equal(method.predict(images).logits, method.student(images).logits)
     assert (
-        tiny.build("sskd").get_inference_state_dict().keys()
-        == tiny.build("scratch").get_inference_state_dict().keys()
+        factories.ready_method("sskd").get_inference_state_dict().keys()
+        == factories.ready_method("scratch").get_inference_state_dict().keys()
     )
 
 
@@ -334,10 +328,12 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
-    n = len(tiny.LABELS)
+    n = len(factories.dataset().labels)
     images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     ids = tuple(map(str, range(n)))
-    dataset = Dataset("tiny", "Tiny", images, tiny.LABELS, ids, np.arange(n), tuple("abcd"), "0" * 16)
+    dataset = Dataset(
+        "tiny", "Tiny", images, factories.dataset().labels, ids, np.arange(n), tuple("abcd"), "0" * 16
+    )
     for name in ("prepare_data", "load_data"):
         monkeypatch.setattr(execute, name, lambda *_: dataset)
     protocol = (("batch_size", 8), ("epochs", 2), ("image_size", 32))
@@ -370,13 +366,13 @@ def test_stopped_after_every_epoch_gives_the_same_scores(name):
     """In the middle of stages and between them, to the last bit."""
 
     def build():
-        method = tiny.build(name)
+        method = factories.ready_method(name)
         if name in STAGED:
             method.stage_shares = dict.fromkeys(method.stage_shares, 0.5)  # two epochs each
         return method
 
-    whole = tiny.train(build())
-    parts = tiny.train_interrupted(build, len(whole.history))
+    whole = factories.train(build())
+    parts = factories.train_interrupted(build, len(whole.history))
     assert whole.epochs == parts.epochs
     assert np.array_equal(whole.scores, parts.scores)
     assert np.array_equal(whole.embeddings, parts.embeddings)
@@ -389,7 +385,7 @@ def test_stopped_after_every_epoch_gives_the_same_scores(name):
 # --- other people's trainers ----------------------------------------------------------------------------------
 
 # `sskd.npz` was recorded while SSKD's training script ran entire, `ssd-kd.npz` while the bodies of both of SSD-KD's
-# loops did, with its relation losses and its adapter: in float64 on the CPU, on `tiny.SmallNet`. Theirs are turns,
+# loops did, with its relation losses and its adapter: in float64 on the CPU, on `factories.SmallNet`. Theirs are turns,
 # heads, choice of rows, losses, modes, and steps (SGD); ours the networks and images. Kept: where they started, the
 # images of each step, the weighted terms before it, sums and norms of the trained parameters after it.
 # Two things of theirs were changed: the sort that chooses rows was made stable, for an unstable one breaks its many
@@ -408,7 +404,7 @@ def recorded(name):
     n_classes = int(z["labels"].max()) + 1
     # SSKD weighs all classes alike
     weights = len(z["labels"]) / torch.bincount(z["labels"]) if name == "ssd-kd" else torch.ones(n_classes)
-    student, teacher = tiny.SmallNet(n_classes, 8), tiny.SmallNet(n_classes, 12)
+    student, teacher = (factories.SmallNet(n_classes, width, embedding=10) for width in (8, 12))
     info = DatasetInfo(
         n_train=len(z["labels"]),
         classes=n_classes,
@@ -433,7 +429,7 @@ def test_steps_are_those_of_the_original(name):
     torch.set_default_dtype(torch.float64)
     try:
         z, method = recorded(name)
-        loop = tiny.Loop(method)
+        loop = factories.Loop(method)
         terms, after = follow(z, loop, RECORDED[name])
     finally:
         torch.set_default_dtype(before)

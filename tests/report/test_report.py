@@ -31,6 +31,8 @@ from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics, statistics
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>alert(\"1\")</script> & 'ψ λ' </table>"
 CLASSES = ["no <b>", 'mild "x"', EVIL, "4"]
 EPOCHS, N = 3, 60
@@ -56,8 +58,7 @@ def finish(store: Store, spec: RunSpec, **changes) -> dict:
         }
     )
     arrays = make.arrays(scores.astype(np.float32), labels, groups=np.arange(N) // 2)
-    store.finish_run(made["key"], made, history, arrays, {"w": np.zeros(2, np.float32)})
-    return store.read_record(made["key"])
+    return make.store_run(store, made, arrays, history)
 
 
 def table2(ask: TableRequest) -> list[RunSpec]:
@@ -415,9 +416,6 @@ def suite(tmp_path, monkeypatch):
             f'class Figure:\n    name = "{name}"\n    title = "The <{name}> one"\n    datasets = ("aptos",)\n'
         )
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "suite"))
-    plugins.find_files.cache_clear()
-    yield
-    plugins.find_files.cache_clear()
 
 
 @pytest.mark.parametrize("split", ["paper", "grouped"])

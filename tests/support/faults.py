@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
-NEVER = 120
+NEVER = 180
 """Seconds after which something is wrong."""
 
 
@@ -109,11 +109,16 @@ def _worker(environment, fault, log, target, args):
     target(*args)
 
 
-def _command(words, environment, fault, log, said):
+def _command(words, environment, fault, log, said, errors, cwd):
     os.environ.update(environment)
-    with Path(said).open("w") as out:
+    if cwd:
+        os.chdir(cwd)
+    for path in (said, errors):
+        if path:
+            Path(path).write_text("")
+    with Path(said).open("a") as out, Path(errors or said).open("a") as err:
         os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
+        os.dup2(err.fileno(), 2)
     from udcd_bench.cli import main
     from udcd_bench.engines import local
 
@@ -128,9 +133,13 @@ def _command(words, environment, fault, log, said):
 
 
 @contextlib.contextmanager
-def started(said, *words, fault=None, log=None, **environment):
-    """The command, begun. said: the file its words go to. log: a file that has a line for every training."""
-    process = context().Process(target=_command, args=(words, environment, fault, log, said))
+def started(said, *words, fault=None, log=None, errors=None, cwd=None, **environment):
+    """The command, begun. said: the file its words go to. log: a file that has a line for every training.
+
+    errors: the file that its standard error goes to, if not to ``said``. cwd: the folder to run it in.
+    """
+    arguments = (words, environment, fault, log, said, errors, cwd)
+    process = context().Process(target=_command, args=arguments)
     process.start()
     try:
         yield process

@@ -82,6 +82,28 @@ def arrays(scores: Any, labels: Any, **more: Any) -> dict[str, Any]:
     return {"scores": scores, "labels": labels} | plain | more
 
 
+def store_run(
+    store: Store,
+    record: dict[str, Any],
+    arrays: dict[str, Any] | None = None,
+    history: pd.DataFrame | None = None,
+    weights: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Store a finished run, its folder made if need be; returns its record as read back.
+
+    arrays: what ``scores.npz`` holds. history: rows of ``history.csv``; one epoch by default. weights: the student's.
+    """
+    store.create()
+    store.finish_run(
+        record["key"],
+        record,
+        pd.DataFrame({"epoch": [0]}) if history is None else history,
+        arrays or {"a": [1]},
+        weights or {"w": np.zeros(1)},
+    )
+    return store.read_record(record["key"])
+
+
 def finish(
     store: Store,
     spec: RunSpec,
@@ -119,6 +141,4 @@ def finish(
     made["figures"] = metrics.summarize_epochs(scores, labels)
     history = pd.DataFrame({"stage": "train", "epoch": range(4), "loss": [2.0, 1.5, 1.2, 1 + own.random()]})
     history["acc"] = [np.nan] * (4 - epochs) + [float(row.mean()) for row in hit]
-    store.create()
-    store.finish_run(made["key"], made, history, stored, {"w": np.zeros(1)})
-    return store.read_record(made["key"])
+    return store_run(store, made, stored, history)

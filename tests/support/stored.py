@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from support import records as make
@@ -51,10 +50,7 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
     scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
     record = make.record(spec, **{"classes": list("abcde")} | changes)
     record["figures"] = metrics.summarize_epochs(scores, labels, ordered=record["ordered"])
-    store.create()
-    store.finish_run(
-        record["key"], record, pd.DataFrame({"epoch": [0]}), make.arrays(scores, labels), {"w": np.zeros(1)}
-    )
+    make.store_run(store, record, make.arrays(scores, labels))
     return record
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from support import small
+from support import factories
 from udcd_bench import plugins
 from udcd_bench.bench import ratio
 from udcd_bench.bench.step import BenchConfig, TimedMethod
@@ -77,9 +77,9 @@ def test_bf16_and_fp32_reach_the_same_figures_within_seed_noise(tmp_path):
             )
             for part in (rows[:800], rows[800:])
         )
-        method = small.method("scratch", train, classes=len(data.classes), seed=seed).to(device)
+        method = factories.method("scratch", train, classes=len(data.classes), seed=seed).to(device)
         method.student.autocast = autocast
-        protocol = small.protocol(image_size=48, batch_size=32, epochs=12)
+        protocol = factories.protocol(image_size=48, batch_size=32, epochs=12)
         outcome = Trainer(method, protocol, train, test).run()
         return metrics.compute_metrics(outcome.scores[-1], data.labels[rows[800:]])["acc"]
 

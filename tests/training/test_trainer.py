@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from torch import nn
 from torch.testing import assert_close
 
-from support import small
+from support import factories
 from udcd_bench import plugins
 from udcd_bench.data import splits
 from udcd_bench.engines import execute
@@ -26,17 +26,9 @@ from udcd_bench.training.ema import EMA, compute_ema_decay
 from udcd_bench.training.trainer import NotFiniteError, Trainer
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data():
-    return small.dataset()
+    return factories.dataset()
 
 
 class Plain(BaseMethod):
@@ -65,11 +57,11 @@ class Taught(Averaged):
 
 
 def trainer(cls, data, *, seen=None, checkpoints=None, seed=0, **protocol):
-    train, test = small.resident(data), small.resident(data, np.arange(10))
-    method = small.method(cls, train, seed=seed)
+    train, test = factories.resident(data), factories.resident(data, np.arange(10))
+    method = factories.method(cls, train, seed=seed)
     if seen is not None:
         method.seen = seen
-    return Trainer(method, small.protocol(**protocol), train, test, checkpoints=checkpoints)
+    return Trainer(method, factories.protocol(**protocol), train, test, checkpoints=checkpoints)
 
 
 # --- pure functions of the step -------------------------------------------------------------------------------
@@ -211,8 +203,8 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     monkeypatch.setattr(plugins, "load_class", lambda *_: Telling)
     store = Store(tmp_path)
     store.create()
-    settings = (("epochs", 1), ("image_size", small.SIZE), ("batch_size", small.BATCH))
-    spec = RunSpec("scratch", "synthetic-lesions", "demo", small.TINY_DENSENET, fold=2, protocol=settings)
+    settings = (("epochs", 1), ("image_size", factories.SIZE), ("batch_size", factories.BATCH))
+    spec = RunSpec("scratch", "synthetic-lesions", "demo", factories.TINY_DENSENET, fold=2, protocol=settings)
     execute.execute_run(Job(spec, "k", None, "absent", 1), execute.RunContext(store, tmp_path), print)
     (info,) = told
     split = splits.split_dataset(data, splits.SplitOptions(fold=2))
@@ -324,7 +316,7 @@ def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
             self.count = getattr(self, "count", -1) + 1
             return {**terms, "extra": terms["ce"] * (bad if self.count == 5 * 2 + 3 else 0.1)}
 
-    kept, rows = small.Kept(), []
+    kept, rows = factories.MemoryCheckpoints(), []
     t = trainer(Broken, data, checkpoints=kept)
     t.on_epoch_end = rows.append
     with pytest.raises(NotFiniteError, match=r"loss term extra is (nan|inf) at epoch 2, step 3") as caught:
@@ -353,7 +345,7 @@ def comparable(outcome):
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
     store = Store(tmp_path)
-    kept = small.Kept()
+    kept = factories.MemoryCheckpoints()
     whole = trainer(name, data, checkpoints=kept)
     undisturbed = whole.run()
     assert len(kept.saved) == len(undisturbed.history) - 1
@@ -372,7 +364,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
 
 
 def test_a_checkpoint_is_of_numbers_and_names(data):
-    kept = small.Kept()
+    kept = factories.MemoryCheckpoints()
     trainer("udcd", data, checkpoints=kept).run()
     arrays, meta = kept.saved[0]
     heads = {re.match(r"\w+", name)[0] for name in arrays}

@@ -17,18 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from support.factories import SmallNet
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
 from udcd_bench.memory import ContrastMemory
 from udcd_bench.method import DatasetInfo
 from udcd_bench.runs.profiles import Protocol
-from udcd_bench.training.network import Features
 from udcd_bench.training.trainer import Trainer
 
 FOLDER = Path(__file__).parents[1] / "trajectories"
-WIDTH = 16
+WIDTH = 16  # of SmallNet's embedding
 
 # What each trainer was told, in our words: our hyper-parameters, and our protocol.
 RUNS = {
@@ -45,31 +44,6 @@ RUNS = {
 }
 # CRCKD's trainer sets this rate at the end of every epoch, so each next epoch's first step is made with it.
 FIRST_RATE = {"crckd": 1e-4}
-
-
-class SmallNet(nn.Module):
-    """The features of a `Network`, in the precision of its weights."""
-
-    width = 8
-
-    def __init__(self, classes):
-        super().__init__()
-        self.backbone = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Conv2d(6, 8, 3, padding=1, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-        )
-        self.neck = nn.Linear(8, WIDTH)
-        self.classifier = nn.Linear(WIDTH, classes)
-
-    def forward(self, images):
-        feature_map = self.backbone(images.to(self.neck.weight.dtype))
-        pooled = feature_map.mean((2, 3))
-        embedding = self.neck(pooled)
-        return Features(feature_map, pooled, embedding, self.classifier(embedding))
 
 
 def checksums(tensors):

@@ -12,7 +12,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from support import faults, small
+from support import factories, faults
 from support.faults import Fault, Full, command, in_threads, litter, record_of, settle
 from udcd_bench import plugins
 from udcd_bench.data import sources
@@ -25,15 +25,15 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
 SIZE = {"n_images": 100, "image_size": 32, "epochs": 3}
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("UDCD_BENCH_KILLS", "3"))
 """Of the campaign; 50 and more take minutes."""
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=SIZE["n_images"])
-    return folder
+def data(drawn):
+    return drawn
 
 
 def options(data, out):
@@ -180,7 +180,7 @@ def test_starts_on_one_folder_share_the_runs(data, undisturbed, tmp_path, starts
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A start within this process on forty random images, and a folder that has a finished run."""
-    held = small.dataset()
+    held = factories.dataset()
     for name in ("prepare_data", "load_data"):
         monkeypatch.setattr(execute, name, lambda *_: held)
     in_threads(monkeypatch)
@@ -347,7 +347,6 @@ def test_a_runs_own_failure_is_told_kept_and_not_tried_again(here, fails, tmp_pa
     assert "fails.py" in store.read_failure(job.key)["traceback"] or "nan" in what
     assert store.summarize()[0][2] == failed[job.key], "status shows it"
     assert store.open_checkpoint(job.key).load()[1]["epoch"] == 1, "its last checkpoint is kept"
-    plugins.find_files.cache_clear()
 
 
 def test_a_teachers_weights_are_made_again_when_they_turn_out_damaged(here, tmp_path):
@@ -382,7 +381,6 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(here, fails, tmp_path,
     assert here("fails", out)[0] == {} and here("fails", tmp_path / "other")[0] == {}
     one, two = Store(out).read_scores(job.key), Store(tmp_path / "other").read_scores(job.key)
     assert all(one[name].tobytes() == two[name].tobytes() for name in one) and litter(out) == []
-    plugins.find_files.cache_clear()
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "nan"])

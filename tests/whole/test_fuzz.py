@@ -39,6 +39,8 @@ from udcd_bench.stats import metrics
 from udcd_bench.stats.metrics import METRICS
 from udcd_bench.storage.checksums import dump_with_checksum
 
+pytestmark = pytest.mark.slow
+
 # the packages' names are the commands'
 running, checking = (importlib.import_module(f"udcd_bench.cli.{name}") for name in ("run", "check"))
 

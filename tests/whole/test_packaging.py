@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import udcd_bench
 from udcd_bench import plugins
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +94,10 @@ def test_checkout():
     assert root == ROOT and set(here().split()) <= set(names.split())
 
 
-def test_installed():
-    """As installed for these tests, editable or not."""
-    assert plugins.find_file("methods", "udcd").exists() and plugins.find_file("tables", "table2").exists()
+def test_installed(tmp_path):
+    """As installed for these tests, editable or not, and started in a folder that has nothing to do with it."""
+    root, names, figures = say(tmp_path)
+    assert root == plugins.find_root() and set(here().split()) <= set(names.split()) and int(figures) == 72
+    assert metadata.version("udcd-bench") == udcd_bench.__version__
+    (script,) = metadata.entry_points(group="console_scripts", name="udcd-bench")
+    assert script.value == "udcd_bench.cli:main" and callable(script.load())

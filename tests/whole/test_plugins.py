@@ -26,14 +26,7 @@ class Method(method.BaseMethod):
 '''
 
 
-@pytest.fixture(autouse=True)
-def clean(monkeypatch):
-    """No folder of one test is seen by another, whatever it does."""
-    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
-    monkeypatch.setenv("UDCD_BENCH_SUITE", "")
-    plugins.find_files.cache_clear()
-    yield
-    plugins.find_files.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_suites")
 
 
 def suite(folder, text=METHOD, name="mine", kind="methods"):

@@ -10,7 +10,6 @@ import time
 import pytest
 
 from support.faults import NEVER, litter, settle, started
-from udcd_bench.data import sources
 from udcd_bench.runs.store import Store
 
 pytestmark = pytest.mark.slow
@@ -47,17 +46,13 @@ def trained(log):
     return log.read_text().split() if log.exists() else []
 
 
-def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path):
-    data = tmp_path / "data"
-    sources.prepare_dataset(
-        "synthetic-lesions", size=SIZE["image_size"], data=data, n_images=SIZE["n_images"]
-    )
+def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path, drawn):
     said = [tmp_path / "said-0", tmp_path / "said-1"]
-    with started(said[0], *command(data, tmp_path / "serial")) as process:
+    with started(said[0], *command(drawn, tmp_path / "serial")) as process:
         assert ended(process, said[0]) == 0, said[0].read_text()
 
     draw, shared, log = random.Random(7), Store(tmp_path / "shared"), tmp_path / "log"
-    words = command(data, shared.root)
+    words = command(drawn, shared.root)
     done, stops = [], []
     for more in ROUNDS:
         for path in said:
