@@ -18,6 +18,7 @@ WINGS = [path for path in FOLDERS if path.parent == ENGINE]
 MATHEMATICS = {
     "losses/contrast.py": {"memory_scl"},
     "losses/relations.py": {"crp"},
+    "losses/views.py": {"sskd_terms"},
 }
 """File → functions whose parameters are an equation's own symbols, however many."""
 

@@ -1,1 +1,1 @@
-"""What a training step costs beside the network's own arithmetic. Stores no run."""
+"""What a training step costs beside the network's own arithmetic. Stores no run. Knows no table and no verdict."""

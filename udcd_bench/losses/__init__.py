@@ -1,4 +1,4 @@
-"""Every loss of the tables, as pure functions of tensors.
+"""Every loss of the tables, as pure functions of tensors. Knows no method, no network and no data set.
 
 Shapes are named B (batch), C (classes), D and F (widths), N (training images). A loss returns a scalar tensor that is
 to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in float32 or better, outside autocast.

@@ -1,1 +1,1 @@
-"""The HTML report on a results folder. Shows only what a table or ``check`` computes too."""
+"""The HTML report on a results folder. Shows what a table or ``check`` computes. Knows no engine and no network."""
