@@ -54,11 +54,8 @@ def test_a_single_pair_is_the_paired_bootstraps(tmp_path):
         wanted = statistics.bootstrap_difference(
             mtg["scores"],
             udcd["scores"],
-            mtg["labels"],
-            mtg["groups"],
             metric,
-            20_000,
-            np.random.default_rng(1),
+            statistics.Resampling(mtg["labels"], mtg["groups"], 20_000, np.random.default_rng(1)),
         )
         row = got["mtg", metric]
         assert row.difference == pytest.approx(100 * wanted.difference)

@@ -235,9 +235,9 @@ def test_what_the_leak_is_worth_stands_below_where_both_splits_were_run(paper, t
 def test_a_page_draws_the_same_runs_once(paper, monkeypatch):
     joint, calls = statistics.bootstrap_jointly, []
 
-    def counted(scores, labels, *rest):
+    def counted(scores, *rest):
         calls.append(b"".join(np.ascontiguousarray(each).tobytes() for each in scores))
-        return joint(scores, labels, *rest)
+        return joint(scores, *rest)
 
     monkeypatch.setattr(statistics, "bootstrap_jointly", counted)
     page.render_page(paper, "paper")

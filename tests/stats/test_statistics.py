@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from udcd_bench.stats import metrics, statistics
-from udcd_bench.stats.statistics import CONFUSION_METRICS
+from udcd_bench.stats.statistics import CONFUSION_METRICS, Resampling
 
 
 def made(n=60, classes=3, right=0.7, seed=0, per_group=1, epochs=0):
@@ -102,7 +102,8 @@ def test_rates_of_many_matrices_at_once():
 def test_the_draws_are_distributed_as_the_loops(metric, per_group):
     scores, labels, groups = made(45, per_group=per_group)
     slow = slow_draws([scores], labels, groups, metric, 600, generator(2))[:, 0]
-    fast = statistics.bootstrap_jointly([scores], labels, groups, [metric], 4000, generator())[metric][:, 0]
+    resampling = Resampling(labels, groups, 4000, generator())
+    fast = statistics.bootstrap_jointly([scores], [metric], resampling)[metric][:, 0]
     assert fast.mean() == pytest.approx(slow.mean(), abs=4 * slow.std() / math.sqrt(600) + 1e-9)
     assert fast.std() == pytest.approx(slow.std(), rel=0.15)
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
@@ -112,7 +113,8 @@ def test_groups_of_mixed_labels_go_with_their_first_image():
     scores, labels, _ = made(40)
     groups = np.arange(40) // 4  # labels are mixed inside
     slow = slow_draws([scores], labels, groups, "f1", 600, generator(2))[:, 0]
-    fast = statistics.bootstrap_jointly([scores], labels, groups, ["f1"], 4000, generator())["f1"][:, 0]
+    resampling = Resampling(labels, groups, 4000, generator())
+    fast = statistics.bootstrap_jointly([scores], ["f1"], resampling)["f1"][:, 0]
     assert stats.ks_2samp(slow, fast).pvalue > 1e-3
 
 
@@ -120,19 +122,27 @@ def test_models_share_their_draws():
     scores, labels, groups = made(45)
     other = made(45, seed=7)[0]
     slow = slow_draws([scores, other], labels, groups, "acc", 600, generator(2))
-    fast = statistics.bootstrap_jointly([scores, other], labels, groups, ["acc"], 4000, generator())["acc"]
+    resampling = Resampling(labels, groups, 4000, generator())
+    fast = statistics.bootstrap_jointly([scores, other], ["acc"], resampling)["acc"]
     assert (fast[:, 0] - fast[:, 1]).std() == pytest.approx((slow[:, 0] - slow[:, 1]).std(), rel=0.15)
-    twice = statistics.bootstrap_jointly([scores, scores], labels, groups, ["acc"], 50, generator())["acc"]
+    resampling = Resampling(labels, groups, 50, generator())
+    twice = statistics.bootstrap_jointly([scores, scores], ["acc"], resampling)["acc"]
     assert (twice[:, 0] == twice[:, 1]).all()
 
 
 def test_epochs_are_averaged_within_a_draw():
     scores, labels, groups = made(50, epochs=3)
-    whole = statistics.bootstrap_jointly([scores], labels, groups, CONFUSION_METRICS, 200, generator())
-    parts = statistics.bootstrap_jointly(list(scores), labels, groups, CONFUSION_METRICS, 200, generator())
+    whole = statistics.bootstrap_jointly(
+        [scores], CONFUSION_METRICS, Resampling(labels, groups, 200, generator())
+    )
+    parts = statistics.bootstrap_jointly(
+        list(scores), CONFUSION_METRICS, Resampling(labels, groups, 200, generator())
+    )
     for metric in CONFUSION_METRICS:
         assert whole[metric][:, 0] == pytest.approx(parts[metric].mean(1))
-    got = statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 200, generator())
+    got = statistics.bootstrap_intervals(
+        scores, CONFUSION_METRICS, Resampling(labels, groups, 200, generator())
+    )
     assert got["f1"].value == pytest.approx(metrics.summarize_epochs(scores, labels)["mean"]["f1"])
 
 
@@ -145,7 +155,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         scores = np.eye(2)[np.where(right, labels, 1 - labels)]
         groups = np.arange(150).repeat(4)
         for unit in (groups, np.arange(600)):
-            found = statistics.bootstrap_intervals(scores, labels, unit, ["acc"], 400, draw)["acc"]
+            resampling = Resampling(labels, unit, 400, draw)
+            found = statistics.bootstrap_intervals(scores, ["acc"], resampling)["acc"]
             inside = found.low <= 0.8 <= found.high
             covered, naive = covered + (inside and unit is groups), naive + (inside and unit is not groups)
     assert 0.91 <= covered / worlds <= 0.98
@@ -155,7 +166,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_two_thousand_draws_of_two_thousand_images_are_quick():
     scores, labels, groups = made(2000, 7)
     start = time.perf_counter()
-    statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 2000, generator())
+    statistics.bootstrap_intervals(scores, CONFUSION_METRICS, Resampling(labels, groups, 2000, generator()))
     assert time.perf_counter() - start < 2
 
 
@@ -166,10 +177,12 @@ def test_the_global_seed_has_no_part_in_it(seed):
 
     def everything():
         return (
-            statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 50, generator()),
-            statistics.bootstrap_difference(scores, other, labels, groups, "f1", 50, generator()),
+            statistics.bootstrap_intervals(
+                scores, CONFUSION_METRICS, Resampling(labels, groups, 50, generator())
+            ),
+            statistics.bootstrap_difference(scores, other, "f1", Resampling(labels, groups, 50, generator())),
             statistics.estimate_probability_of_best(
-                {"a": scores, "b": other}, labels, groups, "rec", "a", 50, generator()
+                {"a": scores, "b": other}, "rec", "a", Resampling(labels, groups, 50, generator())
             ),
         )
 
@@ -179,7 +192,9 @@ def test_the_global_seed_has_no_part_in_it(seed):
     assert everything() == before
     assert (np.random.get_state()[1] == state).all()
     assert (
-        statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 50, generator(9))
+        statistics.bootstrap_intervals(
+            scores, CONFUSION_METRICS, Resampling(labels, groups, 50, generator(9))
+        )
         != before[0]
     )
 
@@ -191,7 +206,7 @@ def test_one_image_or_one_group_has_a_figure_and_no_interval():
     scores, labels, _ = made(12)
     for images, groups in ((slice(0, 1), np.zeros(1)), (slice(None), np.zeros(12))):
         got = statistics.bootstrap_intervals(
-            scores[images], labels[images], groups, CONFUSION_METRICS, 20, generator()
+            scores[images], CONFUSION_METRICS, Resampling(labels[images], groups, 20, generator())
         )
         for metric, interval in got.items():
             assert interval.value == pytest.approx(
@@ -199,12 +214,12 @@ def test_one_image_or_one_group_has_a_figure_and_no_interval():
             )
             assert math.isnan(interval.low) and math.isnan(interval.high)
         paired = statistics.bootstrap_difference(
-            scores[images], -scores[images], labels[images], groups, "acc", 20, generator()
+            scores[images], -scores[images], "acc", Resampling(labels[images], groups, 20, generator())
         )
         assert math.isfinite(paired.difference) and math.isnan(paired.p)
         models = {"a": scores[images], "b": -scores[images]}
         share = statistics.estimate_probability_of_best(
-            models, labels[images], groups, "acc", "a", 20, generator()
+            models, "acc", "a", Resampling(labels[images], groups, 20, generator())
         )
         assert math.isnan(share)
 
@@ -213,22 +228,24 @@ def test_an_absent_class_and_a_class_of_one_group_are_finite():
     scores, labels, groups = made(40, 4)
     labels[labels == 2] = 1
     labels[0], labels[1:][labels[1:] == 3] = 3, 0
-    got = statistics.bootstrap_intervals(scores, labels, groups, CONFUSION_METRICS, 100, generator())
+    got = statistics.bootstrap_intervals(
+        scores, CONFUSION_METRICS, Resampling(labels, groups, 100, generator())
+    )
     assert np.isfinite([tuple(interval) for interval in got.values()]).all()
 
 
 def test_predictions_that_are_all_right_or_all_one_class_are_finite():
     _, labels, groups = made(30)
     right = statistics.bootstrap_intervals(
-        np.eye(3)[labels], labels, groups, CONFUSION_METRICS, 50, generator()
+        np.eye(3)[labels], CONFUSION_METRICS, Resampling(labels, groups, 50, generator())
     )
     assert set(right.values()) == {(1.0, 1.0, 1.0)}
     constant = statistics.bootstrap_intervals(
-        np.tile([1.0, 0, 0], (30, 1)), labels, groups, CONFUSION_METRICS, 50, generator()
+        np.tile([1.0, 0, 0], (30, 1)), CONFUSION_METRICS, Resampling(labels, groups, 50, generator())
     )
     assert constant["rec"] == pytest.approx((1 / 3,) * 3)
     wrong = statistics.bootstrap_intervals(
-        np.eye(3)[(labels + 1) % 3], labels, groups, CONFUSION_METRICS, 50, generator()
+        np.eye(3)[(labels + 1) % 3], CONFUSION_METRICS, Resampling(labels, groups, 50, generator())
     )
     assert set(wrong.values()) == {(0.0, 0.0, 0.0)}
 
@@ -248,8 +265,9 @@ def test_predictions_that_are_all_right_or_all_one_class_are_finite():
 def test_what_does_not_go_together_is_refused(change, says):
     scores, labels, groups = made(10)
     asked = {"scores": scores, "labels": labels, "groups": groups, "metrics": ["acc"], "n_draws": 10} | change
+    resampling = Resampling(asked["labels"], asked["groups"], asked["n_draws"], generator())
     with pytest.raises(ValueError, match=says):
-        statistics.bootstrap_intervals(**asked, generator=generator())
+        statistics.bootstrap_intervals(asked["scores"], asked["metrics"], resampling)
 
 
 # --- comparisons -----------------------------------------------------------------------------------------
@@ -258,11 +276,11 @@ def test_what_does_not_go_together_is_refused(change, says):
 def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_not():
     good, labels, groups = made(400, right=0.9)
     poor = made(400, right=0.5, seed=4)[0]
-    found = statistics.bootstrap_difference(good, poor, labels, groups, "acc", 999, generator())
+    found = statistics.bootstrap_difference(good, poor, "acc", Resampling(labels, groups, 999, generator()))
     assert found.low > 0 and found.p == pytest.approx(2 / 1000)
-    turned = statistics.bootstrap_difference(poor, good, labels, groups, "acc", 999, generator())
+    turned = statistics.bootstrap_difference(poor, good, "acc", Resampling(labels, groups, 999, generator()))
     assert turned.difference == -found.difference and turned.p == found.p
-    same = statistics.bootstrap_difference(good, good * 2, labels, groups, "f1", 99, generator())
+    same = statistics.bootstrap_difference(good, good * 2, "f1", Resampling(labels, groups, 99, generator()))
     assert same == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -276,7 +294,7 @@ def test_p_is_as_often_small_as_it_may_be():
         for scores in (a, b):
             hit = draw.random(200) < 0.7
             scores[:] = np.eye(3)[np.where(hit, labels, (labels + 1) % 3)]
-        p = statistics.bootstrap_difference(a, b, labels, groups, "acc", 199, draw).p
+        p = statistics.bootstrap_difference(a, b, "acc", Resampling(labels, groups, 199, draw)).p
         small += p < 0.05
     assert 0.02 <= small / 300 <= 0.09
 
@@ -287,7 +305,7 @@ def test_probability_of_best():
 
     def probability(models, winner):
         return statistics.estimate_probability_of_best(
-            models, labels, groups, "acc", winner, 200, generator()
+            models, "acc", winner, Resampling(labels, groups, 200, generator())
         )
 
     assert probability({"a": good, "b": poor}, "a") == 1

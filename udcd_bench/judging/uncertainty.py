@@ -132,13 +132,11 @@ class Bootstrap:
         if cache_key not in self.results.draws:
             stored = [self.results.read_scores(spec) for spec in specs]
             labels, groups = stored[0]["labels"], stored[0]["groups"]
+            generator = np.random.default_rng(derive_seed("check", specs[0].dataset, *test_set))
             self.results.draws[cache_key] = statistics.bootstrap_jointly(
                 [select_reported_epochs(arrays["scores"], self.rule, labels) for arrays in stored],
-                labels,
-                groups,
                 statistics.CONFUSION_METRICS,
-                self.tolerances.draws,
-                np.random.default_rng(derive_seed("check", specs[0].dataset, *test_set)),
+                statistics.Resampling(labels, groups, self.tolerances.draws, generator),
             )
         return self.results.draws[cache_key]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,22 @@ Floats = npt.NDArray[np.float64]
 
 CONFUSION_METRICS = ("acc", "ap", "rec", "f1", "f1_of_means")
 """Metrics that a confusion matrix determines."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """What a bootstrap resamples, how often, and by which random numbers.
+
+    labels: (n,), the true class of each test image, 0 to C - 1.
+    groups: (n,), images of one group are resampled together.
+    n_draws: resampled test sets, at least 1.
+    generator: every bootstrap advances it, so a second one with the same object draws other test sets.
+    """
+
+    labels: npt.ArrayLike
+    groups: npt.ArrayLike
+    n_draws: int
+    generator: np.random.Generator
 
 
 def compute_confusion_metrics(counts: npt.ArrayLike) -> dict[str, Floats]:
@@ -48,21 +65,17 @@ def compute_confusion_metrics(counts: npt.ArrayLike) -> dict[str, Floats]:
 
 
 def bootstrap_jointly(
-    scores: Sequence[npt.ArrayLike],
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    metrics: Sequence[str],
-    n_draws: int,
-    generator: np.random.Generator,
+    scores: Sequence[npt.ArrayLike], metrics: Sequence[str], resampling: Resampling
 ) -> dict[str, Floats]:
     """Bootstrap the metrics of several models on the same resampled test sets: metric → (draws, models).
 
     scores: of each model (n, C), or (E, n, C), whose metric is the mean over the epochs, as tables report it.
-    labels: (n,). groups: (n,), images of one group are resampled together. All NaN when no class has two groups.
 
+    All draws are NaN when no class has two groups.
     Raises ValueError when shapes do not match or a metric is not among ``CONFUSION_METRICS``.
     """
-    predictions, y, n_classes = _predict_classes(scores, labels)
+    n_draws = resampling.n_draws
+    predictions, y, n_classes = _predict_classes(scores, resampling.labels)
     if unknown := set(metrics) - set(CONFUSION_METRICS):
         raise ValueError(
             f"no confusion matrix gives {', '.join(sorted(unknown))}; it gives {CONFUSION_METRICS}"
@@ -71,7 +84,9 @@ def bootstrap_jointly(
         raise ValueError(f"n_draws is {n_draws}; give 1 or more")
     bounds = np.cumsum([0, *(len(model) for model in predictions)])
     stacked = np.concatenate(predictions)
-    times, patterns = _sample_patterns(np.vstack([y, stacked]), np.asarray(groups), n_draws, generator)
+    times, patterns = _sample_patterns(
+        np.vstack([y, stacked]), np.asarray(resampling.groups), n_draws, resampling.generator
+    )
     draws = {metric: np.full((n_draws, len(predictions)), math.nan) for metric in metrics}
     if times is None:
         return draws

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from udcd_bench.stats.resampling import (
     CONFUSION_METRICS,
     Floats,
+    Resampling,
     bootstrap_jointly,
     compute_confusion_metrics,
     compute_point_estimates,
@@ -27,6 +28,7 @@ __all__ = [
     "CONFUSION_METRICS",
     "Interval",
     "PairedDifference",
+    "Resampling",
     "Spread",
     "TTest",
     "bootstrap_difference",
@@ -82,17 +84,17 @@ class TTest(NamedTuple):
 
 def bootstrap_intervals(
     scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
     metrics: Sequence[str],
-    n_draws: int,
-    generator: np.random.Generator,
+    resampling: Resampling,
     *,
     level: float = CONFIDENCE_LEVEL,
 ) -> dict[str, Interval]:
-    """Compute percentile intervals of a model's metrics; arguments as of ``bootstrap_jointly``."""
-    draws = bootstrap_jointly([scores], labels, groups, metrics, n_draws, generator)
-    values = compute_point_estimates(scores, labels)
+    """Compute percentile intervals of a model's metrics, at the confidence ``level`` (0 to 1).
+
+    scores: (n, C), or (E, n, C), whose metric is the mean over the epochs.
+    """
+    draws = bootstrap_jointly([scores], metrics, resampling)
+    values = compute_point_estimates(scores, resampling.labels)
     return {
         metric: Interval(values[metric], *compute_interval(draws[metric][:, 0], level)) for metric in metrics
     }
@@ -101,11 +103,8 @@ def bootstrap_intervals(
 def bootstrap_difference(
     scores_a: npt.ArrayLike,
     scores_b: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
     metric: str,
-    n_draws: int,
-    generator: np.random.Generator,
+    resampling: Resampling,
     *,
     level: float = CONFIDENCE_LEVEL,
 ) -> PairedDifference:
@@ -114,11 +113,12 @@ def bootstrap_difference(
     p is the level at which the interval would just touch zero, (r + 1)/(draws + 1) counted on either side and
     doubled (Davison & Hinkley 1997, 4.2), hence never 0; models that predict alike have p = 1.
     """
-    draws = bootstrap_jointly([scores_a, scores_b], labels, groups, [metric], n_draws, generator)[metric]
+    draws = bootstrap_jointly([scores_a, scores_b], [metric], resampling)[metric]
     difference = draws[:, 0] - draws[:, 1]
-    value = (
-        compute_point_estimates(scores_a, labels)[metric] - compute_point_estimates(scores_b, labels)[metric]
+    value_a, value_b = (
+        compute_point_estimates(scores, resampling.labels)[metric] for scores in (scores_a, scores_b)
     )
+    value = value_a - value_b
     if np.isnan(difference).all():
         return PairedDifference(value, math.nan, math.nan, math.nan)
     # sums in another order differ in the last digit
@@ -135,13 +135,7 @@ def compute_p_value(differences: Floats) -> float:
 
 
 def estimate_probability_of_best(
-    scores: Mapping[str, npt.ArrayLike],
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    metric: str,
-    winner: str,
-    n_draws: int,
-    generator: np.random.Generator,
+    scores: Mapping[str, npt.ArrayLike], metric: str, winner: str, resampling: Resampling
 ) -> float:
     """Estimate the probability that ``winner`` is the best model: its share of the draws; a tie of k counts 1/k.
 
@@ -149,7 +143,7 @@ def estimate_probability_of_best(
     """
     if winner not in scores:
         raise ValueError(f"{winner!r} is not one of {', '.join(scores)}")
-    draws = bootstrap_jointly(list(scores.values()), labels, groups, [metric], n_draws, generator)[metric]
+    draws = bootstrap_jointly(list(scores.values()), [metric], resampling)[metric]
     return compute_best_share(draws, list(scores).index(winner))
 
 
