@@ -187,12 +187,16 @@ def _plan_and_run(
     specs: Iterable[RunSpec], store: Store, run_options: RunOptions
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
+    from udcd_bench.engines import local
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
     from udcd_bench.runs import planner
 
     if run_options.form != "text" and not run_options.dry_run:
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
     context = RunContext(store, run_options.data, run_options.device, run_options.deterministic)
+    specs = list(specs)
+    if run_options.engine == "local" and not run_options.dry_run and _has_to_draw(specs, context.data):
+        local.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
     todo = [job for job in jobs if not job.done]
@@ -206,6 +210,14 @@ def _plan_and_run(
     known_seconds = _make_estimator(run_options.rates, todo, context, load)
     estimate = planner.estimate_seconds(todo, store, known_seconds)
     return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
+    """Tell whether a stand-in is still to be drawn, so that there are runs to make after it for certain."""
+    from udcd_bench.data import sources
+
+    names = {spec.dataset for spec in specs if sources.is_synthetic(spec.dataset)}
+    return any(not sources.list_prepared(name, data) for name in names)
 
 
 def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
