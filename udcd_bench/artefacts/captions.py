@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.runs.results import Record, Results
+    from udcd_bench.runs.records import Record
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
 
 REPORTING_RULES = {

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from udcd_bench.render.plots import FigurePage
-    from udcd_bench.runs.results import Record, Results
+    from udcd_bench.runs.records import Record
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
 
 Frames = Mapping[str, "pd.DataFrame"]

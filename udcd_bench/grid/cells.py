@@ -18,6 +18,10 @@ ABSENT = "not in the suite yet"
 STAND_IN = "synthetic stand-in"
 
 
+ValuesByRun = Mapping[tuple[int, int], float]
+"""A cell's values, in percent, by (fold, seed)."""
+
+
 @dataclass(frozen=True)
 class TableRequest:
     """What the user requests of a table or figure. None leaves the choice to the artefact or the profile.
@@ -117,7 +121,7 @@ class CellSummary(NamedTuple):
         return self.folds if self.n_folds > 1 else self.seeds
 
 
-def summarize_values(values: Mapping[tuple[int, int], float]) -> CellSummary:
+def summarize_values(values: ValuesByRun) -> CellSummary:
     """Summarise figures by (fold, seed): their mean and ``statistics.compute_spread``."""
     if not values:
         return CellSummary(mean=math.nan, folds=math.nan, seeds=math.nan, n=0, n_folds=0, n_seeds=0)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.grid.cells import CellSummary
-    from udcd_bench.runs.results import Record, Results
+    from udcd_bench.runs.records import Record
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")

@@ -30,12 +30,10 @@ from udcd_bench.stats.metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from udcd_bench.grid.cells import ValuesByRun
     from udcd_bench.judging.claim_file import Claim, ClaimColumn
     from udcd_bench.runs.results import Results
-    from udcd_bench.stats.resampling import Floats
-
-ValuesByRun = dict[tuple[int, int], float]
-"""Percent by (fold, seed)."""
+    from udcd_bench.stats.metrics import Floats
 
 
 @dataclass(frozen=True)

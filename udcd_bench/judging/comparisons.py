@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
-    from udcd_bench.stats.resampling import Floats
+    from udcd_bench.stats.metrics import Floats
 
 N_DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""

@@ -105,7 +105,7 @@ def collect_by_device(table: Grid, request: TableRequest, results: Results) -> d
     for group, row in itertools.product(table.list_column_groups(request), table.list_rows(request)):
         key = (group.source, group.shown_rho, row.name)
         for spec, record in results.select_records(table.list_cell_runs(request, row, group)).items():
-            baseline = baselines.setdefault(record["environment"]["device"], SeedBaseline())
+            baseline = baselines.setdefault(str(record["environment"]["device"]), SeedBaseline())
             values = record["figures"][request.rule]
             percent = {m: round(100 * values[m], 6) for m in table.metrics if m in values}
             run = SeedResult(record["split_hash"], percent)

@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from udcd_bench.grid.cells import ValuesByRun
     from udcd_bench.judging.seed_baseline import SeedBaseline, SeedResult
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.judging.uncertainty import CellKey
 
 MIN_SEEDS = 3
 """Least number of seeds of a fold; two say next to nothing of their spread."""
-ValuesByRun = Mapping[tuple[int, int], float]
-"""Percent by (fold, seed)."""
 
 
 def judge_by_seeds(

@@ -18,7 +18,7 @@ import numpy as np
 from udcd_bench.judging.tolerances import Tolerances, load_tolerances
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
-from udcd_bench.stats.resampling import Floats
+from udcd_bench.stats.metrics import Floats
 
 if TYPE_CHECKING:
     from udcd_bench.grid.cells import ColumnGroup, TableRequest

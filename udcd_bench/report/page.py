@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from udcd_bench.judging.claim_file import Claim
     from udcd_bench.paper.audit import Finding
     from udcd_bench.report.runs import ReportRun
-    from udcd_bench.runs.results import Record, Results
+    from udcd_bench.runs.records import Record
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.store import Store
 
 

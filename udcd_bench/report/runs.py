@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.runs.results import Record, Results
+    from udcd_bench.runs.records import Record
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
@@ -194,7 +195,7 @@ def count_environments(report_runs: Iterable[ReportRun]) -> list[tuple[str, list
     """Count what the finished runs ran on: name → each value and the number of runs that have it."""
     counts: dict[str, Counter[str]] = {}
     for run in report_runs:
-        for name, value in (run.record or {}).get("environment", {}).items():
+        for name, value in (run.record["environment"] if run.record else {}).items():
             counts.setdefault(name, Counter())[str(value)] += 1
     return [(name, sorted(values.items())) for name, values in sorted(counts.items())]
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics
 
 if TYPE_CHECKING:
+    from udcd_bench.runs.records import Record
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
     from udcd_bench.storage.packing import Arrays
-
-Record = Mapping[str, Any]
-"""What a finished run stored of itself: its ``record.json``."""
 
 
 @dataclass

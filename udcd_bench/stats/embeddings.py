@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from udcd_bench.stats.metrics import Floats
 
 NEIGHBOURS = 10
 """Nearest neighbours that ``Separation.purity`` looks at."""

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench.stats.metrics import count_confusions
-
-Floats = npt.NDArray[np.float64]
+from udcd_bench.stats.metrics import Floats, count_confusions
 
 CONFUSION_METRICS = ("acc", "ap", "rec", "f1", "f1_of_means")
 """Metrics that a confusion matrix determines."""

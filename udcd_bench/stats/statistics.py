@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from udcd_bench.stats.metrics import Floats
 from udcd_bench.stats.resampling import (
     CONFUSION_METRICS,
-    Floats,
     Resampling,
     bootstrap_jointly,
     compute_confusion_metrics,

@@ -6,12 +6,14 @@ pickle is taken apart and put together here.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-Arrays = dict[str, Any]
+if TYPE_CHECKING:
+    from udcd_bench.storage.packing import Arrays
+
 Metadata = dict[str, Any]
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
