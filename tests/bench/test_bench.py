@@ -15,7 +15,7 @@ from udcd_bench import losses, plugins
 from udcd_bench.bench import ratio, reference_forms
 from udcd_bench.bench.step import WARM_UP_ROUNDS, BenchConfig, Clock, TimedMethod, make_random_data
 from udcd_bench.cli import cli
-from udcd_bench.engines.local import ALLOCATOR_ENV
+from udcd_bench.engines.server import ALLOCATOR_ENV
 from udcd_bench.runs.profiles import TINY_DENSENET
 
 pytestmark = pytest.mark.slow

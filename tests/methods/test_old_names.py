@@ -61,6 +61,35 @@ def suite(tmp_path, monkeypatch):
     plugins.find_files.cache_clear()
 
 
+LINES = {
+    "from udcd_bench.method import Method as Base": "'udcd_bench.method.Method' (line 1) is now "
+    "'udcd_bench.method.BaseMethod'",
+    "from udcd_bench.losses import kd, confidence": "'udcd_bench.losses.confidence' (line 1) is now "
+    "'udcd_bench.losses.normalized_entropy'",
+    "method.Stage('train', losses=f, trained_modules=[])": "'Stage(losses=)' (line 1) is now "
+    "'Stage(compute_losses=)'",
+    "super().teach(x)": "'self.teach' (line 1) is now 'self.run_teacher'",
+    "self.memory = self.memory.updated(x)": "(memory.update returns nothing: do not assign it)",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_old_name_is_found_wherever_it_stands(suite, line):
+    (suite / "mine.py").write_text(f"{line}\n")
+    with pytest.raises(UserError) as caught:
+        plugins.read_attributes("methods", "mine")
+    assert LINES[line] in str(caught.value)
+
+
+def test_a_class_of_the_files_own_may_use_any_name(suite):
+    write_method(suite)
+    with (suite / "mine.py").open("a") as file:
+        file.write(
+            "\n\nclass Head:\n    def losses(self):\n        return 0\n\n    def teach(self):\n        return 1\n"
+        )
+    assert plugins.load_class("methods", "mine").title == "Mine"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_an_old_name_is_refused_with_the_new_one(suite, case):
     changes, message = CASES[case]

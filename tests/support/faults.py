@@ -120,11 +120,11 @@ def _command(words, environment, fault, log, said, errors, cwd):
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
     from udcd_bench.cli import main
-    from udcd_bench.engines import local
+    from udcd_bench.engines import local, server
 
     # the server that this process is from serves it too
     forkserver._forkserver.ensure_running = lambda: None
-    local.start_server = lambda: None
+    local.start_server = server.start_server = lambda: None
     local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(environment, fault, log))
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":

@@ -67,7 +67,7 @@ def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dic
     from concurrent.futures import ProcessPoolExecutor
 
     from udcd_bench.data import workers
-    from udcd_bench.engines.local import ALLOCATOR_ENV
+    from udcd_bench.engines.server import ALLOCATOR_ENV
 
     for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)

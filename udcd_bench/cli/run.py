@@ -187,7 +187,7 @@ def _plan_and_run(
     specs: Iterable[RunSpec], store: Store, run_options: RunOptions
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
-    from udcd_bench.engines import local
+    from udcd_bench.engines import server
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
     from udcd_bench.runs import planner
 
@@ -196,7 +196,7 @@ def _plan_and_run(
     context = RunContext(store, run_options.data, run_options.device, run_options.deterministic)
     specs = list(specs)
     if run_options.engine == "local" and not run_options.dry_run and _has_to_draw(specs, context.data):
-        local.start_server()  # its imports take as long as the drawing, and need a core less
+        server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
     todo = [job for job in jobs if not job.done]

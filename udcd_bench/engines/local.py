@@ -10,10 +10,8 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +19,10 @@ from typing import TYPE_CHECKING
 from udcd_bench.data import workers
 from udcd_bench.engines.events import END_EVENTS, Event, Note, RunFailed, StepDone
 from udcd_bench.engines.job_queue import RETRY_INTERVAL, JobQueue, read_hang_timeout, run_job
+from udcd_bench.engines.server import replace_environment, start_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from multiprocessing.process import BaseProcess
 
     from udcd_bench.engines.execute import RunContext
@@ -34,16 +33,6 @@ PROGRESS_INTERVAL = 1.0
 """Seconds between the signs of progress that a worker sends, at least."""
 
 DEVICE_DIR = Path("/dev")
-
-# What a step frees, the next step asks for again, so glibc should keep it rather than return it to the system. Huge
-# pages take 5 to 9 % off the CPU time of the demo's epochs. glibc reads these variables when a process starts; they are
-# meant for the workers alone.
-ALLOCATOR_ENV = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 
 def list_gpus(device: str) -> list[str]:
@@ -198,40 +187,6 @@ def _stop_workers(pool: list[_Worker], store: Store) -> None:
 # --- starting processes ---------------------------------------------------------------------------------------
 
 
-def start_server() -> None:
-    """Start the server that workers are forked from, unless it runs; return at once, while it makes the imports."""
-    for name, value in ALLOCATOR_ENV.items():
-        os.environ.setdefault(name, value)
-    # the system libraries of macOS do not support a fork once they are loaded
-    multiprocessing.set_forkserver_preload(["udcd_bench.engines.preload"] if sys.platform == "linux" else [])
-    resource_tracker.ensure_running()  # its own start would unblock the signal
-    # Ctrl-C goes to the whole process group: it stays blocked in workers until they are ready to ignore it
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _export_module_path():
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-@contextlib.contextmanager
-def _export_module_path() -> Iterator[None]:
-    """Make a Python process that starts meanwhile find the modules that this one finds, and no others first."""
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        _replace_environment(before)
-
-
-def _replace_environment(environment: dict[str, str]) -> None:
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    os.environ.update(environment)
-
-
 def _start_worker(run_context: RunContext) -> _Worker:
     start_server()
     context = multiprocessing.get_context("forkserver")
@@ -252,7 +207,7 @@ def _run_worker(environment: dict[str, str], pipe: Connection, run_context: RunC
     gc.freeze()  # no collection visits what the server has imported, so that memory stays shared
     workers.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _replace_environment(environment)
+    replace_environment(environment)
     _serve_runs(pipe, run_context)
 
 

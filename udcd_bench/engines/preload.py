@@ -1,6 +1,6 @@
 """The imports that every run needs, made once by the server that worker processes are forked from.
 
-``local.start_server`` names this module, and only the server imports it. None of these imports may start a thread or
+``server.start_server`` names this module, and only the server imports it. None of these imports may start a thread or
 touch a GPU: a forked process could use neither.
 """
 
