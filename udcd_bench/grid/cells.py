@@ -78,8 +78,8 @@ class TableRow:
         return parse_row_method(self.name)
 
     @property
-    def settings(self) -> Overrides:
-        """What the row overrides of its method's hyper-parameters and of the protocol."""
+    def overrides(self) -> Overrides:
+        """Overrides, by the row's name, of its method's hyper-parameters and of the protocol."""
         return parse_row_settings(self.name)
 
 

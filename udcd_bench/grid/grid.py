@@ -136,7 +136,7 @@ class Grid:
         if not row.in_suite:
             return []
         declared = plugins.read_attributes("methods", row.method)
-        protocol, hparams = profiles.split_overrides(row.settings)
+        protocol, hparams = profiles.split_overrides(row.overrides)
         spec = RunSpec(
             method=row.method,
             dataset=group.source,
