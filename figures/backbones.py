@@ -42,7 +42,7 @@ class Figure(figure.Figure):
             for index, row in enumerate(data.rows)
         ]
         page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
-        names = list(dict.fromkeys(group.backbone for group in data.groups))
+        names = list(dict.fromkeys(group.backbone for group in data.column_groups))
         for (axes,), (title, frame) in zip(page.add_panels(len(by_dataset), 1), by_dataset):
             draw_groups(axes, data.rows, names, frame)
             axes.set_ylabel(f"{METRICS[self.metrics[0]].title} (%)")

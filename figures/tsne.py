@@ -48,7 +48,7 @@ class Figure(figure.Figure):
 
     def build_frames(self, data):
         numbers, points = [], []
-        for group in data.groups:
+        for group in data.column_groups:
             chosen, ids = choose_run(data, group), None
             for row in data.rows:
                 cell, records = data.describe_cell(row, group), data.find_records(row, group)
@@ -90,7 +90,7 @@ class Figure(figure.Figure):
 
     def draw(self, data, frames, **texts):
         points, numbers = frames[".csv"], frames["-separation.csv"]
-        several = len(data.groups) > 1
+        several = len(data.column_groups) > 1
         legend = [
             plots.make_legend_entry(
                 label, f"{name} ({count})" + (f", {source}" if several else ""), line=False

@@ -29,9 +29,10 @@ from udcd_bench import losses, memory, method, sampling
 
 
 def turn_images(images, turns):
-    """Rotate square images (B, 3, H, H) by ``turns`` % 4 quarters each; 4 to 7 flip it upside down first.
+    """Rotate each square image (B, 3, H, H) by ``turns`` % 4 quarter turns.
 
-    turns: (B,) int64 in [0, 8). One gather, so nothing is read back from the device.
+    turns: (B,) int64 in [0, 8); if ``turns`` ≥ 4, the image is flipped upside down before.
+    One gather, so nothing is read back from the device.
     """
     n, channels, side, _ = images.shape
     pixels = torch.arange(side * side, device=images.device).view(side, side)

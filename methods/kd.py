@@ -5,8 +5,8 @@ Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015, htt
 L = ce_weight · L_WCE + kd_weight · T² · KL(softmax(t/T) ‖ softmax(s/T)); teacher and student see the same view.
 
 Differs from the paper:
-1. It has this row in Table 1 only; the suite runs it in both.
-2. It leaves the teacher open; this row's teacher is the Scratch run of the same fold and seed (S).
+1. The UDCD paper has this row in Table 1 only; the suite runs it in both.
+2. The UDCD paper leaves the teacher open; this row's teacher is the Scratch run of the same fold and seed (S).
 """
 
 from udcd_bench import losses, method

@@ -6,7 +6,7 @@ second baseline of Xing et al., "Categorical relation-preserving contrastive kno
 L = L_WCE + weight · ramp(e) · KL(softmax(t) ‖ softmax(s)), the second term from the start epoch on; the teacher's
 parameters are the running average of the student's, and it gets a view of its own.
 
-Differs from the paper: it prints neither the weight nor the schedule of this row; both are O:CRCKD's.
+Differs from the paper: the UDCD paper prints neither the weight nor the schedule of this row; both are O:CRCKD's.
 """
 
 from udcd_bench import losses, method

@@ -9,8 +9,9 @@ the 4B views a vector; the table A (3B, B) is the cosine of every turned view wi
   stage "head":  the teacher is frozen, its head learns by CE(A_t, own image)
   stage "train": L = 0.1·L_WCE + 0.9·KD(upright; T=4) + 2.7·KD(turned; T=4) + 10·KD(A; T=0.5)
                    + (25·RKD_distance + 50·RKD_angle)(pooled) + 1000·‖G(adapter(M_s)) − G(M_t)‖_rms
-KD = T²·KL(t ‖ s), the last two without the rows that the teacher gets most wrong; M the feature map, G its channel
-Gram matrix over F·h·w, adapter a 1×1 convolution, batch norm and ReLU; RKD and Gram over all four turns.
+KD = T²·KL(t ‖ s). KD(A) leaves out the quarter of the wrong rows that the teacher gets most wrong
+(``similarity_keep``); KD(turned) can (``turned_keep``), by default it keeps all. M is the feature map, G its channel
+Gram matrix over F·h·w, adapter a 1×1 convolution, batch norm and ReLU; RKD and Gram are over all four turns.
 
 Differs from the paper:
 1. Weights, temperatures and shares of rows are those of its released code.

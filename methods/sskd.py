@@ -7,7 +7,8 @@ Every image is shown upright and turned by 90°, 180° and 270°. A head (F → 
 the 4B views a vector; the table A (3B, B) is the cosine of every turned view with every upright image.
   stage "head":  the teacher is frozen, its head learns by CE(A_t, own image)
   stage "train": L = 0.1·L_WCE + 0.9·KD(upright; T=4) + 2.7·KD(turned; T=4) + 10·KD(A; T=0.5),  KD = T²·KL(t ‖ s)
-The last two leave out the rows that the teacher gets most wrong, by the rank of the right class, or own image.
+KD(A) leaves out the quarter of the wrong rows that the teacher gets most wrong, by the rank of their own image
+(``similarity_keep``); KD(turned) can, by the rank of the right class (``turned_keep``), by default it keeps all.
 
 Differs from the paper:
 1. Its ECCV text prints the weights 3.0 and 5.0, its arXiv text and its code 2.7 and 10; the latter are followed.

@@ -5,6 +5,7 @@ contrastive self-distillation", MICCAI 2024, https://papers.miccai.org/miccai-20
 
 Eq. 8, per image, then the mean over the batch:
   L = (1 + ψ₂ˢ + ψ₂ᵗ)·L_WCE + λ₁·ramp·KL(teacher ‖ student) + λ₂·ψ₁ᵗ·L_SCL + λ₃·ψ₁ᵗ·L_CRA
+  λ₁, λ₂, λ₃ are ``lambda_kl``, ``lambda_scl``, ``lambda_cra``
   ψ₁ = u/U, ψ₂ = 1 − u/U, u the entropy of the softmax, U = log C             (eqs. 6, 7)
   L_SCL: positives from the batch's two views, negatives from the teacher's memory (eq. 2)
   L_CRA: Huber between the Huber relations of triplets of rows of R = softmax(z·Aᵀ) (eqs. 3 to 5)
@@ -76,7 +77,10 @@ class Method(method.BaseMethod):
         return (1 - psi1, psi1) if self.hp.confidence == "text" else (psi1, 1 - psi1)
 
     def compute_relation_alignment(self, z_student, z_teacher):
-        """Compute λ₃'s term per image, (B,): each network's rows against the class anchors of its own memory."""
+        """Compute L_CRA (or, with ``relation=kl``, CRCKD's relation loss) per image, (B,).
+
+        Each network's rows are compared with the class anchors of its own memory.
+        """
         hp, info, rectify = self.hp, self.info, self.hp.anchors == "rectified"
         anchors_s = losses.class_anchors(self.memory.student, info.labels, info.classes, rectify)
         anchors_t = losses.class_anchors(self.memory.teacher, info.labels, info.classes, rectify)

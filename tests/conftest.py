@@ -86,7 +86,7 @@ def _locked(path):
 
 
 @pytest.fixture(scope="session")
-def drawn(shared_folder):
+def prepared_lesions(shared_folder):
     """A data folder with 100 drawn lesions prepared at 32 pixels, made once for all workers; tests only read it."""
     from udcd_bench.data import sources
 

@@ -68,13 +68,20 @@ class ContrastSampler:
         return torch.cat(columns, 1)
 
     def _pick_rows(
-        self, key: Tensor, end: Tensor, pool_sizes: Tensor, n: int, sizes: list[int], fallback: Tensor | None
+        self,
+        key: Tensor,
+        end: Tensor,
+        pool_sizes: Tensor,
+        n: int,
+        all_pool_sizes: list[int],
+        fallback: Tensor | None,
     ) -> Tensor:
         """Pick the n images of highest key (B, N); for a pool of fewer than n images, those at ``fallback``.
 
-        Positions are counted from the ``end`` (B, 1) of the image's class. sizes: all that a pool can have.
+        Positions are counted from the ``end`` (B, 1) of the image's class.
+        all_pool_sizes: every size that a pool can have.
         """
-        if max(sizes) < n:
+        if max(all_pool_sizes) < n:
             assert fallback is not None
             position = fallback
         else:

@@ -41,10 +41,10 @@ def in_this_process(jobs, context, slots, notify):
 
 
 @pytest.fixture
-def typed(tmp_path, drawn, own_suites, monkeypatch, capsys):
+def typed(tmp_path, prepared_lesions, own_suites, monkeypatch, capsys):
     """Types a command in an empty folder; returns (status, out, err)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UDCD_BENCH_DATA", str(drawn))
+    monkeypatch.setenv("UDCD_BENCH_DATA", str(prepared_lesions))
     monkeypatch.setattr(local, "run", in_this_process)
 
     def run(*words):
@@ -166,8 +166,8 @@ def test_imagenet_weights_without_a_network(refused, monkeypatch):
     assert "--set weights=FILE" in said and "--set weights=none" in said
 
 
-def test_a_damaged_cache_is_moved_aside_and_made_again(typed, drawn, tmp_path, caplog):
-    data = shutil.copytree(drawn, tmp_path / "data")
+def test_a_damaged_cache_is_moved_aside_and_made_again(typed, prepared_lesions, tmp_path, caplog):
+    data = shutil.copytree(prepared_lesions, tmp_path / "data")
     for n, name in enumerate(("images.npy", "images.npy", "manifest.json"), 1):
         (path,) = data.glob(f"*-n100-*/32/{name}")
         whole = path.read_bytes()

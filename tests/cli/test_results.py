@@ -63,12 +63,16 @@ def test_folders_are_joined_and_again_changes_nothing(folders, tmp_path):
     one, two = folders
     before = tree(one.root), tree(two.root)
     out = Store(tmp_path / "all")
-    assert "3 runs added, 1 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
+    assert "3 runs added, 1 were there already, 3 in all" in results(
+        "merge", one.root, two.root, "--out", out.root
+    )
     assert out.list_keys() == ["k0", "k1", "k2"]
     assert all(out.find_damage(key, thorough=True) == "" for key in out.list_keys())
     assert tree(out.runs / "k0") == tree(one.runs / "k0") and tree(out.runs / "k2") == tree(two.runs / "k2")
     joined = tree(out.root)
-    assert "0 runs added, 4 were there, 3 in all" in results("merge", one.root, two.root, "--out", out.root)
+    assert "0 runs added, 4 were there already, 3 in all" in results(
+        "merge", one.root, two.root, "--out", out.root
+    )
     assert tree(out.root) == joined and (tree(one.root), tree(two.root)) == before
     # into one of them
     assert "1 runs added" in results("merge", two.root, "--out", one.root)
@@ -94,8 +98,8 @@ def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp
 def test_a_run_that_only_took_longer_is_the_same(folders, tmp_path):
     one, two = folders
     finish(two, replace(KD, fold=0), "k0", seconds=99.0)
-    assert "2 runs added, 0 were there" in results("merge", one.root, "--out", tmp_path / "all")
-    assert "1 runs added, 2 were there" in results("merge", two.root, "--out", tmp_path / "all")
+    assert "2 runs added, 0 were there already" in results("merge", one.root, "--out", tmp_path / "all")
+    assert "1 runs added, 2 were there already" in results("merge", two.root, "--out", tmp_path / "all")
 
 
 def test_a_damaged_run_is_not_merged(folders, tmp_path):

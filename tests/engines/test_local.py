@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from support import records
-from support.faults import NEVER, in_threads
+from support.faults import HANG_SECONDS, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.engines import execute, local
@@ -56,9 +56,9 @@ def settings(**changes):
 
 
 @pytest.fixture(scope="module")
-def data(drawn):
+def data(prepared_lesions):
     """The drawn images, which every command finds prepared."""
-    return drawn
+    return prepared_lesions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,12 +109,12 @@ def started(*arguments):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=NEVER)
+        process.communicate(timeout=HANG_SECONDS)
 
 
 def wait_for_checkpoint(store, process, method):
     """The key of the run of that method, once it has one."""
-    end = time.monotonic() + NEVER
+    end = time.monotonic() + HANG_SECONDS
     while True:
         for path in store.work.glob("*/checkpoint.safetensors"):
             with contextlib.suppress(OSError):
@@ -138,8 +138,8 @@ def killed(data, tmp_path_factory):
     with started(*words) as process:
         key = wait_for_checkpoint(store, process, "udcd")
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(NEVER)
-    end = time.monotonic() + NEVER
+        process.wait(HANG_SECONDS)
+    end = time.monotonic() + HANG_SECONDS
     while (
         store.get_state(key) == "running"
     ):  # the kill reaches the whole group, its last member a moment later
@@ -270,7 +270,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     about = {"schema": 2, "key": job.key, "files": {}}
     store.write_run(job.key, {"record.json": dump_with_checksum(records.record(spec) | about)})
     store.release(job.key)
-    slots.join(NEVER)
+    slots.join(HANG_SECONDS)
     assert events == [RunDone(job.key)] and claims(store) == []
 
 
@@ -283,7 +283,7 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     with started(*words) as process:
         key = wait_for_checkpoint(store, process, "scratch")
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=NEVER)
+        _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
     assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
@@ -325,7 +325,7 @@ def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
         [sys.executable, file, tmp_path],
         capture_output=True,
         text=True,
-        timeout=NEVER,
+        timeout=HANG_SECONDS,
         start_new_session=True,
         cwd=decoy.parent,
     )

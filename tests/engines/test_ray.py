@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from support import records
-from support.faults import NEVER, litter, record_of
+from support.faults import HANG_SECONDS, litter, record_of
 from udcd_bench.cli import cli
 from udcd_bench.engines import execute, ray_worker
 from udcd_bench.engines import ray as engine
@@ -51,8 +51,8 @@ class Method(method.BaseMethod):
 
 
 @pytest.fixture(scope="module")
-def data(drawn):
-    return drawn
+def data(prepared_lesions):
+    return prepared_lesions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -164,7 +164,7 @@ def test_a_machine_killed_in_the_middle_of_a_run(cluster, data, tmp_path):
     owners = []
 
     def strike():
-        end = time.monotonic() + NEVER
+        end = time.monotonic() + HANG_SECONDS
         while time.monotonic() < end and not owners:
             for claim in store.locks.folder.glob("*"):
                 key, owner, _ = claim.name.split(".")
@@ -180,7 +180,7 @@ def test_a_machine_killed_in_the_middle_of_a_run(cluster, data, tmp_path):
     killer = threading.Thread(target=strike)
     killer.start()
     assert on_ray(cluster, *words, *options(data, store.root, epochs=30)) == 0
-    killer.join(NEVER)
+    killer.join(HANG_SECONDS)
     assert len(owners) == 1 and doomed[0] not in cluster.worker_nodes
     other = tmp_path / "local"
     assert cli.main([*words, *options(data, other, epochs=30), "--jobs=1"], standalone_mode=False) == 0
@@ -265,12 +265,12 @@ def test_ctrl_c_on_a_new_cluster_gives_claims_back(data, suite, tmp_path):
         env={**os.environ, "UDCD_BENCH_SUITE": os.path.relpath(suite, tmp_path)},
     )
     try:
-        end = time.monotonic() + NEVER
+        end = time.monotonic() + HANG_SECONDS
         while not list(out.glob("runs/.work/*/checkpoint.safetensors")):
             assert process.poll() is None and time.monotonic() < end, process.communicate()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=NEVER)
+        _, said = process.communicate(timeout=HANG_SECONDS)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
-NEVER = 180
+HANG_SECONDS = 180
 """Seconds after which something is wrong."""
 
 
@@ -151,7 +151,7 @@ def started(said, *words, fault=None, log=None, errors=None, cwd=None, **environ
 def command(said, *words, **how):
     """The command's exit status, -9 where it was killed."""
     with started(said, *words, **how) as process:
-        process.join(NEVER)
+        process.join(HANG_SECONDS)
         assert process.exitcode is not None, Path(said).read_text()
         return process.exitcode
 
@@ -186,7 +186,7 @@ class Full:
 
 def settle(store):
     """Wait until a killed command's other processes have noticed and ended."""
-    end = time.monotonic() + NEVER
+    end = time.monotonic() + HANG_SECONDS
     while any(store.locks.is_locked(path.name.partition(".")[0]) for path in store.locks.folder.glob("*")):
         assert time.monotonic() < end
         time.sleep(0.02)

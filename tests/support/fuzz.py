@@ -25,7 +25,7 @@ LONG = os.environ.get("UDCD_BENCH_FUZZ") == "long"
 """An hour's worth of cases, different ones each time, instead of the same few every time."""
 EXAMPLES = 12_000 if LONG else 120
 """Of a target of weight 1."""
-NEVER = 20
+HANG_SECONDS = 20
 """Seconds after which a reader hangs."""
 ROOM = 1 << 30
 """Bytes that a reader may take beyond what the process has."""
@@ -60,7 +60,7 @@ def guarded():
     before = signal.signal(signal.SIGALRM, hang)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    signal.setitimer(signal.ITIMER_REAL, NEVER)
+    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, hard))
     try:
         yield

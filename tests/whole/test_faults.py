@@ -32,8 +32,8 @@ KILLS = int(os.environ.get("UDCD_BENCH_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
-def data(drawn):
-    return drawn
+def data(prepared_lesions):
+    return prepared_lesions
 
 
 def options(data, out):
@@ -167,7 +167,7 @@ def test_starts_on_one_folder_share_the_runs(data, undisturbed, tmp_path, starts
             for n in range(starts)
         ]
         for n, process in enumerate(many):
-            process.join(faults.NEVER)
+            process.join(faults.HANG_SECONDS)
             assert process.exitcode == 0, (tmp_path / f"said-{n}").read_text()
     assert sorted(log.read_text().split()) == undisturbed.list_keys(), "each trained once"
     assert litter(out) == []

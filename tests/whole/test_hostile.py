@@ -140,7 +140,7 @@ def test_arrays_of_objects_are_refused(harm, tmp_path):
         with pytest.raises(DamagedRunError, match=r"scores\.npz is damaged"):
             store.read_scores("k")
         shutil.rmtree(tmp_path / "results")
-    kept = dict.fromkeys(f"{split}_{what}" for split in medmnist.SPLITS for what in ("images", "labels"))
+    kept = dict.fromkeys(f"{split}_{what}" for split in medmnist.PARTS for what in ("images", "labels"))
     np.savez(tmp_path / "x.npz", **{name: np.array([harm], object) for name in kept})
     with pytest.raises(UserError, match="damaged or no npz"):
         medmnist.read_arrays(tmp_path / "x.npz", "x")
@@ -289,7 +289,7 @@ def test_bombs_are_not_unpacked(tmp_path):
 
 
 def test_an_npz_that_unpacks_to_too_much_is_refused(tmp_path):
-    arrays = {f"{split}_images": np.zeros((150_000, 28, 28), np.uint8) for split in medmnist.SPLITS}
+    arrays = {f"{split}_images": np.zeros((150_000, 28, 28), np.uint8) for split in medmnist.PARTS}
     np.savez_compressed(tmp_path / "x.npz", **arrays)
     with pytest.raises(UserError, match="unpacks to more than 100 times its size"):
         medmnist.read_arrays(tmp_path / "x.npz", "x")

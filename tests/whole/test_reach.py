@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.faults import NEVER, litter, settle, started
+from support.faults import HANG_SECONDS, litter, settle, started
 from udcd_bench.runs.store import Store
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def command(data, out):
 
 
 def ended(process, said):
-    process.join(NEVER)
+    process.join(HANG_SECONDS)
     assert process.exitcode is not None, said.read_text()
     return process.exitcode
 
@@ -46,18 +46,18 @@ def trained(log):
     return log.read_text().split() if log.exists() else []
 
 
-def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path, drawn):
+def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path, prepared_lesions):
     said = [tmp_path / "said-0", tmp_path / "said-1"]
-    with started(said[0], *command(drawn, tmp_path / "serial")) as process:
+    with started(said[0], *command(prepared_lesions, tmp_path / "serial")) as process:
         assert ended(process, said[0]) == 0, said[0].read_text()
 
     draw, shared, log = random.Random(7), Store(tmp_path / "shared"), tmp_path / "log"
-    words = command(drawn, shared.root)
+    words = command(prepared_lesions, shared.root)
     done, stops = [], []
     for more in ROUNDS:
         for path in said:
             path.unlink(missing_ok=True)
-        before, end = len(trained(log)), time.monotonic() + NEVER
+        before, end = len(trained(log)), time.monotonic() + HANG_SECONDS
         with started(said[0], *words, log=log) as one, started(said[1], *words, log=log) as two:
             while one.is_alive() and two.is_alive():
                 begun = len(trained(log)) > before + more and all(planned(path) for path in said)

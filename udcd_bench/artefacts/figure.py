@@ -53,7 +53,7 @@ class FigureData:
         return self.grid.list_rows(self.request)
 
     @cached_property
-    def groups(self) -> list[ColumnGroup]:
+    def column_groups(self) -> list[ColumnGroup]:
         """Groups of columns, in order."""
         return self.grid.list_column_groups(self.request)
 
@@ -115,27 +115,30 @@ class FigureData:
 
     def format_label(self, row: TableRow) -> str:
         """Format a row's label in a legend: its title, and the reason where none of its runs is drawn."""
-        if any(self.find_records(row, group) for group in self.groups):
+        if any(self.find_records(row, group) for group in self.column_groups):
             return row.title
-        states = dict.fromkeys(self.describe_state(row, group) for group in self.groups)
+        states = dict.fromkeys(self.describe_state(row, group) for group in self.column_groups)
         return f"{row.title} ({', '.join(states)})"
 
     def describe_missing(self) -> list[str]:
         """Return sentences on the cells whose runs are not all done."""
         headings: dict[str, list[str]] = {}
-        for row, group in itertools.product(self.rows, self.groups):
+        for row, group in itertools.product(self.rows, self.column_groups):
             if (state := self.describe_state(row, group)) != "done":
                 note = cells.format_note(row, self.list_specs(row, group), self.results)
                 text = f"{row.title}: {note.rstrip('.') or state}"
                 headings.setdefault(text, []).append(format_heading(group))
         return [
-            text + (f" ({'; '.join(some)})" if len(some) < len(self.groups) else "") + "."
+            text + (f" ({'; '.join(some)})" if len(some) < len(self.column_groups) else "") + "."
             for text, some in headings.items()
         ]
 
     def build_caption(self, sentences: Sequence[str]) -> tuple[str, ...]:
         """Build the caption: the sentences, then what is missing, then what all runs are of."""
-        n = [len(self.find_records(row, group)) for row, group in itertools.product(self.rows, self.groups)]
+        n = [
+            len(self.find_records(row, group))
+            for row, group in itertools.product(self.rows, self.column_groups)
+        ]
         planned = len(self.grid.list_runs(self.request))
         runs = captions.describe_runs(self.request, self.records, planned, n)
         return (*sentences, *self.describe_missing(), *runs)
@@ -150,7 +153,7 @@ class FigureData:
 
         level = load_tolerances().level
         lines = []
-        for group in self.groups:
+        for group in self.column_groups:
             draws = bootstrap_group(self.grid, self.request, group, self.results)
             for row, metric in itertools.product(self.rows, self.grid.metrics):
                 records = self.find_records(row, group)
@@ -190,7 +193,7 @@ class FigureData:
 
     def count_panel_rows(self) -> int:
         """Count the rows of panels: each group of columns begins a new one."""
-        return math.ceil(len(self.rows) / PANELS_PER_ROW) * len(self.groups)
+        return math.ceil(len(self.rows) / PANELS_PER_ROW) * len(self.column_groups)
 
     def add_panels(self, page: FigurePage) -> Iterator[tuple[Axes, int, TableRow, ColumnGroup]]:
         """Add a square panel for each row in each group: (axes, column on the page, row, group)."""
@@ -198,7 +201,9 @@ class FigureData:
         for axes in panels.flat:
             axes.set_axis_off()
         deep = math.ceil(len(self.rows) / PANELS_PER_ROW)
-        for (above, group), (index, row) in itertools.product(enumerate(self.groups), enumerate(self.rows)):
+        for (above, group), (index, row) in itertools.product(
+            enumerate(self.column_groups), enumerate(self.rows)
+        ):
             axes = panels[above * deep + index // PANELS_PER_ROW, index % PANELS_PER_ROW]
             axes.set_axis_on()
             axes.set_box_aspect(1)
@@ -208,7 +213,7 @@ class FigureData:
         """Split a frame by data set: (title, its lines)."""
         titles = {
             group.source: format_heading(ColumnGroup(group.source, group.title, group.synthetic))
-            for group in self.groups
+            for group in self.column_groups
         }
         return [(title, frame[frame["dataset"] == source]) for source, title in titles.items()]
 
@@ -237,7 +242,7 @@ class Figure(Grid, Artefact):
 
         main, second = [], []
         unmeasured = dict.fromkeys(self.measures, math.nan)
-        for group, row in itertools.product(data.groups, data.rows):
+        for group, row in itertools.product(data.column_groups, data.rows):
             cell, records = data.describe_cell(row, group), data.find_records(row, group)
             lines, summary = self.build_cell(data, records) if records else ([], [unmeasured])
             main += [cell | line for line in lines]
@@ -261,7 +266,7 @@ class Figure(Grid, Artefact):
         """Write PNG, PDF and CSV."""
         data = FigureData(self, request, results)
         frames = self.build_frames(data)
-        warning = captions.format_warning([group.source for group in data.groups if group.synthetic])
+        warning = captions.format_warning([group.source for group in data.column_groups if group.synthetic])
         caption = data.build_caption((self.measured, *self.describe(data, frames)))
         texts = {"title": self.title, "warning": warning, "caption": caption}
         with plots.apply_style():

@@ -62,7 +62,7 @@ def bench(
 
 
 def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """Call a function in a process of its own, started as a run's is: the allocator reads its settings at the start."""
+    """Call a function in a process started anew, with the allocator's settings of a run; it reads them at the start."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 

@@ -58,7 +58,10 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
         allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
         lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
     lines += [(key, f"{value!r}, of the protocol") for key, value in attributes.get("protocol", {}).items()]
-    return [*lines, *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].split("\n\n")])]
+    return [
+        *lines,
+        *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].replace("``", "").split("\n\n")]),
+    ]
 
 
 def _print_comparison(left: str, right: str) -> None:

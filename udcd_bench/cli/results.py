@@ -54,7 +54,7 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
     target.create()
     for key, store in new.items():
         target.copy_run(key, store)
-    click.echo(f"{out}: {len(new)} runs added, {same} were there, {len(target.list_keys())} in all.")
+    click.echo(f"{out}: {len(new)} runs added, {same} were there already, {len(target.list_keys())} in all.")
 
 
 def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:

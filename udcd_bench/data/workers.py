@@ -10,7 +10,10 @@ from multiprocessing.connection import wait
 
 
 def start() -> None:
-    """Leave Ctrl-C to the parent, and exit when the parent does: else a worker of a killed parent waits for ever."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent does.
+
+    Otherwise a worker of a killed parent would wait for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from udcd_bench.runs.store import Store
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds between the signs of progress that a worker sends, at least."""
+"""Least seconds between two signs of progress: a worker sends one after a step, unless the last is more recent."""
 
 DEVICE_DIR = Path("/dev")
 
@@ -150,7 +150,7 @@ def _poll_workers(pool: list[_Worker], hang_timeout: float) -> list[_Worker]:
 
 
 def _receive_event(worker: _Worker) -> Event:
-    """Receive what a worker has sent; a ``failed`` event marked ``lost`` if its process has ended."""
+    """Receive what a worker has sent; ``RunFailed`` with ``process_died`` if its process has ended."""
     assert worker.job is not None
     try:
         event: Event = worker.pipe.recv()

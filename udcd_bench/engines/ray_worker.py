@@ -47,7 +47,8 @@ def _check_same_inputs(job: Job, context: RunContext) -> None:
 
     if not context.store.version_path.exists():
         raise UserError(
-            f"{context.store.root} is not there; all machines of the cluster have to share the results folder."
+            f"{context.store.root} does not exist on this machine; all machines of the cluster have to share the "
+            "results folder."
         )
     inputs = collect_run_inputs(job.spec, context, load_data)
     if job.teacher_key:

@@ -78,8 +78,8 @@ class TableRow:
         return parse_row_method(self.name)
 
     @property
-    def settings(self) -> Overrides:
-        """What the row overrides of its method's hyper-parameters and of the protocol."""
+    def overrides(self) -> Overrides:
+        """Overrides, by the row's name, of its method's hyper-parameters and of the protocol."""
         return parse_row_settings(self.name)
 
 
@@ -96,7 +96,7 @@ def parse_row_settings(name: str) -> Overrides:
 
 
 def format_heading(group: ColumnGroup) -> str:
-    """Format the heading of a group of columns; it always names a synthetic stand-in as such."""
+    """Format the heading of a group of columns; the heading of a stand-in says that it is synthetic."""
     title = group.title
     if group.synthetic and STAND_IN not in title.lower():
         title = f"{title} ({STAND_IN})"

@@ -136,7 +136,7 @@ class Grid:
         if not row.in_suite:
             return []
         declared = plugins.read_attributes("methods", row.method)
-        protocol, hparams = profiles.split_overrides(row.settings)
+        protocol, hparams = profiles.split_overrides(row.overrides)
         spec = RunSpec(
             method=row.method,
             dataset=group.source,
@@ -158,7 +158,7 @@ class Grid:
 
     @staticmethod
     def _check_hparams(request: TableRequest, table_rows: Sequence[TableRow]) -> None:
-        """Raises UserError for a hyper-parameter that no row's method has."""
+        """Check that a row's method has each hyper-parameter. Raises UserError for one that none has."""
         known = {
             key
             for row in table_rows

@@ -2,10 +2,10 @@
 
 ``tables/claims.toml`` states what each sentence claims, in fields and never in code. Every claim is about gains: of
 the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and metric. A gain
-is known from low to high: printed figures to their rounding; ours, in the runs that all rows have (the same fold and
-seed), in the 95 % interval of ``judging.uncertainty`` (test images drawn by groups, and training), where each draw
-has its own nearest row. A claim holds when it holds at both ends, fails when it holds at neither, and ``cannot tell``
-is the verdict otherwise.
+is an interval, from low to high. For printed figures, rounding sets its ends. For ours, it is the 95 % interval of
+``judging.uncertainty`` (over test images, resampled by groups, and training) of the runs that all rows have, those of
+the same fold and seed; each draw has its own nearest row. A claim that is true at both ends holds; one that is true
+at neither fails; otherwise the verdict is ``cannot tell``.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _parse_claim(location: str, subject: str, entry: dict[str, Any]) -> Claim:
 
 
 def _check_field(location: str, name: str, value: Any) -> None:
-    """Raises UserError when a value is not of the kind that the field of a claim holds."""
+    """Check that a value is of the kind that the field of a claim holds. Raises UserError when it is not."""
     is_list = name in _LIST_FIELDS
     types = (int, float) if name in _NUMBER_FIELDS else (str,)
     parts = value if isinstance(value, tuple) else (value,)

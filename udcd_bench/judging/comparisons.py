@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.grid.cells import ColumnGroup, TableRequest
     from udcd_bench.grid.grid import Grid
-    from udcd_bench.judging.pairing import Run, SpecsByRun
+    from udcd_bench.judging.pairing import FoldAndSeed, SpecsByRun
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
@@ -89,8 +89,8 @@ class _ColumnValues:
 
     group: ColumnGroup
     metric: str
-    percent: Mapping[str, Mapping[Run, float]]
-    draws: Mapping[str, Mapping[Run, Floats]]
+    percent: Mapping[str, Mapping[FoldAndSeed, float]]
+    draws: Mapping[str, Mapping[FoldAndSeed, Floats]]
 
 
 def compare_rows(

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from udcd_bench.runs.results import Results
 
-Run = tuple[int, int]
+FoldAndSeed = tuple[int, int]
 """(fold, seed)."""
-SpecsByRun = dict[Run, RunSpec]
+SpecsByRun = dict[FoldAndSeed, RunSpec]
 """A row's finished runs."""
 
 

@@ -151,7 +151,7 @@ def _check_same_images(
     theirs: Mapping[tuple[int, int], SeedResult],
     ours: Mapping[tuple[int, int], SeedResult],
 ) -> None:
-    """Raises UserError when a fold of a row was tested on other images."""
+    """Check that each fold of a row was tested on the same images. Raises UserError when one was not."""
     for (fold, _), run in ours.items():
         other = next((r.split_hash for (f, _), r in theirs.items() if f == fold), run.split_hash)
         if other != run.split_hash:

@@ -62,7 +62,10 @@ def _parse_tolerances(text: str) -> Tolerances:
 
 
 def _check_tolerances(tolerances: Tolerances) -> None:
-    """Raises ValueError where a value is no number or out of range, KeyError where ``other`` is missing."""
+    """Check that the values are numbers in range.
+
+    Raises ValueError where one is not, KeyError where ``other`` is missing.
+    """
     for name, least, table in (("points", 1e-6, tolerances.points), ("training", 0.0, tolerances.training)):
         table["other"]
         for metric, value in table.items():

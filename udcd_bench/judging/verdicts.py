@@ -1,4 +1,4 @@
-"""Verdicts on figures of ours beside others, published or earlier.
+"""Verdicts on our figures, compared with published or earlier ones.
 
 What is allowed stands in ``tables/tolerances.toml``, fixed before any run; the intervals are those of
 ``judging.uncertainty``.

@@ -67,18 +67,19 @@ class _AngleLoss(torch.autograd.Function):
         loss = student.new_zeros(())
         gradient = torch.zeros_like(student) if ctx.needs_input_grad[0] else None
         chunks = _split_into_chunks(n, n * n, student.device)
-        space = student.new_empty(3, chunks[0].stop, n, n)  # reused: new memory costs more than the sums
+        buffers = student.new_empty(3, chunks[0].stop, n, n)  # reused: new memory costs more than the sums
         for rows in chunks:
-            a, b, c = space[:, : rows.stop - rows.start]
-            cosines = _compute_cosines(student, inverse[0], rows, a)
-            error = torch.sub(cosines, _compute_cosines(teacher, inverse[1], rows, b), out=b)
-            slope = torch.clamp(error, -1, 1, out=c)
+            for_cosines, for_error, for_slope = buffers[:, : rows.stop - rows.start]
+            cosines = _compute_cosines(student, inverse[0], rows, for_cosines)
+            error = _compute_cosines(teacher, inverse[1], rows, for_error)
+            torch.sub(cosines, error, out=error)
+            slope = torch.clamp(error, -1, 1, out=for_slope)
             loss += torch.dot(slope.flatten(), error.sub_(slope, alpha=0.5).flatten())
             if gradient is not None:
-                v = inverse[0][rows]
-                turn = cosines.mul_(slope).sum(2)  # Σ_k slope_ijk a_ijk
-                pull = slope.mul_(v[:, None, :]).sum(2)  # Σ_k slope_ijk v_ik
-                gradient[rows] += v * (pull - v * turn)
+                v = inverse[0][rows]  # v_ij = 1/√d_ij
+                cosine_sum = cosines.mul_(slope).sum(2)  # Σ_k slope_ijk cosine_ijk
+                inverse_sum = slope.mul_(v[:, None, :]).sum(2)  # Σ_k slope_ijk v_ik
+                gradient[rows] += v * (inverse_sum - v * cosine_sum)
                 gradient -= slope.mul_(v[:, :, None]).sum(0) / 2
         if gradient is not None:
             ctx.save_for_backward(gradient / n**3)

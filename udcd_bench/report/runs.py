@@ -45,7 +45,7 @@ class ReportRun:
 
     @property
     def title(self) -> str:
-        """The method as tables call it, and what was set."""
+        """The method's title in tables, and its overrides."""
         overrides = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
         method = self.spec.method
         if self.record:
@@ -57,8 +57,9 @@ class ReportRun:
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """Of one row over its folds and seeds. shares (C, C): percent of the true class's images, NaN without any.
+    """Confusion matrix of one row, over its folds and seeds.
 
+    shares (C, C): percent of the true class's images, NaN without any.
     images (C,): test images of each class, every fold's once. recalls (C,) percent; their mean is macro.
     """
 
@@ -68,13 +69,13 @@ class ConfusionMatrix:
 
     @property
     def recalls(self) -> Floats:
-        """Per class."""
+        """Recall (C,) of each class, percent."""
         diagonal: Floats = np.diagonal(self.shares)
         return diagonal
 
     @property
     def macro(self) -> float:
-        """Mean over the classes that have test images."""
+        """Mean recall over the classes that have test images, percent."""
         return float(np.nanmean(self.recalls))
 
 

@@ -21,7 +21,7 @@ STATE_REASONS = {
     "absent": "not made yet",
     "interrupted": "goes on from its checkpoint",
     "failed": "failed last time",
-    "running": "another process is at it",
+    "running": "another process is training it",
     "damaged": "what is stored is damaged",
 }
 """State of a run → why it is to be made, as ``--dry-run`` prints it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from udcd_bench.method import BaseMethod, Stage
     from udcd_bench.runs.profiles import Protocol
 
-    Floats = np.ndarray[Any, np.dtype[np.float32]]
+    Float32s = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class NotFiniteError(Exception):
@@ -44,8 +44,8 @@ class TrainingResult:
 
     history: list[dict[str, Any]]
     epochs: list[int]
-    scores: Floats
-    embeddings: Floats
+    scores: Float32s
+    embeddings: Float32s
     seconds: float
     stage: str
 
@@ -83,8 +83,8 @@ class Trainer:
         self.on_epoch_end = on_epoch_end
         self.on_step = on_step
         self.history: list[dict[str, Any]] = []
-        self.test_scores: dict[int, Floats] = {}
-        self.embeddings: Floats | None = None
+        self.test_scores: dict[int, Float32s] = {}
+        self.embeddings: Float32s | None = None
         self.seconds = 0.0
         self.trainable_ids = {id(p) for p in method.parameters() if p.requires_grad}
         self.initial_data_state: dict[str, Tensor] = {}
@@ -203,7 +203,7 @@ class Trainer:
         self.step += 1
         return list(terms), values.detach()
 
-    def evaluate(self) -> tuple[Floats, Floats]:
+    def evaluate(self) -> tuple[Float32s, Float32s]:
         """Compute logits (n_test, C) and embeddings (n_test, D) of the test images, which are not augmented."""
         self.method.eval()
         logits, embeddings = [], []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "medmnist:"
-SPLITS = ("train", "val", "test")
+PARTS = ("train", "val", "test")
 WHERE_TO_GET = "https://zenodo.org/records/10519652 (MedMNIST v2, doi 10.5281/zenodo.10519652)"
 ORDERED = frozenset({"retinamnist"})  # graded 0 to 4, like APTOS
 
@@ -69,20 +69,20 @@ def read_arrays(file: Path, name: str) -> ImageArrays:
     Raises UserError when the file is damaged or does not have MedMNIST's layout.
     """
     arrays = _read_npz(file)
-    for split in SPLITS:
+    for split in PARTS:
         _check_split_arrays(file, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
-    labels = np.concatenate([arrays[f"{split}_labels"].reshape(-1) for split in SPLITS]).astype(np.int64)
+    labels = np.concatenate([arrays[f"{split}_labels"].reshape(-1) for split in PARTS]).astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= len(labels):
         raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
-    counts = {split: len(arrays[f"{split}_labels"]) for split in SPLITS}
+    counts = {split: len(arrays[f"{split}_labels"]) for split in PARTS}
     return ImageArrays(
         name=f"{PREFIX}{name}",
         title=name,
         classes=tuple(str(c) for c in range(int(labels.max()) + 1)),
-        ids=[f"{split}-{i:06d}" for split in SPLITS for i in range(counts[split])],
+        ids=[f"{split}-{i:06d}" for split in PARTS for i in range(counts[split])],
         labels=labels,
-        images=[image for split in SPLITS for image in arrays[f"{split}_images"]],
-        own_split=[split for split in SPLITS for _ in range(counts[split])],
+        images=[image for split in PARTS for image in arrays[f"{split}_images"]],
+        own_split=[split for split in PARTS for _ in range(counts[split])],
         ordered=name.split("_")[0] in ORDERED,
         source=str(file),
     )
@@ -90,7 +90,7 @@ def read_arrays(file: Path, name: str) -> ImageArrays:
 
 def _read_npz(file: Path) -> dict[str, Any]:
     """Read images and labels of every split from an npz file, still unchecked. Raises UserError when it is damaged."""
-    keys = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
+    keys = [f"{split}_{part}" for split in PARTS for part in ("images", "labels")]
     try:
         _check_unpacked_size(file)
         with file.open("rb") as opened, _silence_numpy(), np.load(opened, allow_pickle=False) as npz:

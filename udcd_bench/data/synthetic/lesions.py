@@ -72,7 +72,7 @@ def draw_image(index: int, label: int, size: int, seed: int, group: int) -> Imag
 def _photograph(
     rng: np.random.Generator, person: np.random.Generator, side: int, absorbed: Field, added: Field | None
 ) -> tuple[Field, float]:
-    """Photograph the lesion on its bearer's skin: the picture (3, side, side), and how far it is out of focus."""
+    """Photograph the lesion on the patient's skin: the picture (3, side, side), and how far it is out of focus."""
     tone = person.beta(1.2, 3.4)
     hairy = person.random()
     dye = np.array([0.17, 0.12, 0.10]) * person.uniform(0.5, 2.6)
