@@ -408,3 +408,11 @@ def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, na
     assert local.count_slots(device, 1, 2) == 2 * max(1, len(names))
     places = local._make_contexts(execute.RunContext(Store(tmp_path), tmp_path, device))
     assert [place.device for place in places] == (names if len(names) > 1 else [device])
+
+
+def test_a_temporary_folder_of_a_long_path_is_no_hindrance(tmp_path, data):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    words = [sys.executable, "-m", "udcd_bench", *table(data, tmp_path / "results", "scratch")]
+    done = subprocess.run(words, env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
