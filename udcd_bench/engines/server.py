@@ -21,8 +21,8 @@ LONGEST_TEMP_DIR = 60
 """Bytes of a folder's path in which the socket of a process still has a valid path."""
 
 # What a step frees, the next step asks for again, so glibc should keep it rather than return it to the system. Huge
-# pages took between 0 and 9 % off the CPU time of an epoch, from one measurement to another. glibc reads these variables
-# when a process starts; they are meant for the workers alone.
+# pages took between 0 and 9 % off the CPU time of an epoch, from one measurement to another. glibc reads these when a
+# process starts; they are meant for the workers alone.
 ALLOCATOR_ENV = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
