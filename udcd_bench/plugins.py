@@ -151,13 +151,13 @@ def hash_source(kind: str, name: str) -> str:
 def load_module(kind: str, name: str) -> ModuleType:
     """Execute a file and return its module. Raises UserError that names the file when it raises anything."""
     path = find_file(kind, name)
-    if kind == "methods":
-        with contextlib.suppress(SyntaxError, ValueError):  # executing the file reports these
-            _refuse_old_names(ast.parse(path.read_bytes()), path)
     module_name = f"udcd_bench_{kind}_{path.stem}".replace("-", "_")
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
         return loaded
+    if kind == "methods":
+        with contextlib.suppress(SyntaxError, ValueError):  # executing the file reports these
+            _refuse_old_names(ast.parse(path.read_bytes()), path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
