@@ -21,7 +21,7 @@ from support.faults import HANG_SECONDS, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.engines import execute, local
-from udcd_bench.engines.events import RunDone, RunFailed
+from udcd_bench.engines.events import RunDone, RunFailed, RunStarted
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
@@ -243,6 +243,28 @@ def test_teachers_begin_before_all_others_and_the_longest_runs_next(tmp_path):
         begun.append((ready.spec.method, ready.spec.fraction))
     whole = ("scratch", "scl-ikd", "sskd", "mtg", "kd", "udcd")
     assert begun == [*((method, 1.0) for method in whole), ("scl-ikd", 0.1)]
+
+
+def test_the_longest_run_begins_next_once_times_are_known(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("udcd_bench.engines.job_queue.time.monotonic", lambda: clock[0])
+    seconds = {"mtg": 30, "udcd": 50, "crckd": 20}
+    specs = [
+        RunSpec(method, data, "demo", "densenet-tiny")
+        for data in ("synthetic-lesions", "synthetic-fundus")
+        for method in ("mtg", "crckd", "udcd")
+    ]
+    jobs = planner.plan(specs, Store(tmp_path), lambda spec: {"data": spec.dataset})
+    work, begun = local.JobQueue.from_jobs(jobs), []
+    while (ready := work.find_ready(set(work.waiting))) is not None:
+        del work.waiting[ready.key]
+        begun.append((ready.spec.dataset, ready.spec.method))
+        work.handle_event(RunStarted(ready.key), ready, None, print)
+        clock[0] += seconds[ready.spec.method]
+        work.handle_event(RunDone(ready.key), ready, None, print)
+    lesions, fundus = begun[:3], begun[3:]
+    assert [method for _, method in lesions] == ["mtg", "crckd", "udcd"], "as planned, while no time is known"
+    assert fundus == [("synthetic-fundus", method) for method in ("udcd", "mtg", "crckd")]
 
 
 def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):

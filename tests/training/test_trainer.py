@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.training.ema import EMA, compute_ema_decay
 from udcd_bench.training.trainer import NotFiniteError, Trainer
+
+
+@pytest.fixture
+def save_every_epoch(monkeypatch):
+    """Checkpoints may take any share of the time, so that every epoch has one."""
+    monkeypatch.setattr("udcd_bench.training.trainer.CHECKPOINT_SHARE", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +316,7 @@ def test_the_mode_is_set_every_epoch_unless_the_released_codes_slip_is_asked_for
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad):
+def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad, save_every_epoch):
     class Broken(Averaged):
         def compute_losses(self, batch, progress):
             terms = super().compute_losses(batch, progress)
@@ -343,7 +350,7 @@ def comparable(outcome):
 
 
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path, save_every_epoch):
     store = Store(tmp_path)
     kept = factories.MemoryCheckpoints()
     whole = trainer(name, data, checkpoints=kept)
@@ -361,6 +368,18 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path):
         for key, value in whole.method.state_dict().items():
             assert torch.equal(again.method.state_dict()[key], value), key
         assert outcome.seconds > saved[1]["seconds"]
+
+
+def test_slow_saves_take_their_share_of_the_time_and_no_more(data):
+    class Slow(factories.MemoryCheckpoints):
+        def save(self, arrays, meta):
+            super().save(arrays, meta)
+            time.sleep(0.2)
+
+    slow = Slow()
+    whole = trainer("scratch", data, checkpoints=slow).run()
+    assert len(whole.history) > 2 and whole.seconds < 20
+    assert [meta["epoch"] for _, meta in slow.saved] == [1], "the next one is due after 20 s"
 
 
 def test_a_checkpoint_is_of_numbers_and_names(data):

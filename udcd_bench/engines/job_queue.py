@@ -49,6 +49,7 @@ class JobQueue:
     jobs: all, by key. waiting: those not started, in their order. failed: key → message.
     not_before: key → the time, by ``time.monotonic``, before which a job is not tried again.
     retried: keys of jobs that have had their one retry. any_trained: whether any run has finished an epoch.
+    started: key → when its run began. rates: (method, backbone) → seconds an epoch of the run that ended last.
     """
 
     jobs: dict[str, Job]
@@ -57,6 +58,8 @@ class JobQueue:
     not_before: dict[str, float] = field(default_factory=dict)
     retried: set[str] = field(default_factory=set)
     any_trained: bool = False
+    started: dict[str, float] = field(default_factory=dict)
+    rates: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @classmethod
     def from_jobs(cls, jobs: Sequence[Job]) -> JobQueue:
@@ -69,12 +72,19 @@ class JobQueue:
         return cls({job.key: job for job in jobs}, {job.key: job for job in order if not job.done})
 
     def find_ready(self, unfinished: Container[str | None]) -> Job | None:
-        """Find the first job that may be tried now and whose teacher is not among the unfinished keys."""
+        """Find the first job that may be tried now and whose teacher is not among the unfinished keys.
+
+        Once the time of every such job is known from runs like it, it is the longest.
+        """
         now = time.monotonic()
-        for job in self.waiting.values():
-            if job.teacher_key not in unfinished and self.not_before.get(job.key, 0) <= now:
-                return job
-        return None
+        ready = [
+            job
+            for job in self.waiting.values()
+            if job.teacher_key not in unfinished and self.not_before.get(job.key, 0) <= now
+        ]
+        if not ready or any(_get_kind(job) not in self.rates for job in ready):
+            return ready[0] if ready else None
+        return max(ready, key=lambda job: job.epochs * job.spec.fraction * self.rates[_get_kind(job)])
 
     def put_first(self, *jobs: Job) -> None:
         """Put these jobs before all others."""
@@ -102,7 +112,15 @@ class JobQueue:
                 self._handle_failure(event, job, store, notify)
             case _:
                 self.any_trained = self.any_trained or isinstance(event, EpochDone)
+                self._note_time(event, job)
                 notify(event)
+
+    def _note_time(self, event: Event, job: Job) -> None:
+        if isinstance(event, RunStarted):
+            self.started[job.key] = time.monotonic()
+        elif isinstance(event, RunDone) and job.key in self.started:
+            seconds = time.monotonic() - self.started[job.key]
+            self.rates[_get_kind(job)] = seconds / (job.epochs * job.spec.fraction)
 
     def _handle_failure(
         self, failure: RunFailed, job: Job, store: Store, notify: Callable[[Event], None]
@@ -130,6 +148,10 @@ class JobQueue:
     def _fail(self, failure: RunFailed, notify: Callable[[Event], None]) -> None:
         self.failed[failure.key] = failure.message
         notify(failure)
+
+
+def _get_kind(job: Job) -> tuple[str, str]:
+    return job.spec.method, job.spec.backbone
 
 
 def run_job(job: Job, context: RunContext, notify: Callable[[Event], None]) -> Event:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Float32s = np.ndarray[Any, np.dtype[np.float32]]
 
 
+CHECKPOINT_SHARE = 0.01
+"""Most of a run's time that checkpoints take, however slow the disk: after a save of 1 s the next is due in 100 s."""
+
+
 class NotFiniteError(Exception):
     """A loss became NaN or infinite; the message names the term, the epoch and the step."""
 
@@ -60,7 +64,8 @@ class Trainer:
 
     on_epoch_end: called after every epoch with its history row.
     on_step: called after every batch, those of test images included.
-    checkpoints: where the state is saved after every epoch but the very last, and where ``run`` looks for it first.
+    checkpoints: where the state is saved after an epoch, as often as ``CHECKPOINT_SHARE`` allows, and where ``run``
+    looks for it first.
     To take single steps, as the benchmark does: ``start_stage``, then ``run_training_step``.
     """
 
@@ -86,6 +91,7 @@ class Trainer:
         self.test_scores: dict[int, Float32s] = {}
         self.embeddings: Float32s | None = None
         self.seconds = 0.0
+        self.next_save = 0.0
         self.trainable_ids = {id(p) for p in method.parameters() if p.requires_grad}
         self.initial_data_state: dict[str, Tensor] = {}
 
@@ -129,8 +135,11 @@ class Trainer:
             row |= {"images_per_s": n_images / seconds, "loss": sum(terms.values())}
             row |= {f"loss_{name}": value for name, value in terms.items()}
             self.history.append(row)
-            if not (is_last and epoch + 1 == epochs):
+            if time.perf_counter() >= self.next_save and not (is_last and epoch + 1 == epochs):
+                began = time.perf_counter()
                 self._save_checkpoint(index, epoch + 1)
+                ended = time.perf_counter()
+                self.next_save = ended + (ended - began) / CHECKPOINT_SHARE
             self.on_epoch_end(row)
 
     def count_epochs(self, stage: Stage) -> int:
