@@ -41,6 +41,16 @@ def test_paper_is_the_papers(dataset):
     assert profiles.find_profile("paper").resolve_dataset(dataset) == dataset
 
 
+def test_lite_is_an_eighth_of_it_at_64():
+    lite = profiles.build_protocol("lite", "aptos")
+    assert (lite.epochs, lite.start_epoch, lite.ramp_epochs, lite.report_epochs) == (10, 2, 3, 1)
+    assert (lite.image_size, lite.threads, lite.weights) == (64, 1, "imagenet")
+    changed = {"epochs", "start_epoch", "ramp_epochs", "report_epochs", "image_size", "threads"}
+    paper = asdict(profiles.build_protocol("paper", "aptos"))
+    assert {k for k, v in asdict(lite).items() if v != paper[k]} == changed
+    assert profiles.find_profile("lite").backbone == "tf_efficientnet_lite0"
+
+
 def test_quick_is_a_quarter_of_it_at_128():
     found = profiles.build_protocol("quick", "ham10000")
     assert (found.epochs, found.start_epoch, found.image_size) == (20, 5, 128)
@@ -108,7 +118,7 @@ def test_numbers_that_will_not_do(key, value, says):
 def test_an_unknown_profile_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'paper'"):
         profiles.find_profile("papr")
-    assert set(PROFILES) == {"demo", "quick", "paper"}
+    assert set(PROFILES) == {"demo", "lite", "quick", "paper"}
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
 
 
 @click.command()
-@make_option("--profile", default="demo", show_default=True, help="Of our runs: demo, quick or paper.")
+@make_option("--profile", default="demo", show_default=True, help="Of our runs: demo, lite, quick or paper.")
 @options.out
 @format_option
 def claims(profile: str, out: Path, form: str) -> None:

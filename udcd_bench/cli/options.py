@@ -76,7 +76,7 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
 
 # --- options --------------------------------------------------------------------------------------------------
 
-profile = make_option("--profile", default="demo", show_default=True, help="demo, quick or paper.")
+profile = make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
 methods = make_option("--methods", callback=parse_names, help="Only these rows, such as scratch,udcd.")
 datasets = make_option(
     "--datasets", callback=parse_names, help="Instead of the profile's, such as digits,folder:PATH."

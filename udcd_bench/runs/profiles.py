@@ -1,4 +1,4 @@
-"""The training protocol and its profiles: ``paper``, and the smaller ``quick`` and ``demo`` derived from it.
+"""The training protocol and its profiles: ``paper``, and the smaller ``quick``, ``lite`` and ``demo`` derived from it.
 
 Each value's source is beside it: P the paper, R its released code, O:CRCKD the ancestor of that code, S this suite.
 """
@@ -155,6 +155,16 @@ PROFILES = {
         "the real data at 128², a quarter of the epochs",
         replace(_PAPER.with_epochs(20), image_size=128),
         "densenet121",
+        _REAL_SOURCES,
+    ),
+    "lite": Profile(
+        "lite",
+        "the real data at 64², an eighth of the epochs, hours on two cores",
+        # S: 64² is the least at which this backbone's last map is 2×2, and relations in it are relations; one thread,
+        # so that figures do not depend on how many cores a machine has
+        replace(_PAPER.with_epochs(10), image_size=64, threads=1),
+        # S: of the backbones with ImageNet weights the one whose step costs two cores the least
+        "tf_efficientnet_lite0",
         _REAL_SOURCES,
     ),
     "paper": Profile("paper", "the paper's protocol", _PAPER, "densenet121", _REAL_SOURCES),
