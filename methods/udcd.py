@@ -17,7 +17,14 @@ Differs from the paper:
    followed. ``confidence=text`` swaps ψ₁ and ψ₂; ``confidence=none`` sets ψ₁ = 1, ψ₂ = 0 (the ablation).
 4. The teacher's projection is the running average of the student's, as the rest of the teacher is (S).
 5. Eq. 2 sums over an anchor's positives in both views; those of the teacher's view get no gradient (S).
-6. The released code's readings are ``anchors=rectified``, ``relation=kl``, ``projectors=frozen``.
+6. Eqs. 2 and 5 are printed as sums over anchors and over triplets, and are means here, since λ is the released code's,
+   which takes means; ``reduction=sum`` sums, which multiplies λ₂ by B and λ₃ by B·(B−1)·(B−2).
+7. Eq. 3's text compares the teacher's rows with the student's anchors too, R(x_t, A_s); here each network's rows meet
+   the anchors of its own memory (S, as CRCKD); ``teacher_anchors=student`` follows the text.
+8. Eq. 2's I counts both views of a batch; the anchors here are the student's, which sees one view (S).
+9. §2.1 has a memory "of all b training images in a batch", §2.2 one of n classes; it is one of the training set here,
+   as in CRD [20], and a step's anchors and negatives are those from before the step (S).
+10. The released code's readings are ``anchors=rectified``, ``relation=kl``, ``projectors=frozen``.
 """
 
 import copy
@@ -45,13 +52,17 @@ class Method(method.BaseMethod):
         "delta": 1.0,  # S: Huber's, the framework's default
         "confidence": "equation",  # P eqs. 7, 8; see 3 above
         "anchors": "mean",  # P eq. 3 (R rectifies)
+        "teacher_anchors": "own",  # S; see 7 above
         "relation": "huber",  # P eqs. 4, 5 (R: KL of the relations)
+        "reduction": "mean",  # S; see 6 above
         "projectors": "trained",  # S (R leaves them out of its optimiser)
     }
     choices = {
         "confidence": ("equation", "text", "none"),
         "anchors": ("mean", "rectified"),
+        "teacher_anchors": ("own", "student"),
         "relation": ("huber", "kl"),
+        "reduction": ("mean", "sum"),
         "projectors": ("trained", "frozen"),
     }
 
@@ -77,18 +88,20 @@ class Method(method.BaseMethod):
         return (1 - psi1, psi1) if self.hp.confidence == "text" else (psi1, 1 - psi1)
 
     def compute_relation_alignment(self, z_student, z_teacher):
-        """Compute L_CRA (or, with ``relation=kl``, CRCKD's relation loss) per image, (B,).
-
-        Each network's rows are compared with the class anchors of its own memory.
-        """
+        """Compute L_CRA (or, with ``relation=kl``, CRCKD's relation loss) per image, (B,)."""
         hp, info, rectify = self.hp, self.info, self.hp.anchors == "rectified"
-        anchors_s = losses.class_anchors(self.memory.student, info.labels, info.classes, rectify)
-        anchors_t = losses.class_anchors(self.memory.teacher, info.labels, info.classes, rectify)
+        anchors_s = anchors_t = losses.class_anchors(self.memory.student, info.labels, info.classes, rectify)
+        if hp.teacher_anchors == "own":
+            anchors_t = losses.class_anchors(self.memory.teacher, info.labels, info.classes, rectify)
         if hp.relation == "kl":
             return losses.crp(z_student, anchors_s, z_teacher, anchors_t, hp.temperature, reduction="none")
         relation_s = losses.relation_matrix(z_student, anchors_s)
         relation_t = losses.relation_matrix(z_teacher, anchors_t)
         return losses.cra(relation_s, relation_t, hp.delta, reduction="none")
+
+    def reduce(self, values, n_tuples=1):
+        """Reduce an image's mean over its tuples, (B,), to their mean over the batch, or to the sum of them all."""
+        return values.mean() if self.hp.reduction == "mean" else n_tuples * values.sum()
 
     def compute_losses(self, batch, progress):
         hp, student = self.hp, self.student(batch.views[0])
@@ -111,10 +124,11 @@ class Method(method.BaseMethod):
             reduction="none",
         )
         cra = self.compute_relation_alignment(z_student, z_teacher)  # (B,)
+        n_triplets = (len(cra) - 1) * (len(cra) - 2) if hp.relation == "huber" else 1
         self.memory.update(z_student, z_teacher, batch.index)  # after this step's terms have read it
         return {
             "ce": self.cross_entropy(student.logits, batch.labels, 1 + psi2_student + psi2_teacher),
             "kl": hp.lambda_kl * progress.ramp * kl,
-            "scl": hp.lambda_scl * (psi1_teacher * scl).mean(),
-            "cra": hp.lambda_cra * (psi1_teacher * cra).mean(),
+            "scl": hp.lambda_scl * self.reduce(psi1_teacher * scl),
+            "cra": hp.lambda_cra * self.reduce(psi1_teacher * cra, n_triplets),
         }

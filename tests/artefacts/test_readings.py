@@ -72,7 +72,7 @@ def test_how_far_each_moves_and_its_place(table, tmp_path):
     assert {"moved", "place"} <= set(read.columns) and read["published"].isna().all()
     # readings at 80 tie with rivals at 80, which none surpasses
     text = " ".join(got.text.split())
-    assert "ACC under 11 of 12 readings (moved by +0.00 to +20.00 points)" in text
+    assert "ACC under 13 of 14 readings (moved by +0.00 to +20.00 points)" in text
 
 
 def test_without_rivals_there_is_no_place_and_without_udcd_nothing_to_move_from(table, tmp_path):

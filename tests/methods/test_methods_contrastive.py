@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from support import factories
 from support.factories import SmallNet
-from udcd_bench import plugins
+from udcd_bench import losses, plugins
 from udcd_bench.errors import UserError
 from udcd_bench.method import Progress
 from udcd_bench.runs.profiles import Protocol
@@ -192,7 +192,9 @@ SWITCHES = {
         "delta": 0.01,
         "confidence": ("text", "none"),
         "anchors": "rectified",
+        "teacher_anchors": "student",
         "relation": "kl",
+        "reduction": "sum",
         "projectors": "frozen",
     },
     "udcd-released": {
@@ -319,6 +321,42 @@ def test_udcd_readings_of_confidence_complete_each_other():
         assert equation[term] + text[term] == pytest.approx(none[term], rel=1e-5)
     assert equation["kl"] == text["kl"] == none["kl"]
     assert none["ce"] == pytest.approx(values(make("udcd"), NOT_YET)["ce"], rel=1e-6)
+
+
+def test_udcd_sums_over_anchors_and_triplets_where_it_is_told_to():
+    (mean, total), (kl_mean, kl_total) = (
+        [values(make("udcd", relation=relation, reduction=r)) for r in ("mean", "sum")]
+        for relation in ("huber", "kl")
+    )
+    assert total["scl"] == pytest.approx(8 * mean["scl"], rel=1e-6)
+    assert total["cra"] == pytest.approx(8 * 7 * 6 * mean["cra"], rel=1e-6)
+    assert kl_total["cra"] == pytest.approx(8 * kl_mean["cra"], rel=1e-6)
+    assert (total["ce"], total["kl"]) == (mean["ce"], mean["kl"])
+
+
+@pytest.mark.parametrize("anchors", ["own", "student"])
+def test_udcd_compares_the_teachers_rows_with_the_anchors_that_its_reading_says(anchors):
+    method = make("udcd", teacher_anchors=anchors).double()
+    z_student, z_teacher = torch.nn.functional.normalize(
+        torch.randn(2, 6, WIDTH, generator=seeded(1), dtype=torch.float64), dim=2
+    )
+    banks = {"student": method.memory.student, "teacher": method.memory.teacher}
+
+    def relate(z, bank):
+        """Eq. 3 as a loop: the softmax of a row's products with each class's mean."""
+        products = []
+        for label in range(CLASSES):
+            rows = [bank[i] for i in range(len(bank)) if int(method.info.labels[i]) == label]
+            products.append(float(z @ (sum(rows) / len(rows))))
+        shares = np.exp(products)
+        return torch.tensor(shares / shares.sum())
+
+    relation_s = torch.stack([relate(z, banks["student"]) for z in z_student])
+    teachers_bank = banks["teacher" if anchors == "own" else "student"]
+    relation_t = torch.stack([relate(z, teachers_bank) for z in z_teacher])
+    expected = losses.cra(relation_s, relation_t, method.hp.delta, reduction="none")
+    actual = method.compute_relation_alignment(z_student, z_teacher)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_released_cross_entropy_divides_by_the_batch():
