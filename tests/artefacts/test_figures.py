@@ -441,6 +441,37 @@ def test_learning_curves_are_the_histories(tmp_path):
     )
 
 
+@png_only
+def test_gradients_are_the_histories(tmp_path):
+    ask = TableRequest(seeds=(0, 1, 2), datasets=("digits",), methods=("udcd",))
+    made, frames = render(tmp_path, "gradients", ask)
+    frame, last = frames[".csv"], frames["-last.csv"].set_index("term")
+    store = Store(tmp_path)
+    runs = [pd.read_csv(store.verify_file(key, "history.csv")) for key in store.list_keys()]
+    assert list(of(frame, term="ce")["epoch"]) == [1, 2, 3, 4]
+    assert list(of(frame, term="cra")["epoch"]) == [2, 3, 4], "the term is not there before it begins"
+    for quantity in ("gradient", "loss"):
+        values = [run[f"{quantity}_cra"].iloc[3] for run in runs]
+        assert last.loc["cra", quantity] == pytest.approx(np.mean(values), rel=1e-4)
+        assert last.loc["cra", f"{quantity}_spread"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+    assert last.loc["cra", "share"] == pytest.approx(80, rel=1e-4)
+    assert "UDCD on Digits (long-tailed, ρ = 4): CRA, eq. 5, 80 %" in " ".join(made.text.split())
+
+
+@png_only
+def test_gradients_of_runs_from_before_they_were_measured(tmp_path):
+    ask = TableRequest(datasets=("digits",), methods=("udcd",))
+    results = fill(tmp_path, "gradients", ask)
+    (record,) = results.records.values()
+    history = Path(tmp_path, "runs", record["key"], "history.csv")
+    older = pd.read_csv(history)
+    older = older[[name for name in older if not name.startswith("gradient_")]]
+    results.store.read_history = lambda key: older.to_dict("records")
+    made = figure("gradients").render(ask, results)
+    assert made.frame["gradient"].isna().all() and made.frame["loss"].notna().all()
+    assert "Largest share" not in made.text
+
+
 def test_a_damaged_run_is_told(tmp_path):
     results = fill(tmp_path, "tsne", TableRequest())
     key = next(iter(results.records.values()))["key"]

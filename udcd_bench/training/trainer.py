@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from udcd_bench.method import Progress
-from udcd_bench.training import checkpoint
+from udcd_bench.training import checkpoint, gradients
 from udcd_bench.training.ema import EMA, compute_ema_decay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from udcd_bench.data.batches.resident import Batch, DeviceDataset
     from udcd_bench.method import BaseMethod, Stage
@@ -92,6 +92,7 @@ class Trainer:
         self.embeddings: Float32s | None = None
         self.seconds = 0.0
         self.next_save = 0.0
+        self.gradient_norms: dict[str, Tensor] = {}
         self.trainable_ids = {id(p) for p in method.parameters() if p.requires_grad}
         self.initial_data_state: dict[str, Tensor] = {}
 
@@ -134,6 +135,7 @@ class Trainer:
             row = {"stage": stage.name, "epoch": epoch, "learning_rate": rate, "seconds": seconds}
             row |= {"images_per_s": n_images / seconds, "loss": sum(terms.values())}
             row |= {f"loss_{name}": value for name, value in terms.items()}
+            row |= {f"gradient_{name}": float(norm) for name, norm in self.gradient_norms.items()}
             self.history.append(row)
             if time.perf_counter() >= self.next_save and not (is_last and epoch + 1 == epochs):
                 began = time.perf_counter()
@@ -192,7 +194,8 @@ class Trainer:
         names: list[str] = []
         n_images = 0
         for batch in self.train_data.iterate_batches(self.protocol.batch_size, stage.views):
-            names, step_values = self.run_training_step(stage, batch, progress)
+            run_step = self.run_training_step if values else self._run_watched_step
+            names, step_values = run_step(stage, batch, progress)
             values.append(step_values)
             n_images += len(batch.index)
             self.on_step()
@@ -201,6 +204,17 @@ class Trainer:
     def run_training_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
         """Take one step of the stage that has been started; return its terms' names and, on the device, values."""
         terms = stage.compute_losses(batch, progress)
+        return list(terms), self._take_step(terms)
+
+    def _run_watched_step(self, stage: Stage, batch: Batch, progress: Progress) -> tuple[list[str], Tensor]:
+        """Take one step as ``run_training_step`` does, and note the size of each term's gradient."""
+        with gradients.watch_feature_maps(self.method.student) as feature_maps:
+            terms = stage.compute_losses(batch, progress)
+        self.gradient_norms = gradients.compute_gradient_norms(terms, feature_maps)
+        return list(terms), self._take_step(terms)
+
+    def _take_step(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Go down the terms' sum; return their values."""
         values = torch.stack(list(terms.values()))
         values.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -210,7 +224,7 @@ class Trainer:
             self.method.after_step()
         self.ema.update(compute_ema_decay(self.step, self.protocol.ema))
         self.step += 1
-        return list(terms), values.detach()
+        return values.detach()
 
     def evaluate(self) -> tuple[Float32s, Float32s]:
         """Compute logits (n_test, C) and embeddings (n_test, D) of the test images, which are not augmented."""
