@@ -16,9 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from support import records
+from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
+from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import planner
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
@@ -132,6 +135,69 @@ def test_what_is_no_folder_is_refused(tmp_path):
     for words in (("merge", tmp_path / "no", "--out", tmp_path / "x"), ("verify", "--out", tmp_path / "no")):
         with pytest.raises(UserError, match="no such results folder"):
             results(*words)
+
+
+# --- pack -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """Two rows of Table 2 on digits, as a run leaves them."""
+    store = Store(tmp_path / "one")
+    request = TableRequest(datasets=("digits",), methods=("scratch", "kd"))
+    for spec in plugins.load_class("tables", "table2")().list_runs(request):
+        records.finish(store, spec)
+    return store, request
+
+
+def test_a_packed_folder_gives_the_same_tables_and_has_no_weights(digits, tmp_path):
+    store, request = digits
+    said = results("pack", "--to", tmp_path / "evidence", "--out", store.root)
+    assert "2 runs added, 2 in all, 0." in said
+    packed = Store(tmp_path / "evidence")
+    assert packed.list_keys() == store.list_keys()
+    assert all(packed.find_damage(key, thorough=True) == "" for key in packed.list_keys())
+    assert list(packed.root.rglob("*.safetensors")) == []
+    tables = [
+        plugins.load_class("tables", "table2")().render(request, load_results(each)).files[0].read_bytes()
+        for each in (store, packed)
+    ]
+    assert tables[0] == tables[1] and b"digits" in tables[0]
+    for key in store.list_keys():
+        whole, half = store.read_scores(key), packed.read_scores(key)
+        assert all(np.array_equal(whole[name], half[name]) for name in whole if name != "embeddings")
+        assert half["embeddings"].dtype == np.float32
+        np.testing.assert_allclose(half["embeddings"], whole["embeddings"], rtol=1e-3, atol=1e-6)
+        assert packed.read_history(key) == store.read_history(key)
+    assert "2 runs are whole" in results("verify", "--out", packed.root)
+    before = tree(packed.root)
+    assert "0 runs added, 2 in all" in results("pack", "--to", packed.root, "--out", store.root)
+    assert tree(packed.root) == before
+
+
+def test_a_packed_run_is_no_teacher(digits, tmp_path):
+    store, _ = digits
+    results("pack", "--to", tmp_path / "evidence", "--out", store.root)
+    with pytest.raises(UserError, match="packed without its weights, so no student can learn from it"):
+        Store(tmp_path / "evidence").read_weights(store.list_keys()[0])
+
+
+def test_embeddings_too_large_for_half_precision_stay_whole(tmp_path):
+    store, packed = Store(tmp_path / "one"), Store(tmp_path / "two")
+    key = finish(store, KD)
+    arrays = store.read_scores(key)
+    arrays["embeddings"][0, 0] = 1e5
+    store.read_scores = lambda key: dict(arrays)
+    packed.pack_run(key, store)
+    assert packed.read_scores(key)["embeddings"][0, 0] == np.float32(1e5)
+
+
+def test_a_damaged_run_is_not_packed(folders, tmp_path):
+    one, _ = folders
+    (one.runs / "k1" / "history.csv").write_bytes(b"epoch\n")
+    with pytest.raises(UserError, match="Nothing was packed"):
+        results("pack", "--to", tmp_path / "evidence", "--out", one.root)
+    assert not (tmp_path / "evidence").exists()
 
 
 # --- export ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Commands: results merge, export, verify, prune."""
+"""Commands: results merge, pack, export, verify, prune."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group("results")
 def results() -> None:
-    """Results folders: merge, export, verify, prune."""
+    """Results folders: merge, pack, export, verify, prune."""
 
 
 def _open_store(folder: Path) -> Store:
@@ -89,6 +89,32 @@ def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
         for store, mean, record in zip((left, right), figures, records)
     ]
     return [f"{_read_label(left, key)}: {values[0]}, {values[1]}; remove the one you do not trust."]
+
+
+@results.command()
+@make_option(
+    "--to", "folder", type=PATH_TYPE, required=True, help="The folder to pack into, such as evidence."
+)
+@options.out
+def pack(folder: Path, out: Path) -> None:
+    """Copy the finished runs of --out into a small folder, without weights, for a repository or a colleague.
+
+    check, compare, plot and report read it as it is. Embeddings are stored in half precision. Runs that are there
+    already stay as they are.
+    """
+    from udcd_bench.runs.store import Store
+
+    source, target = _open_store(out), Store(folder)
+    if damages := [
+        damage for key in source.list_keys() if (damage := source.find_damage(key, thorough=True))
+    ]:
+        raise UserError("Nothing was packed:\n" + "\n".join(f"  {damage}" for damage in damages))
+    target.create()
+    new = [key for key in source.list_keys() if not target.is_finished(key)]
+    for key in new:
+        target.pack_run(key, source)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    click.echo(f"{folder}: {len(new)} runs added, {len(target.list_keys())} in all, {size / 1e6:.1f} MB.")
 
 
 @results.command()

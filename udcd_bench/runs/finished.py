@@ -7,6 +7,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from udcd_bench.errors import UserError
 from udcd_bench.runs import records
 from udcd_bench.storage import packing
@@ -114,6 +116,9 @@ class FinishedRuns:
         try:
             arrays = packing.unpack_npz(path)
             records.check_arrays(arrays, len(record["classes"]))
+            arrays["embeddings"] = arrays["embeddings"].astype(
+                np.float32, copy=False
+            )  # packed ones are shorter
         except ValueError as error:
             raise DamagedRunError(key, path, str(error)) from error
         return arrays
@@ -127,7 +132,12 @@ class FinishedRuns:
             raise DamagedRunError(key, path, str(error)) from error
 
     def read_weights(self, key: str) -> Arrays:
-        """Read the parameters and buffers of a run's student."""
+        """Read the parameters and buffers of a run's student. Raises UserError for a run packed without them."""
+        if WEIGHTS not in self.read_record(key)["files"]:
+            raise UserError(
+                f"{self.run_folder(key)} was packed without its weights, so no student can learn from it; give an "
+                "--out of its own to what is trained."
+            )
         path = self.verify_file(key, WEIGHTS)
         try:
             return packing.unpack_arrays(path)

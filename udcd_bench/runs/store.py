@@ -15,6 +15,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from udcd_bench.errors import UserError
 from udcd_bench.runs.checkpoints import RunCheckpoint
 from udcd_bench.runs.finished import (
@@ -170,17 +172,32 @@ class Store(FinishedRuns):
             WEIGHTS: packing.pack(weights),
             SPEC: to_json(record["spec"]),
         }
-        sums = {name: hash_bytes(data) for name, data in files.items()}
-        sizes = {name: len(data) for name, data in files.items()}
-        full_record = {**record, "schema": RECORD_SCHEMA, "key": key, "files": sums, "bytes": sizes}
-        self.write_run(key, {**files, RECORD: dump_with_checksum(full_record)})
+        self._write_with_record(key, {**record, "schema": RECORD_SCHEMA, "key": key}, files)
         self.failure_path(key).unlink(missing_ok=True)
         shutil.rmtree(self.work_folder(key), ignore_errors=True)
+
+    def _write_with_record(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Store a run's folder of these files and of its record, to which their checksums and sizes are added."""
+        sums = {name: hash_bytes(data) for name, data in files.items()}
+        sizes = {name: len(data) for name, data in files.items()}
+        self.write_run(key, {**files, RECORD: dump_with_checksum({**record, "files": sums, "bytes": sizes})})
 
     def copy_run(self, key: str, source: Store) -> None:
         """Copy a finished run of another store, whole or not at all."""
         names = [*source.read_record(key)["files"], RECORD]
         self.write_run(key, {name: (source.run_folder(key) / name).read_bytes() for name in names})
+
+    def pack_run(self, key: str, source: Store) -> None:
+        """Store a finished run of another store without its weights, and with its embeddings in half precision.
+
+        What reads records, scores and histories reads it as it is. It can be no other run's teacher.
+        """
+        record, arrays = dict(source.read_record(key)), source.read_scores(key)
+        if np.abs(arrays["embeddings"]).max() <= np.finfo(np.float16).max:
+            arrays["embeddings"] = arrays["embeddings"].astype(np.float16)
+        files = {name: source.verify_file(key, name).read_bytes() for name in (HISTORY, SPEC)}
+        record.pop("sha256", None)
+        self._write_with_record(key, record, {**files, SCORES: packing.pack_npz(arrays)})
 
     def write_run(self, key: str, files: Mapping[str, bytes]) -> None:
         """Store a run's folder made of these files, the last of which is its record: whole or not at all."""
