@@ -258,7 +258,7 @@ def test_another_profiles_runs_are_not_needed(pruned):
 def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     """What the shell makes of the line, the command line plans to the very same keys, teacher and all."""
     run = importlib.import_module("udcd_bench.cli.run")  # the package has a command of that name
-    monkeypatch.setattr("udcd_bench.plugins._ADDED_SUITES", [])
+    monkeypatch.setattr("udcd_bench.plugins.suites._ADDED_SUITES", [])
     store = Store(tmp_path / "a folder")
     jobs = planner.plan([replace(KD, **change)], store, lambda spec: {})
     lines = planner.format_commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")

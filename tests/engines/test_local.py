@@ -68,7 +68,7 @@ def suite(tmp_path_factory):
     (folder / "boom.py").write_text(METHOD.format(how='raise ValueError("boom it went")'))
     (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "_ADDED_SUITES", [])
+        patch.setattr(plugins.suites, "_ADDED_SUITES", [])
         patch.setenv("UDCD_BENCH_SUITE", "")
         yield folder
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.data import sources
-from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs.spec import REVISION, RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.stats.metrics import METRICS
@@ -33,6 +33,7 @@ def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
         "teacher_key": None,
         "method_title": spec.method.upper(),
         "protocol": {},
+        "revision": REVISION,
         "made_of": {},
         "dataset_title": sources.find_title(spec.dataset),
         "synthetic": sources.is_synthetic(spec.dataset),
