@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class CheckReport:
     """A check, cell by cell and as a whole.
 
-    metadata: table, against, profile, split and, where some runs are of an earlier revision, older. compared: number of cells that were compared.
-    reason: why nothing was compared; empty where something was.
+    metadata: table, against, profile, split and, where some runs are of an earlier revision, older.
+    compared: number of cells that were compared. reason: why nothing was compared; empty where something was.
     """
 
     metadata: dict[str, str]

@@ -20,8 +20,8 @@ class Record(TypedDict):
     """The record of a finished run, as ``record.json`` stores it.
 
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
-    seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs that entered the run's key,
-    as of ``RunInputs`` from revision 6 on.
+    seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
+    revision 6 on as of ``RunInputs``.
     """
 
     schema: NotRequired[int]
