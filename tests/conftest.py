@@ -67,7 +67,7 @@ def own_suites(monkeypatch):
     """Undo at the end whatever suites the test, or a command that it types, adds."""
     from udcd_bench import plugins
 
-    monkeypatch.setattr(plugins, "_ADDED_SUITES", [])
+    monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")
 
 

@@ -324,21 +324,21 @@ def test_another_profiles_runs_are_not_needed(pruned):
 def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     """What the shell makes of the line, the command line plans to the very same keys, teacher and all."""
     run = importlib.import_module("udcd_bench.cli.run")  # the package has a command of that name
-    monkeypatch.setattr("udcd_bench.plugins._ADDED_SUITES", [])
+    monkeypatch.setattr("udcd_bench.plugins.suites._ADDED_SUITES", [])
     store = Store(tmp_path / "a folder")
-    jobs = planner.plan([replace(KD, **change)], store, lambda spec: {})
-    lines = planner.format_commands(jobs, data=tmp_path / "da ta", out=store.root, device="cpu")
+    jobs = planner.plan([replace(KD, **change)], store, records.make_inputs)
+    lines = planner.format_commands(jobs, planner.CommandPlaces(tmp_path / "da ta", store.root, "cpu"))
     assert len(lines) == len(jobs) == 2
     asked = []
     monkeypatch.setattr(
         run,
         "_plan_and_run",
-        lambda specs, store, how: (asked.append((specs, store, how)), ([], {"x": ""}))[1],
+        lambda specs, store, how, _: (asked.append((specs, store, how)), ([], {"x": ""}))[1],
     )
     for line in lines:
         assert shlex.split(line)[0] == "udcd-bench"
         cli.main(shlex.split(line)[1:], standalone_mode=False)
-    planned = [job.key for specs, _, _ in asked for job in planner.plan(specs, store, lambda spec: {})]
+    planned = [job.key for specs, _, _ in asked for job in planner.plan(specs, store, records.make_inputs)]
     assert planned == [jobs[0].key, jobs[0].key, jobs[1].key]
     for _, there, how in asked:
         assert there.root == store.root and how.data == tmp_path / "da ta" and how.device == "cpu"
@@ -346,10 +346,10 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
 
 def test_done_runs_have_no_command(tmp_path):
     store = Store(tmp_path)
-    jobs = planner.plan([KD], store, lambda spec: {})
+    jobs = planner.plan([KD], store, records.make_inputs)
     finish(store, jobs[0].spec, jobs[0].key)
-    jobs = planner.plan([KD], store, lambda spec: {})
-    (line,) = planner.format_commands(jobs, data=tmp_path, out=tmp_path)
+    jobs = planner.plan([KD], store, records.make_inputs)
+    (line,) = planner.format_commands(jobs, planner.CommandPlaces(tmp_path, tmp_path))
     assert line.split()[:3] == ["udcd-bench", "train", "kd"]
 
 
@@ -361,7 +361,7 @@ def test_each_record_is_read_once(tmp_path, monkeypatch):
     store = Store(tmp_path)
     for fold in range(5):
         finish(store, replace(KD, fold=fold), f"k{fold}")
-    jobs = planner.plan([KD], store, lambda spec: {})
+    jobs = planner.plan([KD], store, records.make_inputs)
     read, real = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: (read.append(self.name), real(self))[1])
     for look in (store.build_frame, store.summarize, lambda: planner.estimate_seconds(jobs, store)):

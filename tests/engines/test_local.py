@@ -68,7 +68,7 @@ def suite(tmp_path_factory):
     (folder / "boom.py").write_text(METHOD.format(how='raise ValueError("boom it went")'))
     (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "_ADDED_SUITES", [])
+        patch.setattr(plugins.suites, "_ADDED_SUITES", [])
         patch.setenv("UDCD_BENCH_SUITE", "")
         yield folder
 
@@ -224,7 +224,7 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
     told = []
     specs = [RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")]
     store = Store(tmp_path)
-    jobs = planner.plan(specs, store, lambda spec: {})
+    jobs = planner.plan(specs, store, records.make_inputs)
     teacher, student = jobs
     slot = local._Worker(None, None, None)
     work = local.JobQueue({}, {student.key: student}, failed={teacher.key: "no"})
@@ -236,7 +236,7 @@ def test_a_failed_teacher_fails_its_students(tmp_path, data, monkeypatch):
 def test_teachers_begin_before_all_others_and_the_longest_runs_next(tmp_path):
     methods = ("mtg", "kd", "sskd", "udcd", "scl-ikd")
     specs = [RunSpec(method, "synthetic-lesions", "demo", "densenet-tiny") for method in methods]
-    jobs = planner.plan([*specs, replace(specs[-1], fraction=0.1)], Store(tmp_path), lambda spec: {})
+    jobs = planner.plan([*specs, replace(specs[-1], fraction=0.1)], Store(tmp_path), records.make_inputs)
     work, begun = local.JobQueue.from_jobs(jobs), []
     while (ready := work.find_ready(set(work.waiting))) is not None:
         del work.waiting[ready.key]
@@ -280,7 +280,7 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
     store = Store(tmp_path)
     store.create()
     spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple(SIZE.items()))
-    (job,) = planner.plan([spec], store, lambda spec: {})
+    (job,) = planner.plan([spec], store, records.make_inputs)
     assert store.acquire(job.key)
     events = []
     slots = threading.Thread(
@@ -378,7 +378,7 @@ def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypat
     """A start that waits for a run another process is at, and is stopped meanwhile, leaves that claim alone."""
     store = Store(tmp_path)
     store.create()
-    (job,) = planner.plan([RunSpec("scratch", "digits", "demo", "densenet-tiny")], store, lambda spec: {})
+    (job,) = planner.plan([RunSpec("scratch", "digits", "demo", "densenet-tiny")], store, records.make_inputs)
     assert store.acquire(job.key)
 
     class Nothing:

@@ -342,7 +342,8 @@ def test_an_address_is_for_ray(data, tmp_path):
 
 def test_a_task_returns_its_notes_before_its_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a task changes the working directory
-    job = planner.Job(RunSpec("scratch", "digits", "demo", "densenet-tiny"), "k", None, "absent", 1)
+    spec = RunSpec("scratch", "digits", "demo", "densenet-tiny")
+    job = planner.Job(spec, "k", None, "absent", 1, records.make_inputs(spec))
 
     def run_job(job, context, notify):
         for event in (RunStarted("k"), Note("k", "Moved."), StepDone("k")):

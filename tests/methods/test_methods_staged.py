@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from support import factories, oracles
+from support import factories, oracles, records
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
 from udcd_bench.losses import rotate_four_ways
@@ -65,7 +65,7 @@ def test_epochs_of_all_stages_are_planned(name, epochs):
             return "absent"
 
     jobs = planner.plan(
-        [RunSpec(name, "synthetic-fundus", "demo", "densenet-tiny")], Empty(), lambda spec: {}
+        [RunSpec(name, "synthetic-fundus", "demo", "densenet-tiny")], Empty(), records.make_inputs
     )
     assert jobs[-1].epochs == epochs
     assert [job.spec.method for job in jobs[:-1]] == (["scratch"] if name in ("sskd", "ssd-kd") else [])

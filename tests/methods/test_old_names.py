@@ -55,7 +55,7 @@ def write_method(folder, **changes):
 
 @pytest.fixture
 def suite(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins, "_ADDED_SUITES", [tmp_path])
+    monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [tmp_path])
     plugins.find_files.cache_clear()
     yield tmp_path
     plugins.find_files.cache_clear()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
-from support import records
+from support import factories, records
 from udcd_bench import plugins
 from udcd_bench.engines import execute
 from udcd_bench.errors import UserError
@@ -17,6 +16,7 @@ from udcd_bench.runs.store import RECORD_SCHEMA, Store
 from udcd_bench.storage.checksums import dump_with_checksum
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
+DATA = factories.dataset(400)
 
 
 @pytest.fixture
@@ -26,10 +26,9 @@ def store(tmp_path):
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
-    """The data every run is planned on; its fingerprint is all a plan asks of it."""
-    held = SimpleNamespace(fingerprint="f")
-    monkeypatch.setattr(execute, "prepare_data", lambda *_: held)
-    return held
+    """The data every run is planned on, and weights that are what their backbone and their name say."""
+    monkeypatch.setattr(execute, "prepare_data", lambda *_: DATA)
+    monkeypatch.setattr(execute, "_hash_weights", lambda weights, backbone: f"{weights} of {backbone}")
 
 
 def made_of(spec):
@@ -121,9 +120,9 @@ def test_text_and_numbers_are_the_same_override(store):
     assert key(store, one) == key(store, other)
 
 
-def test_the_key_hears_the_data(store, data):
+def test_the_key_hears_the_data(store, monkeypatch):
     before = key(store, KD)
-    data.fingerprint = "g"
+    monkeypatch.setattr(execute, "prepare_data", lambda *_: replace(DATA, fingerprint="g"))
     assert key(store, KD) != before
 
 
@@ -131,9 +130,9 @@ def test_the_key_hears_the_methods_source_and_its_teachers(store, tmp_path, monk
     keys = [job.key for job in plan(store, KD, replace(KD, method="udcd"))]
 
     def changed(name):
-        real = plugins.hash_source
+        real = plugins.hash_sources
         with monkeypatch.context() as patch:
-            patch.setattr(plugins, "hash_source", lambda k, n: "new" if n == name else real(k, n))
+            patch.setattr(plugins, "hash_sources", lambda k, n: {n: "new"} if n == name else real(k, n))
             found = [job.key for job in plan(store, KD, replace(KD, method="udcd"))]
         return [a != b for a, b in zip(found, keys)]
 

@@ -1,10 +1,8 @@
-"""A run's spec: its key, its teacher, its seeds, and what each of them depends on."""
+"""A run's spec: what makes two the same, its teacher, its seeds, its label, and what each of them depends on."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
@@ -29,43 +27,42 @@ OTHER = {
     "hparams": (),
     "protocol": (),
 }
-KEY = "38a8d589a5d9be8f"
-"""Of ``SPEC``: a change of it makes every stored run unknown."""
-
-
-def test_the_key_is_the_same_in_every_process_and_for_ever():
-    made_of = {"data": "f", "method": "m"}
-    assert SPEC.compute_key(made_of) == KEY
-    code = (
-        "from udcd_bench.runs.spec import RunSpec\n"
-        f"print(RunSpec.from_dict({SPEC.to_dict()!r}).compute_key({dict(reversed(made_of.items()))!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == KEY
-
-
-@pytest.mark.parametrize("name", [f.name for f in fields(RunSpec)])
-def test_every_field_is_part_of_the_key(name):
-    assert name in OTHER, "say here what else the new field may be"
-    assert replace(SPEC, **{name: OTHER[name]}).compute_key({}) != SPEC.compute_key({})
-
-
-def test_the_key_hears_what_the_run_is_made_of_and_the_engines_revision(monkeypatch):
-    assert SPEC.compute_key({"data": "a"}) != SPEC.compute_key({"data": "b"}) != SPEC.compute_key({})
-    before = SPEC.compute_key({})
-    monkeypatch.setattr(module, "REVISION", module.REVISION + 1)
-    assert SPEC.compute_key({}) != before
 
 
 def test_the_order_of_overrides_is_no_matter():
     pairs = (("temperature", 2.0), ("kd_weight", 0.5))
     one, other = (replace(SPEC, hparams=p, protocol=p) for p in (pairs, pairs[::-1]))
-    assert one == other and hash(one) == hash(other) and one.compute_key({}) == other.compute_key({})
+    assert one == other and hash(one) == hash(other)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(RunSpec)])
+def test_specs_that_differ_are_others(name):
+    assert name in OTHER, "say here what else the new field may be"
+    assert replace(SPEC, **{name: OTHER[name]}) != SPEC
+
+
+def test_what_data_and_weights_are_called_is_no_matter():
+    def named(data, file):
+        return replace(SPEC, dataset=f"folder:{data}", protocol=(("weights", file),))
+
+    one, other = (
+        named("mine#0123456789ab", "a.pth#ba9876543210"),
+        named("y#urs#0123456789ab", "b#ba9876543210"),
+    )
+    assert one == other and hash(one) == hash(other) and len({one, other}) == 1
+    assert one.derive_seed_for("order") == other.derive_seed_for("order")
+    assert one.to_dict() != other.to_dict(), "the names stay for people"
+    assert (
+        named("mine#0123456789ac", "a.pth#ba9876543210")
+        != one
+        != named("mine#0123456789ab", "a#ba9876543211")
+    )
+    assert named("mine", "a.pth") != named("yours", "a.pth"), "an earlier revision's, without a digest"
 
 
 def test_json_and_back():
     again = RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict())))
-    assert again == SPEC and hash(again) == hash(SPEC) and again.compute_key({}) == SPEC.compute_key({})
+    assert again == SPEC and hash(again) == hash(SPEC)
     with pytest.raises(ValueError, match="colour"):
         RunSpec.from_dict({**SPEC.to_dict(), "colour": 1})
     with pytest.raises(FrozenInstanceError):
@@ -111,6 +108,10 @@ def test_methods_are_compared_in_pairs(name):
 def test_labels_say_what_differs_from_the_ordinary():
     plain = RunSpec("kd", "aptos", "paper", "densenet121")
     assert plain.format_label() == f"kd aptos {plain.backbone} fold 0"
+    assert replace(plain, dataset="folder:skin#0123456789ab").format_label().startswith("kd skin (0123) ")
+    assert replace(plain, dataset="folder:/lab/skin/").format_label().startswith("kd skin ")
+    weighed = replace(plain, protocol=(("weights", "/lab/w.pth"),)).format_label()
+    assert weighed.endswith("fold 0 weights=w.pth")
     odd = replace(plain, rho=9.0, fraction=0.25, split="grouped", seed=2, hparams=(("temperature", 2.0),))
     assert odd.format_label() == f"kd aptos {odd.backbone} rho=9 25% grouped fold 0 seed 2 temperature=2.0"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.data import sources
-from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs import planner
+from udcd_bench.runs.inputs import COVERED_ELSEWHERE, RunInputs
+from udcd_bench.runs.spec import REVISION, RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.stats.metrics import METRICS
@@ -33,6 +36,7 @@ def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
         "teacher_key": None,
         "method_title": spec.method.upper(),
         "protocol": {},
+        "revision": REVISION,
         "made_of": {},
         "dataset_title": sources.find_title(spec.dataset),
         "synthetic": sources.is_synthetic(spec.dataset),
@@ -57,6 +61,28 @@ def record(spec: RunSpec, **changes: Any) -> dict[str, Any]:
         },
     }
     return made | changes | {"figures": figures}
+
+
+def make_inputs(spec: RunSpec, **changes: Any) -> RunInputs:
+    """What goes into the key of a run on data that nobody looks at."""
+    numbers = asdict(planner.resolve_protocol(spec))
+    coordinates = ("split", "fold", "seed", "fraction", "rho")
+    values = {
+        "method": spec.method,
+        "sources": {f"{spec.method}.py": "0" * 64},
+        "hparams": planner.resolve_hparams(spec),
+        "protocol": {key: value for key, value in numbers.items() if key not in COVERED_ELSEWHERE},
+        "backbone": spec.backbone,
+        "teacher_backbone": spec.teacher_backbone,
+        "weights": "none",
+        "teacher_weights": "",
+        "teacher_key": "",
+        "data": "f" * 16,
+        "data_identity": spec.data_identity,
+        "ordered": False,
+        "split_hash": "0" * 16,
+    }
+    return RunInputs(**{name: getattr(spec, name) for name in coordinates} | values | changes)
 
 
 def records(specs: list[RunSpec], **changes: Any) -> dict[RunSpec, dict[str, Any]]:

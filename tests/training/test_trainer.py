@@ -208,11 +208,14 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
 
     monkeypatch.setattr(execute, "load_data", lambda *_: data)
     monkeypatch.setattr(plugins, "load_class", lambda *_: Telling)
+    monkeypatch.setattr(plugins, "check_loaded", lambda *_: None)
     store = Store(tmp_path)
     store.create()
     settings = (("epochs", 1), ("image_size", factories.SIZE), ("batch_size", factories.BATCH))
     spec = RunSpec("scratch", "synthetic-lesions", "demo", factories.TINY_DENSENET, fold=2, protocol=settings)
-    execute.execute_run(Job(spec, "k", None, "absent", 1), execute.RunContext(store, tmp_path), print)
+    context = execute.RunContext(store, tmp_path)
+    inputs = execute.collect_run_inputs(spec, context, execute.load_data)
+    execute.execute_run(Job(spec, "k", None, "absent", 1, inputs), context, print)
     (info,) = told
     split = splits.split_dataset(data, splits.SplitOptions(fold=2))
     counts = np.bincount(data.labels[split.train], minlength=4)

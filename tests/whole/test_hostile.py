@@ -41,7 +41,7 @@ from udcd_bench.runs.store import DamagedRunError, Store
 from udcd_bench.storage.checksums import dump_with_checksum
 from udcd_bench.training import network
 
-ENGINE = Path(plugins.__file__).parent
+ENGINE = Path(plugins.__file__).parents[1]
 
 # --- nothing is unpickled or executed ---------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ def suspicious(tree):
 
 
 def test_the_engine_has_nothing_that_executes_a_file():
-    paths = [path for path in ENGINE.rglob("*.py") if path.name != "plugins.py"]
+    paths = [path for path in ENGINE.rglob("*.py") if path != ENGINE / "plugins" / "loading.py"]
     paths += [
         plugins.find_file(kind, name) for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)
     ]

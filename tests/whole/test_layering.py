@@ -11,7 +11,7 @@ import pytest
 
 from udcd_bench import plugins
 
-ENGINE = Path(plugins.__file__).parent
+ENGINE = Path(plugins.__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"storage", "stats", "losses"},

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.grid.cells import STAND_IN
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
+from udcd_bench.runs.records import describe_ages
+from udcd_bench.runs.spec import format_overrides
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -80,10 +82,11 @@ def describe_runs(
         f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
         f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
     ]
-    for source in dict.fromkeys(spec.dataset for spec in records):
+    for source in dict.fromkeys(spec.data_identity for spec in records):
         parts += _describe_dataset(source, records)
     if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
+    parts += [older] if (older := describe_ages(records.values())) else []
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)
@@ -134,8 +137,11 @@ def _describe_spread(frame: pd.DataFrame) -> str:
 
 
 def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str]:
-    """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it."""
-    of_source = [(spec, record) for spec, record in records.items() if spec.dataset == source]
+    """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it.
+
+    source: the identity of the data.
+    """
+    of_source = [(spec, record) for spec, record in records.items() if spec.data_identity == source]
     title = of_source[0][1]["dataset_title"]
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
@@ -153,7 +159,7 @@ def _has_mixed_splits(records: Mapping[RunSpec, Record]) -> bool:
     """Tell whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
     for spec, record in records.items():
-        setting = (spec.dataset, spec.rho, spec.fraction, spec.fold, spec.seed)
+        setting = (spec.data_identity, spec.rho, spec.fraction, spec.fold, spec.seed)
         hashes.setdefault(setting, set()).add(record["split_hash"])
     return any(len(values) > 1 for values in hashes.values())
 
@@ -166,7 +172,7 @@ def _describe_hardware(environment: Mapping[str, Any]) -> str:
 
 
 def _format_overrides(request: TableRequest) -> str:
-    overrides = [f"{key}={value}" for key, value in (*request.protocol, *request.hparams)]
+    overrides = format_overrides((*request.protocol, *request.hparams))
     teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
     return "".join(f", {text}" for text in [*teacher, *overrides])
 

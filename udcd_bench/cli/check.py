@@ -39,7 +39,7 @@ def _parse_optional_folds(context: click.Context, parameter: click.Parameter, va
 
 STORED_RUN_OPTIONS = [
     options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
-    options.out,
+    options.data, options.out,
     make_option(
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
         help="By image, or by lesion.",
@@ -52,6 +52,7 @@ STORED_RUN_OPTIONS = [
 
 def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:
     """Load the results folder, and the request with the folds and seeds that it has, unless they are given."""
+    from udcd_bench.engines.naming import find_stored_names
     from udcd_bench.judging.uncertainty import select_available_repeats
     from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
@@ -59,6 +60,7 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest
     request = build_request(params, (0,), (0,))
     table.list_column_groups(request)  # raises for an invalid request before the folder is read
     results = load_results(Store(params["out"]))
+    request = find_stored_names(request, tuple(results.states), params["data"])
     seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
     return select_available_repeats(request, results, params["folds"], seeds), results
 
@@ -102,6 +104,7 @@ def check(table: str, **params: Any) -> int:
     from udcd_bench.cli import check_formats
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
+    from udcd_bench.runs.records import describe_ages
 
     tolerances = load_tolerances(params["tolerance"])
     artefact: Table = plugins.load_class("tables", table)()
@@ -111,12 +114,14 @@ def check(table: str, **params: Any) -> int:
     cells, columns = _judge_table(artefact, request, results, params["against"], tolerances)
     compared = sum(VERDICTS[cell.verdict].compared for cell in cells)
     reason = "" if compared else _explain_nothing_compared(artefact, request, params, bool(cells))
+    older = describe_ages(results.select_records(artefact.list_runs(request)).values())
     report = check_formats.CheckReport(
         metadata={
             "table": table,
             "against": params["against"],
             "profile": request.profile,
             "split": request.split,
+            **({"older": older} if older else {}),
         },
         cells=cells,
         columns=columns,
@@ -202,8 +207,12 @@ def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float
     frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
     """
     from udcd_bench.judging.verdicts import get_cell_key
+    from udcd_bench.runs.names import identify_data
 
     earlier = _read_earlier_csv(file)
+    # own images are compared by what they hold, whatever they were called
+    ours = {identify_data(name): name for name in frame["dataset"]}
+    earlier["dataset"] = [ours.get(identify_data(name), name) for name in earlier["dataset"].astype(str)]
     hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
     figures: dict[CellKey, float] = {}
     for row in earlier[earlier["ours"].notna()].to_dict("records"):

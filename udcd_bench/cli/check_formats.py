@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class CheckReport:
     """A check, cell by cell and as a whole.
 
-    metadata: table, against, profile and split. compared: number of cells that were compared.
-    reason: why nothing was compared; empty where something was.
+    metadata: table, against, profile, split and, where some runs are of an earlier revision, older.
+    compared: number of cells that were compared. reason: why nothing was compared; empty where something was.
     """
 
     metadata: dict[str, str]
@@ -61,7 +61,7 @@ def _format_interval(cell: JudgedCell) -> str:
 
 def format_text(report: CheckReport) -> str:
     """Format for people: one line for each cell, then the order of rows and the marks."""
-    lines = [report.title, ""]
+    lines = [report.title, *([older] if (older := report.metadata.get("older")) else []), ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)
     if names:

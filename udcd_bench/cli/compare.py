@@ -39,6 +39,7 @@ def compare(table: str, **params: Any) -> int:
     from udcd_bench import plugins
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.runs.records import describe_ages
 
     artefact: Table = plugins.load_class("tables", table)()
     request, results = load_stored_runs(artefact, params)
@@ -48,6 +49,8 @@ def compare(table: str, **params: Any) -> int:
         click.echo(csv, nl=False)
     else:
         metadata = _describe_comparison(artefact, request, params["other"])
+        if older := describe_ages(results.select_records(artefact.list_runs(request)).values()):
+            metadata["older"] = older.rstrip(".")
         click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
     if not any(row.n for row in compared):
         again = f"udcd-bench run {table} --profile {request.profile} --out {params['out']}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.engines.events import Event
     from udcd_bench.engines.execute import DatasetLoader, RunContext
+    from udcd_bench.engines.naming import NameResolver
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.spec import RunSpec
@@ -51,24 +52,29 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     from udcd_bench import plugins
     from udcd_bench.artefacts import leak
     from udcd_bench.artefacts.table import Table
+    from udcd_bench.engines.naming import NameResolver
     from udcd_bench.runs.results import Results, fill_missing_metrics
     from udcd_bench.runs.store import Store
 
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    request = build_request(params, params["folds"], tuple(range(params["seeds"])))
-    store = Store(params["out"])
+    store, resolver = Store(params["out"]), NameResolver(params["data"])
+    asked = build_request(params, params["folds"], tuple(range(params["seeds"])))
+    request = resolver.resolve_request(asked)
     splits = leak.SPLITS if request.split == "both" else (request.split,)
     requests = [replace(request, split=split) for split in splits]
     needed = [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]
-    jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params))
+    jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
     if params["dry_run"]:
         return 0
-    done = [job for job in jobs if store.is_finished(job.key)]
-    records = {job.spec: fill_missing_metrics(store.read_record(job.key), store) for job in done}
+    by_spec = {spec: job for job in jobs for spec in job.specs}
+    by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
+    done = {job.key: job for job in jobs if store.is_finished(job.key)}
+    record_of = {key: fill_missing_metrics(store.read_record(key), store) for key in done}
+    records = {spec: record_of[job.key] for spec, job in by_spec.items() if job.key in done}
     states = {
-        job.spec: f"failed: {failed[job.key]}" if job.key in failed else store.get_state(job.key)
-        for job in jobs
+        spec: f"failed: {failed[job.key]}" if job.key in failed else store.get_state(job.key)
+        for spec, job in by_spec.items()
     }
     results = Results(store, records, states)
     for artefact in artefacts:
@@ -126,6 +132,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 @options.add_options(RUN_OPTIONS)
 def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
+    from udcd_bench.engines.naming import NameResolver
     from udcd_bench.runs import profiles
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
@@ -143,7 +150,7 @@ def train(method: str, dataset: str, **params: Any) -> int:
         **{name: params[name] for name in ("split", "fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
-    jobs, failed = _plan_and_run([spec], store, run_options)
+    jobs, failed = _plan_and_run([spec], store, run_options, NameResolver(run_options.data))
     if run_options.dry_run or failed:
         return 1 if failed else 0
     _print_record(store, jobs[-1].key)
@@ -184,7 +191,7 @@ def status(out: Path) -> None:
 
 
 def _plan_and_run(
-    specs: Iterable[RunSpec], store: Store, run_options: RunOptions
+    specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.engines import server
@@ -193,8 +200,10 @@ def _plan_and_run(
 
     if run_options.form != "text" and not run_options.dry_run:
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
-    context = RunContext(store, run_options.data, run_options.device, run_options.deterministic)
-    specs = list(specs)
+    specs = [resolver.resolve_spec(spec) for spec in specs]
+    context = RunContext(
+        store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
+    )
     if run_options.engine == "local" and not run_options.dry_run and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
@@ -224,13 +233,7 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
     from udcd_bench.runs import planner
 
     if form == "commands":
-        lines = planner.format_commands(
-            jobs,
-            data=context.data,
-            out=context.store.root,
-            device=context.device,
-            deterministic=context.deterministic,
-        )
+        lines = planner.format_commands(jobs, context.places)
         click.echo("".join(f"{line}\n" for line in lines), nl=False)
         return
     for job in jobs:

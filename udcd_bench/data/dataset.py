@@ -27,6 +27,8 @@ class Dataset:
     groups: (n,) int64; images that a leak-free split must not separate (same lesion, or duplicates) share a number.
     classes: class names, in label order.
     fingerprint: changes whenever images, labels or ids do.
+    identity: what the set is, wherever it lies and whatever it is called; seeds come from it. The name, unless another
+        is given.
     ordered: the classes are grades with an order, so quadratic-weighted kappa applies.
     synthetic: drawn by this suite; no figure on it may pass for one on patients.
     incomplete: empty, or one sentence on what was left out when it was prepared.
@@ -45,8 +47,11 @@ class Dataset:
     synthetic: bool = False
     incomplete: str = ""
     own_split: npt.NDArray[np.str_] | None = None
+    identity: str = ""
 
     def __post_init__(self) -> None:
+        if not self.identity:
+            object.__setattr__(self, "identity", self.name)
         n = len(self.labels)
         if not (len(self.images) == len(self.ids) == len(self.groups) == n):
             raise ValueError(

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from udcd_bench.data import own_images
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, digits, folder, ham10000, medmnist
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.data.synthetic import import_artist
 from udcd_bench.errors import UserError, make_printable, suggest_nearest
+from udcd_bench.runs import names
 from udcd_bench.storage.atomic import quarantine
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def list_names() -> tuple[str, ...]:
 def find_title(name: str) -> str:
     """Return the title that tables and captions print for a data set. Raises UserError when the name is unknown."""
     if name.startswith(folder.PREFIX):
-        return make_printable(_parse_folder_path(name).absolute().name)
+        return make_printable(names.format_data_title(name))
     if name.startswith(medmnist.PREFIX):
         return medmnist.check_name(name.removeprefix(medmnist.PREFIX))
     return _find_source(name).title
@@ -138,7 +140,8 @@ def load_dataset(
         _prepare(name, size, data, n_images, PrepareOptions(jobs=options.jobs), accept_incomplete=True)
     elif not is_prepared:
         raise _make_missing_error(name, size, data)
-    return replace(prepared.load(target, check_pixels=options.check_pixels), name=make_printable(name))
+    dataset = replace(prepared.load(target, check_pixels=options.check_pixels), name=make_printable(name))
+    return own_images.name_by_content(dataset, target) if name.startswith(folder.PREFIX) else dataset
 
 
 def prepare_dataset(
@@ -186,6 +189,7 @@ def _prepare(
     if source and source.synthetic:
         return prepare_synthetic.prepare_synthetic(source, target, size, n_images or N_IMAGES, options)
     image_index = _read_index(name, size, data, options.source_path)
+    own_images.announce_renewal(target)
     if accept_incomplete and (
         existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
     ):

@@ -174,13 +174,13 @@ def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
     rows = np.arange(len(dataset.labels), dtype=np.int64)
     if options.rho is not None:
         keep = compute_resampled_counts(dataset.count_labels(), options.rho, options.imbalance)
-        seed = derive_seed("rho", dataset.name, options.seed)
+        seed = derive_seed("rho", dataset.identity, options.seed)
         rows = _subsample_per_class(rows, dataset.labels, keep, seed)
     train, test = _split_rows(dataset, rows, options)
     if options.fraction < 1:
         counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))
         keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
-        seed = derive_seed("fraction", dataset.name, options.fold, options.seed)
+        seed = derive_seed("fraction", dataset.identity, options.fold, options.seed)
         train = _subsample_per_class(train, dataset.labels, keep, seed)
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
     if missing.any():

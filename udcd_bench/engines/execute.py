@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
 from udcd_bench.data import sources, splits
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
-from udcd_bench.runs import planner
+from udcd_bench.runs import inputs, names, planner
+from udcd_bench.runs.spec import REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
@@ -34,12 +38,30 @@ class RunContext:
 
     data: the folder of prepared data. device: ``auto``, ``cpu``, ``cuda`` or one GPU such as ``cuda:1``.
     deterministic: use slower operations on a GPU, so that a run repeated has the same figures; a CPU always does.
+    locations: identity of own images or of a file of weights, as of ``runs.names`` → its path.
     """
 
     store: Store
     data: Path
     device: str = "auto"
     deterministic: bool = False
+    locations: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def places(self) -> planner.CommandPlaces:
+        """What a shell command says of where it makes runs."""
+        return planner.CommandPlaces(
+            self.data, self.store.root, self.device, self.deterministic, self.locations
+        )
+
+    def locate_data(self, name: str) -> str:
+        """Return a data set's name with the path of own images in it."""
+        path = self.locations.get(names.identify_data(name))
+        return name if path is None else f"{names.FOLDER}{path}"
+
+    def locate_weights(self, value: str) -> str:
+        """Return ``Protocol.weights`` as a path where it names a file."""
+        return self.locations.get(names.identify_file(value), value)
 
 
 def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
@@ -48,7 +70,7 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
     The checksum takes about 1 s for HAM10000 at 224²; the runs that follow skip it.
     """
     return sources.load_dataset(
-        name,
+        context.locate_data(name),
         size=protocol.image_size,
         data=context.data,
         n_images=protocol.n_images,
@@ -58,18 +80,9 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
 
 def load_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
     """Load a data set for a run, which trusts what planning has verified."""
-    return sources.load_dataset(name, size=protocol.image_size, data=context.data, n_images=protocol.n_images)
-
-
-def collect_run_inputs(
-    spec: RunSpec, context: RunContext, load: DatasetLoader | None = None
-) -> dict[str, Any]:
-    """Collect everything but the spec that decides a run's figures, for its key.
-
-    load: used in place of ``prepare_data``.
-    """
-    protocol = planner.resolve_protocol(spec)
-    return _collect_inputs(spec, protocol, (load or prepare_data)(spec.dataset, protocol, context))
+    return sources.load_dataset(
+        context.locate_data(name), size=protocol.image_size, data=context.data, n_images=protocol.n_images
+    )
 
 
 def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
@@ -80,17 +93,85 @@ def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Sp
         rho=spec.rho,
         imbalance=protocol.imbalance,
         fraction=spec.fraction,
-        seed=spec.seed,
+        # the folds come from the data alone, and all seeds share them
+        seed=spec.seed if spec.rho is not None or spec.fraction < 1 else 0,
     )
+    return _split_dataset(dataset, options)
+
+
+@functools.lru_cache(maxsize=64)
+def _split_dataset(dataset: Dataset, options: splits.SplitOptions) -> splits.Split:
     return splits.split_dataset(dataset, options)
 
 
-def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
-    return {
-        "method": plugins.hash_source("methods", spec.method),
-        "protocol": asdict(protocol),
-        "data": dataset.fingerprint,
-    }
+def collect_run_inputs(spec: RunSpec, context: RunContext, load: DatasetLoader | None = None) -> RunInputs:
+    """Collect what goes into a run's key, but for its teacher's.
+
+    load: used in place of ``prepare_data``.
+    """
+    protocol = planner.resolve_protocol(spec)
+    return _collect_inputs(spec, protocol, (load or prepare_data)(spec.dataset, protocol, context), context)
+
+
+def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context: RunContext) -> RunInputs:
+    declared = plugins.read_attributes("methods", spec.method)
+    teacher = spec.teacher_backbone or spec.backbone
+    hash_weights = functools.partial(_hash_weights, context.locate_weights(protocol.weights))
+    numbers = {key: v for key, v in asdict(protocol).items() if key not in inputs.COVERED_ELSEWHERE}
+    return inputs.RunInputs(
+        method=spec.method,
+        sources=plugins.hash_sources("methods", spec.method),
+        hparams=planner.resolve_hparams(spec),
+        protocol=numbers,
+        backbone=spec.backbone,
+        teacher_backbone=teacher if planner.has_teacher_network(spec.method) else "",
+        weights=hash_weights(spec.backbone),
+        teacher_weights=hash_weights(teacher) if declared.get("teacher") == "own" else "",
+        teacher_key="",
+        data=dataset.fingerprint,
+        data_identity=dataset.identity,
+        ordered=dataset.ordered,
+        split=spec.split,
+        fold=spec.fold,
+        seed=spec.seed,
+        fraction=spec.fraction,
+        rho=spec.rho,
+        split_hash=make_split(spec, protocol, dataset).hash,
+    )
+
+
+def _hash_weights(weights: str, backbone: str) -> str:
+    """Hash the tensors that a backbone begins with; what draws them needs no tensor library."""
+    if weights == "none":
+        return "none"
+    stat = Path(weights).stat() if Path(weights).is_file() else None
+    return _hash_stored_weights(backbone, weights, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_stored_weights(backbone: str, weights: str, _file: tuple[int, int, int] | None) -> str:
+    from udcd_bench.training.weights import compute_digest
+
+    return compute_digest(backbone, weights)
+
+
+def check_inputs(planned: RunInputs, current: RunInputs) -> None:
+    """Raise RunError that names what has changed since the run was planned, if anything has."""
+    current = replace(current, teacher_key=planned.teacher_key)
+    if changed := current.list_differences(planned):
+        parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
+        raise RunError(f"{parts} changed while the run waited; start again.")
+
+
+_INPUT_WORDS = {
+    "sources": "the method's source",
+    "weights": "the pretrained weights",
+    "teacher_weights": "the teacher's pretrained weights",
+    "data": "the images",
+    "data_identity": "the identity of the images",
+    "split_hash": "the split",
+}
+"""Field of ``RunInputs`` that can change while a run waits → what it is for people."""
 
 
 def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
@@ -111,7 +192,7 @@ def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) 
         with store.locks.heartbeat(job.key):
             _train_and_store(job, context, notify_trained)
     except Exception as error:
-        known = error if isinstance(error, UserError) else _explain_error(error, job.spec, context)
+        known = error if isinstance(error, UserError | RunError) else _explain_error(error, job.spec, context)
         if trained or not isinstance(known, UserError):
             with contextlib.suppress(UserError):  # on a full disk this does not fit either
                 store.record_failure(job.key, job.spec, str(known), traceback.format_exc())
@@ -129,10 +210,10 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     spec, store = job.spec, context.store
     protocol = planner.resolve_protocol(spec)
     dataset = load_data(spec.dataset, protocol, context)
-    # before training, so that a source edited meanwhile is not recorded as this run's
-    inputs = _collect_inputs(spec, protocol, dataset)
+    check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
-    setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device))
+    weights = context.locate_weights(protocol.weights)
+    setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
     train_data, test_data = steps.load_on_device(setup)
     teacher_weights = store.read_weights(job.teacher_key) if job.teacher_key else None
@@ -147,7 +228,9 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
         on_step=lambda: notify(StepDone(job.key)),
     )
     result = trainer.run()
-    record = {**steps.make_record(setup, result), "teacher_key": job.teacher_key, "made_of": inputs}
+    plugins.check_loaded(spec.method, job.inputs.sources)
+    made_of = {"teacher_key": job.teacher_key, "revision": REVISION, "made_of": job.inputs.to_dict()}
+    record = {**steps.make_record(setup, result), **made_of}
     history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
 
@@ -167,12 +250,6 @@ def _explain_error(error: Exception, spec: RunSpec, context: RunContext) -> RunE
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )
     if isinstance(error, NotFiniteError):
-        command = planner.format_command(
-            spec,
-            data=context.data,
-            out=context.store.root,
-            device=context.device,
-            deterministic=context.deterministic,
-        )
+        command = planner.format_command(spec, context.places)
         return RunError(f"{error} The last checkpoint is kept; the same again: {command}")
     return RunError(f"{type(error).__name__}: {error}")

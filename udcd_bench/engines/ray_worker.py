@@ -7,6 +7,7 @@ import faulthandler
 import os
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from udcd_bench.engines.events import Event, Note, RunDone, RunFailed, RunLocked
@@ -51,10 +52,10 @@ def _check_same_inputs(job: Job, context: RunContext) -> None:
             "results folder."
         )
     inputs = collect_run_inputs(job.spec, context, load_data)
-    if job.teacher_key:
-        inputs["teacher"] = job.teacher_key
-    if job.spec.compute_key(inputs) != job.key:
-        raise UserError("its udcd-bench, method or data is another one; install the same on every machine.")
+    if replace(inputs, teacher_key=job.teacher_key or "").compute_key() != job.key:
+        raise UserError(
+            "its udcd-bench, method, weights or data is another one; install the same on every machine."
+        )
 
 
 class _Watchdog:

@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What a run is made from: its spec, its protocol, its data, and the device it is trained on."""
+    """What a run is made from: its spec, its protocol, its data, and the device it is trained on.
+
+    weights: ``Protocol.weights``, a file of them by its path.
+    """
 
     spec: RunSpec
     protocol: Protocol
     dataset: Dataset
     split: Split
     device: torch.device
+    weights: str
 
     @property
     def autocast(self) -> bool:
@@ -98,13 +102,13 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays 
     def build_teacher() -> network.Network:
         backbone = spec.teacher_backbone or spec.backbone
         if teacher_weights is None:
-            return build(backbone, protocol.weights)
+            return build(backbone, setup.weights)
         teacher = build(backbone, "none")
         teacher.load_state_dict({name: torch.from_numpy(array) for name, array in teacher_weights.items()})
         return teacher
 
     torch.manual_seed(spec.derive_seed_for("network"))
-    networks = build_networks(method_class, lambda: build(spec.backbone, protocol.weights), build_teacher)
+    networks = build_networks(method_class, lambda: build(spec.backbone, setup.weights), build_teacher)
     generator = torch.Generator(device=setup.device).manual_seed(spec.derive_seed_for("method"))
     torch.manual_seed(spec.derive_seed_for("heads"))
     options = MethodOptions(spec.hparams, protocol.ce_normalise, generator)

@@ -142,10 +142,7 @@ class Grid:
             dataset=group.source,
             profile=request.profile,
             backbone=group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
-            # a running average is its student's likeness
-            teacher_backbone=request.teacher_backbone
-            if declared.get("teacher") in ("trained", "own")
-            else "",
+            teacher_backbone=request.teacher_backbone,
             split=request.split,
             fraction=group.fraction,
             rho=group.rho,

@@ -24,6 +24,7 @@ from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.pairing import pair_rows
 from udcd_bench.judging.uncertainty import Bootstrap, compute_training_error
 from udcd_bench.render.sheet import format_percent
+from udcd_bench.runs.names import identify_data
 from udcd_bench.runs.spec import derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
@@ -184,7 +185,9 @@ def _compare_pair(
     differences = {run: ours[run] - theirs[run] for run in shared}
     # two trainings differ by √2 times what one does
     error = compute_training_error(differences, math.sqrt(2) * tolerances.get_noise(column.metric))
-    seed = derive_seed("compare", comparison.dataset, comparison.rho, row, other, column.metric)
+    seed = derive_seed(
+        "compare", identify_data(comparison.dataset), comparison.rho, row, other, column.metric
+    )
     noise = np.random.default_rng(seed).normal(0, error, tolerances.draws)
     pairs = [column.draws[row][run] - column.draws[other][run] for run in shared]
     draws = np.mean(pairs, axis=0) + noise
@@ -226,7 +229,9 @@ def _find_winner(column: _ColumnValues, tolerances: Tolerances) -> dict[str, flo
     for row in rows:
         percent = {run: column.percent[row][run] for run in shared}
         error = compute_training_error(percent, tolerances.get_noise(column.metric))
-        seed = derive_seed("best", column.group.source, column.group.shown_rho, row, column.metric)
+        seed = derive_seed(
+            "best", identify_data(column.group.source), column.group.shown_rho, row, column.metric
+        )
         noise = np.random.default_rng(seed).normal(0, error, tolerances.draws)
         draws.append(sign * (np.mean([column.draws[row][run] for run in shared], axis=0) + noise))
     winner = int(np.argmax(means))

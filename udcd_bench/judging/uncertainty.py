@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from udcd_bench.judging.tolerances import Tolerances, load_tolerances
+from udcd_bench.runs.names import identify_data
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import Floats
@@ -67,7 +68,7 @@ def bootstrap_group(
         row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
         for row in grid.list_rows(request)
     }
-    rng_key: list[object] = [group.source, group.shown_rho]
+    rng_key: list[object] = [identify_data(group.source), group.shown_rho]
     rng_key += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
     rng_key += [request.split] if request.split != "paper" else []
     bootstrap = Bootstrap(results, request.rule, load_tolerances())
@@ -132,7 +133,7 @@ class Bootstrap:
         if cache_key not in self.results.draws:
             stored = [self.results.read_scores(spec) for spec in specs]
             labels, groups = stored[0]["labels"], stored[0]["groups"]
-            generator = np.random.default_rng(derive_seed("check", specs[0].dataset, *test_set))
+            generator = np.random.default_rng(derive_seed("check", specs[0].data_identity, *test_set))
             self.results.draws[cache_key] = statistics.bootstrap_jointly(
                 [select_reported_epochs(arrays["scores"], self.rule, labels) for arrays in stored],
                 statistics.CONFUSION_METRICS,

@@ -47,8 +47,10 @@ class PublishedValue:
 def find_csv(table: str) -> Path | None:
     """Find the file of a table's published figures; None for a table of which none were printed."""
     folder = plugins.find_root() / "tables"
-    # a table from a folder of the user's own brings its own figures
-    paths = (plugins.find_files("tables").get(table, folder).with_suffix(".csv"), folder / f"{table}.csv")
+    paths = [folder / f"{table}.csv"]
+    if table in plugins.list_names("tables"):
+        # a table from a folder of the user's own brings its own figures
+        paths.insert(0, plugins.find_file("tables", table).with_suffix(".csv"))
     return next((path for path in paths if path.is_file()), None)
 
 

@@ -24,6 +24,7 @@ from udcd_bench.render.sheet import MARKS_LEGEND
 from udcd_bench.report import parts
 from udcd_bench.report import runs as report_runs
 from udcd_bench.runs import profiles
+from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import load_results
 from udcd_bench.stats.metrics import METRICS
 
@@ -150,14 +151,15 @@ def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:
     return datetime.fromtimestamp(newest / 1e9, UTC).strftime("%-d %B %Y") if newest is not None else ""
 
 
-def _collect_facts(runs: Iterable[ReportRun]) -> list[tuple[str, list[str]]]:
+def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
     """Collect the facts at the head of the page: each one's values, once each."""
     facts: dict[str, set[str]] = {}
     for run in runs:
         if run.record:
             for name, value in _list_facts(run.record):
                 facts.setdefault(name, set()).add(value)
-    return [(name, sorted(values)) for name, values in facts.items()]
+    older = describe_ages([run.record for run in runs if run.record])
+    return [(name, sorted(values)) for name, values in facts.items()] + [("Revision", [older])] * bool(older)
 
 
 def _list_facts(record: Record) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from udcd_bench import plugins
 from udcd_bench.grid.cells import ColumnGroup, format_heading
-from udcd_bench.runs import planner, profiles
+from udcd_bench.runs import names, planner, profiles
+from udcd_bench.runs.spec import format_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +47,7 @@ class ReportRun:
     @property
     def title(self) -> str:
         """The method's title in tables, and its overrides."""
-        overrides = [f"{key}={value}" for key, value in (*self.spec.hparams, *self.spec.protocol)]
+        overrides = format_overrides((*self.spec.hparams, *self.spec.protocol))
         method = self.spec.method
         if self.record:
             method = self.record["method_title"]
@@ -114,15 +115,19 @@ class Setting:
 
 def list_runs(request: TableRequest, results: Results) -> list[ReportRun]:
     """List every run of the profile and split, done or failed."""
-    runs = []
-    for spec in results.states:
-        if (spec.profile, spec.split) == (request.profile, request.split):
-            record = results.records.get(spec)
+    runs, places = [], planner.CommandPlaces(Path("data"), Path("results"))
+    data_names: dict[str, str] = {}
+    for stored_spec in results.states:
+        if (stored_spec.profile, stored_spec.split) == (request.profile, request.split):
+            record = results.records.get(stored_spec)
+            # two laboratories may have called the same images differently
+            name = data_names.setdefault(stored_spec.data_identity, stored_spec.dataset)
+            spec = replace(stored_spec, dataset=name)
             runs.append(
                 ReportRun(
                     spec=spec,
                     setting=format_setting(spec, record),
-                    command=planner.format_command(spec, data=Path("data"), out=Path("results")),
+                    command=planner.format_command(spec, places),
                     record=record,
                     reason="" if record else results.find_failure(spec) or "",
                 )
@@ -166,7 +171,10 @@ def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Set
 
 def format_setting(spec: RunSpec, record: Record | None) -> str:
     """Format what a run was trained and tested on, for people."""
-    title, synthetic = (record["dataset_title"], record["synthetic"]) if record else (spec.dataset, False)
+    title = names.format_data_title(spec.dataset)
+    if record and not spec.dataset.startswith(names.FOLDER):
+        title = record["dataset_title"]
+    synthetic = bool(record and record["synthetic"])
     usual = profiles.find_profile(spec.profile).backbone
     backbones = "" if spec.backbone == usual else spec.backbone
     if spec.teacher_backbone:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
-from udcd_bench.runs import profiles
-from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs import names, profiles
+from udcd_bench.runs.spec import RunSpec, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.store import Store
 
 STATE_REASONS = {
@@ -31,7 +33,8 @@ STATE_REASONS = {
 class Job:
     """A run to make. key: its folder's name. teacher_key: of the run whose student is its teacher.
 
-    state: ``Store.get_state``. epochs: of all its stages together.
+    state: ``Store.get_state``. epochs: of all its stages together. inputs: what its key was made from.
+    specs: all those planned whose run this is, by whichever profile or option they say the same.
     """
 
     spec: RunSpec
@@ -39,11 +42,24 @@ class Job:
     teacher_key: str | None
     state: str
     epochs: int
+    inputs: RunInputs
+    specs: tuple[RunSpec, ...] = ()
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return self.state == "done"
+
+
+@dataclass(frozen=True)
+class CommandPlaces:
+    """Where and on what a command makes runs. locations: identity of own images or of a file of weights → its path."""
+
+    data: Path
+    out: Path
+    device: str = "auto"
+    deterministic: bool = False
+    locations: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
@@ -59,8 +75,7 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
     """
     declared = plugins.read_attributes("methods", spec.method)
     numbers = resolve_protocol(spec)
-    title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
-    values = profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
+    values, defaults = resolve_hparams(spec), declared.get("hparams", {})
     # an override that sets the default changes nothing, and the same run must have the same key
     hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
     protocol = tuple((k, profiles.Protocol.parse_value(k, v)) for k, v in spec.protocol)
@@ -68,47 +83,58 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
         others = tuple(other for other in protocol if other != pair)
         if resolve_protocol(replace(spec, protocol=others)) == numbers:
             protocol = others
-    return replace(spec, hparams=hparams, protocol=protocol)
+    teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
+    return replace(spec, hparams=hparams, protocol=protocol, teacher_backbone=teacher_backbone)
 
 
-def plan(
-    specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], Mapping[str, Any]]
-) -> list[Job]:
+def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
+    """Resolve all hyper-parameters of a run: its method's, and its overrides of them."""
+    declared = plugins.read_attributes("methods", spec.method)
+    title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
+    return profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
+
+
+def has_teacher_network(method: str) -> bool:
+    """Tell whether a method's teacher is a network of its own; a running average is its student's likeness."""
+    return plugins.read_attributes("methods", method).get("teacher") in ("trained", "own")
+
+
+def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], RunInputs]) -> list[Job]:
     """List the unique runs behind these specs, each after its teacher.
 
-    collect_inputs: returns everything but the spec that decides a run's figures, for its key.
+    collect_inputs: returns what goes into a run's key, but for its teacher's.
     """
     jobs: dict[str, Job] = {}
+    specs_by_key: dict[str, dict[RunSpec, None]] = {}
 
-    def add(spec: RunSpec) -> str:
-        spec = normalize_spec(spec)
+    def add(asked_spec: RunSpec) -> str:
+        spec = normalize_spec(asked_spec)
         declared = plugins.read_attributes("methods", spec.method)
-        inputs = dict(collect_inputs(spec))
+        inputs = collect_inputs(spec)
         teacher_key = None
         if declared.get("teacher") == "trained":
             teacher_key = add(spec.build_teacher_spec())
-            inputs["teacher"] = teacher_key
-        key = spec.compute_key(inputs)
+            inputs = replace(inputs, teacher_key=teacher_key)
+        key = inputs.compute_key()
+        specs_by_key.setdefault(key, {}).update(dict.fromkeys((spec, asked_spec)))
         if key not in jobs:
             protocol = resolve_protocol(spec)
             shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
             epochs = sum(protocol.compute_stage_epochs(share) for share in shares)
-            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), epochs)
+            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), epochs, inputs)
         return key
 
     for spec in specs:
         add(spec)
-    return list(jobs.values())
+    return [replace(job, specs=tuple(specs_by_key[key])) for key, job in jobs.items()]
 
 
-def format_command(
-    spec: RunSpec, *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
-) -> str:
+def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
     words = ["udcd-bench"]
     for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
         words += ["--suite", suite] if suite else []
-    words += ["train", spec.method, "--dataset", spec.dataset, "--profile", spec.profile]
+    words += ["train", spec.method, "--dataset", _locate(spec.dataset, places), "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
@@ -119,21 +145,22 @@ def format_command(
     if spec.rho is not None:
         words += ["--rho", repr(spec.rho)]
     for name, value in (*spec.hparams, *spec.protocol):
-        words += ["--set", f"{name}={value}"]
-    words += ["--data", str(data), "--out", str(out)]
-    words += ["--device", device] if device != "auto" else []
-    return shlex.join(words + (["--deterministic"] if deterministic else []))
+        path = places.locations.get(names.identify_file(str(value))) if name == "weights" else None
+        words += ["--set", f"{name}={value if path is None else path}"]
+    words += ["--data", str(places.data), "--out", str(places.out)]
+    words += ["--device", places.device] if places.device != "auto" else []
+    return shlex.join(words + (["--deterministic"] if places.deterministic else []))
 
 
-def format_commands(
-    jobs: Iterable[Job], *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
-) -> list[str]:
+def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:
     """Format a shell command for each run that is not done, teachers before their students."""
-    return [
-        format_command(job.spec, data=data, out=out, device=device, deterministic=deterministic)
-        for job in jobs
-        if not job.done
-    ]
+    return [format_command(job.spec, places) for job in jobs if not job.done]
+
+
+def _locate(dataset: str, places: CommandPlaces) -> str:
+    """Return how a data set is given on the command line: own images by the path where they lie, if it is known."""
+    path = places.locations.get(names.identify_data(dataset))
+    return dataset if path is None else f"{names.FOLDER}{path}"
 
 
 def estimate_seconds(
@@ -166,5 +193,5 @@ def estimate_seconds(
 
 def _list_similarity_keys(s: RunSpec) -> tuple[tuple[str, ...], ...]:
     """List what a run may have in common with others that take about as long, the most similar first."""
-    profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.dataset)
+    profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.data_identity)
     return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

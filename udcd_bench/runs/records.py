@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
-from udcd_bench.runs.spec import FiniteNumber, check_spec_values
+from udcd_bench.runs.spec import REVISION, FiniteNumber, check_spec_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from udcd_bench.storage.packing import Arrays
 
@@ -20,7 +20,8 @@ class Record(TypedDict):
     """The record of a finished run, as ``record.json`` stores it.
 
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
-    seconds: of training and testing. made_of: the inputs that entered the run's key.
+    seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
+    revision 6 on as of ``RunInputs``.
     """
 
     schema: NotRequired[int]
@@ -42,12 +43,15 @@ class Record(TypedDict):
     reporting: str
     figures: dict[str, dict[str, FiniteNumber]]
     environment: dict[str, str | int | bool]
+    revision: NotRequired[int]
     made_of: NotRequired[dict[str, Any]]
     files: dict[str, str]
     bytes: NotRequired[dict[str, int]]
     sha256: NotRequired[str]
 
 
+LAST_UNSTATED_REVISION = 5
+"""Records of revisions up to this one do not say which they are of."""
 _REQUIRED_METRICS = {"acc", "rec"}
 _REQUIRED_ENVIRONMENT = {"device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit"}
 
@@ -66,6 +70,20 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise ValueError(f"its environment has no {min(missing)}")
     if unknown := record.get("bytes", {}).keys() - record["files"].keys():
         raise ValueError(f"it has a size but no checksum of {min(unknown)}")
+
+
+def describe_age(record: Mapping[str, Any]) -> str:
+    """Describe the revision of a run that an earlier engine made; empty for this one's."""
+    revision = record.get("revision")
+    if revision is None:
+        return f"older: revision {LAST_UNSTATED_REVISION} or before"
+    return f"older: revision {revision}" if revision < REVISION else ""
+
+
+def describe_ages(records: Collection[Mapping[str, Any]]) -> str:
+    """Describe in a sentence how many of these runs an earlier revision of the engine made; empty for none."""
+    older = sum(bool(describe_age(record)) for record in records)
+    return f"{older} of {len(records)} runs are of a revision before {REVISION}." if older else ""
 
 
 def check_arrays(arrays: Arrays, classes: int) -> None:
@@ -122,6 +140,7 @@ def flatten_record(record: Record, rule: str = "mean") -> dict[str, Any]:
         k: record[k]
         for k in ("key", "dataset_title", "synthetic", "incomplete", "split_hash", "n_train", "n_test")
     }
+    row |= {"revision": record.get("revision")}
     row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
     figures: dict[str, Any] = record["figures"].get(rule, {})
     return row | figures

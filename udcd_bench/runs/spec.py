@@ -1,22 +1,25 @@
-"""The spec of one training run: its coordinates, its key, its teacher's spec, its seeds, and its label."""
+"""The spec of one training run: its coordinates, its teacher's spec, its seeds, and its label."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from udcd_bench.runs import names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REVISION = 5
+REVISION = 6
 """Version of the engine, raised by every change that can move a number, so that older runs are not taken for new ones.
 
-5: the method contract got new names, which changes the hash of every method's source; no number has moved.
+6: a key covers what made the run and nothing else (``runs.inputs``); the seeds of own images come from their content.
 """
 
 TEACHER_METHOD = "scratch"
@@ -35,10 +38,12 @@ def derive_seed(*coordinates: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunSpec:
-    """The coordinates of one training run.
+    """The coordinates of one training run. Specs are equal when they differ only in what data or weights are called.
 
+    dataset: a source's name; own images are named by ``names.format_data_name``, and a file of weights among the
+    protocol's overrides by ``names.format_file_name``.
     hparams: overrides of the method's own hyper-parameters. protocol: overrides of the profile's numbers.
     teacher_backbone: empty means the student's. fraction: of the training images, in (0, 1].
     rho: the largest class over the smallest; None leaves the data's own imbalance.
@@ -63,6 +68,23 @@ class RunSpec:
         if self.teacher_backbone == self.backbone:
             object.__setattr__(self, "teacher_backbone", "")
 
+    @cached_property
+    def _identity(self) -> tuple[object, ...]:
+        protocol = tuple((key, _identify_value(key, value)) for key, value in self.protocol)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return tuple((values | {"dataset": self.data_identity, "protocol": protocol}).values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunSpec) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def data_identity(self) -> str:
+        """What the data set is, whatever it is called: from it come the seeds."""
+        return names.identify_data(self.dataset)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return asdict(self)
@@ -72,11 +94,6 @@ class RunSpec:
         """Make a spec from what ``to_dict`` returned. Raises ValueError when a field is unknown, missing or invalid."""
         check_spec_values(values)
         return cls(**values)
-
-    def compute_key(self, run_inputs: Mapping[str, Any]) -> str:
-        """Hash this spec and the inputs of its run (sources, data, protocol): the name of the run's folder."""
-        text = json.dumps([REVISION, self.to_dict(), run_inputs], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build_teacher_spec(self) -> RunSpec:
         """Return the spec of the run whose network is the teacher of an offline method at these coordinates."""
@@ -90,11 +107,11 @@ class RunSpec:
 
     def derive_seed_for(self, purpose: str) -> int:
         """Derive the seed of one kind of draw: the same for every method, so that methods are compared in pairs."""
-        return derive_seed(purpose, self.dataset, self.split, self.fold, self.seed)
+        return derive_seed(purpose, self.data_identity, self.split, self.fold, self.seed)
 
     def format_label(self) -> str:
         """Format a short name for people: method, data set, and what differs from the defaults."""
-        parts = [self.method, self.dataset, self.backbone]
+        parts = [self.method, names.format_data_title(self.dataset), self.backbone]
         parts += [f"teacher {self.teacher_backbone}"] if self.teacher_backbone else []
         if self.rho is not None:
             parts.append(f"rho={self.rho:g}")
@@ -105,8 +122,16 @@ class RunSpec:
         parts.append(f"fold {self.fold}")
         if self.seed:
             parts.append(f"seed {self.seed}")
-        parts += [f"{key}={value}" for key, value in (*self.hparams, *self.protocol)]
-        return " ".join(parts)
+        return " ".join([*parts, *format_overrides((*self.hparams, *self.protocol))])
+
+
+def format_overrides(overrides: Overrides) -> list[str]:
+    """Format overrides as ``name=value``; a file of weights without its folder."""
+    return [f"{key}={names.format_file_title(str(v)) if key == 'weights' else v}" for key, v in overrides]
+
+
+def _identify_value(key: str, value: Scalar) -> Scalar:
+    return names.identify_file(str(value)) if key == "weights" else value
 
 
 def check_spec_values(values: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from udcd_bench.runs.finished import (
     FinishedRuns,
 )
 from udcd_bench.runs.locks import RunLocks
+from udcd_bench.runs.records import describe_age
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.storage import packing
 from udcd_bench.storage.atomic import as_user_error, quarantine, sync_to_disk, write_atomically
@@ -253,6 +254,8 @@ class Store(FinishedRuns):
             return "damaged", key, str(error)
         figures = record["figures"]["mean"]
         remark = f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
+        if age := describe_age(record):
+            remark = f"{remark}, {age}"
         return "done", RunSpec.from_dict(record["spec"]).format_label(), remark
 
     def _summarize_unfinished(self, key: str, state: str) -> tuple[str, str, str]:

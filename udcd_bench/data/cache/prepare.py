@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import shlex
@@ -75,6 +77,8 @@ def find_existing(target: Path, checksum: str, *, allow_incomplete: bool = True)
         if manifest is None or manifest.source_sha256 != checksum:
             return None
         if manifest.incomplete and not allow_incomplete:
+            return None
+        if prepared.lacks_digest(manifest):
             return None
         prepared.load(target, check_pixels=True)
     except UserError:  # a damaged one is prepared again
@@ -157,12 +161,19 @@ def _build_rows(
         labels=[item.label for item in items],
         groups=_assign_groups(pairs),
         source_sha256=checksum,
+        content_sha256=_hash_content(image_index.classes, pairs),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,
         incomplete=_describe_incomplete(image_index, report, len(items)),
         source=image_index.source,
         report=report.format_lines(),
     )
+
+
+def _hash_content(classes: Sequence[str], pairs: Sequence[tuple[Item, DecodedFile]]) -> str:
+    """Hash what a set holds: classes, and of each image id, label, given group, split and the bytes of its file."""
+    rows = sorted((item.id, item.label, item.group, item.split, file.file_sha256) for item, file in pairs)
+    return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()
 
 
 def merge_groups(keys: Sequence[Iterable[str]]) -> list[int]:

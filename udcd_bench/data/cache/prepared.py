@@ -19,9 +19,11 @@ import numpy as np
 
 from udcd_bench.data.dataset import Dataset, Images, Ints
 from udcd_bench.errors import UserError
+from udcd_bench.runs import names
 from udcd_bench.storage.checksums import from_json, hash_file
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the manifest. 1: without ``content_sha256``."""
 HEADER_BYTES = 128
 """Bytes before the first row in ``images.npy``."""
 ARRAY, MANIFEST = "images.npy", "manifest.json"
@@ -37,6 +39,8 @@ class Rows:
     ----------
     name, title, classes, ids, labels, groups, ordered, synthetic, incomplete, own_split: as in ``Dataset``.
     source_sha256: changes when the source does, so that a set is prepared again.
+    content_sha256: of the image files, their ids, labels, given groups and split, and the classes: the same wherever
+        they lie and at every size. Empty in manifests of schema 1, and of sets that do not come as files.
     source: the path that the images came from, or what made them.
     report: the lines of the validation report.
     """
@@ -48,6 +52,7 @@ class Rows:
     labels: Sequence[Index]
     groups: Sequence[Index]
     source_sha256: str
+    content_sha256: str = ""
     own_split: Sequence[str] | None = None
     ordered: bool = False
     synthetic: bool = False
@@ -162,14 +167,15 @@ def _read_content(target: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{target} was prepared by a newer udcd-bench (schema {schema}); update, or use another --data."
         )
-    if schema != SCHEMA:
+    if schema not in (1, SCHEMA):
         raise _make_foreign_error(target)
     return dict(content)
 
 
 def _parse_manifest(target: Path, content: dict[str, Any]) -> Manifest:
     # a field left out must not get its default: a stand-in would pass for real data
-    complete = {attribute.name for attribute in fields(Manifest)} <= content.keys()
+    required = {attribute.name for attribute in fields(Manifest)}
+    complete = required - ({"content_sha256"} if content["schema"] == 1 else set()) <= content.keys()
     try:
         manifest = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
@@ -209,6 +215,18 @@ def _hash_array(path: Path, *_identity: int) -> str:
     return hash_file(path)
 
 
+def lacks_digest(manifest: Manifest) -> bool:
+    """Tell whether a set is of own images and an earlier version prepared it, without a digest of its content."""
+    return manifest.name.startswith(names.FOLDER) and not manifest.content_sha256
+
+
+def make_identity(manifest: Manifest) -> str:
+    """Make the identity of a prepared set: own images by their content, others by their name."""
+    if not manifest.name.startswith(names.FOLDER) or lacks_digest(manifest):
+        return manifest.name
+    return names.identify_data(names.format_data_name("", manifest.content_sha256))
+
+
 def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
     """Make the dataset. Raises DamagedDataError when its parts do not fit together."""
     fingerprint = f"{manifest.sha256['images']} {manifest.compute_sha256()}"
@@ -227,6 +245,7 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             synthetic=manifest.synthetic,
             incomplete=manifest.incomplete,
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
+            identity=make_identity(manifest),
         )
     except ValueError as error:
         raise DamagedDataError(target, str(error)) from error

@@ -31,9 +31,9 @@ SPLIT_ALIASES = {
 
 
 def make_path_slug(path: Path) -> str:
-    """Return a folder name for the cache: readable, and different for every path."""
-    whole = str(path.expanduser().absolute())
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", path.absolute().name).strip("-")[:40]
+    """Return a folder name for the cache: readable, the same for every way to write a path, different for others."""
+    whole = os.path.realpath(path.expanduser())
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(whole).name).strip("-")[:40]
     return f"folder-{readable}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 

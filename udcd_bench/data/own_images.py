@@ -1,0 +1,85 @@
+"""Prepared images of one's own: known by what they hold, and found by it or by their path."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from udcd_bench.data.layouts import folder
+from udcd_bench.errors import UserError
+from udcd_bench.runs import names
+
+if TYPE_CHECKING:
+    from udcd_bench.data.dataset import Dataset
+
+
+class OwnImages(NamedTuple):
+    """Prepared images of one's own: their name by content, and the path that they came from."""
+
+    name: str
+    path: str
+
+
+def list_own_images(data: Path) -> list[OwnImages]:
+    """List the prepared images of one's own below the folder ``data`` whose path still leads to them."""
+    from udcd_bench.data.cache import prepared
+
+    sets = []
+    for target in sorted(data.glob("folder-*/*")):
+        with suppress(UserError):
+            manifest = prepared.read_manifest(target) if target.name.isdecimal() else None
+            if manifest is None or not manifest.content_sha256:
+                continue
+            path = manifest.name.removeprefix(folder.PREFIX)
+            if folder.make_path_slug(Path(path)) == target.parent.name:
+                name = names.format_data_name(names.take_last_part(path), manifest.content_sha256)
+                sets.append(OwnImages(name, path))
+    return sets
+
+
+def find_prepared_digest(path: Path, data: Path) -> str:
+    """Find the digest of what is prepared of own images at a path; empty if nothing is.
+
+    Raises UserError when they have changed since they were prepared.
+    """
+    from udcd_bench.data.cache import prepared
+
+    for target in data.glob(f"{folder.make_path_slug(path)}/*"):
+        manifest = prepared.read_manifest(target) if target.name.isdecimal() else None
+        if manifest is None or not manifest.content_sha256:
+            continue
+        if path.exists() and folder.read_index(path).compute_checksum() != manifest.source_sha256:
+            raise UserError(
+                f"{path} has changed since it was prepared in {data}; prepare it again, or name what was trained on "
+                "as folder:NAME#DIGEST."
+            )
+        return manifest.content_sha256
+    return ""
+
+
+def name_by_content(dataset: Dataset, target: Path) -> Dataset:
+    """Give own images a title of their name and their digest. Raises UserError when there is no digest."""
+    digest = dataset.identity.partition("folder#")[2]
+    if not digest:
+        raise UserError(
+            f"{target} was prepared by an earlier version, without a digest of the images, and {dataset.name} is gone; "
+            "bring the images back there, and they are prepared again."
+        )
+    own_name = names.take_last_part(dataset.name.removeprefix(folder.PREFIX))
+    return replace(dataset, title=names.format_data_title(names.format_data_name(own_name, digest)))
+
+
+def announce_renewal(target: Path) -> None:
+    """Log that a set will be prepared again because an earlier version prepared it."""
+    from udcd_bench.data.cache import prepared
+
+    with suppress(UserError):  # what is damaged is announced elsewhere
+        manifest = prepared.read_manifest(target)
+        if manifest is not None and prepared.lacks_digest(manifest):
+            logging.getLogger(__name__).warning(
+                "%s was prepared by an earlier version, without a digest of the images; it is prepared again.",
+                target,
+            )

@@ -1,0 +1,160 @@
+"""Naming of what a user types: own images and files of weights by what they hold, and where each of them lies.
+
+What trains takes a path, prepares the images and computes the digest (``NameResolver``). What only reads results also
+takes the name of a stored run's data, and finds a path's digest in the prepared images (``find_stored_names``).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udcd_bench.data import own_images, sources
+from udcd_bench.errors import UserError, make_printable
+from udcd_bench.runs import names, planner, profiles
+from udcd_bench.runs.names import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.runs.spec import Overrides, RunSpec
+
+NO_FILES = ("none", "imagenet")
+"""Values of ``Protocol.weights`` that name no file."""
+
+
+class NameResolver:
+    """Resolves what is typed, each once, and remembers in ``locations`` where it lies, by its identity.
+
+    data: the folder of prepared data.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.locations: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
+
+    def resolve_request(self, request: TableRequest) -> TableRequest:
+        """Name what a request names by paths. Raises UserError when there is no such set or file."""
+        profile = profiles.find_profile(request.profile)
+        datasets = request.datasets and tuple(
+            self._name_data(name, profiles.build_protocol(profile.name, name, request.protocol).image_size)
+            for name in request.datasets
+        )
+        protocol = self._name_weights(request.protocol, request.backbone or profile.backbone)
+        return replace(request, datasets=datasets, protocol=protocol)
+
+    def resolve_spec(self, spec: RunSpec) -> RunSpec:
+        """Name what a spec names by paths. Raises UserError when there is no such set or file."""
+        if not spec.dataset.startswith(FOLDER) and all(name != "weights" for name, _ in spec.protocol):
+            return spec
+        dataset = self._name_data(spec.dataset, planner.resolve_protocol(spec).image_size)
+        protocol = self._name_weights(spec.protocol, spec.backbone)
+        return replace(spec, dataset=dataset, protocol=protocol)
+
+    def _name_data(self, typed: str, size: int) -> str:
+        if not typed.startswith(FOLDER) or names.identify_data(typed) in self.locations:
+            return typed
+        if (typed, "") not in self._names:
+            path = self._find_folder(typed)
+            options = sources.LoadOptions(jobs=os.cpu_count() or 1, check_pixels=True)
+            dataset = sources.load_dataset(f"{FOLDER}{path}", size=size, data=self.data, options=options)
+            name = names.format_data_name(
+                make_printable(names.take_last_part(path)), dataset.identity.partition("#")[2]
+            )
+            self.locations[names.identify_data(name)] = path
+            self._names[typed, ""] = name
+        return self._names[typed, ""]
+
+    def _find_folder(self, typed: str) -> str:
+        """Find the path of own images: what is typed, or what it names among the prepared sets."""
+        path = typed.removeprefix(FOLDER)
+        if not path or sources.list_prepared(typed, self.data) or os.path.lexists(os.path.expanduser(path)):  # noqa: PTH111
+            return path
+        sets = [s for s in own_images.list_own_images(self.data) if names.matches(typed, s.name)]
+        if len({s.name for s in sets}) > 1:
+            raise _make_ambiguous_error(typed, {s.name for s in sets}, str(self.data))
+        return sets[0].path if sets else path
+
+    def _name_weights(self, overrides: Overrides, backbone: str) -> Overrides:
+        return tuple(
+            (key, self._name_file(str(value), backbone) if key == "weights" else value)
+            for key, value in overrides
+        )
+
+    def _name_file(self, typed: str, backbone: str) -> str:
+        if typed in NO_FILES or names.identify_file(typed) in self.locations:
+            return typed
+        if (typed, backbone) not in self._names:
+            name = _hash_file(typed, backbone)
+            self.locations[names.identify_file(name)] = typed
+            self._names[typed, backbone] = name
+        return self._names[typed, backbone]
+
+
+def _hash_file(path: str, backbone: str) -> str:
+    from udcd_bench.training.weights import compute_digest
+
+    if names.parse_name(path).digest and not Path(path).exists():
+        raise UserError(f"weights={path} names a file by what it holds; give the file's path.")
+    return names.format_file_name(make_printable(Path(path).name), compute_digest(backbone, path))
+
+
+# --- names of stored runs -------------------------------------------------------------------------------------
+
+
+def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Path) -> TableRequest:
+    """Name what a request names, without preparing anything, as the stored runs do.
+
+    stored: the specs of a results folder. data: the folder of prepared data, where a path's digest is looked for.
+    Raises UserError when nothing or several things are meant.
+    """
+    datasets = sorted({spec.dataset for spec in stored if spec.dataset.startswith(FOLDER)})
+    files = {str(v) for spec in stored for key, v in spec.protocol if key == "weights" and v not in NO_FILES}
+    backbone = request.backbone or profiles.find_profile(request.profile).backbone
+
+    def name_file(typed: str) -> str:
+        if typed in NO_FILES or typed in files:
+            return typed
+        return _hash_file(typed, backbone) if Path(typed).is_file() else _choose(typed, files)
+
+    return replace(
+        request,
+        datasets=request.datasets
+        and tuple(_find_data_name(name, datasets, data) for name in request.datasets),
+        protocol=tuple((k, name_file(str(v)) if k == "weights" else v) for k, v in request.protocol),
+    )
+
+
+def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:
+    """Find how the stored runs call own images: by the digest of what is prepared of a path, else by the name."""
+    if not typed.startswith(FOLDER):
+        return typed
+    path = typed.removeprefix(FOLDER)
+    if digest := own_images.find_prepared_digest(Path(path), data):
+        name = names.format_data_name(make_printable(names.take_last_part(path)), digest)
+        known = any(names.identify_data(name) == names.identify_data(other) for other in stored)
+        if known or typed not in stored:
+            return name
+    return typed if typed in stored else _choose(typed, stored)
+
+
+def _choose(typed: str, stored: Iterable[str]) -> str:
+    """Choose the one stored name that what is typed means. Raises UserError for none or several."""
+    matching = {names.identify_data(name): name for name in stored if names.matches(typed, name)}
+    if len(matching) > 1:
+        raise _make_ambiguous_error(typed, matching.values(), "the results folder")
+    if not matching:
+        known = f"; it has runs on {', '.join(sorted(stored))}" if stored else ""
+        raise UserError(
+            f"The results folder has no run on {typed}{known}; give a name that it has, or as --data the folder in "
+            "which that path is prepared."
+        )
+    return next(iter(matching.values()))
+
+
+def _make_ambiguous_error(typed: str, meant: Iterable[str], where: str) -> UserError:
+    return UserError(f"{typed} may mean {' or '.join(sorted(meant))} in {where}; give one of these in full.")

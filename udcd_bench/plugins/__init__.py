@@ -1,0 +1,33 @@
+"""Plugins: methods, tables and figures, one file each, found by file name and loaded with the files they import.
+
+Knows no run, no data set and no network.
+"""
+
+from udcd_bench.plugins.attributes import read_attributes, read_comments
+from udcd_bench.plugins.loading import check_loaded, load_class, load_module
+from udcd_bench.plugins.sources import hash_sources
+from udcd_bench.plugins.suites import (
+    CONTENT_CLASSES,
+    ENTRY_POINT_GROUP,
+    add_suite,
+    find_file,
+    find_files,
+    find_root,
+    list_names,
+)
+
+__all__ = [
+    "CONTENT_CLASSES",
+    "ENTRY_POINT_GROUP",
+    "add_suite",
+    "check_loaded",
+    "find_file",
+    "find_files",
+    "find_root",
+    "hash_sources",
+    "list_names",
+    "load_class",
+    "load_module",
+    "read_attributes",
+    "read_comments",
+]

@@ -1,0 +1,78 @@
+"""What a content file declares, parsed from its source without executing it."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench.errors import UserError
+from udcd_bench.plugins.old_names import refuse_old_names
+from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_attributes(kind: str, name: str) -> dict[str, Any]:
+    """Read the literal class attributes of a content file, and its docstring (as ``doc``).
+
+    They are parsed from the source, so that listing, planning and option errors do not import torch.
+    """
+    path = find_file(kind, name)
+    stat = path.stat()
+    return dict(_parse_attributes(kind, path, stat.st_mtime_ns, stat.st_size))
+
+
+@cache
+def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
+    """Parse a file, once for each size and time of change: a plan of many runs reads it as many times."""
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    if kind == "methods":
+        refuse_old_names(tree, path)
+    body = next(
+        (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTENT_CLASSES[kind]), None
+    )
+    if body is None:
+        raise UserError(f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one.")
+    attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
+    for name, value in _list_assignments(body):
+        try:
+            attributes[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{path}: {name} must be a literal, so that it can be read.") from None
+    return attributes
+
+
+def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
+    """List (name, value) of the assignments in the body of a class."""
+    assignments: list[tuple[str, ast.expr]] = []
+    for node in body:
+        targets: list[ast.expr]
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        elif isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        else:
+            continue
+        assignments += [(target.id, value) for target in targets if isinstance(target, ast.Name)]
+    return assignments
+
+
+def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:
+    """Read the comments beside the entries of a literal dict among a file's class attributes: key → comment."""
+    text = find_file(kind, name).read_text()
+    comments: dict[str, str] = {}
+    for node in ast.walk(ast.parse(text)):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):
+            continue
+        if any(isinstance(target, ast.Name) and target.id == attribute for target in node.targets):
+            for key, value in zip(node.value.keys, node.value.values):
+                line = text.splitlines()[(value.end_lineno or value.lineno) - 1]
+                rest = line.encode()[value.end_col_offset or 0 :].decode()  # the offset counts bytes
+                if isinstance(key, ast.Constant) and "#" in rest:
+                    comments[str(key.value)] = rest.partition("#")[2].strip()
+    return comments

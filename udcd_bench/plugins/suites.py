@@ -1,0 +1,134 @@
+"""Suites: the folders that hold content, and its files by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from udcd_bench.errors import UserError, suggest_nearest
+
+CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
+"""Kind of content → the class that its files define."""
+ENTRY_POINT_GROUP = "udcd_bench.suites"
+"""Entry-point group by which an installed package names its subpackage that is a suite."""
+_ADDED_SUITES: list[Path] = []
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A folder with ``methods``, ``tables`` or ``figures``, or of method files alone.
+
+    package: the folder of the installed package that it belongs to; None for a plain folder.
+    """
+
+    folder: Path
+    package: Path | None = None
+
+    def find_folder(self, kind: str) -> Path | None:
+        """Find the folder with its files of a kind; None if it has none."""
+        if (self.folder / kind).is_dir():
+            return self.folder / kind
+        holds_methods_only = not any((self.folder / k).is_dir() for k in CONTENT_CLASSES)
+        return self.folder if kind == "methods" and holds_methods_only else None
+
+
+class ContentFile(NamedTuple):
+    """A file of content, and the suite that it belongs to."""
+
+    path: Path
+    suite: Suite
+
+
+def find_root() -> Path:
+    """Find the folder that holds ``methods``, ``tables`` and ``figures``: in the wheel, or the root of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    suite = package / "suite"
+    return suite if suite.is_dir() else package.parent
+
+
+def add_suite(folder: Path) -> None:
+    """Load content from a further folder, which has one or more of the three subfolders or holds method files.
+
+    Raises UserError when the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--suite {folder}: there is no such folder.")
+    folder = folder.resolve()
+    if folder not in _ADDED_SUITES:
+        _ADDED_SUITES.append(folder)
+        find_files.cache_clear()
+        # worker processes do not share this module's state; they read the variable
+        named = [path.resolve() for path in _list_environment_suites()]
+        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_ADDED_SUITES])))
+
+
+def list_suites() -> list[Suite]:
+    """List the suites, the built-in one first. Raises UserError when one that is named does not exist."""
+    named = _list_environment_suites()
+    for folder in named:
+        if not folder.is_dir():
+            raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
+    suites = [Suite(find_root()), *_find_installed_suites()]
+    suites += [Suite(folder) for folder in (*_ADDED_SUITES, *(path.resolve() for path in named))]
+    return list({suite.folder: suite for suite in reversed(suites)}.values())[::-1]
+
+
+def _list_environment_suites() -> list[Path]:
+    return [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+
+
+def _find_installed_suites() -> list[Suite]:
+    """Find the suites of installed packages, without importing them."""
+    from importlib.metadata import entry_points
+
+    suites = []
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        package, *inner = point.value.split(".")
+        spec = importlib.util.find_spec(package)
+        packages = [Path(p).resolve() for p in (spec.submodule_search_locations or ())] if spec else []
+        folders = [Suite(path.joinpath(*inner).resolve(), path) for path in packages]
+        if not any(suite.folder.is_dir() for suite in folders):
+            raise UserError(
+                f"The entry point {point.name!r} of {ENTRY_POINT_GROUP} names {point.value!r}, which is no package; "
+                "fix or uninstall the distribution it comes from."
+            )
+        suites += [suite for suite in folders if suite.folder.is_dir()]
+    return suites
+
+
+@cache
+def find_files(kind: str) -> dict[str, ContentFile]:
+    """Find the files of a kind, by name. Raises UserError when two files have one name."""
+    files: dict[str, ContentFile] = {}
+    for suite in list_suites():
+        folder = suite.find_folder(kind)
+        for path in sorted(folder.glob("*.py")) if folder else ():
+            name = path.stem
+            if name.startswith(("_", ".")):
+                continue
+            if name in files:
+                raise UserError(f"{path} and {files[name].path} both claim the name {name!r}; rename one.")
+            files[name] = ContentFile(path, suite)
+    return files
+
+
+def list_names(kind: str) -> tuple[str, ...]:
+    """List the names of a kind, sorted."""
+    return tuple(sorted(find_files(kind)))
+
+
+def find_content(kind: str, name: str) -> ContentFile:
+    """Find the file of that name and its suite. Raises UserError that names the nearest name when there is none."""
+    known = find_files(kind)
+    if name not in known:
+        raise UserError(f"There is no {kind[:-1]} {name!r}{suggest_nearest(name, known)}")
+    return known[name]
+
+
+def find_file(kind: str, name: str) -> Path:
+    """Find the file of that name. Raises UserError that names the nearest name when there is none."""
+    return find_content(kind, name).path

@@ -1,0 +1,75 @@
+"""``RunInputs``: the list of what goes into a run's key, which is everything that made the run and nothing else.
+
+Outside are: how a path is written, where the data, the weights and the results lie, what own images and files are
+called, the order of options, defaults given as options, the profile's name, and the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from udcd_bench.runs import spec
+from udcd_bench.runs.spec import Scalar
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Everything that decides a run's figures, beside ``REVISION``: the engine's own code.
+
+    Attributes
+    ----------
+    method: the method's name.
+    sources: its file and the files of its suite that it imports → SHA-256.
+    hparams: its hyper-parameters, all of them.
+    protocol: the numbers of training, without those that the fields below cover (``COVERED_ELSEWHERE``).
+    backbone: the student's.
+    teacher_backbone: of a method with a teacher of its own training or its own making; else empty.
+    weights: digest of the tensors that the student's backbone begins with; ``none`` if they are drawn.
+    teacher_weights: the same of a teacher of the method's own making; else empty.
+    teacher_key: of the run whose student is the teacher; else empty.
+    data: fingerprint of the prepared images, their ids, labels, groups and classes.
+    data_identity: the name or the content by which the data seed every draw.
+    ordered: whether the classes are grades, which decides how kappa is weighted.
+    split, fold, seed, fraction, rho: the coordinates that choose images and seed draws.
+    split_hash: of the ids that train and those that test.
+    """
+
+    method: str
+    sources: Mapping[str, str]
+    hparams: Mapping[str, Scalar]
+    protocol: Mapping[str, Scalar]
+    backbone: str
+    teacher_backbone: str
+    weights: str
+    teacher_weights: str
+    teacher_key: str
+    data: str
+    data_identity: str
+    ordered: bool
+    split: str
+    fold: int
+    seed: int
+    fraction: float
+    rho: float | None
+    split_hash: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    def compute_key(self) -> str:
+        """Hash the inputs and the engine's revision: the name of the run's folder."""
+        text = json.dumps([spec.REVISION, self.to_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def list_differences(self, other: RunInputs) -> list[str]:
+        """List the names of the fields in which two runs differ."""
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+COVERED_ELSEWHERE = ("weights", "n_images", "imbalance")
+"""Numbers of the protocol whose effect a field above holds: the tensors, the images, the split."""
