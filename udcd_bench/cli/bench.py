@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli.options import PATH_TYPE, make_option, parse_names
+from udcd_bench.cli import options
+from udcd_bench.cli.options import PATH_TYPE, make_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": 
 
 
 @click.command()
-@make_option("--methods", callback=parse_names, help="Only these, such as scratch,udcd.  [default: all]")
+@options.methods
 @make_option("--backbone", default="densenet121", show_default=True, help="A timm name.")
 @make_option("--image-size", default=64, show_default=True, type=click.IntRange(8))
 @make_option("--batch", default=64, show_default=True, type=click.IntRange(3))

@@ -107,12 +107,9 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 @make_option("--fold", default=0, show_default=True, type=click.IntRange(0, 4))
 @make_option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @make_option(
-    "--fraction",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    "--fraction", default=1.0, show_default=True, type=float, callback=options.check_fraction,
     help="Of the training fold.",
-)
+)  # fmt: skip
 @make_option(
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",

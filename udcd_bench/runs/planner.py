@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
+from udcd_bench.errors import quote_command
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import RunSpec
 
@@ -105,10 +104,7 @@ def format_command(
     spec: RunSpec, *, data: Path, out: Path, device: str = "auto", deterministic: bool = False
 ) -> str:
     """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
-    words = ["udcd-bench"]
-    for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
-        words += ["--suite", suite] if suite else []
-    words += ["train", spec.method, "--dataset", spec.dataset, "--profile", spec.profile]
+    words = ["train", spec.method, "--dataset", spec.dataset, "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
@@ -122,7 +118,7 @@ def format_command(
         words += ["--set", f"{name}={value}"]
     words += ["--data", str(data), "--out", str(out)]
     words += ["--device", device] if device != "auto" else []
-    return shlex.join(words + (["--deterministic"] if deterministic else []))
+    return quote_command(*words, *(["--deterministic"] if deterministic else []))
 
 
 def format_commands(

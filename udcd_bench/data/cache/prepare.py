@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +18,7 @@ from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
 from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.layouts.files import FileRef
 from udcd_bench.data.layouts.image_index import ImageIndex, Item, ValidationReport
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, quote_command
 
 CHUNK = 16
 """Files that a worker decodes per task."""
@@ -233,11 +232,11 @@ def _format_refusal(image_index: ImageIndex, report: ValidationReport, *, any_re
     lines = "\n".join(f"  {line}" for line in report.format_lines())
     if not any_readable:
         return f"{image_index.source}: not one image could be read, so nothing was written.\n{lines}"
-    origin = "" if image_index.name.startswith("folder:") else f" --from {shlex.quote(image_index.source)}"
+    origin = () if image_index.name.startswith("folder:") else ("--from", image_index.source)
+    again = quote_command("data", "prepare", image_index.name, *origin, "--allow-incomplete")
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on without those images: `udcd-bench data prepare "
-        f"{shlex.quote(image_index.name)}{origin} --allow-incomplete`."
+        f"Fix what is marked ✗, or go on without those images: `{again}`."
     )
 
 
