@@ -165,7 +165,7 @@ def load_module(kind: str, name: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module

@@ -64,17 +64,15 @@ def bench(
 
 def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Call a function in a process started anew, with the allocator's settings of a run; it reads them at the start."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
     from udcd_bench.data import workers
     from udcd_bench.engines.server import ALLOCATOR_ENV
 
     for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=workers.start) as pool:
-        return pool.submit(function, *args).result()
+    with workers.open_pool(1) as pool:
+        (future,) = workers.submit_all(pool, function, [args])
+        result: dict[str, Any] = future.result()
+        return result
 
 
 def _echo_progress(line: str) -> None:

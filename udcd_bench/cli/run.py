@@ -185,6 +185,7 @@ def _plan_and_run(
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.engines import server
+    from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
     from udcd_bench.runs import planner
 
@@ -192,7 +193,9 @@ def _plan_and_run(
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
     context = RunContext(store, run_options.data, run_options.device, run_options.deterministic)
     specs = list(specs)
-    if run_options.engine == "local" and not run_options.dry_run and _has_to_draw(specs, context.data):
+    is_made_here = run_options.engine == "local" and not run_options.dry_run
+    check_early(specs, context.device if is_made_here else "auto")
+    if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
@@ -112,15 +111,10 @@ def _decode_in_process(path: Path, size: int, chunks: Sequence[Chunk]) -> Decode
 
 def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -> DecodedParts:
     """Decode chunks in worker processes. Raises UserError when one of them is killed."""
-    # spawn: a fork of a process that has used threads or CUDA may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:
+    tasks = [(str(path), prepared.HEADER_BYTES, size, chunk) for chunk in chunks]
+    with workers.open_pool(min(jobs, len(chunks))) as pool:
         try:
-            waiting = [
-                pool.submit(decode.decode_rows, str(path), prepared.HEADER_BYTES, size, chunk)
-                for chunk in chunks
-            ]
-            for finished in as_completed(waiting):
+            for finished in as_completed(workers.submit_all(pool, decode.decode_rows, tasks)):
                 yield finished.result()
         except BrokenProcessPool as error:
             raise UserError(
