@@ -1,8 +1,10 @@
-"""Exceptions whose messages are shown to the user, and the hint that many of them end with."""
+"""Exceptions whose messages are shown to the user, and what many of them end with: a near word, a command to type."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -49,3 +51,10 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Known: {', '.join(words)}."
+
+
+def quote_command(*words: object) -> str:
+    """Format a command of this program for a shell, with the suites that are in use."""
+    suites = [suite for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if suite]
+    given = [word for suite in suites for word in ("--suite", suite)]
+    return shlex.join(["udcd-bench", *given, *map(str, words)])

@@ -157,8 +157,12 @@ def test_a_device_that_is_not_there(refused, monkeypatch):
 
 
 def test_imagenet_weights_without_a_network(refused, monkeypatch):
-    def create_model(*_, **__):
-        raise ConnectionError("no network")
+    build = timm.create_model
+
+    def create_model(name, *, pretrained, **options):
+        if pretrained:
+            raise ConnectionError("no network")
+        return build(name, **options)
 
     monkeypatch.setattr(timm, "create_model", create_model)
     said = refused(*TRAIN, "--backbone=resnet18", "--set=weights=imagenet")
@@ -211,7 +215,7 @@ def test_a_full_disk(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(local, "run", lambda *_: {})
     calls.clear()
     room[0] = 0
-    assert "table2.csv could not be written" in refused(*TABLE, "--methods=scratch"), "and at the table"
+    assert "table2.runs.json could not be written" in refused(*TABLE, "--methods=scratch"), "and at the table"
 
 
 def test_a_disk_too_small_for_the_images(refused, monkeypatch):

@@ -300,6 +300,43 @@ def test_what_nothing_needs_is_listed_asked_about_and_removed(pruned):
     assert "nothing to remove" in results("prune", "--out", store.root)
 
 
+@pytest.fixture
+def own_table(tmp_path):
+    """A table on one's own images, of another backbone and of a setting, and its runs: Scratch, KD and KD's teacher."""
+    store = Store(tmp_path / "results")
+    request = TableRequest(
+        "demo", ("scratch", "kd"), ("folder:mine",), backbone="resnet-tiny", protocol=(("epochs", 2),)
+    )
+    table = plugins.load_class("tables", "table2")()
+    specs = table.list_runs(request)
+    teacher = finish(store, replace(specs[0], seed=7), "teacher")
+    for spec in specs:
+        finish(store, spec, f"of-{spec.method}", teacher_key=teacher if spec.method == "kd" else None)
+    finish(store, replace(specs[0], dataset="folder:others"), "others")
+    return store, table.render(request, load_results(store)).files
+
+
+def test_what_a_table_on_disk_was_made_from_stays(own_table):
+    store, files = own_table
+    said = results("prune", "--out", store.root, input="n\n")
+    assert "Remove these 1 from" in said
+    (line,) = [line for line in said.splitlines() if "runs/" in line]
+    assert "folder:others" in line and "in no table or figure" in line
+    assert json.loads((files[0].parent / "table2.runs.json").read_text()) == {"runs": ["of-kd", "of-scratch"]}
+
+
+def test_so_it_does_where_an_older_version_wrote_the_table(own_table):
+    store, files = own_table
+    index = files[0].parent / "table2.runs.json"
+    for damaged in (b"{", b"[]", None):
+        index.unlink() if damaged is None else index.write_bytes(damaged)
+        said = results("prune", "--out", store.root, input="n\n")
+        assert "runs/of-kd" not in said and "runs/of-scratch" not in said and "runs/teacher" not in said
+    for file in files:
+        file.unlink()
+    assert "Remove these 4 from" in results("prune", "--out", store.root, input="n\n")
+
+
 def test_another_profiles_runs_are_not_needed(pruned):
     store, _ = pruned
     assert "runs/new" in results("prune", "--profile", "paper", "--out", store.root, input="n\n")

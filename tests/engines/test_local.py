@@ -177,7 +177,7 @@ def test_all_are_done_and_nothing_is_left_lying(killed):
         )
     kd = next(r for r in store.read_records() if r["spec"]["method"] == "kd")
     assert store.read_record(kd["teacher_key"])["spec"]["method"] == "scratch"
-    assert {p.suffix for p in (store.root / "demo").iterdir()} == {".csv", ".tex", ".md", ".png"}
+    assert {p.suffix for p in (store.root / "demo").iterdir()} == {".csv", ".tex", ".md", ".png", ".json"}
 
 
 def test_the_same_command_again_runs_nothing(killed, data, monkeypatch, capsys):

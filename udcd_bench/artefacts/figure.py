@@ -273,7 +273,7 @@ class Figure(Grid, Artefact):
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
             files = dict(page.encode_files())
         files |= {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
-        paths = self.write(request, results.store, files)
+        paths = self.write(request, results, files, self.list_runs(request))
         return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, caption), paths)
 
     def _format_text(self, frames: Frames, warning: str, caption: Sequence[str]) -> str:

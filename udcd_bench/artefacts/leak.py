@@ -77,7 +77,9 @@ def render(table: Table, request: TableRequest, results: Results) -> RenderedArt
         "-leak.tex": render_latex(sheet).encode(),
         "-leak.png": render_png(sheet),
     }
-    paths = table.write(replace(request, split="paper"), results.store, files)
+    requests = [replace(request, split=split) for split in SPLITS]
+    specs = [spec for each in requests for spec in table.list_runs(each)]
+    paths = table.write(requests[0], results, files, specs)
     return RenderedArtefact(frame, render_console(sheet), paths)
 
 

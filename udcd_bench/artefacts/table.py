@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.made_from import write_index
 from udcd_bench.grid.cells import TableRequest, format_heading
 from udcd_bench.grid.grid import COLUMNS, Grid
 from udcd_bench.judging.paper_check import add_verdicts
@@ -18,14 +19,13 @@ from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_con
 from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
 
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
-    from udcd_bench.runs.store import Store
 
 __all__ = ["COLUMNS", "Artefact", "RenderedArtefact", "Table", "TableRequest"]
 
@@ -56,10 +56,17 @@ class Artefact:
         """
         raise NotImplementedError
 
-    def write(self, request: TableRequest, store: Store, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-        """Write files by the ending of their name; the split's name stands before it unless it is the paper's."""
+    def write(
+        self, request: TableRequest, results: Results, files: Mapping[str, bytes], specs: Iterable[RunSpec]
+    ) -> tuple[Path, ...]:
+        """Write files by the ending of their name, and beside them the keys of the runs they were made from.
+
+        The split's name stands before the ending unless it is the paper's. specs: of those runs, finished or not.
+        """
         split = "" if request.split == "paper" else f"-{request.split}"
-        paths = tuple(store.root / request.profile / f"{self.name}{split}{ending}" for ending in files)
+        folder = results.store.root / request.profile
+        paths = tuple(folder / f"{self.name}{split}{ending}" for ending in files)
+        write_index(paths[0], {str(record["key"]) for record in results.select_records(specs).values()})
         for path, data in zip(paths, files.values()):
             write_atomically(path, data)
         return paths
@@ -118,4 +125,5 @@ class Table(Grid, Artefact):
             ".png": render_png(sheet),
             ".md": render_markdown(sheet).encode(),
         }
-        return RenderedArtefact(frame, render_console(sheet), self.write(request, results.store, files))
+        paths = self.write(request, results, files, self.list_runs(request))
+        return RenderedArtefact(frame, render_console(sheet), paths)

@@ -1,4 +1,4 @@
-"""The command line: the group of all commands, and exit codes.
+"""The command line: the group of all commands, what it needs of a machine and its console, and exit codes.
 
 Commands import what is heavy inside their functions, so that ``--help`` answers at once. Knows no numbers of its own:
 it parses options, calls the other wings and prints.
@@ -6,6 +6,11 @@ it parses options, calls the other wings and prints.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -50,8 +55,10 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a run or a check failed, 2 something the user can fix, 130 interrupted."""
+    """Entry point: 0 done, 1 a run or a check failed, 2 something the user can fix, 130 interrupted, 141 unread."""
+    _tolerate_console()
     try:
+        _check_machine()
         code = cli.main(standalone_mode=False)
     except UserError as error:
         click.echo(f"udcd-bench: {error}", err=True)
@@ -63,14 +70,63 @@ def main() -> None:
         click.echo(f"\nInterrupted. Nothing is lost; go on with: {_format_command_line()}", err=True)
         sys.exit(130)
     except OSError as error:
-        from udcd_bench.storage.atomic import as_user_error
-
-        user_error = as_user_error(error, Path(error.filename or "."))
-        if not isinstance(user_error, UserError):
-            raise
-        click.echo(f"udcd-bench: {user_error}", err=True)
+        unread = _close_full_streams() and isinstance(error, BrokenPipeError)
+        if unread:  # as the shell says of a process that SIGPIPE ended
+            sys.exit(141)
+        click.echo(f"udcd-bench: {_explain(error)}", err=True)
         sys.exit(2)
     sys.exit(code or 0)
+
+
+def _tolerate_console() -> None:
+    """Let a console show what it can: ``?`` for a letter that its encoding lacks, and no advice of matplotlib's."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    # it would say on every start that a home folder cannot be written, and that it caches fonts
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def _check_machine() -> None:
+    """Raise UserError on a system other than Linux, and in a folder that is gone."""
+    lacks = [f"os.{name}" for name in ("sched_getaffinity", "posix_fallocate") if not hasattr(os, name)]
+    lacks += ["fcntl"] if importlib.util.find_spec("fcntl") is None else []
+    if sys.platform != "linux" or lacks:
+        reason = f", which has no {lacks[0]}" if lacks else ""
+        raise UserError(
+            f"udcd-bench runs on Linux, and this is Python for {sys.platform}{reason}; use a Linux machine, a "
+            "container or, on Windows, WSL2."
+        )
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("The folder you are in has been removed; go to one that exists, with cd.") from error
+
+
+def _close_full_streams() -> bool:
+    """Point output that nobody takes any more at nothing, so that Python's end does not report it; tell if any was."""
+    closed = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            closed = True
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return closed
+
+
+def _explain(error: OSError) -> Exception:
+    """Return what the user can do about an error of the system. Raises it anew where that is not known."""
+    from udcd_bench.storage.atomic import as_user_error
+
+    if "temporary directory" in str(error):
+        return UserError("No folder for temporary files can be written; set TMPDIR to one that can.")
+    path = error.filename or "the output"
+    user_error = as_user_error(error, Path(os.fsdecode(path)), "--out or --data")
+    # a file that is missing may as well be one of this program's own
+    if not isinstance(user_error, UserError) or isinstance(error, FileNotFoundError):
+        raise error
+    return user_error
 
 
 def _format_command_line() -> str:

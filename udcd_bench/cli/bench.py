@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli.options import PATH_TYPE, make_option, parse_names
+from udcd_bench.cli import options
+from udcd_bench.cli.options import PATH_TYPE, make_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": 
 
 
 @click.command()
-@make_option("--methods", callback=parse_names, help="Only these, such as scratch,udcd.  [default: all]")
+@options.methods
 @make_option("--backbone", default="densenet121", show_default=True, help="A timm name.")
 @make_option("--image-size", default=64, show_default=True, type=click.IntRange(8))
 @make_option("--batch", default=64, show_default=True, type=click.IntRange(3))
@@ -63,17 +64,15 @@ def bench(
 
 def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Call a function in a process started anew, with the allocator's settings of a run; it reads them at the start."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
     from udcd_bench.data import workers
     from udcd_bench.engines.server import ALLOCATOR_ENV
 
     for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=workers.start) as pool:
-        return pool.submit(function, *args).result()
+    with workers.open_pool(1) as pool:
+        (future,) = workers.submit_all(pool, function, [args])
+        result: dict[str, Any] = future.result()
+        return result
 
 
 def _echo_progress(line: str) -> None:

@@ -164,7 +164,7 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
         raise UserError("--record writes figures and --against checks them; give one of the two.")
     baselines = seed_baseline.collect_by_device(table, request, results)
     if not baselines:
-        click.echo(f"udcd-bench: {_explain_no_runs(table, request, params)}", err=True)
+        click.echo(f"udcd-bench: {_explain_no_runs(table, params)}", err=True)
         return 1
     seed_baseline.save_baselines(params["record"], seed_baseline.describe_settings(table, request), baselines)
     for device, baseline in baselines.items():
@@ -176,8 +176,8 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
     return 0
 
 
-def _explain_no_runs(table: Table, request: TableRequest, params: dict[str, Any]) -> str:
-    again = f"udcd-bench run {table.name} --profile {request.profile} --out {params['out']}"
+def _explain_no_runs(table: Table, params: dict[str, Any]) -> str:
+    again = options.format_advice("run", table.name)
     return f"{params['out']} holds no finished run of these cells; make them with {again}"
 
 
@@ -198,7 +198,7 @@ def _explain_nothing_compared(
         return (
             f"Nothing was compared: {params['against']} has no figure in any cell of this table as asked for."
         )
-    return f"Nothing was compared: {_explain_no_runs(table, request, params)}"
+    return f"Nothing was compared: {_explain_no_runs(table, params)}"
 
 
 def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]:

@@ -53,13 +53,14 @@ def compare(table: str, **params: Any) -> int:
             metadata["older"] = older.rstrip(".")
         click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
     if not any(row.n for row in compared):
-        again = f"udcd-bench run {table} --profile {request.profile} --out {params['out']}"
+        again = options.format_advice("run", table)
         click.echo(
             f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
             err=True,
         )
         return 1
-    (file,) = artefact.write(request, results.store, {"-compare.csv": csv.encode()})
+    files = {"-compare.csv": csv.encode()}
+    (file,) = artefact.write(request, results, files, artefact.list_runs(request))
     click.echo(file, err=params["form"] != "text")
     return 1 if any(row.refused for row in compared) else 0
 

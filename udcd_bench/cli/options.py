@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import math
+import re
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+from udcd_bench.errors import quote_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,14 +40,64 @@ def add_options(options: list[Callable[..., Any]]) -> Callable[[Callable[..., An
 # --- parsing of values --------------------------------------------------------------------------------------------
 
 
-def parse_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Parse ``a, b`` into its words; None stays None."""
-    if value is None:
+class _Names(click.types.StringParamType):
+    """Text with names between commas; its environment variable holds one such text, spaces and all."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+def parse_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Parse each ``a, "b, c"`` into its names; None when the option is not given."""
+    if not values:
         return None
-    names = tuple(word.strip() for word in value.split(",") if word.strip())
-    if not names:
+    names = [_split_names(value) for value in values]
+    if not all(names):
         raise click.BadParameter("give one name or more, with commas between them.")
+    return tuple(name for some in names for name in some)
+
+
+def _split_names(text: str) -> list[str]:
+    """Split at commas outside double quotes; within them two quotes are one that belongs to the name."""
+    parts = re.findall(r'"(?:[^"]|"")*"|[^",]+|[",]', text)
+    if '"' in parts:
+        raise click.BadParameter(f'{text}: a quote is not closed; in a name with a quote, write "" for each.')
+    names = [""]
+    for part in parts:
+        if part == ",":
+            names.append("")
+        else:
+            names[-1] += part[1:-1].replace('""', '"') if part.startswith('"') else part
+    return [name.strip() for name in names if name.strip()]
+
+
+def quote_name(name: str) -> str:
+    """Quote a name as ``parse_names`` takes it."""
+    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
+
+
+def parse_datasets(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Parse names of data sets; say how to quote a path that has a comma in it."""
+    names = parse_names(context, parameter, values)
+    for text in values:
+        words = text.split(",")
+        for first, last in itertools.combinations(range(len(words) + 1), 2):
+            name = ",".join(words[first:last]).strip()
+            if last > first + 1 and '"' not in text and is_existing_folder(name):
+                quoted = shlex.quote(",".join([*words[:first], quote_name(name), *words[last:]]))
+                raise click.BadParameter(
+                    f"{name} has a comma in its path: give it in quotes, as in --datasets {quoted}."
+                )
     return names
+
+
+def is_existing_folder(name: str) -> bool:
+    """Tell whether the name of a data set is ``folder:`` and a path that exists."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return name.startswith("folder:") and Path(name.removeprefix("folder:")).expanduser().exists()
+    return False
 
 
 def parse_folds(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
@@ -63,6 +120,13 @@ def check_rho(_: click.Context, __: click.Parameter, value: float | None) -> flo
     return value
 
 
+def check_fraction(_: click.Context, __: click.Parameter, value: float) -> float:
+    """Check that a fraction is in (0, 1]; NaN passes click's own check of a range."""
+    if not 0 < value <= 1:
+        raise click.BadParameter(f"the fraction is {value:g}; give more than 0, and 1 at most.")
+    return value
+
+
 def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
     """Parse ``name=value`` pairs; of two for one name the last counts."""
     pairs = {}
@@ -77,10 +141,14 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
 # --- options --------------------------------------------------------------------------------------------------
 
 profile = make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
-methods = make_option("--methods", callback=parse_names, help="Only these rows, such as scratch,udcd.")
+methods = make_option(
+    "--methods", multiple=True, type=_Names(), callback=parse_names, metavar="NAMES",
+    help="Only these rows, such as scratch,udcd.",
+)  # fmt: skip
 datasets = make_option(
-    "--datasets", callback=parse_names, help="Instead of the profile's, such as digits,folder:PATH."
-)
+    "--datasets", multiple=True, type=_Names(), callback=parse_datasets, metavar="NAMES",
+    help="Instead of the profile's, such as digits,folder:PATH; a PATH with a comma in double quotes.",
+)  # fmt: skip
 backbone = make_option("--backbone", help="A timm name.  [default: the profile's]")
 teacher_backbone = make_option(
     "--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"
@@ -97,6 +165,35 @@ data = make_option(
     "--data", type=PATH_TYPE, default=Path("data"), show_default=True, help="Folder of prepared data."
 )
 out = make_option("--out", type=PATH_TYPE, default=Path("results"), show_default=True, help="Results folder.")
+
+# --- advice ---------------------------------------------------------------------------------------------------
+
+
+def format_advice(name: str, *arguments: str) -> str:
+    """Format a command to type instead of the present one, with all options that were typed and that it has too."""
+    context = click.get_current_context()
+    group = context.find_root().command
+    target = group.get_command(context, name) if isinstance(group, click.Group) else None
+    known = {param.name for param in target.params} if target else set()
+    words = [name, *arguments]
+    for param in context.command.params:
+        is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if isinstance(param, click.Option) and param.name in known and is_typed:
+            words += _format_option(param, context.params[str(param.name)])
+    return quote_command(*words)
+
+
+def _format_option(option: click.Option, value: Any) -> list[str]:
+    """Format an option as it may be typed to give this value, which its callback has parsed."""
+    long = next(name for name in option.opts if name.startswith("--"))
+    if option.is_flag:
+        return [long] if value else []
+    if option.name == "settings":
+        return [word for key, setting in value for word in (long, f"{key}={setting}")]
+    if isinstance(value, tuple):
+        return [long, ",".join(quote_name(str(each)) for each in value)]
+    return [long, str(value)]
+
 
 # --- groups of options ----------------------------------------------------------------------------------------
 

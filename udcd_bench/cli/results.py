@@ -176,17 +176,19 @@ def verify(out: Path) -> int:
 @options.out
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
-    """Remove runs that no table or figure needs at any fold or seed, reports of failures, and damaged runs."""
+    """Remove runs that no table or figure needs at any fold or seed, and that none in the folder was made from;
+    reports of failures; and damaged runs. Lists them with the reason, and asks.
+    """
     from udcd_bench.runs.profiles import PROFILES
 
     store = _open_store(out)
     unneeded = list(_find_unneeded(store, profiles or tuple(PROFILES)))
-    for label, path in unneeded:
-        click.echo(f"{label:60} {path}")
+    for label, reason, path in unneeded:
+        click.echo(f"{label:60} {reason:32} {path}")
     if not unneeded:
         click.echo(f"{out}: nothing to remove.")
     elif yes or click.confirm(f"Remove these {len(unneeded)} from {out}?"):
-        for _, path in unneeded:
+        for _, _, path in unneeded:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -194,8 +196,9 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
         click.echo(f"{len(unneeded)} removed.")
 
 
-def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
-    """Find what may be removed: a label and a path each."""
+def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, str, Path]]:
+    """Find what may be removed: a label, the reason and a path each."""
+    from udcd_bench.artefacts.made_from import find_used_keys
     from udcd_bench.runs.spec import RunSpec
 
     records = {key: store.read_record(key) for key in store.list_keys()}
@@ -203,19 +206,25 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
     needed = _collect_needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
     # one spec may have several runs, as after a change of its method: the newest counts
     oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
-    keep = {key for spec, key in {specs[key]: key for key in oldest_first}.items() if spec in needed}
-    keep |= {str(records[key]["teacher_key"]) for key in keep if records[key].get("teacher_key")}
+    newest = {specs[key]: key for key in oldest_first}
+    keep = {key for spec, key in newest.items() if spec in needed} | find_used_keys(store.root, records)
+    keep |= {
+        str(records[key]["teacher_key"]) for key in keep & records.keys() if records[key].get("teacher_key")
+    }
     for key, spec in specs.items():
         if key not in keep:
-            yield spec.format_label(), store.run_folder(key)
+            reason = "in no table or figure" if newest[spec] == key else "a newer run is in its place"
+            yield spec.format_label(), reason, store.run_folder(key)
     for path in store.list_work_folders():
         running = store.read_running_spec(path.name)
         if not store.locks.is_locked(path.name) and (running is None or running not in needed):
-            yield f"under way: {running.format_label() if running else path.name}", path
+            yield running.format_label() if running else path.name, "unfinished, in no table or figure", path
     for key in store.list_failed():
-        yield "report of a failure", store.failure_path(key)
+        report = store.read_failure(key)
+        label = RunSpec.from_dict(report["spec"]).format_label() if report else key
+        yield label, "the report of a failure", store.failure_path(key)
     for path in store.list_damaged():
-        yield "damaged", path
+        yield path.name, "damaged, and moved aside", path
 
 
 def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:

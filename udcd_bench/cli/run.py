@@ -113,12 +113,9 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 @make_option("--fold", default=0, show_default=True, type=click.IntRange(0, 4))
 @make_option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @make_option(
-    "--fraction",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    "--fraction", default=1.0, show_default=True, type=float, callback=options.check_fraction,
     help="Of the training fold.",
-)
+)  # fmt: skip
 @make_option(
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
@@ -195,6 +192,7 @@ def _plan_and_run(
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.engines import server
+    from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
     from udcd_bench.runs import planner
 
@@ -204,7 +202,9 @@ def _plan_and_run(
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
     )
-    if run_options.engine == "local" and not run_options.dry_run and _has_to_draw(specs, context.data):
+    is_made_here = run_options.engine == "local" and not run_options.dry_run
+    check_early(specs, context.device if is_made_here else "auto")
+    if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, digits, folder, ham10000, medmnist
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.data.synthetic import import_artist
-from udcd_bench.errors import UserError, make_printable, suggest_nearest
+from udcd_bench.errors import UserError, make_printable, quote_command, suggest_nearest
 from udcd_bench.runs import names
 from udcd_bench.storage.atomic import quarantine
 
@@ -236,16 +235,17 @@ def _may_have_changed(name: str, data: Path, *, is_prepared: bool) -> bool:
 
 
 def _make_missing_error(name: str, size: int, data: Path) -> UserError:
-    option = "" if data == Path("data") else f" --data {shlex.quote(str(data))}"
+    options = ["--size", size, *([] if data == Path("data") else ["--data", data])]
     if name in SOURCES and SOURCES[name].read_index:
         return UserError(
             f"{find_title(name)} is not prepared at {size} pixels in {data}: get it from "
-            f"{SOURCES[name].where_to_get}, then run `udcd-bench data prepare {name} --from DIR --size {size}"
-            f"{option}` with DIR the folder that holds it; the demo profile needs none of this."
+            f"{SOURCES[name].where_to_get}, then run "
+            f"`{quote_command('data', 'prepare', name, '--from', 'DIR', *options)}` with DIR the folder that holds it; "
+            "the demo profile needs none of this."
         )
     return UserError(
-        f"{name} is not prepared at {size} pixels in {data}: run `udcd-bench data prepare "
-        f"{shlex.quote(name)} --size {size}{option}`; the demo profile needs none of this."
+        f"{name} is not prepared at {size} pixels in {data}: run "
+        f"`{quote_command('data', 'prepare', name, *options)}`; the demo profile needs none of this."
     )
 
 
@@ -262,4 +262,7 @@ def _parse_folder_path(name: str) -> Path:
     path = name.removeprefix(folder.PREFIX)
     if not path:
         raise UserError("folder: needs a path, as in folder:my/images or folder:my/labels.csv.")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: nobody here has that home folder; give the whole path.") from error

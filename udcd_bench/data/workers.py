@@ -1,22 +1,74 @@
-"""Initializer of worker processes: ``ProcessPoolExecutor(..., initializer=workers.start)``."""
+"""Worker processes of a pool: how they are started, and how they end.
+
+A worker starts by importing this package alone, never the script that uses it, which may be read from a pipe or lack a
+guard of its main part. Ctrl-C goes to every process of a terminal: the parent handles it, and workers ignore it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+def open_pool(processes: int) -> ProcessPoolExecutor:
+    """Open a pool. Its processes are spawned: a fork of a process that has used threads or CUDA may hang."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=start)
+
+
+def submit_all(
+    pool: ProcessPoolExecutor, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
+) -> list[Future[Any]]:
+    """Submit the tasks, each a tuple of arguments; the pool starts its processes meanwhile."""
+    with hold_interrupts(), hide_main_module():
+        return [pool.submit(function, *task) for task in tasks]
 
 
 def start() -> None:
-    """Ignore Ctrl-C, which the parent handles, and exit when the parent does.
+    """Be a worker: ignore Ctrl-C, which the parent handles, and exit when the parent does.
 
     Otherwise a worker of a killed parent would wait for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Block Ctrl-C, here and in processes that start meanwhile, until they are ready to ignore it."""
+    resource_tracker.ensure_running()  # its own start would unblock the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def hide_main_module() -> Iterator[None]:
+    """Keep processes that start meanwhile from running the main module anew, as ``multiprocessing`` would have them."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
+    main.__dict__["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
 
 
 def _exit_with_parent(sentinel: int) -> None:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import __version__, plugins
 from udcd_bench.errors import UserError
+from udcd_bench.runs import planner, profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
+
+    from udcd_bench.runs.spec import RunSpec
 
 
 def pick_device(name: str) -> torch.device:
@@ -34,6 +39,25 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: runs are made on cpu or cuda.")
     return device
+
+
+def check_early(specs: Iterable[RunSpec], device: str) -> None:
+    """Raise UserError for a device or backbone that does not exist, before anything is drawn or prepared for it.
+
+    Loads torch only where it must: for the name of a device, and to build a backbone that no profile names.
+    """
+    if device not in ("auto", "cpu"):
+        pick_device(device)
+    known = profiles.PROFILES.values()
+    checked = {name for profile in known for pair in profile.backbones for name in pair}
+    checked |= {profile.backbone for profile in known}
+    for spec in specs:
+        for name in {spec.backbone, spec.teacher_backbone} - checked - {""}:
+            from udcd_bench.training.network import build_network
+
+            image_size = planner.resolve_protocol(spec).image_size
+            build_network(name, 2, weights="none", image_size=image_size)
+            checked.add(name)
 
 
 def describe_environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) 
         with store.locks.heartbeat(job.key):
             _train_and_store(job, context, notify_trained)
     except Exception as error:
-        known = error if isinstance(error, UserError | RunError) else _explain_error(error, job.spec, context)
+        known = error if isinstance(error, UserError | RunError) else _explain_error(error, job, context)
         if trained or not isinstance(known, UserError):
             with contextlib.suppress(UserError):  # on a full disk this does not fit either
                 store.record_failure(job.key, job.spec, str(known), traceback.format_exc())
@@ -235,13 +235,13 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
 
 
-def _explain_error(error: Exception, spec: RunSpec, context: RunContext) -> RunError:
+def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
     """Describe what went wrong in a run, with its fix or with the command that repeats it where there is one."""
     import torch
 
     from udcd_bench.training.trainer import NotFiniteError
 
-    batch_size = planner.resolve_protocol(spec).batch_size
+    batch_size = planner.resolve_protocol(job.spec).batch_size
     # on the CPU torch raises a plain RuntimeError
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -250,6 +250,8 @@ def _explain_error(error: Exception, spec: RunSpec, context: RunContext) -> RunE
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )
     if isinstance(error, NotFiniteError):
-        command = planner.format_command(spec, context.places)
-        return RunError(f"{error} The last checkpoint is kept; the same again: {command}")
+        command = planner.format_command(job.spec, context.places)
+        has_checkpoint = context.store.open_checkpoint(job.key).path.exists()
+        checkpoint = "The last checkpoint is kept; the same again" if has_checkpoint else "The same again"
+        return RunError(f"{error} {checkpoint}: {command}")
     return RunError(f"{type(error).__name__}: {error}")

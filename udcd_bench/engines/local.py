@@ -54,7 +54,7 @@ def count_slots(device: str, threads: int, jobs: int | None) -> int:
     """
     if gpus := list_gpus(device):
         return len(gpus) * (jobs or 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     return jobs or (max(1, cores // threads) if threads else 1)
 
 
@@ -194,7 +194,8 @@ def _start_worker(run_context: RunContext) -> _Worker:
     # the environment that the server has is that of its own start
     arguments = (dict(os.environ), child_end, run_context)
     process = context.Process(target=_run_worker, args=arguments, daemon=True)
-    process.start()
+    with workers.hide_main_module():
+        process.start()
     child_end.close()
     return _Worker(process, parent_end, run_context)
 
@@ -206,7 +207,6 @@ def _run_worker(environment: dict[str, str], pipe: Connection, run_context: RunC
     """Be a worker: leave Ctrl-C to the parent, end with it, and serve runs meanwhile."""
     gc.freeze()  # no collection visits what the server has imported, so that memory stays shared
     workers.start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     replace_environment(environment)
     _serve_runs(pipe, run_context)
 

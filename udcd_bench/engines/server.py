@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 import tempfile
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from udcd_bench.data import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,17 +37,10 @@ def start_server() -> None:
     """Start the server that workers are forked from, unless it runs; return at once, while it makes the imports."""
     for name, value in ALLOCATOR_ENV.items():
         os.environ.setdefault(name, value)
-    # the system libraries of macOS do not support a fork once they are loaded
-    multiprocessing.set_forkserver_preload(["udcd_bench.engines.preload"] if sys.platform == "linux" else [])
-    with _export_module_path():
-        resource_tracker.ensure_running()  # its own start would unblock the signal
-        # Ctrl-C goes to the whole process group: it stays blocked in workers until they are ready to ignore it
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            _shorten_socket_path()
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    multiprocessing.set_forkserver_preload(["udcd_bench.engines.preload"])
+    with _export_module_path(), workers.hold_interrupts(), workers.hide_main_module():
+        _shorten_socket_path()
+        forkserver.ensure_running()
     atexit.unregister(_end_server)
     atexit.register(_end_server)
 

@@ -157,7 +157,7 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
     try:
         assert spec.loader is not None
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise UserError(f"{content.path} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:

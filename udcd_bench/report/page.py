@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.artefacts import captions
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, quote_command
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import claim_check, claim_file
 from udcd_bench.judging.uncertainty import select_available_repeats
@@ -142,7 +142,9 @@ def _explain_no_runs(store: Store, profile: str, split: str, others: Iterable[tu
     choices = [f"--profile {name} --split {kind} ({n})" for name, kind, n in others]
     if choices:
         return f"{nothing}; it has those of {', '.join(choices)}."
-    return f"{nothing}; make some with udcd-bench run table2 --profile {profile}, or give another --out."
+    split_words = () if split == "paper" else ("--split", split)
+    command = quote_command("run", "table2", "--profile", profile, *split_words, "--out", store.root)
+    return f"{nothing}; make some with `{command}`, or give another --out."
 
 
 def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs import records
 from udcd_bench.storage import packing
 from udcd_bench.storage.checksums import hash_file, load_with_checksum
@@ -39,7 +38,7 @@ class DamagedRunError(UserError):
     """A stored run differs from what was written. key: the run's."""
 
     def __init__(self, key: str, path: Path, reason: str) -> None:
-        command = f"udcd-bench results verify --out {shlex.quote(str(path.parents[2]))}"
+        command = quote_command("results", "verify", "--out", path.parents[2])
         super().__init__(
             f"{path} is damaged ({reason}); `{command}` moves that run aside, and the next start makes it again."
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
+from udcd_bench.errors import quote_command
 from udcd_bench.runs import names, profiles
 from udcd_bench.runs.spec import RunSpec, Scalar
 
@@ -131,10 +130,7 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
 
 def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
-    words = ["udcd-bench"]
-    for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep):
-        words += ["--suite", suite] if suite else []
-    words += ["train", spec.method, "--dataset", _locate(spec.dataset, places), "--profile", spec.profile]
+    words = ["train", spec.method, "--dataset", _locate(spec.dataset, places), "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
@@ -149,7 +145,7 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
         words += ["--set", f"{name}={value if path is None else path}"]
     words += ["--data", str(places.data), "--out", str(places.out)]
     words += ["--device", places.device] if places.device != "auto" else []
-    return shlex.join(words + (["--deterministic"] if places.deterministic else []))
+    return quote_command(*words, *(["--deterministic"] if places.deterministic else []))
 
 
 def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:

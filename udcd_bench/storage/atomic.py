@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NO_PLACE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ESTALE,
+    errno.EINVAL,
+)
+"""Errors of a path below which nothing can be made: in /proc, below a file, too long a name, a share that went away."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write the whole file or nothing: a temporary sibling, synced to disk, then renamed.
 
@@ -35,7 +47,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def as_user_error(error: OSError, path: Path, option: str = "--out") -> Exception:
-    """Return a UserError when the disk is full or ``path`` may not be written, else ``error`` itself.
+    """Return a UserError when the disk is full or ``path`` cannot be written where it is, else ``error`` itself.
 
     option: the command-line option that chooses the folder.
     """
@@ -43,6 +55,8 @@ def as_user_error(error: OSError, path: Path, option: str = "--out") -> Exceptio
         return UserError(f"The disk is full: {path} could not be written; free some space and start again.")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return UserError(f"{path} may not be written; choose another folder with {option}.")
+    if error.errno in NO_PLACE:
+        return UserError(f"{path} cannot be written ({error.strerror}); choose another folder with {option}.")
     return error
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +19,7 @@ from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
 from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.layouts.files import FileRef
 from udcd_bench.data.layouts.image_index import ImageIndex, Item, ValidationReport
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, quote_command
 
 CHUNK = 16
 """Files that a worker decodes per task."""
@@ -117,15 +115,10 @@ def _decode_in_process(path: Path, size: int, chunks: Sequence[Chunk]) -> Decode
 
 def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -> DecodedParts:
     """Decode chunks in worker processes. Raises UserError when one of them is killed."""
-    # spawn: a fork of a process that has used threads or CUDA may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:
+    tasks = [(str(path), prepared.HEADER_BYTES, size, chunk) for chunk in chunks]
+    with workers.open_pool(min(jobs, len(chunks))) as pool:
         try:
-            waiting = [
-                pool.submit(decode.decode_rows, str(path), prepared.HEADER_BYTES, size, chunk)
-                for chunk in chunks
-            ]
-            for finished in as_completed(waiting):
+            for finished in as_completed(workers.submit_all(pool, decode.decode_rows, tasks)):
                 yield finished.result()
         except BrokenProcessPool as error:
             raise UserError(
@@ -244,11 +237,11 @@ def _format_refusal(image_index: ImageIndex, report: ValidationReport, *, any_re
     lines = "\n".join(f"  {line}" for line in report.format_lines())
     if not any_readable:
         return f"{image_index.source}: not one image could be read, so nothing was written.\n{lines}"
-    origin = "" if image_index.name.startswith("folder:") else f" --from {shlex.quote(image_index.source)}"
+    origin = () if image_index.name.startswith("folder:") else ("--from", image_index.source)
+    again = quote_command("data", "prepare", image_index.name, *origin, "--allow-incomplete")
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on without those images: `udcd-bench data prepare "
-        f"{shlex.quote(image_index.name)}{origin} --allow-incomplete`."
+        f"Fix what is marked ✗, or go on without those images: `{again}`."
     )
 
 

@@ -23,7 +23,7 @@ from udcd_bench.data.cache.prepared import (
     make_header,
 )
 from udcd_bench.errors import UserError
-from udcd_bench.storage.atomic import sync_to_disk, write_atomically
+from udcd_bench.storage.atomic import NO_PLACE, sync_to_disk, write_atomically
 from udcd_bench.storage.checksums import hash_file
 from udcd_bench.storage.owners import format_owner, remove_stale_files
 
@@ -59,7 +59,7 @@ def open_staging_dir(target: Path, n: int, size: int) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _make_disk_full_error(target, n_bytes) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, *NO_PLACE):
             raise UserError(
                 f"{target} cannot be written ({error.strerror}); choose another --data."
             ) from error

@@ -18,7 +18,7 @@ import numpy as np
 
 from udcd_bench.data.layouts.files import MAX_UNPACK_RATIO, ZIP_METHODS
 from udcd_bench.data.layouts.image_arrays import ImageArrays
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, quote_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,8 @@ def find_file(name: str, source_path: Path | None, data: Path) -> Path:
     if not file.is_file():
         raise UserError(
             f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
-            f"with `udcd-bench data prepare medmnist:{name} --from DIR`; the demo profile needs no data."
+            f"with `{quote_command('data', 'prepare', f'medmnist:{name}', '--from', 'DIR')}`; the demo profile needs "
+            "no data."
         )
     return file
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -117,11 +116,9 @@ def _draw_tasks(tasks: Sequence[Series], jobs: int) -> Generator[tuple[int, Imag
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(_draw_task, tasks)
         return
-    # spawn everywhere: a fork of a process that has used CUDA or threads may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=workers.start) as pool:
+    with workers.open_pool(min(jobs, len(tasks))) as pool:
         try:
-            for finished in as_completed([pool.submit(_draw_task, task) for task in tasks]):
+            for finished in as_completed(workers.submit_all(pool, _draw_task, ((task,) for task in tasks))):
                 yield finished.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
