@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.grid.cells import STAND_IN
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
+from udcd_bench.runs.spec import describe_split, parse_split
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -72,7 +73,7 @@ def describe_runs(
     n: runs behind each figure. spread: what ± is of, where figures have one.
     """
     if not records:
-        return (f"Profile {request.profile}, split {request.split}. None of {planned} runs is done.",)
+        return (f"Profile {request.profile}, split {describe_split(request.split)}. None of {planned} runs is done.",)
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
     )
@@ -117,7 +118,7 @@ def _describe_repeats(
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in run_counts if value})
-    text = f"split {request.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
+    text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
@@ -140,11 +141,12 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[st
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
+    on_val = parse_split(of_source[0][0].split)[1] == "val"
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{title}: {train} training and {test} test images, {split}.",
+        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
     ]
 

@@ -98,6 +98,11 @@ data = make_option(
 )
 out = make_option("--out", type=PATH_TYPE, default=Path("results"), show_default=True, help="Results folder.")
 
+test_part = make_option(
+    "--test", "test_part", default="test", show_default=True, type=click.Choice(["test", "val"]),
+    help="The part of a data set's own split that tests; tables say so where it is val.",
+)  # fmt: skip
+
 # --- groups of options ----------------------------------------------------------------------------------------
 
 RUN_OPTIONS = [
@@ -127,6 +132,7 @@ GRID_OPTIONS = [
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
         help="By image, or by lesion; both says what the leak is worth.",
     ),
+    test_part,
     methods, datasets,
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),

@@ -85,7 +85,10 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     """Build the request of a table or figure from the parameters of a command."""
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import profiles
+    from udcd_bench.runs.spec import name_split
 
+    if params["split"] == "both" and params["test_part"] == "val":
+        raise UserError("--split both compares test images: leave out --test val, or choose one split.")
     protocol, hparams = profiles.split_overrides(params["settings"])
     return TableRequest(
         profile=params["profile"],
@@ -93,7 +96,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         datasets=params["datasets"],
         folds=folds,
         seeds=seeds,
-        split=params["split"],
+        split=name_split(params["split"], params["test_part"]),
         backbone=params["backbone"],
         teacher_backbone=params["teacher_backbone"],
         hparams=hparams,
@@ -117,6 +120,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
 )  # fmt: skip
+@options.test_part
 @make_option(
     "--rho",
     type=float,
@@ -127,7 +131,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench.runs import profiles
-    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.spec import RunSpec, name_split
     from udcd_bench.runs.store import Store
 
     run_options = RunOptions.from_params(params)
@@ -140,7 +144,8 @@ def train(method: str, dataset: str, **params: Any) -> int:
         teacher_backbone=run_options.teacher_backbone,
         hparams=hparams,
         protocol=protocol,
-        **{name: params[name] for name in ("split", "fold", "seed", "fraction", "rho")},
+        split=name_split(params["split"], params["test_part"]),
+        **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
     jobs, failed = _plan_and_run([spec], store, run_options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.runs import profiles
-from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.spec import RunSpec, format_split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -112,8 +112,7 @@ def format_command(
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
-    if spec.split != "paper":
-        words += ["--split", spec.split]
+    words += format_split_options(spec.split)
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]
     if spec.rho is not None:
