@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.grid.cells import STAND_IN
+from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
-from udcd_bench.runs.spec import describe_split, parse_split
+from udcd_bench.runs.results import Results
+from udcd_bench.runs.spec import RunSpec, describe_split, parse_split
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
     from udcd_bench.runs.records import Record
-    from udcd_bench.runs.results import Results
-    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 REPORTING_RULES = {
     "last": "last epoch",
@@ -73,7 +73,9 @@ def describe_runs(
     n: runs behind each figure. spread: what ± is of, where figures have one.
     """
     if not records:
-        return (f"Profile {request.profile}, split {describe_split(request.split)}. None of {planned} runs is done.",)
+        return (
+            f"Profile {request.profile}, split {describe_split(request.split)}. None of {planned} runs is done.",
+        )
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
     )
@@ -88,6 +90,18 @@ def describe_runs(
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)
+
+
+def describe_record(record: Record, store: Store) -> list[str]:
+    """Describe one finished run: what a reader must know of its data, then what its figures are of."""
+    spec = RunSpec.from_dict(record["spec"])
+    title = record["dataset_title"]
+    synthetic = [f"{title}: drawn by a program; no published figure compares with these."]
+    left_out = [record["incomplete"]] if record["incomplete"] else []
+    untested = describe_untested_classes([spec], Results(store, {spec: record}, {}))
+    split = f", split {describe_split(spec.split)}" if spec.split != "paper" else ""
+    head = f"{record['method_title']} on {title}{split}, {record['reporting']}, n=1:"
+    return [*(synthetic if record["synthetic"] else []), *left_out, *untested, head]
 
 
 def _describe_metric(metric: str) -> str:
@@ -118,7 +132,8 @@ def _describe_repeats(
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in run_counts if value})
-    text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
+    runs = "–".join(map(str, dict.fromkeys([n[0], n[-1]])))
+    text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {runs}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from udcd_bench.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -72,6 +74,15 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
             raise click.BadParameter(f"{text!r}: give name=value.")
         pairs[key.strip()] = value.strip()
     return tuple(pairs.items())
+
+
+def get_split(params: Mapping[str, Any]) -> str:
+    """Name the split that ``--split`` and ``--test`` choose together."""
+    from udcd_bench.runs.spec import name_split
+
+    if params["split"] == "both" and params["test_part"] == "val":
+        raise UserError("--split both compares test images: leave out --test val, or choose one split.")
+    return name_split(params["split"], params["test_part"])
 
 
 # --- options --------------------------------------------------------------------------------------------------

@@ -30,11 +30,10 @@ def report(profile: str, split: str, test_part: str, out: Path, to: Path | None)
     reproduce it. The file needs no network and no other file.
     """
     from udcd_bench.report.page import render_page
-    from udcd_bench.runs.spec import name_split
     from udcd_bench.runs.store import Store
     from udcd_bench.storage.atomic import write_atomically
 
-    split = name_split(split, test_part)
+    split = options.get_split({"split": split, "test_part": test_part})
     name = "report.html" if split == "paper" else f"report-{split}.html"
     file = to or out / profile / name
     write_atomically(file, render_page(Store(out), profile, split))

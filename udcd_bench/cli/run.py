@@ -85,10 +85,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     """Build the request of a table or figure from the parameters of a command."""
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import profiles
-    from udcd_bench.runs.spec import name_split
 
-    if params["split"] == "both" and params["test_part"] == "val":
-        raise UserError("--split both compares test images: leave out --test val, or choose one split.")
     protocol, hparams = profiles.split_overrides(params["settings"])
     return TableRequest(
         profile=params["profile"],
@@ -96,7 +93,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         datasets=params["datasets"],
         folds=folds,
         seeds=seeds,
-        split=name_split(params["split"], params["test_part"]),
+        split=options.get_split(params),
         backbone=params["backbone"],
         teacher_backbone=params["teacher_backbone"],
         hparams=hparams,
@@ -131,7 +128,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench.runs import profiles
-    from udcd_bench.runs.spec import RunSpec, name_split
+    from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
     run_options = RunOptions.from_params(params)
@@ -144,7 +141,7 @@ def train(method: str, dataset: str, **params: Any) -> int:
         teacher_backbone=run_options.teacher_backbone,
         hparams=hparams,
         protocol=protocol,
-        split=name_split(params["split"], params["test_part"]),
+        split=options.get_split(params),
         **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
@@ -156,14 +153,12 @@ def train(method: str, dataset: str, **params: Any) -> int:
 
 
 def _print_record(store: Store, key: str) -> None:
+    from udcd_bench.artefacts.captions import describe_record
     from udcd_bench.stats.metrics import METRICS
 
     record = store.read_record(key)
-    if record["synthetic"]:
-        click.echo(f"{record['dataset_title']}: drawn by a program; no published figure compares with these.")
-    if record["incomplete"]:
-        click.echo(record["incomplete"])
-    click.echo(f"{record['method_title']} on {record['dataset_title']}, {record['reporting']}, n=1:")
+    for sentence in describe_record(record, store):
+        click.echo(sentence)
     for name, value in record["figures"]["mean"].items():
         click.echo(f"  {METRICS[name].title:12} {value:.4f}  {METRICS[name].description}")
     click.echo(store.record_path(key))
@@ -193,7 +188,7 @@ def _plan_and_run(
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.engines import server
-    from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
+    from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
     from udcd_bench.runs import planner
 
     if run_options.form != "text" and not run_options.dry_run:
@@ -205,6 +200,8 @@ def _plan_and_run(
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
     todo = [job for job in jobs if not job.done]
+    for line in describe_data(todo, context, load):
+        click.echo(line, err=True)
     if run_options.dry_run:
         _print_plan(jobs, context, run_options.form)
     else:

@@ -16,7 +16,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs.spec import SPLITS, derive_seed, parse_split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
 Floats = npt.NDArray[np.float64]
 
@@ -207,24 +207,34 @@ def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[In
 
 def _check_sides(dataset: Dataset, train: Ints, test: Ints, options: SplitOptions) -> None:
     """Check that there is something to train on and to test on. Raises UserError with the fix."""
-    name, test_part = dataset.name, parse_split(options.kind)[1]
-    if not len(test) and dataset.own_split is not None:
-        parts = [part for part in ("train", "val", "test") if (dataset.own_split == part).any()]
-        fix = "leave out --test val" if test_part == "val" else f"give it {test_part} images"
-        if test_part == "test" and "val" in parts:
-            fix = "add --test val to test on val, and tables say so, or give it test images"
-        raise UserError(f"{name} has {' and '.join(parts)} and no {test_part}; {fix}.")
-    where = f"in fold {options.fold} of split {options.kind!r}"
+    name, where = dataset.name, f"in fold {options.fold} of split {options.kind!r}"
+    if dataset.own_split is not None:
+        _check_parts(name, set(dataset.own_split), parse_split(options.kind)[1])
+    fix = "choose another fold or add images" if dataset.own_split is None else "add images"
     if not len(test):
-        raise UserError(f"{name}: no test image {where}; choose another fold or split.")
+        raise UserError(f"{name}: no test image {where}; {fix}.")
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
     if missing.any():
         short = dataset.classes[int(missing.argmax())]
-        raise UserError(
-            f"{name}: no training image of class {short!r} {where}; choose another fold or add images."
-        )
+        raise UserError(f"{name}: no training image of class {short!r} {where}; {fix}.")
     if len(train) < 2:
-        raise UserError(f"{name}: one training image {where}, and batch statistics need two; add images.")
+        raise UserError(f"{name}: one training image {where}, and batch statistics need two; {fix}.")
+
+
+def _check_parts(name: str, parts: Set[str], test_part: str) -> None:
+    """Check that a source's own split has a part to train on and one to test on. Raises UserError with the fix."""
+    has = " and ".join(part for part in ("train", "val", "test") if part in parts)
+    if "train" not in parts:
+        raise UserError(f"{name} has {has} and no train; give it training images.")
+    if test_part in parts:
+        return
+    if test_part == "val":
+        fix = "leave out --test val"
+    elif "val" in parts:
+        fix = "add --test val to test on val, and tables say so, or give it test images"
+    else:
+        fix = "give it test images"
+    raise UserError(f"{name} has {has} and no {test_part}; {fix}.")
 
 
 def _check_options(options: SplitOptions) -> None:
