@@ -12,7 +12,7 @@ from udcd_bench.runs.spec import describe_split, parse_split
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from udcd_bench.data.dataset import Dataset, Ints
+    from udcd_bench.data.dataset import Dataset
     from udcd_bench.data.splits import Split
 
 MAX_CLASSES = 12
@@ -81,28 +81,21 @@ def _describe_classes(dataset: Dataset) -> str:
 
 
 def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
-    """Describe the groups, and what is left of a grouped split where none was given."""
+    """Describe the groups, and what a grouped split comes to where none is given."""
     _, first, codes, sizes = np.unique(
         dataset.groups, return_index=True, return_inverse=True, return_counts=True
     )
-    n_shared = int((sizes > 1).sum())
-    if not n_shared:
-        text = "No groups: none is given, and no two images are identical"
-    elif all(
-        np.array_equal(dataset.images[row], dataset.images[first[codes[row]]])
-        for row in _list_shared(sizes, codes)
-    ):
-        text = f"No groups are given; {n_shared} images have identical copies, which are kept together"
-    else:
-        return f"{n_shared} groups of 2 or more images, {int(sizes[sizes > 1].sum())} images in all."
-    if any(parse_split(name)[0] == "grouped" for name in names):
-        text += ", so --split grouped keeps nothing together but copies"
-    return f"{text}."
-
-
-def _list_shared(sizes: Ints, codes: Ints) -> Ints:
-    """List the rows whose group has other images."""
-    return np.flatnonzero(sizes[codes] > 1)
+    shared = np.flatnonzero(sizes[codes] > 1)  # images whose group has others
+    if not all(np.array_equal(dataset.images[row], dataset.images[first[codes[row]]]) for row in shared):
+        return f"{int((sizes > 1).sum())} groups of 2 or more images, {len(shared)} images in all."
+    text = f"No groups are given; {len(shared)} images have identical copies"
+    rest = "keeps nothing together but copies"
+    if not len(shared):
+        text, rest = "No groups are given, and no two images are identical", "divides image by image"
+    if not any(parse_split(name)[0] == "grouped" for name in names):
+        return f"{text}."
+    fix = "; a CSV with a column group gives them" if dataset.name.startswith("folder:") else ""
+    return f"{text}, so --split grouped {rest}{fix}."
 
 
 def _describe_split(dataset: Dataset, name: str, splits: Sequence[Split]) -> str:
