@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 
+from support import layouts
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
 from udcd_bench.engines import local
@@ -260,6 +261,19 @@ def test_train_prints_and_stores_the_record(typed, tmp_path):
     assert typed(*TRAIN, "--set=batch_size=32")[2] == err, "the profile's own value is no other run"
 
 
+def test_a_run_tested_on_val_tests_those_images_and_says_so(typed, tmp_path):
+    for part, n in (("train", 4), ("val", 2)):
+        layouts.class_folders(tmp_path / "set" / part, ("a", "b"), n)
+    words = ("--dataset=folder:set", "--test=val", f"--data={tmp_path / 'data'}", "--device=cpu")
+    status, out, err = typed("train", "scratch", *words, "--set=epochs=1", "--set=image_size=32")
+    assert status == 0 and "Scratch on set, split paper, tested on val, the last epoch, n=1:" in out
+    assert err.startswith("folder:set: 12 images at 32×32 pixels.\n  2 classes: a 6, b 6.\n")
+    store = Store(tmp_path / "results")
+    (key,) = store.list_keys()
+    assert store.read_record(key)["spec"]["split"] == "paper-val"
+    assert {id_.partition("/")[0] for id_ in store.read_scores(key)["ids"]} == {"val"}
+
+
 def test_the_last_of_two_settings_counts(typed, tmp_path):
     assert typed(*TRAIN, "--set=epochs=3", "--set=epochs=1")[0] == 0
     (record,) = Store(tmp_path / "results").read_records()
@@ -269,7 +283,9 @@ def test_the_last_of_two_settings_counts(typed, tmp_path):
 def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(typed, tmp_path, monkeypatch):
     monkeypatch.setattr(local, "run", lambda *_: pytest.fail("it ran"))
     status, out, err = typed(*TABLE, "--methods=kd,mtg", "--folds=0,1", "--dry-run")
-    assert status == 0 and err.startswith("6 of 6 runs to make")
+    understood, to_make = err.splitlines()
+    assert status == 0 and understood.startswith("synthetic-lesions: 100 drawn images of 7 classes")
+    assert to_make.startswith("6 of 6 runs to make")
     assert "6 runs nobody has timed here yet" in err
     assert [line.split()[0] for line in out.splitlines()] == ["mtg", "mtg", "scratch", "kd", "scratch", "kd"]
     assert all(line.endswith("not made yet") for line in out.splitlines())

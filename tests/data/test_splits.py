@@ -6,16 +6,17 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from udcd_bench.data import splits
 from udcd_bench.data.dataset import Dataset
 from udcd_bench.data.splits import (
     FOLDS,
     RANDOM_STATE,
-    SPLIT_KINDS,
     _assign_folds,
+    _assign_grouped_folds,
     compute_resampled_counts,
     split_dataset,
 )
@@ -24,8 +25,11 @@ from udcd_bench.errors import UserError
 HAM = np.array([327, 514, 1099, 115, 1113, 6705, 142])
 APTOS = np.array([1805, 370, 999, 193, 295])
 COUNTS = (60, 30, 20, 10)
+SPLIT_KINDS = ("paper", "grouped")
+SKLEARN = tuple(map(int, sklearn.__version__.split(".")[:2]))
 STORED = "baf1dd9f60d86dbb"
 """The hash of ``data()``'s fold 0: a change of it changes every figure there is."""
+STORED_GROUPED = "6817a82f5b63a5a5"
 
 
 def data(counts=COUNTS, group=1, seed=0, **changes):
@@ -85,6 +89,18 @@ def test_the_folds_are_scikit_learns(seed):
         assert_array_equal(np.flatnonzero(_assign_folds(labels) == fold), test)
 
 
+@pytest.mark.skipif(SKLEARN < (1, 9), reason="earlier releases leave folds empty")
+@pytest.mark.parametrize("seed", range(40))
+def test_the_grouped_folds_are_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(FOLDS, 60, rng.integers(1, 20))
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    groups = rng.permutation(np.arange(len(labels)) % rng.integers(FOLDS, len(labels) + 1))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=RANDOM_STATE)
+    for fold, (_, test) in enumerate(folds.split(labels, labels, groups)):
+        assert_array_equal(np.flatnonzero(_assign_grouped_folds(labels, groups) == fold), test)
+
+
 def test_the_grouped_split_keeps_groups_together_and_the_other_does_not():
     d = data(group=3)
     shared = 0
@@ -103,6 +119,7 @@ def test_a_split_is_the_same_for_ever_and_does_not_hear_the_global_seed():
     again = split(data(), rho=3.0, fraction=0.5)
     assert first.hash == again.hash and (first.train == again.train).all()
     assert split(data()).hash == STORED
+    assert split(data(group=3), kind="grouped").hash == STORED_GROUPED
 
 
 def test_the_hash_tells_splits_apart_and_names_ids_not_places():
@@ -134,6 +151,52 @@ def test_a_source_keeps_its_own_split():
     assert 0 < len(grouped.train) < len(s.train)
     with pytest.raises(UserError, match="only fold 0"):
         split(d, fold=1)
+    on_val = split(d, kind="paper-val")
+    assert set(side[on_val.test]) == {"val"} and on_val.hash != s.hash
+    assert_array_equal(on_val.train, s.train)
+    large = data((90, 90), group=2, own_split=np.array(["train", "val", "test"])[np.arange(180) % 3])
+    apart = split(large, kind="grouped-val")
+    assert not set(large.groups[apart.train]) & set(large.groups[apart.test])
+    assert set(large.groups[apart.train]) & set(large.groups[split(large, kind="grouped").test])
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "message"),
+    [
+        (("train", "val"), "paper", "made has train and val and no test; add --test val"),
+        (("train", "val"), "grouped", "made has train and val and no test; add --test val"),
+        (("train",), "paper", "made has train and no test; give it test images"),
+        (("train", "test"), "paper-val", "made has train and test and no val; leave out --test val"),
+        (("test",), "paper", "made has test and no train; give it training images"),
+        (None, "paper-val", "no split of its own and so no val to test on; leave out --test val"),
+    ],
+)
+def test_a_split_without_something_to_test_on_is_refused_with_the_fix(parts, kind, message):
+    side = None if parts is None else np.array(parts)[np.arange(sum(COUNTS)) % len(parts)]
+    with pytest.raises(UserError, match=message):
+        split(data(own_split=side), kind=kind)
+
+
+def test_fewer_groups_than_folds_are_refused():
+    d = data(groups=np.arange(sum(COUNTS)) % 3)
+    for fold in range(FOLDS):
+        with pytest.raises(UserError, match="made has 3 groups and 5 folds need at least 5"):
+            split(d, kind="grouped", fold=fold)
+
+
+def test_a_class_of_one_group_trains_in_every_fold_but_one():
+    labels = np.arange(60) % 3
+    d = data((20, 20, 20), labels=labels, groups=np.where(labels == 2, 99, np.arange(60) // 6))
+    refused = []
+    for fold in range(FOLDS):
+        try:
+            made = split(d, kind="grouped", fold=fold)
+        except UserError as error:
+            assert f"no training image of class 'c' in fold {fold}" in str(error)
+            refused.append(fold)
+        else:
+            assert len(made.test) and not counts(d, made.test)[2]
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize("own", [HAM, APTOS, np.array(COUNTS)], ids=["ham10000", "aptos", "made"])

@@ -224,6 +224,7 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     assert_array_equal(info.labels, data.labels[split.train])
     record = store.read_record("k")
     assert record["split_hash"] == split.hash and (record["n_train"], record["n_test"]) == (32, 8)
+    assert record["n_test_by_class"] == np.bincount(data.labels[split.test], minlength=4).tolist()
     stored = store.read_scores("k")
     assert_array_equal(stored["labels"], data.labels[split.test])
     assert stored["ids"].tolist() == [data.ids[i] for i in split.test]

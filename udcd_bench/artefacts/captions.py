@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.grid.cells import STAND_IN
+from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.runs.records import describe_ages
-from udcd_bench.runs.spec import format_overrides
+from udcd_bench.runs.results import Results
+from udcd_bench.runs.spec import RunSpec, describe_split, format_overrides, parse_split
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
     from udcd_bench.runs.records import Record
-    from udcd_bench.runs.results import Results
-    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
 REPORTING_RULES = {
     "last": "last epoch",
@@ -74,7 +74,9 @@ def describe_runs(
     n: runs behind each figure. spread: what ± is of, where figures have one.
     """
     if not records:
-        return (f"Profile {request.profile}, split {request.split}. None of {planned} runs is done.",)
+        return (
+            f"Profile {request.profile}, split {describe_split(request.split)}. None of {planned} runs is done.",
+        )
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
     )
@@ -90,6 +92,18 @@ def describe_runs(
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)
+
+
+def describe_record(record: Record, store: Store) -> list[str]:
+    """Describe one finished run: what a reader must know of its data, then what its figures are of."""
+    spec = RunSpec.from_dict(record["spec"])
+    title = record["dataset_title"]
+    synthetic = [f"{title}: drawn by a program; no published figure compares with these."]
+    left_out = [record["incomplete"]] if record["incomplete"] else []
+    untested = describe_untested_classes([spec], Results(store, {spec: record}, {}))
+    split = f", split {describe_split(spec.split)}" if spec.split != "paper" else ""
+    head = f"{record['method_title']} on {title}{split}, {record['reporting']}, n=1:"
+    return [*(synthetic if record["synthetic"] else []), *left_out, *untested, head]
 
 
 def _describe_metric(metric: str) -> str:
@@ -120,7 +134,8 @@ def _describe_repeats(
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in run_counts if value})
-    text = f"split {request.split}, {folds}, {seeds}; n = {'–'.join(map(str, dict.fromkeys([n[0], n[-1]])))}"
+    runs = "–".join(map(str, dict.fromkeys([n[0], n[-1]])))
+    text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {runs}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
@@ -146,11 +161,12 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[st
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
+    on_val = parse_split(of_source[0][0].split)[1] == "val"
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{title}: {train} training and {test} test images, {split}.",
+        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
     ]
 

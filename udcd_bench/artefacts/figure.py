@@ -141,7 +141,8 @@ class FigureData:
         ]
         planned = len(self.grid.list_runs(self.request))
         runs = captions.describe_runs(self.request, self.records, planned, n)
-        return (*sentences, *self.describe_missing(), *runs)
+        untested = self.grid.describe_untested(self.request, self.results)
+        return (*sentences, *self.describe_missing(), *untested, *runs)
 
     def build_values_frame(self) -> pd.DataFrame:
         """Build a line for each group, row and metric: ``describe_cell``'s columns, then metric, figure, low, high,

@@ -88,11 +88,17 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     groups = table.list_column_groups(request)
     lines = frame.to_dict("records")
     per_group = len(lines) // len(groups)
+    requests = {split: replace(request, split=split) for split in SPLITS}
     caption = (
         "Points by which a row's figure on the paper's split, by image, exceeds its figure on the grouped split, where "
         "no lesion and no duplicate is on both sides; in parentheses the 95 % interval of the difference, of test "
         "images drawn by groups and of training.",
         *(_describe_split(request, split, results) for split in SPLITS),
+        *(
+            f"Split {split}, {text}"
+            for split in SPLITS
+            for text in table.describe_untested(requests[split], results)
+        ),
     )
     return Sheet(
         name=f"{table.name}-leak",

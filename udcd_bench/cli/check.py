@@ -44,6 +44,7 @@ STORED_RUN_OPTIONS = [
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
         help="By image, or by lesion.",
     ),
+    options.test_part,
     make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
     make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: all in the folder]"),
 ]  # fmt: skip

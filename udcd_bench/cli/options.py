@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from udcd_bench.errors import quote_command
+from udcd_bench.errors import UserError, quote_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,6 +138,15 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
     return tuple(pairs.items())
 
 
+def get_split(params: Mapping[str, Any]) -> str:
+    """Name the split that ``--split`` and ``--test`` choose together."""
+    from udcd_bench.runs.spec import name_split
+
+    if params["split"] == "both" and params["test_part"] == "val":
+        raise UserError("--split both compares test images: leave out --test val, or choose one split.")
+    return name_split(params["split"], params["test_part"])
+
+
 # --- options --------------------------------------------------------------------------------------------------
 
 profile = make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
@@ -165,6 +174,11 @@ data = make_option(
     "--data", type=PATH_TYPE, default=Path("data"), show_default=True, help="Folder of prepared data."
 )
 out = make_option("--out", type=PATH_TYPE, default=Path("results"), show_default=True, help="Results folder.")
+
+test_part = make_option(
+    "--test", "test_part", default="test", show_default=True, type=click.Choice(["test", "val"]),
+    help="The part of a data set's own split that tests; tables say so where it is val.",
+)  # fmt: skip
 
 # --- advice ---------------------------------------------------------------------------------------------------
 
@@ -224,6 +238,7 @@ GRID_OPTIONS = [
         "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
         help="By image, or by lesion; both says what the leak is worth.",
     ),
+    test_part,
     methods, datasets,
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),

@@ -16,13 +16,14 @@ from udcd_bench.cli.options import make_option
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
 )  # fmt: skip
+@options.test_part
 @options.out
 @make_option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file.  [default: OUT/PROFILE/report.html]",
 )
-def report(profile: str, split: str, out: Path, to: Path | None) -> None:
+def report(profile: str, split: str, test_part: str, out: Path, to: Path | None) -> None:
     """Write one HTML page of all that a results folder holds of a profile; trains nothing, needs no data.
 
     Tables with verdicts, figures, claims, audit, confusion matrices, learning curves, every run and how to
@@ -32,6 +33,7 @@ def report(profile: str, split: str, out: Path, to: Path | None) -> None:
     from udcd_bench.runs.store import Store
     from udcd_bench.storage.atomic import write_atomically
 
+    split = options.get_split({"split": split, "test_part": test_part})
     name = "report.html" if split == "paper" else f"report-{split}.html"
     file = to or out / profile / name
     write_atomically(file, render_page(Store(out), profile, split))

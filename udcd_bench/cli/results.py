@@ -232,13 +232,14 @@ def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
     from udcd_bench import plugins
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import planner
+    from udcd_bench.runs.spec import SPLITS
 
     specs: set[RunSpec] = set()
     for kind in ("tables", "figures"):
         for name in plugins.list_names(kind):
             artefact = plugins.load_class(kind, name)()
             for profile in profiles:
-                for split in ("paper", "grouped"):
+                for split in SPLITS:
                     request = TableRequest(
                         profile, folds=tuple(range(5)), seeds=tuple(range(n_seeds)), split=split
                     )

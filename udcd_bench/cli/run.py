@@ -99,7 +99,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         datasets=params["datasets"],
         folds=folds,
         seeds=seeds,
-        split=params["split"],
+        split=options.get_split(params),
         backbone=params["backbone"],
         teacher_backbone=params["teacher_backbone"],
         hparams=hparams,
@@ -120,6 +120,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
     help="By image, or by lesion.",
 )  # fmt: skip
+@options.test_part
 @make_option(
     "--rho",
     type=float,
@@ -144,7 +145,8 @@ def train(method: str, dataset: str, **params: Any) -> int:
         teacher_backbone=run_options.teacher_backbone,
         hparams=hparams,
         protocol=protocol,
-        **{name: params[name] for name in ("split", "fold", "seed", "fraction", "rho")},
+        split=options.get_split(params),
+        **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
     jobs, failed = _plan_and_run([spec], store, run_options, NameResolver(run_options.data))
@@ -155,14 +157,12 @@ def train(method: str, dataset: str, **params: Any) -> int:
 
 
 def _print_record(store: Store, key: str) -> None:
+    from udcd_bench.artefacts.captions import describe_record
     from udcd_bench.stats.metrics import METRICS
 
     record = store.read_record(key)
-    if record["synthetic"]:
-        click.echo(f"{record['dataset_title']}: drawn by a program; no published figure compares with these.")
-    if record["incomplete"]:
-        click.echo(record["incomplete"])
-    click.echo(f"{record['method_title']} on {record['dataset_title']}, {record['reporting']}, n=1:")
+    for sentence in describe_record(record, store):
+        click.echo(sentence)
     for name, value in record["figures"]["mean"].items():
         click.echo(f"  {METRICS[name].title:12} {value:.4f}  {METRICS[name].description}")
     click.echo(store.record_path(key))
@@ -193,22 +193,25 @@ def _plan_and_run(
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.engines import server
     from udcd_bench.engines.environment import check_early
-    from udcd_bench.engines.execute import RunContext, collect_run_inputs, prepare_data
+    from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
     from udcd_bench.runs import planner
 
     if run_options.form != "text" and not run_options.dry_run:
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    is_made_here = run_options.engine == "local" and not run_options.dry_run
+    specs = list(specs)
+    check_early(specs, run_options.device if is_made_here else "auto")
     specs = [resolver.resolve_spec(spec) for spec in specs]
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
     )
-    is_made_here = run_options.engine == "local" and not run_options.dry_run
-    check_early(specs, context.device if is_made_here else "auto")
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
     jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
     todo = [job for job in jobs if not job.done]
+    for line in describe_data(todo, context, load):
+        click.echo(line, err=True)
     if run_options.dry_run:
         _print_plan(jobs, context, run_options.form)
     else:

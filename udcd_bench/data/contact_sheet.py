@@ -73,7 +73,7 @@ def draw_sheet(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     _draw_header(sheet, dataset)
     _draw_samples(sheet, dataset, n_classes, rng)
-    _draw_bars(sheet, dataset.count_labels()[:n_classes])
+    _draw_bars(sheet, dataset.count_labels()[:n_classes], len(dataset.labels))
     y = TOP + CELL * (n_classes + 0.4)
     if len(dataset.classes) > n_classes:
         more = f"and {len(dataset.classes) - n_classes} classes more"
@@ -134,11 +134,10 @@ def _shorten(text: str, most: int = 22) -> str:
     return text.replace("$", r"\$")
 
 
-def _draw_bars(sheet: _Sheet, counts: Ints) -> None:
-    """Draw a bar per class with its number of images, ``counts`` (C,)."""
+def _draw_bars(sheet: _Sheet, counts: Ints, total: int) -> None:
+    """Draw a bar per class with its number of images, ``counts`` (C,), and its share of all ``total`` images."""
     axes = sheet.figure.add_axes(sheet.compute_box(SAMPLES_PER_CLASS + 2.5, TOP, 3.4, len(counts)))
     axes.barh(range(len(counts)), counts, color=BAR, height=0.5)
-    total = max(int(counts.sum()), 1)
     for c, n in enumerate(counts):
         share = f" {_format_count(int(n))}  ({100 * n / total:.1f} %)"
         axes.text(n, c, share, va="center", fontsize=10, color=INK)

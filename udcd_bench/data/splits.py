@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from udcd_bench.data.dataset import Dataset, Ints, compute_fingerprint
 from udcd_bench.errors import UserError
-from udcd_bench.runs.spec import derive_seed
+from udcd_bench.runs.spec import SPLITS, derive_seed, parse_split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
-SPLIT_KINDS = ("paper", "grouped")
+Floats = npt.NDArray[np.float64]
+
 FOLDS = 5
 RANDOM_STATE = 2020
 """Of the stratified folds (O:CRCKD; the paper states no split)."""
@@ -30,7 +32,8 @@ class SplitOptions:
     Attributes
     ----------
     kind: ``paper`` (stratified by class, image by image) or ``grouped`` (also no group on both sides). A source with a
-        split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out.
+        split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out; with ``paper-val``
+        and ``grouped-val`` its ``val`` tests and its ``test`` is left out.
     fold: 0 to 4.
     rho: resample the whole set to this imbalance before splitting; None keeps the set's own.
     imbalance: how it is resampled, as in ``compute_resampled_counts``.
@@ -122,6 +125,46 @@ def _assign_folds(labels: Ints) -> Ints:
     return folds
 
 
+def _assign_grouped_folds(labels: Ints, groups: Ints) -> Ints:
+    """Assign every image (n,) to a fold, no group to two, each class spread as evenly as its groups allow.
+
+    The folds are those of ``StratifiedGroupKFold`` at ``RANDOM_STATE`` in scikit-learn 1.9; earlier releases leave
+    folds empty.
+    """
+    rng = np.random.RandomState(RANDOM_STATE)
+    _, codes, class_counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, group_codes = np.unique(groups, return_inverse=True)
+    counts = np.zeros((int(group_codes.max()) + 1, len(class_counts)))
+    np.add.at(counts, (group_codes, codes), 1)
+    order = np.arange(len(counts))
+    rng.shuffle(order)
+    counts = counts[order]
+    counts_by_fold = np.zeros((FOLDS, len(class_counts)))
+    folds = np.empty(len(counts), np.int64)
+    for group in np.argsort(-np.std(counts, axis=1), kind="stable"):
+        fold = _find_evenest_fold(counts_by_fold, counts[group], class_counts)
+        counts_by_fold[fold] += counts[group]
+        folds[order[group]] = fold
+    return folds[group_codes]
+
+
+def _find_evenest_fold(counts_by_fold: Floats, group: Floats, class_counts: Ints) -> int:
+    """Find the fold that a group leaves the classes most evenly spread in; of equals, the one with fewest images.
+
+    counts_by_fold: (FOLDS, C) images so far. group: (C,) images of the group. class_counts: (C,) of all images.
+    """
+    trials = counts_by_fold + np.eye(FOLDS)[:, :, None] * group
+    unevenness = np.std(trials / class_counts, axis=1).mean(axis=1)
+    n_images = counts_by_fold.sum(1)
+    best = 0
+    for fold in range(1, FOLDS):
+        difference = unevenness[fold] - unevenness[best]
+        equal = abs(difference) <= 1e-8 + 1e-5 * unevenness[best]  # numpy.isclose
+        if difference < 0 or (equal and n_images[fold] < n_images[best]):
+            best = fold
+    return best
+
+
 def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
     labels = dataset.labels[rows]
     counts = np.bincount(labels, minlength=len(dataset.classes))
@@ -134,29 +177,69 @@ def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Int
     if kind == "paper":
         is_test = _assign_folds(labels) == fold
         return rows[~is_test], rows[is_test]
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=RANDOM_STATE)
-    train, test = list(folds.split(rows, labels, dataset.groups[rows]))[fold]
-    return rows[train], rows[test]
+    groups = dataset.groups[rows]
+    if (n_groups := len(np.unique(groups))) < FOLDS:
+        raise UserError(
+            f"{dataset.name} has {n_groups} groups and {FOLDS} folds need at least {FOLDS}; give it a split of its "
+            "own, or --split paper, which puts images of one group on both sides."
+        )
+    is_test = _assign_grouped_folds(labels, groups) == fold
+    return rows[~is_test], rows[is_test]
 
 
 def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[Ints, Ints]:
     """Divide rows into the training and the test side, by the source's own split if it has one."""
+    kind, test_part = parse_split(options.kind)
     if dataset.own_split is None:
-        return _split_fold(dataset, rows, options.kind, options.fold)
+        if test_part == "val":
+            raise UserError(
+                f"{dataset.name} has no split of its own and so no val to test on; leave out --test val."
+            )
+        return _split_fold(dataset, rows, kind, options.fold)
     if options.fold:
         raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
     side = dataset.own_split[rows]
-    train, test = rows[side == "train"], rows[side == "test"]
-    if options.kind == "grouped":
+    train, test = rows[side == "train"], rows[side == test_part]
+    if kind == "grouped":
         train = train[~np.isin(dataset.groups[train], dataset.groups[test])]
     return train, test
 
 
+def _check_sides(dataset: Dataset, train: Ints, test: Ints, options: SplitOptions) -> None:
+    """Check that there is something to train on and to test on. Raises UserError with the fix."""
+    name, where = dataset.name, f"in fold {options.fold} of split {options.kind!r}"
+    if dataset.own_split is not None:
+        _check_parts(name, set(dataset.own_split), parse_split(options.kind)[1])
+    fix = "choose another fold or add images" if dataset.own_split is None else "add images"
+    if not len(test):
+        raise UserError(f"{name}: no test image {where}; {fix}.")
+    missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
+    if missing.any():
+        short = dataset.classes[int(missing.argmax())]
+        raise UserError(f"{name}: no training image of class {short!r} {where}; {fix}.")
+    if len(train) < 2:
+        raise UserError(f"{name}: one training image {where}, and batch statistics need two; {fix}.")
+
+
+def _check_parts(name: str, parts: Set[str], test_part: str) -> None:
+    """Check that a source's own split has a part to train on and one to test on. Raises UserError with the fix."""
+    has = " and ".join(part for part in ("train", "val", "test") if part in parts)
+    if "train" not in parts:
+        raise UserError(f"{name} has {has} and no train; give it training images.")
+    if test_part in parts:
+        return
+    if test_part == "val":
+        fix = "leave out --test val"
+    elif "val" in parts:
+        fix = "add --test val to test on val, and tables say so, or give it test images"
+    else:
+        fix = "give it test images"
+    raise UserError(f"{name} has {has} and no {test_part}; {fix}.")
+
+
 def _check_options(options: SplitOptions) -> None:
-    if options.kind not in SPLIT_KINDS:
-        raise UserError(f"split {options.kind!r} is unknown; it is one of {', '.join(SPLIT_KINDS)}.")
+    if options.kind not in SPLITS:
+        raise UserError(f"split {options.kind!r} is unknown; it is one of {', '.join(SPLITS)}.")
     if not 0 <= options.fold < FOLDS:
         raise UserError(f"fold {options.fold} does not exist; folds are 0 to {FOLDS - 1}.")
     if not 0 < options.fraction <= 1:
@@ -168,7 +251,7 @@ def _check_options(options: SplitOptions) -> None:
 def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
     """Compute one fold of a dataset.
 
-    Raises UserError when a value is out of range or a class would be missing from the training side.
+    Raises UserError when a value is out of range, nothing would be tested, or a class would not be trained on.
     """
     _check_options(options)
     rows = np.arange(len(dataset.labels), dtype=np.int64)
@@ -182,12 +265,7 @@ def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
         keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
         seed = derive_seed("fraction", dataset.identity, options.fold, options.seed)
         train = _subsample_per_class(train, dataset.labels, keep, seed)
-    missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
-    if missing.any():
-        raise UserError(
-            f"{dataset.name}: no training image of class {dataset.classes[int(missing.argmax())]!r} in fold "
-            f"{options.fold} of split {options.kind!r}; choose another fold or add images."
-        )
+    _check_sides(dataset, train, test, options)
     ids = np.asarray(dataset.ids)
     fingerprint = compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
     return Split(options.kind, options.fold, train, test, fingerprint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
-from udcd_bench.data import sources, splits
+from udcd_bench.data import sources, splits, understanding
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
@@ -20,7 +20,7 @@ from udcd_bench.runs import inputs, names, planner
 from udcd_bench.runs.spec import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from udcd_bench.data.dataset import Dataset
     from udcd_bench.runs.inputs import RunInputs
@@ -99,9 +99,30 @@ def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Sp
     return _split_dataset(dataset, options)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def _split_dataset(dataset: Dataset, options: splits.SplitOptions) -> splits.Split:
+    """Split a data set; methods share a split."""
     return splits.split_dataset(dataset, options)
+
+
+def describe_data(jobs: Iterable[Job], context: RunContext, load: DatasetLoader) -> list[str]:
+    """Describe what was understood of the data of these runs, each set once, in lines to print before they start.
+
+    Raises UserError when the data of a run cannot be split as it asks.
+    """
+    datasets: dict[tuple[object, ...], Dataset] = {}
+    batches: dict[Dataset, list[tuple[splits.Split, int]]] = {}
+    for job in jobs:
+        protocol = planner.resolve_protocol(job.spec)
+        dataset = load(job.spec.dataset, protocol, context)
+        # runs whose protocols differ load the same images anew
+        dataset = datasets.setdefault((dataset.name, dataset.size, dataset.fingerprint), dataset)
+        batches.setdefault(dataset, []).append((make_split(job.spec, protocol, dataset), protocol.batch_size))
+    return [
+        line
+        for dataset, pairs in batches.items()
+        for line in understanding.describe_dataset(dataset, list(dict.fromkeys(pairs)))
+    ]
 
 
 def collect_run_inputs(spec: RunSpec, context: RunContext, load: DatasetLoader | None = None) -> RunInputs:

@@ -130,6 +130,7 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "split_hash": setup.split.hash,
         "n_train": len(setup.split.train),
         "n_test": len(setup.split.test),
+        "n_test_by_class": metrics.count_labels(setup.test_labels, len(dataset.classes)),
         "epochs": len(result.history),
         "seconds": result.seconds,
         "protocol": asdict(setup.protocol),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from udcd_bench.data import understanding
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -159,3 +160,11 @@ def format_note(row: TableRow, specs: Sequence[RunSpec], results: Results) -> st
         reason = textwrap.shorten(messages[0], 200, placeholder=" …")
         sentences.append(f"{failed} failed: {reason or 'no reason was kept'}")
     return " ".join(sentences)
+
+
+def describe_untested_classes(specs: Sequence[RunSpec], results: Results) -> list[str]:
+    """Describe the classes that no test image of these finished runs is of, of one data set."""
+    records = results.select_records(specs)
+    counts = [(spec.fold, results.count_tested(spec)) for spec in records]
+    classes = next((record["classes"] for record in records.values()), [])
+    return understanding.describe_untested(classes, counts)

@@ -211,6 +211,7 @@ class Grid:
         """Describe a cell's runs: the last columns of the long frame."""
         specs = self.list_cell_runs(request, row, group)
         records = results.select_records(specs).values()
+        untested = cells.describe_untested_classes(specs, results)
         return {
             "method_title": row.title,
             "dataset_title": format_heading(group),
@@ -221,8 +222,17 @@ class Grid:
             "split_hash": _join_unique(record["split_hash"] for record in records),
             "rule": request.rule,
             "incomplete": _join_unique(record["incomplete"] for record in records),
-            "note": cells.format_note(row, specs, results),
+            "note": " ".join(filter(None, [cells.format_note(row, specs, results), *untested])),
         }
+
+    def describe_untested(self, request: TableRequest, results: Results) -> list[str]:
+        """Return sentences on the classes without a test image, each group's once."""
+        sentences = {
+            f"{format_heading(group)}: {text}": None
+            for group, row in itertools.product(self.list_column_groups(request), self.list_rows(request))
+            for text in cells.describe_untested_classes(self.list_cell_runs(request, row, group), results)
+        }
+        return list(sentences)
 
 
 def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str) -> CellSummary:

@@ -26,6 +26,7 @@ from udcd_bench.report import runs as report_runs
 from udcd_bench.runs import profiles
 from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import load_results
+from udcd_bench.runs.spec import describe_split, format_split_options
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def render_page(store: Store, profile: str, split: str = "paper") -> bytes:
         profile=declared,
         request=request,
         others=others,
-        command=shlex.join(["udcd-bench", "report", "--profile", profile, "--split", split]),
+        command=f"udcd-bench report --profile {shlex.quote(profile)} {_format_split(split)}",
         style=_read_template("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -127,6 +128,8 @@ def _make_environment() -> jinja2.Environment:
         autoescape=True,
     )
     environment.filters["number"] = parts.format_number
+    environment.filters["split_text"] = describe_split
+    environment.filters["split_options"] = _format_split
     return environment
 
 
@@ -136,10 +139,15 @@ def _count_other_runs(results: Results, profile: str, split: str) -> list[tuple[
     return [(*key, n) for key, n in sorted(counts.items()) if key != (profile, split)]
 
 
+def _format_split(name: str) -> str:
+    """Format the options that choose a split, the default one too."""
+    return " ".join(format_split_options(name)) or f"--split {name}"
+
+
 def _explain_no_runs(store: Store, profile: str, split: str, others: Iterable[tuple[str, str, int]]) -> str:
     """Explain why there is nothing to report, and what to do."""
-    nothing = f"{store.root} holds no run of profile {profile} with split {split}"
-    choices = [f"--profile {name} --split {kind} ({n})" for name, kind, n in others]
+    nothing = f"{store.root} holds no run of profile {profile} with split {describe_split(split)}"
+    choices = [f"--profile {name} {_format_split(kind)} ({n})" for name, kind, n in others]
     if choices:
         return f"{nothing}; it has those of {', '.join(choices)}."
     split_words = () if split == "paper" else ("--split", split)

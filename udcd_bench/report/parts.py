@@ -18,6 +18,7 @@ from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
 from udcd_bench.runs import profiles
+from udcd_bench.runs.spec import SPLITS, format_split_options
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def build_figures(request: TableRequest, store: Store) -> Iterator[FigurePart]:
 
 def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
     """Find the CSVs and the PDF of a figure; those of other splits belong to another figure."""
-    others = tuple(f"{stem}-{split}" for split in ("grouped",))
+    others = tuple(f"{stem}-{split}" for split in SPLITS if split != "paper")
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
     return tuple(
         sorted(n for n in names if n.startswith((f"{stem}.", f"{stem}-")) and not n.startswith(others))
@@ -264,7 +265,7 @@ def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """Format the shell line that makes or checks an artefact with the folds and seeds of the request."""
     words = ["udcd-bench", verb, name, "--profile", request.profile]
-    words += ["--split", request.split] if request.split != "paper" else []
+    words += format_split_options(request.split)
     if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from udcd_bench import plugins
 from udcd_bench.errors import quote_command
 from udcd_bench.runs import names, profiles
-from udcd_bench.runs.spec import RunSpec, Scalar
+from udcd_bench.runs.spec import RunSpec, Scalar, format_split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,8 +134,7 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
-    if spec.split != "paper":
-        words += ["--split", spec.split]
+    words += format_split_options(spec.split)
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]
     if spec.rho is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
-from udcd_bench.runs.spec import REVISION, FiniteNumber, check_spec_values
+from udcd_bench.runs.spec import REVISION, Count, FiniteNumber, check_spec_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -37,6 +37,7 @@ class Record(TypedDict):
     split_hash: str
     n_train: int
     n_test: int
+    n_test_by_class: NotRequired[list[Count]]
     epochs: int
     seconds: FiniteNumber
     protocol: NotRequired[dict[str, Any]]
@@ -68,6 +69,8 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise ValueError(f"its figures have no {min(missing)}")
     if missing := _REQUIRED_ENVIRONMENT - record["environment"].keys():
         raise ValueError(f"its environment has no {min(missing)}")
+    if len(counts := record.get("n_test_by_class", record["classes"])) != len(record["classes"]):
+        raise ValueError(f"it counts test images of {len(counts)} classes and names {len(record['classes'])}")
     if unknown := record.get("bytes", {}).keys() - record["files"].keys():
         raise ValueError(f"it has a size but no checksum of {min(unknown)}")
 

@@ -24,12 +24,14 @@ class Results:
     states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
+    test_counts: cache of ``count_tested``.
     """
 
     store: Store
     records: Mapping[RunSpec, Record]
     states: Mapping[RunSpec, str]
     draws: dict[Hashable, dict[str, Floats]] = field(default_factory=dict)
+    test_counts: dict[RunSpec, list[int]] = field(default_factory=dict)
 
     def select_records(self, specs: Iterable[RunSpec]) -> dict[RunSpec, Record]:
         """Select the records of those of the specs that are finished, in the order of the specs."""
@@ -43,6 +45,19 @@ class Results:
     def has_scores(self, spec: RunSpec) -> bool:
         """Tell whether a finished run's per-image scores are still in the folder."""
         return self.store.has_scores(self.records[spec]["key"])
+
+    def count_tested(self, spec: RunSpec) -> list[int]:
+        """Count a finished run's test images by class, from its scores where its record is too old to say so.
+
+        Empty where neither is there.
+        """
+        record = self.records[spec]
+        if (counts := record.get("n_test_by_class")) is not None:
+            return counts
+        if spec not in self.test_counts:
+            labels = self.read_scores(spec)["labels"] if self.has_scores(spec) else []
+            self.test_counts[spec] = metrics.count_labels(labels, len(record["classes"]))
+        return self.test_counts[spec]
 
     def read_scores(self, spec: RunSpec) -> Arrays:
         """Read a finished run's stored arrays, see ``Store.read_scores``."""

@@ -25,6 +25,10 @@ REVISION = 6
 TEACHER_METHOD = "scratch"
 """The row whose run of the same fold and seed is the teacher of the offline methods (O)."""
 
+SPLITS = ("paper", "grouped", "paper-val", "grouped-val")
+"""Names of splits: by image or by group, tested on the test images or, where the name says so, on ``val``."""
+_ON_VAL = "-val"
+
 Scalar = bool | int | float | str
 Overrides = tuple[tuple[str, Scalar], ...]
 """(name, value) pairs."""
@@ -38,6 +42,29 @@ def derive_seed(*coordinates: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def name_split(kind: str, test_part: str) -> str:
+    """Name the split of a kind, ``paper`` or ``grouped``, tested on ``test`` or on ``val``."""
+    return kind + _ON_VAL if test_part == "val" else kind
+
+
+def parse_split(name: str) -> tuple[str, str]:
+    """Parse the name of a split into its kind and the part that tests."""
+    return (name.removesuffix(_ON_VAL), "val" if name.endswith(_ON_VAL) else "test")
+
+
+def describe_split(name: str) -> str:
+    """Describe a split for labels and captions: its kind, and that it is tested on val."""
+    kind, test_part = parse_split(name)
+    return f"{kind}, tested on val" if test_part == "val" else kind
+
+
+def format_split_options(name: str) -> list[str]:
+    """Format a split as words of a command; none for the default."""
+    kind, test_part = parse_split(name)
+    words = ["--split", kind] if kind != "paper" else []
+    return words + (["--test", test_part] if test_part != "test" else [])
+
+
 @dataclass(frozen=True, eq=False)
 class RunSpec:
     """The coordinates of one training run. Specs are equal when they differ only in what data or weights are called.
@@ -46,7 +73,7 @@ class RunSpec:
     protocol's overrides by ``names.format_file_name``.
     hparams: overrides of the method's own hyper-parameters. protocol: overrides of the profile's numbers.
     teacher_backbone: empty means the student's. fraction: of the training images, in (0, 1].
-    rho: the largest class over the smallest; None leaves the data's own imbalance.
+    rho: the largest class over the smallest; None leaves the data's own imbalance. split: one of ``SPLITS``.
     """
 
     method: str
@@ -106,8 +133,11 @@ class RunSpec:
         )
 
     def derive_seed_for(self, purpose: str) -> int:
-        """Derive the seed of one kind of draw: the same for every method, so that methods are compared in pairs."""
-        return derive_seed(purpose, self.data_identity, self.split, self.fold, self.seed)
+        """Derive the seed of one kind of draw: the same for every method, so that methods are compared in pairs.
+
+        The part that tests changes nothing in training, so it is not in it.
+        """
+        return derive_seed(purpose, self.data_identity, parse_split(self.split)[0], self.fold, self.seed)
 
     def format_label(self) -> str:
         """Format a short name for people: method, data set, and what differs from the defaults."""
@@ -118,7 +148,7 @@ class RunSpec:
         if self.fraction != 1:
             parts.append(f"{self.fraction:.0%}")
         if self.split != "paper":
-            parts.append(self.split)
+            parts.append(describe_split(self.split).removeprefix("paper, "))
         parts.append(f"fold {self.fold}")
         if self.seed:
             parts.append(f"seed {self.seed}")

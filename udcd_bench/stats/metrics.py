@@ -99,6 +99,12 @@ def summarize_epochs(
     }
 
 
+def count_labels(labels: npt.ArrayLike, n_classes: int) -> list[int]:
+    """Count labels (n,) by class; empty for no labels."""
+    array = np.asarray(labels, dtype=np.int64)
+    return np.bincount(array, minlength=n_classes).tolist() if len(array) else []
+
+
 def count_confusions(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Ints:
     """Count confusions (C, C) of logits (n, C) and labels (n,): rows are true classes, columns predicted ones."""
     z, y = _check_inputs(scores, labels)

@@ -1,0 +1,174 @@
+"""What a command says of one's own data, and refuses, before anything trains; and a class that nothing tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from support import layouts
+from support import records as make
+from udcd_bench import plugins
+from udcd_bench.artefacts.table import TableRequest
+from udcd_bench.cli import cli
+from udcd_bench.engines import local
+from udcd_bench.errors import UserError
+from udcd_bench.runs.results import load_results
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+from udcd_bench.stats import metrics
+
+SMALL = ("--set=epochs=1", "--set=image_size=32", "--set=batch_size=8", "--device=cpu")
+VERBS = (("run", "table2", "--methods=scratch"), ("plot", "tsne", "--methods=scratch"))
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Types a command in a folder with pictures; a run that starts fails the test. Returns (status, out, err)."""
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_):
+        raise AssertionError("something trains")
+
+    monkeypatch.setattr(local, "run", refuse)
+
+    def typed(*words):
+        done = CliRunner().invoke(cli, [*words, *SMALL])
+        if isinstance(done.exception, UserError):
+            return 2, done.stdout, done.stderr + str(done.exception)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    return typed
+
+
+def commands(dataset, *words):
+    """Every command that trains, on this set."""
+    yield ("train", "scratch", f"--dataset={dataset}", *words)
+    for verb in VERBS:
+        yield (*verb, f"--datasets={dataset}", *words)
+
+
+def make_parts(root, **n):
+    """A folder of parts, each of two classes with n different pictures in each."""
+    for part, count in n.items():
+        layouts.class_folders(root / part, ("a", "b"), count)
+        for i, path in enumerate(sorted((root / part).rglob("*.png"))):
+            path.write_bytes(layouts.encode(layouts.picture(1000 * len(part) + ord(part[0]) + 7 * i), "PNG"))
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_set_without_a_test_part_is_refused_by_every_command(invoke, tmp_path, dry):
+    make_parts(tmp_path / "set", train=4, val=2)
+    layouts.medmnist_file(tmp_path / "data" / "emptytest.npz", (40, 10, 0))
+    for dataset in ("folder:set", "medmnist:emptytest"):
+        for words in commands(dataset, *dry):
+            status, _, err = invoke(*words)
+            assert (
+                status == 2
+                and f"{dataset} has train and val and no test; add --test val to test on val" in err
+            )
+
+
+def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
+    make_parts(tmp_path / "set", train=4, val=2)
+    for words in commands("folder:set", "--test=val", "--dry-run"):
+        status, out, err = invoke(*words)
+        assert status == 0 and "folder:set densenet-tiny tested on val fold 0" in out
+        assert "Split paper, tested on val, the data set's own: fold 0, 8 training and 4 test images." in err
+    status, out, err = invoke(*next(commands("folder:set", "--test=val", "--dry-run", "--format=commands")))
+    assert status == 0 and "--test val" in out and "2 classes: a 6, b 6." in err
+    status, _, err = invoke(*VERBS[0], "--datasets=folder:set", "--test=val", "--split=both")
+    assert status == 2 and "--split both compares test images" in err
+
+
+def test_a_fold_that_is_not_there_is_refused(invoke, tmp_path):
+    make_parts(tmp_path / "set", train=4, test=2)
+    status, _, err = invoke("train", "scratch", "--dataset=folder:set", "--fold=1")
+    assert status == 2 and "folder:set comes with a split of its own, so there is only fold 0" in err
+
+
+def test_fewer_groups_than_folds_are_refused(invoke, tmp_path):
+    layouts.class_folders(tmp_path / "im", ("a", "b"), 6)
+    rows = [f"im/{c}/image {i} é'.png,{c},site{i % 3}" for c in "ab" for i in range(6)]
+    (tmp_path / "sites.csv").write_text("\n".join(["path,label,group", *rows]) + "\n")
+    for words in (
+        *commands("folder:sites.csv", "--split=grouped"),
+        *commands("folder:sites.csv", "--split=grouped"),
+    ):
+        status, _, err = invoke(*words)
+        assert status == 2 and "folder:sites.csv has 3 groups and 5 folds need at least 5" in err
+
+
+def test_a_grouped_split_of_a_set_without_groups_says_so(invoke, tmp_path):
+    layouts.class_folders(tmp_path / "im", ("a", "b"), 6)
+    rows = [f"im/{c}/image {i} é'.png,{c},{c}{i // 2}" for c in "ab" for i in range(6)]
+    for column, line in (
+        ("patient_id", "so --split grouped divides image by image; a CSV with a column group gives them."),
+        ("group", "6 groups of 2 or more images, 12 images in all."),
+    ):
+        (tmp_path / f"{column}.csv").write_text("\n".join([f"path,label,{column}", *rows]) + "\n")
+        for words in commands(f"folder:{column}.csv", "--split=grouped", "--dry-run"):
+            status, _, err = invoke(*words)
+            assert status == 0 and line in err
+
+
+# --- a class without a test image ---------------------------------------------------------------------------------
+
+
+def store_untested(out, ask, *, counted):
+    """Runs of three classes, the third without a test image; ``counted``: their records say so themselves."""
+    table, store = plugins.load_class("tables", "table2")(), Store(out)
+    labels = np.arange(40) % 2
+    for spec in table.list_runs(ask):
+        scores = np.random.default_rng(spec.fold).normal(0, 1, (2, 40, 3)).astype(np.float32)
+        counts = {"n_test_by_class": [20, 20, 0]} if counted else {}
+        record = make.record(spec, n_test=40, **counts)
+        record["figures"] = metrics.summarize_epochs(scores, labels)
+        make.store_run(store, record, make.arrays(scores, labels))
+    return table, load_results(store)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["by the record", "by the scores"])
+def test_every_form_of_a_table_says_over_how_many_classes_it_averages(tmp_path, counted):
+    ask = TableRequest(methods=("scratch",), datasets=("digits",), folds=(0, 1), split="grouped")
+    table, results = store_untested(tmp_path, ask, counted=counted)
+    rendered = table.render(ask, results)
+    sentence = "c has no test image in folds 0, 1: macro figures are over 2 of 3 classes there."
+    assert sentence in " ".join(rendered.text.split())
+    by_ending = {path.suffix: path for path in rendered.files}
+    assert sentence in by_ending[".tex"].read_text() and sentence in by_ending[".md"].read_text()
+    assert set(pd.read_csv(by_ending[".csv"])["note"]) == {sentence}
+    figure = plugins.load_class("figures", "confusion")()
+    assert f": {sentence}" in " ".join(figure.render(ask, results).text.split())
+
+
+def test_a_table_of_all_classes_says_nothing(tmp_path):
+    ask, table = (
+        TableRequest(methods=("scratch",), datasets=("digits",)),
+        plugins.load_class("tables", "table2")(),
+    )
+    (spec,) = table.list_runs(ask)
+    make.finish(Store(tmp_path), spec)
+    assert "no test image" not in table.render(ask, load_results(Store(tmp_path))).text
+
+
+def test_a_split_on_val_stays_apart_from_the_one_on_test(tmp_path):
+    on_test = RunSpec("scratch", "digits", "demo", "densenet-tiny")
+    on_val = RunSpec("scratch", "digits", "demo", "densenet-tiny", split="paper-val")
+    assert on_val.derive_seed_for("network") == on_test.derive_seed_for("network"), "the same training"
+    store = Store(tmp_path)
+    make.finish(store, on_val)
+    table = plugins.load_class("tables", "table2")()
+    ask = TableRequest(methods=("scratch",), datasets=("digits",), split="paper-val")
+    rendered = table.render(ask, load_results(store))
+    text = " ".join(rendered.text.split())
+    assert "split paper, tested on val, fold 0" in text and "200 validation images" in text.replace(
+        "60 v", "200 v"
+    )
+    assert {path.name.split(".")[0] for path in rendered.files} == {"table2-paper-val"}
+    assert (
+        "not run"
+        in table.render(TableRequest(methods=("scratch",), datasets=("digits",)), load_results(store)).text
+    )
