@@ -15,7 +15,8 @@ from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache.decode import resize
 from udcd_bench.data.cache.options import PrepareOptions
-from udcd_bench.data.layouts import aptos, digits, files, folder, ham10000, image_index
+from udcd_bench.data.files import report, scan
+from udcd_bench.data.layouts import aptos, digits, folder, ham10000, image_index
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
@@ -101,10 +102,10 @@ def test_a_layout_is_one_reader_and_one_line(tmp_path, monkeypatch):
     """What the docstring of the layouts says of adding one."""
 
     def read_index(root):
-        scanned, report = files.scan_files(root), image_index.ValidationReport()
+        scanned, said = scan.scan_files(root), report.ValidationReport()
         rows = [image_index.LabelRow(stem, int(stem), stem, "") for stem in sorted(scanned.images)]
-        items = image_index.match_files(rows, scanned, report, ignore="")
-        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, report, source=str(root))
+        items = image_index.match_files(rows, scanned, said, ignore="")
+        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, said, source=str(root))
 
     mine = Source("mine", "Mine", "two images", "the next desk", read_index, ordered=True)
     monkeypatch.setitem(sources.SOURCES, mine.name, mine)

@@ -30,7 +30,8 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
-from udcd_bench.data.layouts import files, folder, medmnist
+from udcd_bench.data.files import scan
+from udcd_bench.data.layouts import folder, medmnist
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.render import sheet
 from udcd_bench.render.latex import render_latex
@@ -225,7 +226,7 @@ def archive(path, members, method=zipfile.ZIP_DEFLATED):
 
 def rows(root, tmp_path):
     """What becomes of the images below a folder, by the name shown."""
-    found = files.scan_files(root)
+    found = scan.scan_files(root)
     wheres = [where for same in found.images.values() for where in same]
     out = tmp_path / "rows.bin"
     out.touch()

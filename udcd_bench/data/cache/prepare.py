@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -17,8 +18,9 @@ from udcd_bench.data.cache import decode, prepared, staging
 from udcd_bench.data.cache.decode import DecodedFile
 from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
 from udcd_bench.data.cache.prepared import Rows
-from udcd_bench.data.layouts.files import FileRef
-from udcd_bench.data.layouts.image_index import ImageIndex, Item, ValidationReport
+from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.report import ValidationReport
+from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError
 
 CHUNK = 16
@@ -26,12 +28,19 @@ CHUNK = 16
 Chunk = Sequence[tuple[int, FileRef]]
 """Rows and their files."""
 DecodedParts = Generator[list[DecodedFile], None, None]
+DecodeChunk = Callable[[Chunk], list[DecodedFile]]
 
 
 def check_size(size: int) -> None:
     """Check the side of the images in pixels. Raises UserError when it is too small or too large."""
     if not decode.MIN_SIZE <= size <= decode.MAX_SIZE:
         raise UserError(f"--size must be {decode.MIN_SIZE} to {decode.MAX_SIZE} pixels, not {size}.")
+
+
+def check_depth(depth: int | None) -> None:
+    """Check the bits that 16-bit greys use. Raises UserError when there are too few or too many."""
+    if depth is not None and not decode.MIN_DEPTH <= depth <= decode.MAX_DEPTH:
+        raise UserError(f"--depth must be {decode.MIN_DEPTH} to {decode.MAX_DEPTH} bits, not {depth}.")
 
 
 def prepare_images(image_index: ImageIndex, target: Path, size: int, options: PrepareOptions) -> PreparedSet:
@@ -43,38 +52,42 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
     written then.
     """
     check_size(size)
+    check_depth(options.depth)
     if not image_index.items:
         problems = image_index.report.format_sentence(image_index.report.list_blocking())
         raise UserError(
             f"{image_index.source} holds no labelled images{': ' + problems if problems else ''}."
         )
     checksum = image_index.compute_checksum()
-    allow_incomplete = options.allow_incomplete
-    if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete):
+    allow_incomplete, depth = options.allow_incomplete, options.depth
+    if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
         return existing
     n = len(image_index.items)
     with staging.open_staging_dir(target, n, size) as folder:
         # another process may have prepared it while this one waited
-        if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete):
+        if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
             return existing
         files = _decode(folder / prepared.ARRAY, image_index.items, size, options)
-        rows = _build_rows(image_index, files, checksum, allow_incomplete=allow_incomplete)
+        rows = _build_rows(image_index, files, checksum, options)
         readable = [file.row for file in files if not file.problem]
         _compact(folder / prepared.ARRAY, readable, n, size)
         staging.commit(folder, target, rows, size)
     return PreparedSet(target, rows.report, fresh=True, incomplete=rows.incomplete)
 
 
-def find_existing(target: Path, checksum: str, *, allow_incomplete: bool = True) -> PreparedSet | None:
+def find_existing(
+    target: Path, checksum: str, *, allow_incomplete: bool = True, depth: int | None = None
+) -> PreparedSet | None:
     """Return the set in ``target`` if it is undamaged and was made from the source with this checksum.
 
-    allow_incomplete: whether an incomplete set will be returned too.
+    allow_incomplete: whether an incomplete set will be returned too. depth: that it must have been prepared with; None
+    if any will do.
     """
     try:
         manifest = prepared.read_manifest(target)
         if manifest is None or manifest.source_sha256 != checksum:
             return None
-        if manifest.incomplete and not allow_incomplete:
+        if (manifest.incomplete and not allow_incomplete) or depth not in (None, manifest.depth):
             return None
         prepared.load(target, check_pixels=True)
     except UserError:  # a damaged one is prepared again
@@ -90,10 +103,13 @@ def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOption
         key=lambda pair: (pair[1].path, pair[1].inside[:-1], pair[1].offset),
     )
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    decode_chunk = functools.partial(
+        decode.decode_rows, str(path), prepared.HEADER_BYTES, size, depth=options.depth or decode.MAX_DEPTH
+    )
     if options.jobs <= 1 or len(files) <= 4 * CHUNK:  # a pool costs more than it saves
-        parts = _decode_in_process(path, size, chunks)
+        parts = _decode_in_process(decode_chunk, chunks)
     else:
-        parts = _decode_in_pool(path, size, chunks, options.jobs)
+        parts = _decode_in_pool(decode_chunk, chunks, options.jobs)
     decoded: list[DecodedFile] = []
     with closing(parts):  # the pool ends at once when the callback raises
         for part in parts:
@@ -103,24 +119,21 @@ def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOption
     return sorted(decoded, key=lambda file: file.row)
 
 
-def _decode_in_process(path: Path, size: int, chunks: Sequence[Chunk]) -> DecodedParts:
+def _decode_in_process(decode_chunk: DecodeChunk, chunks: Sequence[Chunk]) -> DecodedParts:
     try:
         for chunk in chunks:
-            yield decode.decode_rows(str(path), prepared.HEADER_BYTES, size, chunk)
+            yield decode_chunk(chunk)
     finally:
         decode.close_archives()
 
 
-def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -> DecodedParts:
+def _decode_in_pool(decode_chunk: DecodeChunk, chunks: Sequence[Chunk], jobs: int) -> DecodedParts:
     """Decode chunks in worker processes. Raises UserError when one of them is killed."""
     # spawn: a fork of a process that has used threads or CUDA may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(chunks)), context, workers.start) as pool:
         try:
-            waiting = [
-                pool.submit(decode.decode_rows, str(path), prepared.HEADER_BYTES, size, chunk)
-                for chunk in chunks
-            ]
+            waiting = [pool.submit(decode_chunk, chunk) for chunk in chunks]
             for finished in as_completed(waiting):
                 yield finished.result()
         except BrokenProcessPool as error:
@@ -133,7 +146,7 @@ def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -
 
 
 def _build_rows(
-    image_index: ImageIndex, files: Sequence[DecodedFile], checksum: str, *, allow_incomplete: bool
+    image_index: ImageIndex, files: Sequence[DecodedFile], checksum: str, options: PrepareOptions
 ) -> Rows:
     """Check the decoded set and describe it. Raises UserError when it may not be committed."""
     report = image_index.report.copy()
@@ -145,8 +158,9 @@ def _build_rows(
     items = [item for item, _ in pairs]
     _report_duplicates(image_index, pairs, report)
     _check_counts(image_index, items, report)
+    _report_values(pairs, report, options.depth)
     blocking = report.list_blocking()
-    if not items or (blocking and not allow_incomplete):
+    if not items or (blocking and not options.allow_incomplete):
         raise UserError(_format_refusal(image_index, report, any_readable=bool(items)))
     splits = [item.split for item in items]
     return Rows(
@@ -162,6 +176,7 @@ def _build_rows(
         incomplete=_describe_incomplete(image_index, report, len(items)),
         source=image_index.source,
         report=report.format_lines(),
+        depth=options.depth,
     )
 
 
@@ -213,6 +228,30 @@ def _report_duplicates(
             report.add(
                 "disputed", " = ".join(f"{item.id} ({image_index.classes[item.label]})" for item in twins[:4])
             )
+
+
+def _report_values(
+    pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport, depth: int | None
+) -> None:
+    """Report images that come out black or of one colour, 16-bit ones of fewer bits among them."""
+    for item, file in pairs:
+        if file.deep_max < 0 and file.highest <= decode.DARK:
+            report.add("dark", f"{item.file.display_path} (at most {file.highest})")
+        elif file.lowest == file.highest:
+            report.add("blank", item.file.display_path)
+    if report.counts["dark"] == len(pairs):
+        report.block("dark")
+    deep = [(item, file.deep_max) for item, file in pairs if file.deep_max >= 0]
+    largest = max((value for _, value in deep), default=0)
+    bits = max(largest.bit_length(), decode.MIN_DEPTH)
+    if depth is not None and deep:
+        report.note(f"16-bit images are read as of {depth} bits (--depth {depth})")
+    elif deep and bits < decode.MAX_DEPTH:
+        for item, value in deep:
+            report.add("depth", f"{item.file.display_path} (at most {value} of 65535)")
+        report.note(
+            f"16-bit images that use {bits} bits come out dark: give --depth {bits}, or --depth 16 to leave them"
+        )
 
 
 def _check_counts(image_index: ImageIndex, items: Sequence[Item], report: ValidationReport) -> None:

@@ -25,6 +25,8 @@ SCHEMA = 1
 HEADER_BYTES = 128
 """Bytes before the first row in ``images.npy``."""
 ARRAY, MANIFEST = "images.npy", "manifest.json"
+ADDED_FIELDS = {"depth"}
+"""Fields that earlier manifests of this schema lack, and whose default is right for them."""
 
 Index = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
@@ -39,6 +41,7 @@ class Rows:
     source_sha256: changes when the source does, so that a set is prepared again.
     source: the path that the images came from, or what made them.
     report: the lines of the validation report.
+    depth: the bits that 16-bit greys were said to use; None if nothing was said.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Rows:
     incomplete: str = ""
     source: str = ""
     report: Sequence[str] = field(default_factory=list)
+    depth: int | None = None
 
     def compute_sha256(self) -> str:
         """Hash what a row means: id, label, group, split, class names."""
@@ -169,7 +173,7 @@ def _read_content(target: Path) -> dict[str, Any] | None:
 
 def _parse_manifest(target: Path, content: dict[str, Any]) -> Manifest:
     # a field left out must not get its default: a stand-in would pass for real data
-    complete = {attribute.name for attribute in fields(Manifest)} <= content.keys()
+    complete = {attribute.name for attribute in fields(Manifest)} - ADDED_FIELDS <= content.keys()
     try:
         manifest = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
