@@ -494,7 +494,9 @@ def test_archives(place):
             pass
         done = decode.decode_rows(str(place / "rows"), 0, 32, list(enumerate(wheres)))
         decode.close_archives()
-        bad = [row.problem for row in done if row.problem] + [entry.detail for entry in found.left_out if entry.kind == "unreadable"]
+        bad = [row.problem for row in done if row.problem] + [
+            entry.detail for entry in found.left_out if entry.kind == "unreadable"
+        ]
         assert all(bad)
         if bad:
             raise UserError("; ".join(bad))

@@ -68,7 +68,7 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
         if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
             return existing
         files = _decode(folder / prepared.ARRAY, image_index.items, size, options)
-        rows = _build_rows(image_index, files, checksum, options)
+        rows = _build_rows(image_index, files, target, options)
         readable = [file.row for file in files if not file.problem]
         _compact(folder / prepared.ARRAY, readable, n, size)
         staging.commit(folder, target, rows, size)
@@ -146,7 +146,7 @@ def _decode_in_pool(decode_chunk: DecodeChunk, chunks: Sequence[Chunk], jobs: in
 
 
 def _build_rows(
-    image_index: ImageIndex, files: Sequence[DecodedFile], checksum: str, options: PrepareOptions
+    image_index: ImageIndex, files: Sequence[DecodedFile], target: Path, options: PrepareOptions
 ) -> Rows:
     """Check the decoded set and describe it. Raises UserError when it may not be committed."""
     report = image_index.report.copy()
@@ -161,7 +161,7 @@ def _build_rows(
     _report_values(pairs, report, options.depth)
     blocking = report.list_blocking()
     if not items or (blocking and not options.allow_incomplete):
-        raise UserError(_format_refusal(image_index, report, any_readable=bool(items)))
+        raise UserError(_format_refusal(image_index, report, target, any_readable=bool(items)))
     splits = [item.split for item in items]
     return Rows(
         name=image_index.name,
@@ -170,7 +170,7 @@ def _build_rows(
         ids=[item.id for item in items],
         labels=[item.label for item in items],
         groups=_assign_groups(pairs),
-        source_sha256=checksum,
+        source_sha256=image_index.compute_checksum(),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,
         incomplete=_describe_incomplete(image_index, report, len(items)),
@@ -268,15 +268,22 @@ def _check_counts(image_index: ImageIndex, items: Sequence[Item], report: Valida
         report.add("counts", f"{expected.group_word} {groups} instead of {expected.groups}")
 
 
-def _format_refusal(image_index: ImageIndex, report: ValidationReport, *, any_readable: bool) -> str:
+def _format_refusal(
+    image_index: ImageIndex, report: ValidationReport, target: Path, *, any_readable: bool
+) -> str:
     lines = "\n".join(f"  {line}" for line in report.format_lines())
     if not any_readable:
         return f"{image_index.source}: not one image could be read, so nothing was written.\n{lines}"
-    origin = "" if image_index.name.startswith("folder:") else f" --from {shlex.quote(image_index.source)}"
+    words = [image_index.name]
+    if not image_index.name.startswith("folder:"):
+        words += ["--from", image_index.source]
+    words += ["--size", target.name]
+    if (data := target.parent.parent) != Path("data"):
+        words += ["--data", str(data)]
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on without those images: `udcd-bench data prepare "
-        f"{shlex.quote(image_index.name)}{origin} --allow-incomplete`."
+        "Fix what is marked ✗, or go on all the same: "
+        f"`udcd-bench data prepare {shlex.join(words)} --allow-incomplete`."
     )
 
 

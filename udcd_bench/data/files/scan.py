@@ -50,9 +50,17 @@ class ScannedFiles:
                 return table
         return None
 
+    def list_images(self) -> list[FileRef]:
+        """List the images."""
+        return [file for same in self.images.values() for file in same]
+
+    def list_tables(self) -> list[FileRef]:
+        """List the tables."""
+        return [file for same in self.tables.values() for file in same]
+
     def report_left_out(self, report: ValidationReport) -> None:
         """Report all that was left out, and the tables that nobody asked for."""
-        tables = [file for same in self.tables.values() for file in same if file not in self._used_tables]
+        tables = [file for file in self.list_tables() if file not in self._used_tables]
         unused = [LeftOut(file.display_path, "other") for file in tables]
         for path, kind, detail in sorted([*self.left_out, *unused]):
             report.add(kind, f"{path} ({detail})" if detail else path)

@@ -95,7 +95,7 @@ def _list_class(
             yield Labelled((*above, *below, file.name), above[-1], split, file)
     if deep:
         report.note(f"{'/'.join(above)} is a class with all its subfolders, which hold {deep} images")
-    elif not tree.count_images() and tree.folders | tree.left_out and not tree.is_lost_class():
+    elif not tree.count_images() and tree.sum_left_out()["other"] and not tree.is_lost_class():
         report.add("bare", "/".join(above))
 
 

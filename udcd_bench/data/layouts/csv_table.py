@@ -112,8 +112,8 @@ class FileFinder:
             pass
         if not os.path.isdir(folder):  # noqa: PTH112
             if not written.is_absolute() and os.path.isfile(self.base / ".." / written):  # noqa: PTH113
-                return f"it lies beside {self.base.name}/; paths are relative to the CSV: move it there"
-            return f"there is no folder {folder}; paths are relative to the CSV"
+                return "it is in the folder above, and paths are relative to the CSV: move the CSV there"
+            return f"there is no folder {folder}, and paths are relative to the CSV"
         near = self.list_folder(folder).images_by_stem.get(_fold(_strip_suffix(written.name)), [])[:3]
         return f"{folder} has {', '.join(near)}" if near else f"it is not in {folder}"
 
@@ -146,6 +146,8 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
         elif first is not row:
             report.add("conflict", f"{first.id} ({first.label} and {row.label})")
             disputed.add(real)
+    if not rows and (examples := report.examples["missing"]):
+        raise UserError(f"{path}: not one of its images is where it says, such as {examples[0]}.")
     _report_unlisted(rows, finder, report)
     single = [row for real, row in rows.items() if real not in disputed]
     if len({bool(row.split) for row in single}) > 1:

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from udcd_bench.data.files import kinds
+from udcd_bench.data.files.archives import have_same_content
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
 from udcd_bench.data.files.tables import normalize_nfc
@@ -108,7 +109,7 @@ def _drop_copies(items: list[Item], report: ValidationReport) -> list[Item]:
     single = []
     for id_, copies in sorted(by_id.items()):
         first, *others = sorted(copies, key=lambda item: (bool(item.file.inside), item.file.display_path))
-        if len({item.file.size for item in copies}) > 1:
+        if others and not have_same_content([item.file for item in copies]):
             report.add("ambiguous", f"{id_} ({first.file.display_path}, {others[0].file.display_path})")
             continue
         for other in others:

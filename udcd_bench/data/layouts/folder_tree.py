@@ -11,6 +11,7 @@ from udcd_bench.data.files.archives import FileRef
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import ScannedFiles
 from udcd_bench.data.files.tables import normalize_nfc
+from udcd_bench.errors import UserError
 
 IMAGE_FOLDER = re.compile(r"images?|imgs?|pictures|photos|originals?|raw|inputs?|data(set)?", re.I)
 MASK_FOLDER = re.compile(
@@ -23,6 +24,7 @@ MASK_STEM = re.compile(
     r"([ _-]?\d+)?",
     re.I,
 )
+MOST_LEVELS = 100
 LOSSES = ("format", "dangling", "unreadable", "archive")
 """Kinds of entries that were, or may have been, images."""
 
@@ -37,15 +39,19 @@ class Tree:
 
     def enter(self, parts: tuple[str, ...]) -> Tree:
         """Return the folder at a path below this one, made if need be."""
+        if len(parts) > MOST_LEVELS:
+            raise UserError(
+                f"{'/'.join(parts)[:80]}… lies more than {MOST_LEVELS} folders deep: give an inner folder."
+            )
         node = self
         for part in parts:
             node = node.folders.setdefault(part, Tree())
         return node
 
     def walk(self, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tree]]:
-        """Yield this folder and all below, with their paths."""
+        """Yield this folder and all below, with their paths, by name."""
         yield above, self
-        for name, child in self.folders.items():
+        for name, child in sorted(self.folders.items()):
             yield from child.walk((*above, name))
 
     def count_images(self) -> int:
@@ -91,11 +97,12 @@ def split_path(display_path: str) -> tuple[str, ...]:
 
 
 def build_tree(files: ScannedFiles) -> Tree:
-    """Build the tree of all that was scanned."""
+    """Build the tree of all that was scanned. Raises UserError when it is deeper than anybody sorts images."""
     tree = Tree()
-    for same in files.images.values():
-        for file in same:
-            tree.enter(split_path(file.display_path)[:-1]).images.append(file)
+    for file in files.list_images():
+        tree.enter(split_path(file.display_path)[:-1]).images.append(file)
+    for file in files.list_tables():
+        tree.enter(split_path(file.display_path)[:-1]).left_out["other"] += 1
     for folder in files.folders:
         tree.enter(split_path(f"{folder}/")[:-1])
     for path, kind, _ in files.left_out:

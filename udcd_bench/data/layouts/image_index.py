@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.archives import FileRef, have_same_content
 from udcd_bench.data.files.kinds import IMAGE_SUFFIXES
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import ScannedFiles
@@ -123,7 +123,7 @@ def match_files(
         best = sorted([file for file in copies if prefer(file)] or copies, key=_rank_copy)
         if not best:
             report.add("missing", id_)
-        elif len({file.size for file in best}) > 1:
+        elif len(best) > 1 and not have_same_content(best):
             report.add("ambiguous", f"{id_} ({best[0].display_path}, {best[1].display_path})")
         else:
             for file in copies:
