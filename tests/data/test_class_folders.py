@@ -97,6 +97,7 @@ def test_what_is_no_part_of_a_split(name):
         (("val/a", "val/b", "test/a", "test/b"), "holds test and val and no folder train"),
         (("train/a", "train/b", "val/a", "valid/b"), "val and valid, which both mean val"),
         (("train", "test"), "without class folders"),
+        (("train/a", "train/b", "test"), "holds test with images and without class folders.* move test out"),
         (("a/train", "a/test", "b/train", "b/test"), "below a class, a/test"),
         (("a", "b", "set/a", "set/b"), "set, which holds a and b again: move set out"),
         (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "these are parts, not classes"),
@@ -143,6 +144,25 @@ def test_a_folder_twice_around_a_part_is_gone_through(tmp_path):
     ids, splits, _ = read(tmp_path)
     assert sorted(ids) == ["a", "b"] and splits["train/train/a/0.png"] == "train"
     assert splits["test/images/b/2.png"] == "test"
+
+
+def test_images_beside_a_csv_point_to_it(tmp_path):
+    layouts.write(tree(tmp_path, "images") / "labels.csv", "path,label\n")
+    refuse(tmp_path, f"found: images; .* such as {tmp_path}/labels.csv")
+
+
+def test_folders_deeper_than_anybody_sorts_are_refused(tmp_path):
+    """A name in an archive may be 65 535 letters long."""
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a/" * 20_000 + "1.png", b"x")
+    refuse(tmp_path / "set.zip", "more than 100 folders deep")
+
+
+def test_one_picture_in_two_formats_is_told(tmp_path):
+    write(tree(tmp_path, "a", "b"), "a/0.jpg", "b/x.tif.png")
+    assert read(tmp_path)[2] == [
+        "· 1 images that differ from another in the suffix of their name only: a/0.png"
+    ]
 
 
 # --- wrappers and zips --------------------------------------------------------------------------------------------
@@ -424,7 +444,11 @@ def test_12_bits_in_16_stop_and_depth_fixes_them(tmp_path):
     assert np.array_equal(images[0][..., 0], values * 255 // 4095) and images[0].max() == 255
     assert not sources.prepare_dataset(name, size=40, data=data).fresh, "and stays so"
     as_is = sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=16))
-    assert as_is.fresh and sources.load_dataset(name, size=40, data=data).images.max() == 15
+    assert (
+        as_is.fresh
+        and as_is.report[0].startswith("✗ 4 images without a value above 15")
+        and sources.load_dataset(name, size=40, data=data).images.max() == 15
+    )
     with pytest.raises(UserError, match=r"a value of 4095 does not fit --depth 10"):
         sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=10))
 
@@ -453,6 +477,30 @@ def test_label_maps_given_as_images(tmp_path):
         "· 1 images without a value above 15 of 255 (masks? label maps?): a/9.png (at most 3)",
         "· 1 images of a single colour: a/grey.png",
     ]
+
+
+def test_what_an_image_has_and_its_row_has_not_is_told(tmp_path):
+    root = tree(tmp_path / "set", "a", "b")
+    frames = {"save_all": True, "append_images": [layouts.picture(4)]}
+    layouts.write(root / "a" / "stack.tif", layouts.encode(layouts.picture(3), "TIFF", **frames))
+    layouts.write(root / "a" / "moving.gif", layouts.encode(layouts.picture(5), "GIF", **frames))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    layouts.write(root / "b" / "turned.jpg", layouts.encode(layouts.picture(6), exif=exif))
+    exif[0x0112] = 1
+    layouts.write(root / "b" / "upright.jpg", layouts.encode(layouts.picture(7), exif=exif))
+    for name, opacity in (("solid", 255), ("clear", 9)):
+        image = layouts.picture(8 + opacity).convert("RGBA")
+        image.putalpha(opacity)
+        layouts.write(root / "b" / f"{name}.png", layouts.encode(image, "PNG"))
+    report = sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data").report
+    assert report == [
+        "· 2 images of several frames, of which the first is used: a/moving.gif, a/stack.tif",
+        "· 1 images with an EXIF orientation, which is ignored: b/turned.jpg",
+        "· 1 images with transparent parts, whose hidden colours are used: b/clear.png",
+    ]
+    dataset = sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
+    assert list(dataset.report) == report
 
 
 @pytest.mark.parametrize("depth", [7, 17])

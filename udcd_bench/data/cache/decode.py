@@ -9,6 +9,7 @@ of several frames the first is used; transparency is dropped; 16-bit grey is div
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import hashlib
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -27,6 +29,8 @@ from udcd_bench.data.files.scan import make_forbidden_error
 
 MIN_SIZE, MAX_SIZE = 32, 512
 MIN_DEPTH, MAX_DEPTH = 8, 16
+ORIENTATION = 0x0112
+"""The EXIF tag."""
 DARK = 15
 """An 8-bit image without a value above this is black to the eye."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -45,6 +49,7 @@ class DecodedFile:
     row: its row in the array. file_sha256: of its bytes. pixels_sha256: of its pixels at full size.
     problem: empty, or what is wrong with it.
     deep_max: the largest value of a 16-bit grey image; -1 of any other. lowest, highest: of its 8-bit values.
+    dropped: what it has and the cache has not, as kinds of the validation report.
     """
 
     row: int
@@ -54,6 +59,15 @@ class DecodedFile:
     deep_max: int = -1
     lowest: int = 0
     highest: int = 255
+    dropped: tuple[str, ...] = ()
+
+
+class Decoded(NamedTuple):
+    """An image as 8-bit RGB; the largest value of a 16-bit grey, else -1; what was dropped on the way."""
+
+    image: Image.Image
+    deep_max: int
+    dropped: tuple[str, ...]
 
 
 def to_rgb(data: bytes, depth: int = MAX_DEPTH) -> Image.Image:
@@ -61,25 +75,39 @@ def to_rgb(data: bytes, depth: int = MAX_DEPTH) -> Image.Image:
 
     depth: bits that 16-bit grey uses; its largest value becomes white.
     """
-    return _decode(data, depth)[0]
+    return _decode(data, depth).image
 
 
-def _decode(data: bytes, depth: int) -> tuple[Image.Image, int]:
-    """Decode a whole image file to 8-bit RGB; also returns the largest value of a 16-bit grey, or -1."""
+def _decode(data: bytes, depth: int) -> Decoded:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a global that other libraries set
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF and the like, which we do not use
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             image.load()
+            dropped = _list_dropped(image)
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no defined range")
             if image.mode.startswith("I"):
                 grey = np.asarray(image).astype(np.int64)
-                return _scale_grey(grey, depth), int(grey.max())
+                return Decoded(_scale_grey(grey, depth), int(grey.max()), dropped)
             if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB"), -1
-            return image.convert("RGB"), -1
+                return Decoded(image.convert("RGBA").convert("RGB"), -1, dropped)
+            return Decoded(image.convert("RGB"), -1, dropped)
+
+
+def _list_dropped(image: Image.Image) -> tuple[str, ...]:
+    """List what an image has and its row has not: further frames, an orientation, transparency."""
+    dropped = []
+    # a JPEG's second frame is the camera's preview
+    if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):
+        dropped.append("frames")
+    with contextlib.suppress(Exception):  # of damaged EXIF anything may come, and nothing is taken from it
+        if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+            dropped.append("turned")
+    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] != 255:
+        dropped.append("alpha")
+    return tuple(dropped)
 
 
 def _scale_grey(grey: Ints, depth: int) -> Image.Image:
@@ -119,7 +147,7 @@ def decode_rows(
             data = b"?"
             try:
                 data = _archives.read(file)
-                image, deep_max = _decode(data, depth)
+                image, deep_max, dropped = _decode(data, depth)
             except PermissionError as error:
                 raise make_forbidden_error(file.path, error) from error
             except Exception as error:  # decoders raise anything for a file that is not an image
@@ -137,6 +165,7 @@ def decode_rows(
                     deep_max=deep_max,
                     lowest=int(extrema.min()),
                     highest=int(extrema.max()),
+                    dropped=dropped,
                 )
             )
     finally:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import shlex
-from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,12 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 from udcd_bench.data import workers
-from udcd_bench.data.cache import decode, prepared, staging
+from udcd_bench.data.cache import decode, prepared, problems, staging
 from udcd_bench.data.cache.decode import DecodedFile
 from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
 from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.files.archives import FileRef
-from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError
 
@@ -54,10 +51,8 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
     check_size(size)
     check_depth(options.depth)
     if not image_index.items:
-        problems = image_index.report.format_sentence(image_index.report.list_blocking())
-        raise UserError(
-            f"{image_index.source} holds no labelled images{': ' + problems if problems else ''}."
-        )
+        causes = image_index.report.format_sentence(image_index.report.list_blocking())
+        raise UserError(f"{image_index.source} holds no labelled images{': ' + causes if causes else ''}.")
     checksum = image_index.compute_checksum()
     allow_incomplete, depth = options.allow_incomplete, options.depth
     if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
@@ -156,12 +151,12 @@ def _build_rows(
             report.add("unreadable", f"{item.file.display_path} ({file.problem})")
     pairs = [(item, file) for item, file in pairs if not file.problem]
     items = [item for item, _ in pairs]
-    _report_duplicates(image_index, pairs, report)
-    _check_counts(image_index, items, report)
-    _report_values(pairs, report, options.depth)
+    problems.report_duplicates(image_index, pairs, report)
+    problems.report_counts(image_index, items, report)
+    problems.report_values(pairs, report, options.depth)
     blocking = report.list_blocking()
     if not items or (blocking and not options.allow_incomplete):
-        raise UserError(_format_refusal(image_index, report, target, any_readable=bool(items)))
+        raise UserError(problems.format_refusal(image_index, report, target, any_readable=bool(items)))
     splits = [item.split for item in items]
     return Rows(
         name=image_index.name,
@@ -173,7 +168,7 @@ def _build_rows(
         source_sha256=image_index.compute_checksum(),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,
-        incomplete=_describe_incomplete(image_index, report, len(items)),
+        incomplete=problems.describe_incomplete(image_index, report, len(items)),
         source=image_index.source,
         report=report.format_lines(),
         depth=options.depth,
@@ -207,91 +202,6 @@ def _assign_groups(pairs: Sequence[tuple[Item, DecodedFile]]) -> list[int]:
     return merge_groups(
         [[f"p{file.pixels_sha256}", *([f"g{item.group}"] if item.group else [])] for item, file in pairs]
     )
-
-
-def _report_duplicates(
-    image_index: ImageIndex, pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport
-) -> None:
-    """Report images that are the same, byte for byte or pixel for pixel, and those of them whose labels differ."""
-    same_file: dict[str, str] = {}
-    same_pixels: dict[str, list[Item]] = defaultdict(list)
-    for item, file in pairs:
-        if twins := same_pixels[file.pixels_sha256]:
-            if file.file_sha256 in same_file:
-                report.add("bytes", f"{item.id} = {same_file[file.file_sha256]}")
-            else:
-                report.add("pixels", f"{item.id} = {twins[0].id}")
-        same_file.setdefault(file.file_sha256, item.id)
-        twins.append(item)
-    for twins in same_pixels.values():
-        if len({item.label for item in twins}) > 1:
-            report.add(
-                "disputed", " = ".join(f"{item.id} ({image_index.classes[item.label]})" for item in twins[:4])
-            )
-
-
-def _report_values(
-    pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport, depth: int | None
-) -> None:
-    """Report images that come out black or of one colour, 16-bit ones of fewer bits among them."""
-    for item, file in pairs:
-        if file.deep_max < 0 and file.highest <= decode.DARK:
-            report.add("dark", f"{item.file.display_path} (at most {file.highest})")
-        elif file.lowest == file.highest:
-            report.add("blank", item.file.display_path)
-    if report.counts["dark"] == len(pairs):
-        report.block("dark")
-    deep = [(item, file.deep_max) for item, file in pairs if file.deep_max >= 0]
-    largest = max((value for _, value in deep), default=0)
-    bits = max(largest.bit_length(), decode.MIN_DEPTH)
-    if depth is not None and deep:
-        report.note(f"16-bit images are read as of {depth} bits (--depth {depth})")
-    elif deep and bits < decode.MAX_DEPTH:
-        for item, value in deep:
-            report.add("depth", f"{item.file.display_path} (at most {value} of 65535)")
-        report.note(
-            f"16-bit images that use {bits} bits come out dark: give --depth {bits}, or --depth 16 to leave them"
-        )
-
-
-def _check_counts(image_index: ImageIndex, items: Sequence[Item], report: ValidationReport) -> None:
-    """Report classes, and groups, whose numbers differ from the published ones."""
-    expected = image_index.expected
-    if expected is None:
-        return
-    counts = Counter(image_index.classes[item.label] for item in items)
-    for name, count in expected.counts.items():
-        if counts[name] != count:
-            report.add("counts", f"{name} {counts[name]} instead of {count}")
-    groups = len({item.group for item in items if item.group})
-    if expected.groups not in (None, groups):
-        report.add("counts", f"{expected.group_word} {groups} instead of {expected.groups}")
-
-
-def _format_refusal(
-    image_index: ImageIndex, report: ValidationReport, target: Path, *, any_readable: bool
-) -> str:
-    lines = "\n".join(f"  {line}" for line in report.format_lines())
-    if not any_readable:
-        return f"{image_index.source}: not one image could be read, so nothing was written.\n{lines}"
-    words = [image_index.name]
-    if not image_index.name.startswith("folder:"):
-        words += ["--from", image_index.source]
-    words += ["--size", target.name]
-    if (data := target.parent.parent) != Path("data"):
-        words += ["--data", str(data)]
-    return (
-        f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on all the same: "
-        f"`udcd-bench data prepare {shlex.join(words)} --allow-incomplete`."
-    )
-
-
-def _describe_incomplete(image_index: ImageIndex, report: ValidationReport, n_images: int) -> str:
-    blocking = report.list_blocking()
-    if not blocking:
-        return ""
-    return f"Incomplete {image_index.title}: {n_images} images, with {report.format_sentence(blocking)}."
 
 
 def _compact(path: Path, rows: Sequence[int], n: int, size: int) -> None:

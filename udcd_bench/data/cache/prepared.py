@@ -230,6 +230,7 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             ordered=manifest.ordered,
             synthetic=manifest.synthetic,
             incomplete=manifest.incomplete,
+            report=tuple(manifest.report),
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
         )
     except ValueError as error:

@@ -18,7 +18,7 @@ UNREAD_FORMATS = frozenset(
      ".npy", ".npz", ".mat", ".h5", ".hdf5", ".tfrecord", ".parquet", ".crdownload", ".part", ".download")
 )  # fmt: skip
 """Images, or arrays of them, that are not read; converted to PNG they would be."""
-UNREAD_ARCHIVES = frozenset([".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".001"])
+UNREAD_ARCHIVES = frozenset([".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".001", ".z01"])
 TEXT_SUFFIXES = frozenset(
     (".txt", ".md", ".rst", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".html", ".htm", ".pdf",
      ".doc", ".docx", ".xls", ".xlsx", ".py", ".ipynb", ".m", ".r", ".sh", ".log", ".bib", ".tex", ".pt", ".pth",

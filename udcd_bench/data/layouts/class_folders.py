@@ -150,6 +150,12 @@ def _check_parts(holders: dict[str, Tree], where: str) -> None:
         raise UserError(
             f"{where} holds {_join(list(parts))} and no folder train: add it, or rename them if they are classes."
         )
+    flat = [name for name, node in holders.items() if node.images and not node.has_class_folders()]
+    if flat and len(flat) < len(holders):
+        raise UserError(
+            f"{where} holds {_join(flat)} with images and without class folders: sort them into a subfolder a class, "
+            f"or, if they have no labels, move {_join(flat)} out."
+        )
     if not any(node.has_class_folders() for node in holders.values()):
         raise UserError(
             f"{where} holds {_join(list(parts))} with images and without class folders: sort the images into a "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,11 +49,17 @@ class _Listing(NamedTuple):
 
 
 class FileFinder:
-    """The files that a table means, found in folders that are listed once each."""
+    """The files that a table means, found in folders that are listed once each.
+
+    Attributes
+    ----------
+    base: the table's folder. matched: the real path of each file that a row means, and the path it was found by.
+    """
 
     def __init__(self, base: Path) -> None:
         self.base = base
         self._listings: dict[Path, _Listing] = {}
+        self.matched: dict[str, Path] = {}
 
     def find(self, text: str) -> Path | None:
         """Find the file of that name below ``base``: as written, or else the one that answers to it.
@@ -146,15 +153,24 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
         elif first is not row:
             report.add("conflict", f"{first.id} ({first.label} and {row.label})")
             disputed.add(real)
-    if not rows and (examples := report.examples["missing"]):
+    if not finder.matched and (examples := report.examples["missing"]):
         raise UserError(f"{path}: not one of its images is where it says, such as {examples[0]}.")
-    _report_unlisted(rows, finder, report)
+    _report_unlisted(finder, report)
     single = [row for real, row in rows.items() if real not in disputed]
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
-    for same in find_alike({row.label for row in single}):
-        report.add("alike", " and ".join(same))
+    _report_labels({row.label for row in single}, report)
     return single
+
+
+def _report_labels(labels: set[str], report: ValidationReport) -> None:
+    """Report labels that hardly differ, and those that are several in one cell: every method here chooses one class."""
+    for same in find_alike(labels):
+        report.add("alike", " and ".join(same))
+    for label in sorted(labels):
+        parts = [part.strip(" []'\"") for part in re.split(r"[|;,/+&]", label)]
+        if len(set(parts)) > 1 and set(parts) <= labels:
+            report.add("several", label)
 
 
 def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
@@ -187,6 +203,7 @@ def _match_row(path: Path, cells: _Cells, finder: FileFinder, report: Validation
         report.add("missing", f"{cells.path} ({finder.describe_missing(cells.path)})")
         return None
     id_ = _make_id(finder.base, image)
+    finder.matched.setdefault(_make_real(image), image)
     if not cells.label:
         report.add("unlabelled", id_)
         return None
@@ -208,11 +225,11 @@ def _make_real(file: Path) -> str:
     return os.path.join(os.path.realpath(file.parent), file.name)  # noqa: PTH118
 
 
-def _report_unlisted(rows: dict[str, CSVRow], finder: FileFinder, report: ValidationReport) -> None:
+def _report_unlisted(finder: FileFinder, report: ValidationReport) -> None:
     """Report the images that lie beside listed ones and are in no row."""
-    folders = {os.path.dirname(real): Path(row.file.path).parent for real, row in rows.items()}  # noqa: PTH120
+    folders = {os.path.dirname(real): path.parent for real, path in finder.matched.items()}  # noqa: PTH120
     for _, folder in sorted(folders.items()):
         for name in finder.list_folder(folder).names:
             is_image = get_suffix(name) in IMAGE_SUFFIXES and not is_hidden(name)
-            if is_image and _make_real(folder / name) not in rows:
+            if is_image and _make_real(folder / name) not in finder.matched:
                 report.add("unlisted", _make_id(finder.base, folder / name))

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from udcd_bench.data.files import kinds
@@ -51,14 +52,19 @@ def read_index(path: Path) -> ImageIndex:
     else:
         index = _read_folders(path)
     if len(index.classes) < 2:
-        problems = index.report.format_sentence(index.report.list_blocking())
-        classes = ", ".join(index.classes) or "none"
-        raise UserError(
-            f"{index.source} needs images of at least two classes, found: {classes}"
-            f"{f' ({problems})' if problems else ''}; make one subfolder a class, or give a CSV with the columns path "
-            "and label."
-        )
+        raise _make_few_classes_error(index)
     return index
+
+
+def _make_few_classes_error(index: ImageIndex) -> UserError:
+    problems = index.report.format_sentence(index.report.list_blocking())
+    tables = [name for name in index.report.examples["other"] if name.lower().endswith(".csv")]
+    table = f", such as {index.source.rstrip('/')}/{tables[0]}" if tables else ""
+    return UserError(
+        f"{index.source} needs images of at least two classes, found: {', '.join(index.classes) or 'none'}"
+        f"{f' ({problems})' if problems else ''}; make one subfolder a class, or give a CSV with the columns path and "
+        f"label{table}."
+    )
 
 
 def _check_called_table(path: Path) -> None:
@@ -89,12 +95,26 @@ def _read_folders(root: Path) -> ImageIndex:
     for name, left_out in class_folders.find_lost_classes(top).items():
         held = [f"{left_out[kind]} {words}" for kind, words in HELD_INSTEAD.items() if left_out[kind]]
         report.add("lost_class", f"{name} ({', '.join(held) or 'empty'})")
+    for name in find_same_names([row.parts for row in rows]):
+        report.add("same_name", name)
     report.block_large_losses(("format", "outside"), len(rows))
     report.block("archive")
     classes = _sort_classes({row.class_name for row in rows})
     number = {name: i for i, name in enumerate(classes)}
     items = [Item("/".join(row.parts), number[row.class_name], row.file, split=row.split) for row in rows]
     return _build_index(root, classes, _drop_copies(items, report), report)
+
+
+def find_same_names(paths: Iterable[tuple[str, ...]]) -> list[str]:
+    """Find images that lie beside one of the same name with another suffix: often one picture in two formats."""
+    seen: set[str] = set()
+    same = []
+    for path in sorted({"/".join(parts) for parts in paths}):
+        stem = path[: -len(kinds.get_suffix(path))]
+        if stem in seen:
+            same.append(path)
+        seen.add(stem)
+    return same
 
 
 def _drop_copies(items: list[Item], report: ValidationReport) -> list[Item]:
