@@ -15,7 +15,8 @@ from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache.decode import resize
 from udcd_bench.data.cache.options import PrepareOptions
-from udcd_bench.data.layouts import aptos, digits, files, folder, ham10000, image_index
+from udcd_bench.data.files import report, scan
+from udcd_bench.data.layouts import aptos, digits, folder, ham10000, image_index
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
@@ -46,6 +47,28 @@ APTOS = {
 }
 
 
+HELD_OUT = "image files of other parts of the set"
+LEFT_OUT = {
+    "kaggle": ["1 other files: hmnist_8_8_L.csv"],
+    "kaggle archive.zip": ["1 other files: hmnist_8_8_L.csv"],
+    "kaggle nested and doubled": ["17 further copies of an image", "1 other files: hmnist_8_8_L.csv"],
+    "isic": [f"1 {HELD_OUT}", "1 other files: ISIC2018_Task3_Training_Input/LICENSE.txt"],
+    "isic, zips": [f"1 {HELD_OUT}", "1 other files: ISIC2018_Task3_Training_Input.zip/LICENSE.txt"],
+    "isic, truth not in a folder": [f"1 {HELD_OUT}", "1 other files"],
+    "competition": [f"1 {HELD_OUT}: test_images/0005cfc8afb6.png", "1 other files: test.csv"],
+    "competition zip": [f"1 {HELD_OUT}", "1 other files: test.csv"],
+    "resized": [f"2 {HELD_OUT}", "2 other files: labels/testImages19.csv, labels/trainLabels15.csv"],
+}
+"""Layout → what its report says besides; nothing of the others."""
+
+
+def check_report(done, lines):
+    """That the report has these lines, in this order, and that none of them blocks."""
+    assert len(done.report) == len(lines), done.report
+    for line, start in zip(done.report, lines, strict=True):
+        assert line.startswith(f"· {start}")
+
+
 @pytest.fixture(autouse=True)
 def small_published(monkeypatch):
     monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
@@ -65,7 +88,8 @@ def make(name, root, data, **options):
 def test_ham10000_is_the_same_from_every_layout(layout, tmp_path):
     root = HAM[layout](tmp_path / "it's HAM – 10 000")
     done, dataset = make("ham10000", root, tmp_path / "data")
-    assert done.report == [] and dataset.incomplete == ""
+    check_report(done, LEFT_OUT.get(layout, []))
+    assert dataset.incomplete == ""
     assert dataset.classes == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
     assert dataset.ids == tuple(sorted(layouts.HAM_IDS))
     assert [dataset.classes[label] for label in dataset.labels] == layouts.HAM_LABELS
@@ -101,10 +125,10 @@ def test_a_layout_is_one_reader_and_one_line(tmp_path, monkeypatch):
     """What the docstring of the layouts says of adding one."""
 
     def read_index(root):
-        scanned, report = files.scan_files(root), image_index.ValidationReport()
+        scanned, said = scan.scan_files(root), report.ValidationReport()
         rows = [image_index.LabelRow(stem, int(stem), stem, "") for stem in sorted(scanned.images)]
-        items = image_index.match_files(rows, scanned, report, ignore="")
-        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, report, source=str(root))
+        items = image_index.match_files(rows, scanned, said, ignore="")
+        return image_index.ImageIndex("mine", "Mine", ("a", "b"), items, said, source=str(root))
 
     mine = Source("mine", "Mine", "two images", "the next desk", read_index, ordered=True)
     monkeypatch.setitem(sources.SOURCES, mine.name, mine)
@@ -129,14 +153,15 @@ def test_a_zip_member_cannot_leave_the_zip(tmp_path):
             next(root.glob(f"*/{ids[i]}.jpg")).unlink()
     before = sorted(tmp_path.rglob("*"))
     done, dataset = make("ham10000", root, tmp_path / "data")
-    assert done.report == [] and len(dataset.ids) == len(ids)
+    check_report(done, LEFT_OUT["kaggle"])
+    assert len(dataset.ids) == len(ids)
     assert [p for p in sorted(tmp_path.rglob("*")) if not p.is_relative_to(tmp_path / "data")] == before
 
 
 @pytest.mark.parametrize("layout", APTOS)
 def test_aptos_layouts(layout, tmp_path):
     done, dataset = make("aptos", APTOS[layout](tmp_path / "some aptos"), tmp_path / "data")
-    assert done.report == []
+    check_report(done, LEFT_OUT.get(layout, []))
     assert dataset.ordered and dataset.classes == ("0", "1", "2", "3", "4")
     expected = dict(zip(layouts.APTOS_IDS, layouts.APTOS_GRADES, strict=True))
     assert {id_: str(label) for id_, label in zip(dataset.ids, dataset.labels, strict=True)} == expected
@@ -161,7 +186,7 @@ def test_class_folders_beside_the_originals_do_no_harm(tmp_path):
     root = layouts.aptos_competition(tmp_path / "a")
     layouts.aptos_class_folders(root)
     done, _ = make("aptos", root, tmp_path / "data")
-    assert done.report == []
+    check_report(done, [f"14 {HELD_OUT}", "1 other files: test.csv"])
 
 
 def test_folder_of_class_folders(tmp_path):

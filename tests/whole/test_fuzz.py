@@ -26,7 +26,8 @@ from udcd_bench import plugins
 from udcd_bench.cli import options
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
-from udcd_bench.data.layouts import aptos, files, folder, ham10000, medmnist
+from udcd_bench.data.files import scan
+from udcd_bench.data.layouts import aptos, folder, ham10000, medmnist
 from udcd_bench.errors import UserError
 from udcd_bench.judging import claim_check, claim_file, seed_baseline, seed_check, tolerances, verdicts
 from udcd_bench.paper import audit, published, rounded
@@ -487,13 +488,15 @@ def test_archives(place):
     root.mkdir()
 
     def read():
-        found = files.scan_files(root)
+        found = scan.scan_files(root)
         wheres = [where for same in found.images.values() for where in same]
         with (place / "rows").open("wb"):
             pass
         done = decode.decode_rows(str(place / "rows"), 0, 32, list(enumerate(wheres)))
         decode.close_archives()
-        bad = [row.problem for row in done if row.problem] + [why for _, why in found.broken]
+        bad = [row.problem for row in done if row.problem] + [
+            entry.detail for entry in found.left_out if entry.kind == "unreadable"
+        ]
         assert all(bad)
         if bad:
             raise UserError("; ".join(bad))

@@ -30,7 +30,8 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
-from udcd_bench.data.layouts import files, folder, medmnist
+from udcd_bench.data.files import scan
+from udcd_bench.data.layouts import folder, medmnist
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.render import sheet
 from udcd_bench.render.latex import render_latex
@@ -225,13 +226,14 @@ def archive(path, members, method=zipfile.ZIP_DEFLATED):
 
 def rows(root, tmp_path):
     """What becomes of the images below a folder, by the name shown."""
-    found = files.scan_files(root)
+    found = scan.scan_files(root)
     wheres = [where for same in found.images.values() for where in same]
     out = tmp_path / "rows.bin"
     out.touch()
     done = decode.decode_rows(str(out), 0, 32, list(enumerate(wheres)))
     decode.close_archives()
-    return {wheres[row.row].display_path: row.problem for row in done}, dict(found.broken)
+    broken = {entry.path: entry.detail for entry in found.left_out if entry.kind == "unreadable"}
+    return {wheres[row.row].display_path: row.problem for row in done}, broken
 
 
 def test_members_stay_where_they_are(tmp_path):
@@ -316,7 +318,7 @@ def png_of(width, height):
 
 
 BAD = {
-    "empty": (b"", "not an image"),
+    "empty": (b"", "an empty file"),
     "cut": (layouts.encode(layouts.picture(1))[:-200], "truncated"),
     "cut png": (layouts.encode(layouts.picture(1), "PNG")[:-500], "truncated|broken"),
     "text": (b"<svg/>", "not an image"),

@@ -113,6 +113,9 @@ def _list_other_prepared(data_dir: Path) -> list[str]:
 @make_option(
     "--allow-incomplete", is_flag=True, help="Go on without what is missing or damaged; it is recorded."
 )
+@make_option(
+    "--depth", type=int, help="Bits that 16-bit grey images use, such as 12; 16 leaves them as they are."
+)
 @data_option
 @jobs_option
 def prepare(
@@ -121,6 +124,7 @@ def prepare(
     size: int,
     n_images: int | None,
     allow_incomplete: bool,
+    depth: int | None,
     data_dir: Path,
     jobs: int,
 ) -> None:
@@ -142,6 +146,7 @@ def prepare(
             source_path=source_path,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
+            depth=depth,
             progress=lambda more, total: bar.update(task, advance=more, total=total),
         )
         result = sources.prepare_dataset(name, size=size, data=data_dir, n_images=n_images, options=options)

@@ -175,6 +175,12 @@ def _prepare(
     takes_no_path = name.startswith(folder.PREFIX) or (source is not None and not source.read_index)
     if options.source_path is not None and takes_no_path:
         raise UserError(f"{name} needs no --from: its name says where its images come from.")
+    if (
+        options.depth is not None
+        and (name.startswith(medmnist.PREFIX) or takes_no_path)
+        and not name.startswith(folder.PREFIX)
+    ):
+        raise UserError(f"--depth is for sets of image files, and {name} is none.")
     target = data / make_slug(name, n_images) / str(size)
     if name.startswith(medmnist.PREFIX):
         short = name.removeprefix(medmnist.PREFIX)

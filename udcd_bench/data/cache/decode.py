@@ -2,13 +2,14 @@
 
 The whole image is resized to size×size, bilinear with antialiasing, without keeping its proportions, as the released
 code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in the released code;
-of several frames the first is used; transparency is dropped; 16-bit grey is divided by 257; everything becomes 8-bit
-RGB.
+of several frames the first is used; transparency is dropped; 16-bit grey is divided by 257, or scaled by the bits that
+``--depth`` states; everything becomes 8-bit RGB.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import hashlib
 import os
@@ -16,14 +17,22 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from udcd_bench.data.dataset import Images
-from udcd_bench.data.layouts.files import Archives, FileRef
+from udcd_bench.data.dataset import Images, Ints
+from udcd_bench.data.files.archives import Archives, FileRef
+from udcd_bench.data.files.kinds import describe_no_image
+from udcd_bench.data.files.scan import make_forbidden_error
 
 MIN_SIZE, MAX_SIZE = 32, 512
+MIN_DEPTH, MAX_DEPTH = 8, 16
+ORIENTATION = 0x0112
+"""The EXIF tag."""
+DARK = 15
+"""An 8-bit image without a value above this is black to the eye."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 """Accepted whatever a file is called: Pillow knows others, and hands one of them to a PostScript interpreter."""
 
@@ -39,32 +48,77 @@ class DecodedFile:
     ----------
     row: its row in the array. file_sha256: of its bytes. pixels_sha256: of its pixels at full size.
     problem: empty, or what is wrong with it.
+    deep_max: the largest value of a 16-bit grey image; -1 of any other. lowest, highest: of its 8-bit values.
+    dropped: what it has and the cache has not, as kinds of the validation report.
     """
 
     row: int
     file_sha256: str = ""
     pixels_sha256: str = ""
     problem: str = ""
+    deep_max: int = -1
+    lowest: int = 0
+    highest: int = 255
+    dropped: tuple[str, ...] = ()
 
 
-def to_rgb(data: bytes) -> Image.Image:
-    """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file."""
+class Decoded(NamedTuple):
+    """An image as 8-bit RGB; the largest value of a 16-bit grey, else -1; what was dropped on the way."""
+
+    image: Image.Image
+    deep_max: int
+    dropped: tuple[str, ...]
+
+
+def to_rgb(data: bytes, depth: int = MAX_DEPTH) -> Image.Image:
+    """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file.
+
+    depth: bits that 16-bit grey uses; its largest value becomes white.
+    """
+    return _decode(data, depth).image
+
+
+def _decode(data: bytes, depth: int) -> Decoded:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a global that other libraries set
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF and the like, which we do not use
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             image.load()
+            dropped = _list_dropped(image)
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no defined range")
             if image.mode.startswith("I"):
                 grey = np.asarray(image).astype(np.int64)
-                if grey.min() < 0 or grey.max() > 0xFFFF:
-                    raise ValueError("pixels of more than 16 bits")
-                return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
+                return Decoded(_scale_grey(grey, depth), int(grey.max()), dropped)
             if image.mode == "P" and "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
+                return Decoded(image.convert("RGBA").convert("RGB"), -1, dropped)
+            return Decoded(image.convert("RGB"), -1, dropped)
+
+
+def _list_dropped(image: Image.Image) -> tuple[str, ...]:
+    """List what an image has and its row has not: further frames, an orientation, transparency."""
+    dropped = []
+    # a JPEG's second frame is the camera's preview
+    if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):
+        dropped.append("frames")
+    with contextlib.suppress(Exception):  # of damaged EXIF anything may come, and nothing is taken from it
+        if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+            dropped.append("turned")
+    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] != 255:
+        dropped.append("alpha")
+    return tuple(dropped)
+
+
+def _scale_grey(grey: Ints, depth: int) -> Image.Image:
+    """Scale grey of ``depth`` bits to 8-bit RGB. Raises ValueError when a value does not fit."""
+    if grey.min() < 0:
+        raise ValueError("negative pixels: shift and scale them to 0 to 65535")
+    if grey.max() >> MAX_DEPTH:
+        raise ValueError("pixels of more than 16 bits")
+    if grey.max() >> depth:
+        raise ValueError(f"a value of {grey.max()} does not fit --depth {depth}")
+    return Image.fromarray((grey * 255 // (2**depth - 1)).astype(np.uint8)).convert("RGB")
 
 
 def resize(image: Image.Image, size: int) -> Images:
@@ -77,25 +131,43 @@ def hash_pixels(image: Image.Image) -> str:
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
-def decode_rows(path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]]) -> list[DecodedFile]:
+def decode_rows(
+    path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]], depth: int = MAX_DEPTH
+) -> list[DecodedFile]:
     """Decode each (row, file) of a chunk into the array file ``path``, whose rows begin at byte ``start``.
 
     Rows are written with ``pwrite``, not through a memory map: a full disk is then an OSError, not a SIGBUS.
+
+    Raises UserError for a file that may not be read: it is not damaged, and would be left out without a need.
     """
     decoded = []
     out = os.open(path, os.O_WRONLY)
     try:
         for row, file in chunk:
+            data = b"?"
             try:
                 data = _archives.read(file)
-                image = to_rgb(data)
+                image, deep_max, dropped = _decode(data, depth)
+            except PermissionError as error:
+                raise make_forbidden_error(file.path, error) from error
             except Exception as error:  # decoders raise anything for a file that is not an image
-                decoded.append(DecodedFile(row, problem=_describe_error(error)))
+                decoded.append(DecodedFile(row, problem=describe_no_image(data) or _describe_error(error)))
                 continue
             pixels = resize(image, size).tobytes()
             if os.pwrite(out, pixels, start + row * len(pixels)) < len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            decoded.append(DecodedFile(row, hashlib.sha256(data).hexdigest(), hash_pixels(image)))
+            extrema = np.asarray(image.getextrema())
+            decoded.append(
+                DecodedFile(
+                    row,
+                    hashlib.sha256(data).hexdigest(),
+                    hash_pixels(image),
+                    deep_max=deep_max,
+                    lowest=int(extrema.min()),
+                    highest=int(extrema.max()),
+                    dropped=dropped,
+                )
+            )
     finally:
         os.close(out)
     return decoded

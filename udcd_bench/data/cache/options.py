@@ -20,12 +20,14 @@ class PrepareOptions:
     jobs: processes that decode or draw.
     allow_incomplete: go on without images that are missing or damaged; the set records what is left out.
     progress: called after each chunk of images.
+    depth: bits that 16-bit greys use; None if the user does not say.
     """
 
     source_path: Path | None = None
     jobs: int = 1
     allow_incomplete: bool = False
     progress: ProgressCallback | None = None
+    depth: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from udcd_bench.data.cache.decode import resize
 from udcd_bench.data.cache.options import PreparedSet
 from udcd_bench.data.cache.prepare import check_size, find_existing, merge_groups
 from udcd_bench.data.cache.prepared import Rows
+from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.layouts.image_arrays import ImageArrays
-from udcd_bench.data.layouts.image_index import ValidationReport
 
 
 def prepare_arrays(

@@ -27,6 +27,8 @@ SCHEMA = 2
 HEADER_BYTES = 128
 """Bytes before the first row in ``images.npy``."""
 ARRAY, MANIFEST = "images.npy", "manifest.json"
+ADDED_FIELDS = {"content_sha256", "depth"}
+"""Fields that manifests of schema 1 lack, and whose default is right for them."""
 
 Index = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
@@ -43,6 +45,7 @@ class Rows:
         they lie and at every size. Empty in manifests of schema 1, and of sets that do not come as files.
     source: the path that the images came from, or what made them.
     report: the lines of the validation report.
+    depth: the bits that 16-bit greys were said to use; None if nothing was said.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Rows:
     incomplete: str = ""
     source: str = ""
     report: Sequence[str] = field(default_factory=list)
+    depth: int | None = None
 
     def compute_sha256(self) -> str:
         """Hash what a row means: id, label, group, split, class names."""
@@ -175,7 +179,7 @@ def _read_content(target: Path) -> dict[str, Any] | None:
 def _parse_manifest(target: Path, content: dict[str, Any]) -> Manifest:
     # a field left out must not get its default: a stand-in would pass for real data
     required = {attribute.name for attribute in fields(Manifest)}
-    complete = required - ({"content_sha256"} if content["schema"] == 1 else set()) <= content.keys()
+    complete = required - (ADDED_FIELDS if content["schema"] == 1 else set()) <= content.keys()
     try:
         manifest = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
@@ -244,6 +248,7 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             ordered=manifest.ordered,
             synthetic=manifest.synthetic,
             incomplete=manifest.incomplete,
+            report=tuple(manifest.report),
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
             identity=make_identity(manifest),
         )

@@ -17,15 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
-from udcd_bench.data.layouts.image_index import (
-    ExpectedCounts,
-    ImageIndex,
-    LabelRow,
-    ValidationReport,
-    match_files,
-    read_table,
-)
+from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.report import ValidationReport
+from udcd_bench.data.files.scan import ScannedFiles, scan_files
+from udcd_bench.data.files.tables import parse_whole, read_table
+from udcd_bench.data.layouts.image_index import ExpectedCounts, ImageIndex, LabelRow, match_files
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
@@ -51,7 +47,7 @@ def read_index(root: Path) -> ImageIndex:
     files = scan_files(root)
     _refuse_altered(files)
     report = ValidationReport()
-    rows = [row for table in _find_tables(files) for row in _read_grades(table)]
+    rows = [row for table in _find_tables(files) for row in _read_grades(table, report)]
     items = match_files(rows, files, report, ignore=IGNORED_FOLDERS)
     return ImageIndex(
         SOURCE.name,
@@ -90,13 +86,18 @@ def _find_tables(files: ScannedFiles) -> list[FileRef]:
             f"no grades; get APTOS 2019 from {WHERE_TO_GET}."
         )
     # The competition's own test.csv has ids only; it must not stand in for the labelled one.
-    return [t for t in tables if t.name.lower() != "test.csv" or "diagnosis" in read_table(t)]
+    return [
+        t
+        for t in tables
+        if t.name.lower() != "test.csv"
+        or "diagnosis" in read_table(t, ValidationReport(), optional=("diagnosis",))
+    ]
 
 
-def _read_grades(table: FileRef) -> Iterator[LabelRow]:
-    cells = read_table(table, "id_code", "diagnosis")
+def _read_grades(table: FileRef, report: ValidationReport) -> Iterator[LabelRow]:
+    cells = read_table(table, report, "id_code", "diagnosis")
     for id_, grade in zip(cells["id_code"], cells["diagnosis"], strict=True):
-        plain = grade.removesuffix(".0")
+        plain = str(parse_whole(grade))
         yield LabelRow(id_, CLASSES.index(plain) if plain in CLASSES else None, grade, "")
 
 
@@ -109,6 +110,7 @@ def _refuse_altered(files: ScannedFiles) -> None:
         for file in altered:
             folders.update(CLASS_FOLDERS & set(file.folders))
             marks += " ".join(file.folders)
+            files.leave_out(file.display_path, "ignored")
         files.images[stem] = [file for file in copies if file not in altered]
         if not files.images[stem]:
             del files.images[stem]

@@ -1,8 +1,8 @@
 """``folder:PATH``, images of one's own: one subfolder per class, or a CSV with path and label.
 
-A folder whose subfolders are called train, val (or valid, validation) and test, each with one subfolder per class,
-prescribes a split, which is used. A CSV needs the columns ``path`` (relative to the CSV) and ``label``; ``group``
-(images that must not be separated, such as a patient's) and ``split`` are optional.
+A folder whose subfolders are called train, val and test (or the like), each with one subfolder per class, prescribes a
+split, which is used. A CSV needs the columns ``path`` (relative to the CSV) and ``label``; ``group`` (images that must
+not be separated, such as a patient's) and ``split`` are optional.
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from udcd_bench.data.layouts.files import IMAGE_SUFFIXES, FileRef, scan_files
-from udcd_bench.data.layouts.image_index import ImageIndex, Item, ValidationReport, normalize_nfc, read_table
+from udcd_bench.data.files import kinds
+from udcd_bench.data.files.archives import have_same_content
+from udcd_bench.data.files.report import ValidationReport
+from udcd_bench.data.files.scan import scan_files
+from udcd_bench.data.files.tables import normalize_nfc
+from udcd_bench.data.layouts import class_folders, folder_tree
+from udcd_bench.data.layouts.csv_table import list_csv_rows
+from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError, make_printable
 
 PREFIX = "folder:"
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+HELD_INSTEAD = {
+    "format": "files of a format that is not read",
+    "dangling": "links that lead nowhere",
+    "unreadable": "archives that cannot be opened",
+    "archive": "archives that are not read",
 }
+"""What a class folder without an image holds instead, by the reason each was left out for."""
 
 
 def make_path_slug(path: Path) -> str:
@@ -42,109 +46,107 @@ def read_index(path: Path) -> ImageIndex:
     path = path.expanduser()
     if not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder or CSV {make_printable(str(path))}.")
-    is_table = path.is_file() and not path.name.lower().endswith(".zip")
-    index = _read_csv(path) if is_table else _read_folders(path)
+    if path.is_file() and not kinds.is_zip(path.name):
+        _check_called_table(path)
+        index = _read_csv(path)
+    else:
+        index = _read_folders(path)
     if len(index.classes) < 2:
-        classes = ", ".join(index.classes) or "none"
-        raise UserError(
-            f"{index.source} needs images of at least two classes, found: {classes}; "
-            "make one subfolder a class, or give a CSV with the columns path and label."
-        )
+        raise _make_few_classes_error(index)
     return index
+
+
+def _make_few_classes_error(index: ImageIndex) -> UserError:
+    problems = index.report.format_sentence(index.report.list_blocking())
+    tables = [name for name in index.report.examples["other"] if name.lower().endswith(".csv")]
+    table = f", such as {index.source.rstrip('/')}/{tables[0]}" if tables else ""
+    return UserError(
+        f"{index.source} needs images of at least two classes, found: {', '.join(index.classes) or 'none'}"
+        f"{f' ({problems})' if problems else ''}; make one subfolder a class, or give a CSV with the columns path and "
+        f"label{table}."
+    )
+
+
+def _check_called_table(path: Path) -> None:
+    """Check that a file may be a CSV. Raises UserError when its name says that it is something else."""
+    suffix = kinds.get_suffix(path.name)
+    if suffix in kinds.UNREAD_ARCHIVES:
+        raise UserError(
+            f"{path} is an archive that is not read: unpack it and give the folder, or make it a zip."
+        )
+    if suffix in kinds.IMAGE_SUFFIXES:
+        raise UserError(f"{path} is an image: give the folder that holds the class folders, or a CSV.")
+    if suffix in (".xls", ".xlsx", ".ods"):
+        raise UserError(f"{path} is a spreadsheet: save it as a CSV in UTF-8.")
 
 
 def _read_folders(root: Path) -> ImageIndex:
     """List the images of a folder or zip of class folders."""
     report = ValidationReport()
-    scanned = scan_files(root)
-    files = [file for copies in scanned.images.values() for file in copies]
-    for path, problem in scanned.broken:
-        report.add("unreadable", f"{path} ({problem})")
-    parts = {file: tuple(file.display_path.split("/")) for file in files}
-    tops = {names[0].lower() for names in parts.values() if len(names) > 1}
-    # Three "classes" called train, val and test would be a silent disaster.
-    has_split = (
-        len(tops) > 1 and tops <= SPLIT_ALIASES.keys() and "train" in {SPLIT_ALIASES[top] for top in tops}
-    )
-    level = 1 if has_split else 0
-    classes = _sort_classes(
-        {normalize_nfc(names[level]) for names in parts.values() if len(names) > level + 1}
-    )
-    items = []
-    for file in sorted(files, key=lambda file: file.display_path):
-        names = parts[file]
-        if len(names) <= level + 1:
-            report.add("unlisted", file.display_path)
+    files = scan_files(root)
+    tree = folder_tree.build_tree(files)
+    folder_tree.leave_out_masks(tree, report)
+    top, above = folder_tree.find_top(tree)
+    where = "/".join([make_printable(str(root)).rstrip("/"), *above])
+    if above:
+        report.note(f"all images lie in {'/'.join(above)}, so its subfolders are read")
+    rows = class_folders.list_labelled(top, where, report)
+    files.report_left_out(report)
+    for name, left_out in class_folders.find_lost_classes(top).items():
+        held = [f"{left_out[kind]} {words}" for kind, words in HELD_INSTEAD.items() if left_out[kind]]
+        report.add("lost_class", f"{name} ({', '.join(held) or 'empty'})")
+    for name in find_same_names([row.parts for row in rows]):
+        report.add("same_name", name)
+    report.block_large_losses(("format", "outside"), len(rows))
+    report.block("archive")
+    classes = _sort_classes({row.class_name for row in rows})
+    number = {name: i for i, name in enumerate(classes)}
+    items = [Item("/".join(row.parts), number[row.class_name], row.file, split=row.split) for row in rows]
+    return _build_index(root, classes, _drop_copies(items, report), report)
+
+
+def find_same_names(paths: Iterable[tuple[str, ...]]) -> list[str]:
+    """Find images that lie beside one of the same name with another suffix: often one picture in two formats."""
+    seen: set[str] = set()
+    same = []
+    for path in sorted({"/".join(parts) for parts in paths}):
+        stem = path[: -len(kinds.get_suffix(path))]
+        if stem in seen:
+            same.append(path)
+        seen.add(stem)
+    return same
+
+
+def _drop_copies(items: list[Item], report: ValidationReport) -> list[Item]:
+    """Keep one file of each id, as a folder and its archive may lie beside one another; sorted by id."""
+    by_id: dict[str, list[Item]] = {}
+    composed = Counter(normalize_nfc(item.id) for item in items)
+    for item in items:
+        # accents composed, so that another system gives the same id, unless two files differ in nothing else
+        name = normalize_nfc(item.id)
+        key = name if composed[name] == 1 else item.id
+        by_id.setdefault(key, []).append(item)
+    single = []
+    for id_, copies in sorted(by_id.items()):
+        first, *others = sorted(copies, key=lambda item: (bool(item.file.inside), item.file.display_path))
+        if others and not have_same_content([item.file for item in copies]):
+            report.add("ambiguous", f"{id_} ({first.file.display_path}, {others[0].file.display_path})")
             continue
-        split = SPLIT_ALIASES[names[0].lower()] if has_split else ""
-        items.append(Item(file.display_path, classes.index(normalize_nfc(names[level])), file, split=split))
-    return _build_index(root, classes, items, report)
-
-
-class _CSVRow(NamedTuple):
-    name: str
-    label: str
-    group: str
-    split: str
+        for other in others:
+            report.add("copies", f"{other.file.display_path} = {first.file.display_path}")
+        single.append(Item(id_, first.label, first.file, first.group, first.split))
+    return single
 
 
 def _read_csv(path: Path) -> ImageIndex:
     """List the images of a CSV. Raises UserError when its splits are unknown or incomplete."""
     report = ValidationReport()
-    rows = _read_csv_rows(path)
-    classes = _sort_classes({row.label for row in rows} - {""})
-    labels: dict[str, str] = {}
-    disputed: set[str] = set()
-    items = []
-    for row in rows:
-        if row.name in labels:
-            first = labels[row.name]
-            if first == row.label:
-                report.add("repeated", row.name)
-            else:
-                report.add("conflict", f"{row.name} ({first} and {row.label})")
-                disputed.add(row.name)
-            continue
-        labels[row.name] = row.label
-        if not row.label:
-            report.add("range", f"{row.name} (empty)")
-            continue
-        if row.split and row.split.lower() not in SPLIT_ALIASES:
-            raise UserError(f"{path} has split {row.split!r} for {row.name}; it may be train, val or test.")
-        file = _find_file(path.parent, row.name)
-        if file is None:
-            report.add("missing", row.name)
-            continue
-        split = SPLIT_ALIASES.get(row.split.lower(), "")
-        items.append(Item(file.display_path, classes.index(row.label), file, row.group, split))
-    items = sorted((item for item in items if item.id not in disputed), key=lambda item: item.id)
-    if len({bool(item.split) for item in items}) > 1:
-        raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
+    rows = list_csv_rows(path, report)
+    classes = _sort_classes({row.label for row in rows})
+    number = {name: i for i, name in enumerate(classes)}
+    items = [Item(row.id, number[row.label], row.file, row.group, row.split) for row in rows]
+    items.sort(key=lambda item: item.id)
     return _build_index(path, classes, items, report)
-
-
-def _read_csv_rows(path: Path) -> list[_CSVRow]:
-    stat = path.stat()
-    file = FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns)
-    cells = read_table(file, "path", "label")
-    blank = [""] * len(cells["label"])
-    columns = (
-        cells["path"],
-        map(normalize_nfc, cells["label"]),
-        cells.get("group", blank),
-        cells.get("split", blank),
-    )
-    return [_CSVRow(*row) for row in zip(*columns, strict=True)]
-
-
-def _find_file(folder: Path, name: str) -> FileRef | None:
-    """Find the image of that name, its accents written in either form; None if there is no such image."""
-    forms = (name, normalize_nfc(name), unicodedata.normalize("NFD", name))
-    path = next((folder / form for form in forms if os.path.isfile(folder / form)), None)  # noqa: PTH113
-    if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
-        return None
-    stat = path.stat()
-    return FileRef(str(path), (), make_printable(name), stat.st_size, stat.st_mtime_ns)
 
 
 def _build_index(path: Path, classes: list[str], items: list[Item], report: ValidationReport) -> ImageIndex:
@@ -157,6 +159,6 @@ def _build_index(path: Path, classes: list[str], items: list[Item], report: Vali
 
 def _sort_classes(classes: set[str]) -> list[str]:
     """Sort class names, numbers as numbers."""
-    if all(name.isdecimal() and len(name) < 20 for name in classes):
+    if all(re.fullmatch(r"-?\d{1,19}", name) for name in classes):
         return sorted(classes, key=int)
     return sorted(classes)

@@ -17,15 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udcd_bench.data.layouts.files import FileRef, ScannedFiles, scan_files
-from udcd_bench.data.layouts.image_index import (
-    ExpectedCounts,
-    ImageIndex,
-    LabelRow,
-    ValidationReport,
-    match_files,
-    read_table,
-)
+from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.report import ValidationReport
+from udcd_bench.data.files.scan import ScannedFiles, scan_files
+from udcd_bench.data.files.tables import MISSING, parse_whole, read_table
+from udcd_bench.data.layouts.image_index import ExpectedCounts, ImageIndex, LabelRow, match_files
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
@@ -55,9 +51,9 @@ def read_index(root: Path) -> ImageIndex:
     files = scan_files(root)
     report = ValidationReport()
     if metadata := files.find_table(*METADATA):
-        rows = list(_read_metadata(metadata))
+        rows = list(_read_metadata(metadata, report))
     elif truth := files.find_table(GROUND_TRUTH):
-        rows = list(_read_one_hot(truth, files))
+        rows = list(_read_one_hot(truth, files, report))
     else:
         raise UserError(
             f"{root} holds neither HAM10000_metadata (.csv, .tab or without suffix; Dataverse and Kaggle) "
@@ -83,22 +79,25 @@ def _is_training_image(file: FileRef) -> bool:
     return any("part" in f or "task3_training" in f for f in file.folders)
 
 
-def _read_metadata(table: FileRef) -> Iterator[LabelRow]:
-    cells = read_table(table, "lesion_id", "image_id", "dx")
+def _read_metadata(table: FileRef, report: ValidationReport) -> Iterator[LabelRow]:
+    cells = read_table(table, report, "lesion_id", "image_id", "dx")
     for lesion, image, dx in zip(cells["lesion_id"], cells["image_id"], cells["dx"], strict=True):
         label = CLASSES.index(dx.lower()) if dx.lower() in CLASSES else None
-        yield LabelRow(image, label, dx, lesion)
+        yield LabelRow(image, label, dx, "" if lesion in MISSING else lesion)
 
 
-def _read_one_hot(table: FileRef, files: ScannedFiles) -> Iterator[LabelRow]:
+def _read_one_hot(table: FileRef, files: ScannedFiles, report: ValidationReport) -> Iterator[LabelRow]:
     names = [name.upper() for name in CLASSES]
-    cells = read_table(table, "image", *names)  # by name: the order of the columns is not that of CLASSES
+    cells = read_table(
+        table, report, "image", *names
+    )  # by name: the order of the columns is not that of CLASSES
     lesions: dict[str, str] = {}
     if groupings := files.find_table(GROUPINGS):
-        pairs = read_table(groupings, "image", "lesion_id")
+        pairs = read_table(groupings, report, "image", "lesion_id")
         lesions = dict(zip(pairs["image"], pairs["lesion_id"], strict=True))
     for image, *marks in zip(cells["image"], *(cells[name] for name in names), strict=True):
-        hot = [i for i, mark in enumerate(marks) if mark in ("1", "1.0")]
-        clean = len(hot) == 1 and all(mark in ("0", "0.0", "1", "1.0") for mark in marks)
+        numbers = [parse_whole(mark) for mark in marks]
+        hot = [i for i, number in enumerate(numbers) if number == 1]
+        clean = len(hot) == 1 and all(number in (0, 1) for number in numbers)
         text = "+".join(names[i] for i in hot) or "no class"
         yield LabelRow(image, hot[0] if clean else None, text, lesions.get(image, ""))

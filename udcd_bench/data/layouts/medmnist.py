@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.data.layouts.files import MAX_UNPACK_RATIO, ZIP_METHODS
+from udcd_bench.data.files.archives import MAX_UNPACK_RATIO, ZIP_METHODS
 from udcd_bench.data.layouts.image_arrays import ImageArrays
 from udcd_bench.errors import UserError, quote_command
 

@@ -1,0 +1,289 @@
+"""CSVs as people write them: labels are compared as what they are, names find their file, nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from support import layouts
+from udcd_bench.data import sources
+from udcd_bench.data.files import tables
+from udcd_bench.data.layouts import aptos, folder
+from udcd_bench.errors import UserError
+
+NAMES = [f"im/{c}/{i:03d}.png" for c in "ab" for i in range(4)]
+LABELS = list("aaaabbbb")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, name in enumerate(NAMES):
+        layouts.write(tmp_path / name, layouts.encode(layouts.picture(i, 12, 9), "PNG"))
+    return tmp_path
+
+
+def write(root, rows, name="t.csv", head="path,label", **how):
+    text = "\n".join([head, *rows]) + "\n"
+    data = text.replace(",", how.get("separator", ",")).encode(how.get("encoding", "utf-8"))
+    return layouts.write(root / name, data)
+
+
+def read(table):
+    """Label by id, and the lines of the report."""
+    index = folder.read_index(table)
+    return {item.id: index.classes[item.label] for item in index.items}, index.report.format_lines()
+
+
+def rows_of(names=NAMES, labels=LABELS):
+    return [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spellings, classes",
+    [
+        (("0", "0.0", "00", " 0", "+0", "-0", "0e0", "0."), ("0",)),
+        (("1", "1.0", "01", "1e0"), ("1",)),
+        (("10", "9", "1e1", "9.0"), ("9", "10")),
+        (("-1", "-1.0"), ("-1",)),
+        (("0.5", "0.50"), ("0.5", "0.50")),  # no whole numbers, so text
+        (("0", "0.0", "x"), ("0", "0.0", "x")),
+        (("001", "1", "a1"), ("001", "1", "a1")),
+        (("é", "e\u0301"), ("é",)),
+        (("True", "1"), ("1", "True")),
+    ],
+)
+def test_labels_are_compared_as_what_they_are(spellings, classes, root):
+    spread = [*itertools.islice(itertools.cycle(spellings), 7), "7" if len(classes) == 1 else spellings[0]]
+    index = folder.read_index(write(root, rows_of(labels=spread)))
+    last = () if len(classes) > 1 else ("7",)
+    numbers = all(tables.parse_whole(name) is not None for name in classes)
+    assert index.classes == tuple(sorted({*classes, *last}, key=int if numbers else None))
+    assert len(index.items) == 8 and index.report.format_lines() == []
+
+
+def test_decimal_commas_of_a_semicolon_table(root):
+    rows = [row.replace(",", ";") + ",0" for row in rows_of(labels=list("00001111"))]
+    table = layouts.write(root / "t.csv", "path;label\n" + "\n".join(rows))
+    assert set(read(table)[0].values()) == {"0", "1"}
+
+
+@pytest.mark.parametrize("missing", sorted(tables.MISSING))
+def test_a_missing_label_is_no_class(missing, root):
+    rows = rows_of(labels=["0.0", missing, "0", "1", "1", "1.0", "1", "0"])
+    labels, lines = read(write(root, rows))
+    assert set(labels.values()) == {"0", "1"} and len(labels) == 7
+    assert lines == ["✗ 1 rows without a label: im/a/001.png"]
+
+
+def test_missing_as_pandas_knows_it():
+    from io import StringIO
+
+    import pandas as pd
+
+    for text in tables.MISSING - {""}:
+        assert pd.read_csv(StringIO(f"x,y\n{text},1\n"))["x"].isna().all(), text
+
+
+def test_labels_that_hardly_differ_are_told_and_stay_apart(root):
+    labels, lines = read(write(root, rows_of(labels=["Benign", "benign", "be nign", *"xxxxx"])))
+    assert len(set(labels.values())) == 4
+    assert lines == ["· 1 class names that differ only in case or spaces: Benign and be nign and benign"]
+
+
+def test_several_labels_in_one_cell_stop(root):
+    """ChestX-ray14 has Cardiomegaly|Effusion beside both: no class of its own."""
+    labels = ["Cardiomegaly", "Cardiomegaly|Effusion", "Effusion", "Effusion", "no|one", "no|one", "x+", "x"]
+    assert read(write(root, rows_of(labels=labels)))[1] == [
+        "✗ 1 labels that join several labels of this set: Cardiomegaly|Effusion"
+    ]
+
+
+def test_a_missing_group_is_no_group_and_a_missing_split_is_none(root):
+    rows = [
+        f"{name},{label},{group}"
+        for name, label, group in zip(
+            NAMES, LABELS, ["nan", "", "NA", "1", "1.0", "2", "2", "3"], strict=True
+        )
+    ]
+    index = folder.read_index(write(root, rows, head="path,label,group"))
+    assert [item.group for item in index.items] == ["", "", "", "1", "1", "2", "2", "3"]
+    rows = [f"{row},nan" for row in rows_of()]
+    assert not any(item.split for item in folder.read_index(write(root, rows, head="path,label,split")).items)
+
+
+def test_aptos_grades_by_the_same_rule(tmp_path, monkeypatch):
+    monkeypatch.setattr(aptos, "EXPECTED_COUNTS", layouts.APTOS_PUBLISHED)
+    root = layouts.aptos_competition(tmp_path / "a")
+    wanted = {item.id: item.label for item in aptos.read_index(root).items}
+    text = (root / "train.csv").read_text()
+    for old, new in ((",0\n", ",00\n"), (",2\n", ",2.0\n"), (",4\n", ",+4\n")):
+        text = text.replace(old, new)
+    (root / "train.csv").write_text(text)
+    assert {item.id: item.label for item in aptos.read_index(root).items} == wanted
+    (root / "train.csv").write_text(text.replace(",3\n", ",nan\n"))
+    assert aptos.read_index(root).report.counts["range"] == 1
+
+
+# --- encodings and separators -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "encoding, read_as",
+    [
+        ("utf-8", ""),
+        ("utf-8-sig", ""),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16-LE"),
+        ("utf-16-be", "UTF-16-BE"),
+        ("latin-1", "Windows-1252"),
+        ("cp1252", "Windows-1252"),
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_encodings_and_separators(encoding, read_as, separator, root):
+    labels = ["bénin", "bénin", *"mmmmmm"]
+    got, lines = read(write(root, rows_of(labels=labels), encoding=encoding, separator=separator))
+    assert got == dict(zip(NAMES, labels, strict=True))
+    said = f"· t.csv is read as {read_as}, as it is not UTF-8; if names look wrong, save it as UTF-8"
+    assert lines == ([said] if read_as else [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\npath;label\n{0};a\n{1};b\n",
+        '"path";"label"\n"{0}";"a"\n"{1}";"b"\n',
+        '"a, b";path;label\nx;{0};a\ny, z;{1};b\n',
+        "Path, Label\n{0},a\n{1},b\n",
+        " PATH ;label \r\n\r\n{0}; a\r\n{1};b \r\n",
+        ",path,label\n0,{0},a\n1,{1},b\n",
+        "path,label,\n{0},a,\n{1},b,\n",
+        "path,label\r{0},a\r{1},b\r",
+    ],
+)
+def test_headers_and_quotes(text, root):
+    table = layouts.write(root / "t.csv", text.format(*NAMES[:2]))
+    assert read(table)[0] == {NAMES[0]: "a", NAMES[1]: "b"}
+
+
+def test_columns_that_are_not_read_are_named(root):
+    rows = [f"{row},{i // 2},{20 + i},male" for i, row in enumerate(rows_of())]
+    _, lines = read(write(root, rows, head="path,label,Patient ID,age,sex"))
+    assert lines == [
+        "· columns that are not read: Patient ID, age, sex",
+        "· images of one Patient ID may be separated: rename the column Patient ID to group to keep them together",
+    ]
+    rows = [f"{row},{i // 2},g" for i, row in enumerate(rows_of())]
+    assert read(write(root, rows, head="path,label,patient_id,group"))[1] == [
+        "· columns that are not read: patient_id"
+    ]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", bytes(range(256)) * 4, b"\0" * 300, b"PK\x03\x04\0\0"])
+def test_what_is_no_table_is_one_sentence(data, root):
+    with pytest.raises(UserError) as error:
+        folder.read_index(layouts.write(root / "t.csv", data))
+    assert "t.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "respell",
+    [
+        lambda name: name.replace("/", "\\"),
+        lambda name: f".\\{name}".replace("/", "\\"),
+        lambda name: name[:-4],
+        lambda name: name[:-3] + "PNG",
+        lambda name: name[:-3] + "jpg",
+        lambda name: name.upper(),
+        lambda name: name.replace("im/", "IM/"),
+    ],
+)
+def test_names_in_another_spelling_find_their_one_file(respell, root):
+    labels, lines = read(write(root, rows_of([respell(name) for name in NAMES])))
+    assert labels == dict(zip(NAMES, LABELS, strict=True)), "and the ids are those of the files"
+    assert len(lines) == 1 and lines[0].startswith("· 8 names of the table that a file of another case")
+
+
+@pytest.mark.parametrize("start", ["./", "im/../", ".//", ""])
+def test_the_same_place_written_otherwise_is_the_same(start, root):
+    assert read(write(root, rows_of([start + name for name in NAMES]))) == (
+        dict(zip(NAMES, LABELS, strict=True)),
+        [],
+    )
+
+
+def test_absolute_paths_and_links_give_the_same_ids(root):
+    wanted = read(write(root, rows_of()))
+    assert read(write(root, rows_of([str(root / name) for name in NAMES]))) == wanted
+    assert read(write(root, rows_of([f"{root}/im/../{name}" for name in NAMES]))) == wanted
+
+
+def test_where_several_files_answer_none_does(root):
+    layouts.write(root / "im" / "a" / "000.jpg", layouts.encode(layouts.picture(50)))
+    _, lines = read(write(root, rows_of([NAMES[0][:-4], *NAMES[1:]])))
+    assert lines[0] == f"✗ 1 ids without a file: im/a/000 ({root}/im/a has 000.jpg, 000.png)"
+    (root / "im" / "b" / "000.PNG").write_bytes(b"x")
+    _, lines = read(write(root, rows_of([*NAMES[:4], "im/b/000.Png", *NAMES[5:]])))
+    assert f"im/b/000.Png ({root}/im/b has 000.PNG, 000.png)" in lines[0]
+    assert not any("000.Png" in line for line in lines[1:])
+
+
+def test_one_image_listed_twice_however_spelt(root):
+    (root / "again").symlink_to("im")
+    twice = ["./im/a/000.png", "im\\a\\000.png", str(root / NAMES[0]), "again/a/000.png", "IM/a/000"]
+    labels, lines = read(write(root, [*rows_of(), *(f"{name},a" for name in twice)]))
+    assert labels == dict(zip(NAMES, LABELS, strict=True))
+    assert lines[0] == "· 5 ids listed twice with the same label: im/a/000.png, im/a/000.png, im/a/000.png, …"
+    labels, lines = read(write(root, [*rows_of(), "again/a/000.png,b"]))
+    assert NAMES[0] not in labels
+    assert lines[0] == "✗ 1 ids listed twice with different labels: im/a/000.png (a and b)"
+
+
+def test_images_beside_listed_ones_are_told(root):
+    _, lines = read(write(root, rows_of()[:3] + rows_of()[4:]))
+    assert lines == ["· 1 image files without an id: im/a/003.png"]
+
+
+@pytest.mark.parametrize(
+    "place, name, said",
+    [
+        ("labels/t.csv", "{0}", "in the folder above, and paths are relative to the CSV: move the CSV there"),
+        ("t.csv", "pictures/{0}", "there is no folder .*pictures/im/a, and paths are relative"),
+        ("t.csv", "/home/someone/{0}", "there is no folder /home/someone/im/a"),
+        ("t.csv", "C:\\data\\x.png", "there is no folder .*C:/data"),
+        ("t.csv", "im/x{0}", "not one of its images"),
+        ("t.csv", "im/a", "not one of its images"),
+    ],
+)
+def test_names_without_a_file_say_where_it_looked(place, name, said, root):
+    with pytest.raises(UserError, match=said) as error:
+        folder.read_index(write(root, rows_of([name.format(one) for one in NAMES]), place))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(root, monkeypatch):
+    iterdir = type(root).iterdir
+
+    def forbid(path):
+        if path.name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(type(root), "iterdir", forbid)
+    with pytest.raises(UserError, match=r"im/b cannot be read \(Permission denied\)"):
+        folder.read_index(write(root, rows_of()))
+
+
+def test_other_spellings_give_the_same_data_set(root):
+    wanted = sources.load_dataset(f"folder:{write(root, rows_of())}", size=32, data=root / "data")
+    rows = [row.replace("/", "\\").replace(",a", ", a ") for row in rows_of()]
+    other = write(root, rows, "u.csv", separator=";", encoding="utf-16")
+    dataset = sources.load_dataset(f"folder:{other}", size=32, data=root / "data")
+    assert dataset.fingerprint == wanted.fingerprint
