@@ -65,6 +65,11 @@ class NameResolver:
             name = names.format_data_name(
                 make_printable(names.take_last_part(path)), dataset.identity.partition("#")[2]
             )
+            wanted = names.parse_name(typed).digest
+            if wanted and f"{FOLDER}{path}" != typed and names.parse_name(name).digest != wanted:
+                raise UserError(
+                    f"{typed} names images that {path} no longer holds; give the path to train on what it has."
+                )
             self.locations[names.identify_data(name)] = path
             self._names[typed, ""] = name
         return self._names[typed, ""]
