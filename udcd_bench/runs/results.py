@@ -10,6 +10,7 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics
 
 if TYPE_CHECKING:
+    from udcd_bench.runs.planner import Job
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
@@ -60,6 +61,23 @@ def load_results(store: Store) -> Results:
         if (report := store.read_failure(key)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Results(store, records, states)
+
+
+def read_results(store: Store, jobs: Mapping[RunSpec, Job], failed: Mapping[str, str]) -> Results:
+    """Read what a results folder holds of these jobs, by the specs that they were asked for as.
+
+    failed: key → message of those that have just failed.
+    """
+    keys = {job.key for job in jobs.values()}
+    by_key = {
+        key: fill_missing_metrics(store.read_record(key), store) for key in keys if store.is_finished(key)
+    }
+    states = {key: f"failed: {failed[key]}" if key in failed else store.get_state(key) for key in keys}
+    return Results(
+        store,
+        {spec: by_key[job.key] for spec, job in jobs.items() if job.key in by_key},
+        {spec: states[job.key] for spec, job in jobs.items()},
+    )
 
 
 def fill_missing_metrics(record: Record, store: Store) -> Record:
