@@ -18,7 +18,9 @@ from udcd_bench import plugins
 from udcd_bench.engines import execute
 from udcd_bench.engines.naming import NameResolver
 from udcd_bench.errors import RunError, UserError
+from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import planner, profiles
+from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import REVISION, RunSpec
 from udcd_bench.runs.store import Store
 
@@ -100,6 +102,13 @@ def test_a_path_is_written_in_many_ways(lab, tmp_path):
     )
 
 
+def test_two_folders_of_the_same_images_are_one_column(tmp_path):
+    shutil.copytree("skin", tmp_path / "moles")
+    request = TableRequest(datasets=("folder:skin", f"folder:{tmp_path / 'moles'}", "digits", "folder:link"))
+    datasets = NameResolver(Path("data")).resolve_request(request).datasets
+    assert [name.partition("#")[0] for name in datasets] == ["folder:skin", "digits"]
+
+
 def test_another_place_for_what_is_prepared(tmp_path):
     assert key(data=tmp_path / "other data") == key()
 
@@ -134,6 +143,16 @@ def test_equal_numbers_are_equal_under_any_profile():
     store = Store(Path("results"))
     both = planner.plan([demo.spec, quick.spec], store, lambda spec: demo.inputs)
     assert len(both) == 1 and {demo.spec, quick.spec} == set(both[0].specs)
+
+
+def test_a_run_of_a_profiles_plain_numbers_is_the_profiles():
+    numbers = tuple(asdict(profiles.PROFILES["demo"].protocol).items())
+    spec = RunSpec("scratch", "folder:skin#0123456789ab", "quick", "resnet-tiny", protocol=numbers)
+    plain = replace(spec, profile="demo", protocol=())
+    records.store_run(Store(Path("results")), records.record(spec))
+    results = load_results(Store(Path("results")))
+    assert results.select_records([plain])[plain]["spec"]["profile"] == "quick"
+    assert planner.list_equal_specs(plain) == [plain]
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
 
 def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, Path]]:
     """Find what may be removed: a label and a path each."""
+    from udcd_bench.runs import planner
     from udcd_bench.runs.spec import RunSpec
 
     records = {key: store.read_record(key) for key in store.list_keys()}
@@ -177,7 +178,8 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
     needed = _collect_needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
     # one spec may have several runs, as after a change of its method: the newest counts
     oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
-    keep = {key for spec, key in {specs[key]: key for key in oldest_first}.items() if spec in needed}
+    newest = {specs[key]: key for key in oldest_first}
+    keep = {key for spec, key in newest.items() if needed.intersection(planner.list_equal_specs(spec))}
     keep |= {str(records[key]["teacher_key"]) for key in keep if records[key].get("teacher_key")}
     for key, spec in specs.items():
         if key not in keep:

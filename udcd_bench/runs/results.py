@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Results:
     """The runs of a results folder.
 
-    records: of the finished runs, the newest of each spec.
+    records: of the finished runs, the newest of each spec, under every profile that it is a plain run of.
     states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
@@ -56,6 +57,9 @@ def load_results(store: Store) -> Results:
     oldest_first = sorted(ages, key=lambda key: (ages[key], key))
     newest = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
     records = {RunSpec.from_dict(record["spec"]): record for record in newest}
+    for spec, record in list(records.items()):
+        for equal in planner.list_equal_specs(spec):
+            records.setdefault(equal, record)
     states = dict.fromkeys(records, "done")
     for key in store.list_failed():
         if (report := store.read_failure(key)) is not None:
