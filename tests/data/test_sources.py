@@ -193,7 +193,9 @@ def test_folder_of_class_folders(tmp_path):
     root = layouts.class_folders(tmp_path / "my images", each=4)
     name = f"folder:{root}"
     dataset = sources.load_dataset(name, size=32, data=tmp_path / "data")
-    assert dataset.name == name and dataset.title == "my images"
+    assert dataset.name == name
+    digest = dataset.identity.removeprefix("folder#")
+    assert len(digest) == 12 and dataset.title == f"my images ({digest[:4]})"
     assert dataset.classes == ("bénin", "mal'in", 'x "y" z')
     assert dataset.count_labels().tolist() == [4, 4, 4] and dataset.own_split is None
     again = sources.load_dataset(name, size=32, data=tmp_path / "data")

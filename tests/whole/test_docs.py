@@ -6,6 +6,7 @@ import configparser
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 import udcd_bench
 from udcd_bench import losses
+from udcd_bench.runs.inputs import COVERED_ELSEWHERE, RunInputs
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/records/*.md")])
@@ -94,6 +96,13 @@ def test_every_version_number_is_where_the_table_says():
         (str(path.relative_to(ROOT)), name) for path in files for name in number.findall(path.read_text())
     }
     assert told == defined
+
+
+def test_the_inputs_of_a_key_are_those_of_the_code():
+    section = ARCHITECTURE.partition("## What goes into a key")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", section, re.M)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(f.name for f in fields(RunInputs))
+    assert all(f"`{name}`" in section for name in COVERED_ELSEWHERE)
 
 
 def test_the_citation_names_this_version_and_every_method():

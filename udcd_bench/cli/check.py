@@ -13,6 +13,8 @@ from udcd_bench.cli.run import build_request
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from udcd_bench.artefacts.table import Table
@@ -151,9 +153,19 @@ def _judge_table(
     file = Path(against)
     if seed_baseline.is_baseline_file(file):
         baselines = seed_baseline.load_baselines(file, seed_baseline.describe_settings(table, request))
+        names = _match_names((row[0] for of_device in baselines.values() for row in of_device.rows), frame)
+        baselines = {device: of_device.rename_data(names) for device, of_device in baselines.items()}
         ours = seed_baseline.collect_by_device(table, request, results)
         return judge_by_seeds(frame, ours, file, baselines, tolerances), []
     return judge_regressions(frame, _read_earlier_result(file, frame), tolerances), []
+
+
+def _match_names(theirs: Iterable[str], frame: pd.DataFrame) -> dict[str, str]:
+    """Match the data sets of an earlier result with ours: own images by what they hold, whatever they were called."""
+    from udcd_bench.runs.names import identify_data
+
+    ours = {identify_data(name): name for name in frame["dataset"]}
+    return {name: ours.get(identify_data(name), name) for name in theirs}
 
 
 def _write_baseline(table: Table, request: TableRequest, results: Results, params: dict[str, Any]) -> int:
@@ -208,12 +220,10 @@ def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float
     frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
     """
     from udcd_bench.judging.verdicts import get_cell_key
-    from udcd_bench.runs.names import identify_data
 
     earlier = _read_earlier_csv(file)
-    # own images are compared by what they hold, whatever they were called
-    ours = {identify_data(name): name for name in frame["dataset"]}
-    earlier["dataset"] = [ours.get(identify_data(name), name) for name in earlier["dataset"].astype(str)]
+    names = _match_names(earlier["dataset"].astype(str), frame)
+    earlier["dataset"] = earlier["dataset"].astype(str).map(names)
     hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
     figures: dict[CellKey, float] = {}
     for row in earlier[earlier["ours"].notna()].to_dict("records"):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.judging.verdicts import VERDICTS, JudgedCell, count_verdicts
+from udcd_bench.runs.names import format_data_title
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -90,9 +91,8 @@ def format_text(report: CheckReport) -> str:
 
 def _format_column(column: RankedColumn) -> str:
     rho = "" if column.rho is None else f" ρ={column.rho:g}"
-    return (
-        f"{column.dataset}{rho} {METRICS[column.metric].title if column.metric in METRICS else column.metric}"
-    )
+    metric = METRICS[column.metric].title if column.metric in METRICS else column.metric
+    return f"{format_data_title(column.dataset)}{rho} {metric}"
 
 
 def format_json(report: CheckReport) -> str:

@@ -199,6 +199,7 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
 def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, str, Path]]:
     """Find what may be removed: a label, the reason and a path each."""
     from udcd_bench.artefacts.made_from import find_used_keys
+    from udcd_bench.runs import planner
     from udcd_bench.runs.spec import RunSpec
 
     records = {key: store.read_record(key) for key in store.list_keys()}
@@ -207,7 +208,8 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
     # one spec may have several runs, as after a change of its method: the newest counts
     oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
     newest = {specs[key]: key for key in oldest_first}
-    keep = {key for spec, key in newest.items() if spec in needed} | find_used_keys(store.root, records)
+    keep = {key for spec, key in newest.items() if needed.intersection(planner.list_equal_specs(spec))}
+    keep |= find_used_keys(store.root, records)
     keep |= {
         str(records[key]["teacher_key"]) for key in keep & records.keys() if records[key].get("teacher_key")
     }

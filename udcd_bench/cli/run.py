@@ -53,7 +53,7 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     from udcd_bench.artefacts import leak
     from udcd_bench.artefacts.table import Table
     from udcd_bench.engines.naming import NameResolver
-    from udcd_bench.runs.results import Results, fill_missing_metrics
+    from udcd_bench.runs.results import read_results
     from udcd_bench.runs.store import Store
 
     names = plugins.list_names(kind) if name == "all" else (name,)
@@ -69,14 +69,7 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
         return 0
     by_spec = {spec: job for job in jobs for spec in job.specs}
     by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
-    done = {job.key: job for job in jobs if store.is_finished(job.key)}
-    record_of = {key: fill_missing_metrics(store.read_record(key), store) for key in done}
-    records = {spec: record_of[job.key] for spec, job in by_spec.items() if job.key in done}
-    states = {
-        spec: f"failed: {failed[job.key]}" if job.key in failed else store.get_state(job.key)
-        for spec, job in by_spec.items()
-    }
-    results = Results(store, records, states)
+    results = read_results(store, by_spec, failed)
     for artefact in artefacts:
         rendered = [artefact.render(each, results) for each in requests]
         if len(requests) > 1 and isinstance(artefact, Table):

@@ -40,12 +40,18 @@ class NameResolver:
     def resolve_request(self, request: TableRequest) -> TableRequest:
         """Name what a request names by paths. Raises UserError when there is no such set or file."""
         profile = profiles.find_profile(request.profile)
-        datasets = request.datasets and tuple(
-            self._name_data(name, profiles.build_protocol(profile.name, name, request.protocol).image_size)
-            for name in request.datasets
-        )
+        datasets = None if request.datasets is None else self._name_all(request.datasets, request)
         protocol = self._name_weights(request.protocol, request.backbone or profile.backbone)
         return replace(request, datasets=datasets, protocol=protocol)
+
+    def _name_all(self, typed: Iterable[str], request: TableRequest) -> tuple[str, ...]:
+        """Name data sets, once each: two folders of the same images are one."""
+        by_identity: dict[str, str] = {}
+        for name in typed:
+            size = profiles.build_protocol(request.profile, name, request.protocol).image_size
+            resolved = self._name_data(name, size)
+            by_identity.setdefault(names.identify_data(resolved), resolved)
+        return tuple(by_identity.values())
 
     def resolve_spec(self, spec: RunSpec) -> RunSpec:
         """Name what a spec names by paths. Raises UserError when there is no such set or file."""
@@ -65,6 +71,11 @@ class NameResolver:
             name = names.format_data_name(
                 make_printable(names.take_last_part(path)), dataset.identity.partition("#")[2]
             )
+            wanted = names.parse_name(typed).digest
+            if wanted and f"{FOLDER}{path}" != typed and names.parse_name(name).digest != wanted:
+                raise UserError(
+                    f"{typed} names images that {path} no longer holds; give the path to train on what it has."
+                )
             self.locations[names.identify_data(name)] = path
             self._names[typed, ""] = name
         return self._names[typed, ""]

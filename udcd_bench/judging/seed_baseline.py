@@ -6,11 +6,12 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import format_heading
+from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class SeedBaseline:
     rows: dict[RowKey, dict[tuple[int, int], SeedResult]] = field(default_factory=dict)
     titles: dict[RowKey, str] = field(default_factory=dict)
     versions: dict[str, list[str]] = field(default_factory=dict)
+
+    def rename_data(self, names: Mapping[str, str]) -> SeedBaseline:
+        """Return the figures with the data sets called otherwise."""
+        return replace(self, rows={(names[row[0]], *row[1:]): runs for row, runs in self.rows.items()})
 
     def count_fewest_seeds(self) -> int:
         """Return the least number of seeds that a row has of a fold."""
@@ -95,7 +100,9 @@ def describe_settings(table: Grid, request: TableRequest) -> dict[str, Any]:
         "reporting": request.rule,
         "backbone": request.backbone or "",
         "teacher_backbone": request.teacher_backbone,
-        "set": dict(sorted((*request.protocol, *request.hparams))),
+        "set": {
+            key: identify_value(key, value) for key, value in sorted((*request.protocol, *request.hparams))
+        },
     }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from udcd_bench.grid.cells import ABSENT, STAND_IN
+from udcd_bench.runs.names import format_data_title
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -109,7 +110,7 @@ class JudgedCell:
         """Data set, imbalance, method and metric, for people."""
         rho = "" if self.rho is None else f" ρ={self.rho:g}"
         title = METRICS[self.metric].title if self.metric in METRICS else self.metric
-        return f"{self.dataset}{rho} {self.method} {title}"
+        return f"{format_data_title(self.dataset)}{rho} {self.method} {title}"
 
 
 def judge_value(

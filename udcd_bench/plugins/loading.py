@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib.util
 import sys
+import threading
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -26,8 +27,8 @@ _loaded: dict[str, dict[Path, str]] = {}
 """Name of a content module → its files and their hashes, as they were when it was loaded."""
 _executed: dict[Path, str] = {}
 """File → the hash of the source that was executed last."""
-_executing: list[Path] = []
-"""The method file that is being executed."""
+_thread = threading.local()
+"""Its ``executing`` is whether this thread is executing a content file."""
 _modules_before: dict[str, frozenset[str]] = {}
 """Name of a content module → the modules that were there before it."""
 
@@ -153,7 +154,7 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # before executing it: dataclasses and pickle look up the module by name
     sys.modules[module_name] = module
-    _executing.append(content.path)
+    _thread.executing = True
     try:
         assert spec.loader is not None
         spec.loader.exec_module(module)
@@ -161,12 +162,12 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
         del sys.modules[module_name]
         raise UserError(f"{content.path} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
-        _executing.pop()
+        _thread.executing = False
     return module
 
 
 def _refuse_nested(path: Path) -> None:
-    if _executing:
+    if getattr(_thread, "executing", False):
         raise UserError(
             f"it loads the method {path.stem!r}, whose changes its runs' keys would not follow; copy what it needs "
             "into a file of its own suite and import that"
@@ -197,5 +198,4 @@ def _lies_in_suite(name: str, path: Path, content: ContentFile) -> bool:
     inner = [prefix for prefix in environments if content.suite.folder in prefix.parents]
     if any(prefix in path.parents for prefix in inner):
         return False
-    roots = (content.suite.folder, *([content.suite.package] if content.suite.package else []))
-    return any(root in path.parents for root in roots)
+    return any(root in path.parents for root in content.suite.list_roots())

@@ -35,6 +35,12 @@ class Suite:
         holds_methods_only = not any((self.folder / k).is_dir() for k in CONTENT_CLASSES)
         return self.folder if kind == "methods" and holds_methods_only else None
 
+    def list_roots(self) -> list[Path]:
+        """List the folders whose files are its own: of the built-in one, which may be a checkout, those of content."""
+        if self.folder == find_root():
+            return [self.folder / kind for kind in CONTENT_CLASSES]
+        return [self.folder, *([self.package] if self.package else [])]
+
 
 class ContentFile(NamedTuple):
     """A file of content, and the suite that it belongs to."""

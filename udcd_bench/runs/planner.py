@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
-from udcd_bench.errors import quote_command
+from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs import names, profiles
 from udcd_bench.runs.spec import RunSpec, Scalar, format_split_options
 
@@ -84,6 +84,18 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
             protocol = others
     teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
     return replace(spec, hparams=hparams, protocol=protocol, teacher_backbone=teacher_backbone)
+
+
+def list_equal_specs(spec: RunSpec) -> list[RunSpec]:
+    """List a spec, and those of other profiles that mean the same run without an override of the protocol."""
+    try:
+        numbers = resolve_protocol(spec)
+        others = [
+            replace(spec, profile=name, protocol=()) for name in profiles.PROFILES if name != spec.profile
+        ]
+        return [spec, *(other for other in others if resolve_protocol(other) == numbers)]
+    except UserError:  # its method is in no suite here
+        return [spec]
 
 
 def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:

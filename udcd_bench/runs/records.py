@@ -51,7 +51,7 @@ class Record(TypedDict):
     sha256: NotRequired[str]
 
 
-LAST_UNSTATED_REVISION = 5
+LAST_REVISION_UNSTATED = 5
 """Records of revisions up to this one do not say which they are of."""
 _REQUIRED_METRICS = {"acc", "rec"}
 _REQUIRED_ENVIRONMENT = {"device", "threads", "precision", "python", "torch", "timm", "udcd_bench", "commit"}
@@ -79,7 +79,7 @@ def describe_age(record: Mapping[str, Any]) -> str:
     """Describe the revision of a run that an earlier engine made; empty for this one's."""
     revision = record.get("revision")
     if revision is None:
-        return f"older: revision {LAST_UNSTATED_REVISION} or before"
+        return f"older: revision {LAST_REVISION_UNSTATED} or before"
     return f"older: revision {revision}" if revision < REVISION else ""
 
 

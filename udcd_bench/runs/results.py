@@ -6,10 +6,12 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics
 
 if TYPE_CHECKING:
+    from udcd_bench.runs.planner import Job
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 class Results:
     """The runs of a results folder.
 
-    records: of the finished runs, the newest of each spec.
+    records: of the finished runs, the newest of each spec, under every profile that it is a plain run of.
     states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
@@ -70,11 +72,31 @@ def load_results(store: Store) -> Results:
     oldest_first = sorted(ages, key=lambda key: (ages[key], key))
     newest = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
     records = {RunSpec.from_dict(record["spec"]): record for record in newest}
+    for spec, record in list(records.items()):
+        for equal in planner.list_equal_specs(spec):
+            records.setdefault(equal, record)
     states = dict.fromkeys(records, "done")
     for key in store.list_failed():
         if (report := store.read_failure(key)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Results(store, records, states)
+
+
+def read_results(store: Store, jobs: Mapping[RunSpec, Job], failed: Mapping[str, str]) -> Results:
+    """Read what a results folder holds of these jobs, by the specs that they were asked for as.
+
+    failed: key → message of those that have just failed.
+    """
+    keys = {job.key for job in jobs.values()}
+    by_key = {
+        key: fill_missing_metrics(store.read_record(key), store) for key in keys if store.is_finished(key)
+    }
+    states = {key: f"failed: {failed[key]}" if key in failed else store.get_state(key) for key in keys}
+    return Results(
+        store,
+        {spec: by_key[job.key] for spec, job in jobs.items() if job.key in by_key},
+        {spec: states[job.key] for spec, job in jobs.items()},
+    )
 
 
 def fill_missing_metrics(record: Record, store: Store) -> Record:

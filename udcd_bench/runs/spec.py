@@ -97,7 +97,7 @@ class RunSpec:
 
     @cached_property
     def _identity(self) -> tuple[object, ...]:
-        protocol = tuple((key, _identify_value(key, value)) for key, value in self.protocol)
+        protocol = tuple((key, identify_value(key, value)) for key, value in self.protocol)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return tuple((values | {"dataset": self.data_identity, "protocol": protocol}).values())
 
@@ -160,7 +160,8 @@ def format_overrides(overrides: Overrides) -> list[str]:
     return [f"{key}={names.format_file_title(str(v)) if key == 'weights' else v}" for key, v in overrides]
 
 
-def _identify_value(key: str, value: Scalar) -> Scalar:
+def identify_value(key: str, value: Scalar) -> Scalar:
+    """Return the value of an override without what a file of weights is called."""
     return names.identify_file(str(value)) if key == "weights" else value
 
 
