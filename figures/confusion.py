@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from udcd_bench.artefacts import figure
-from udcd_bench.render import plots
+from udcd_bench.render import fonts, plots
 from udcd_bench.stats import metrics
 
 MAX_CLASSES = 9
@@ -65,10 +65,14 @@ class Figure(figure.Figure):
         ]
         return pairs, classes
 
+    def describe(self, data, frames):
+        names = frames[".csv"].groupby("dataset")["true"].unique()
+        return [sentence for sentence in map(fonts.describe_numbers, names) if sentence][:1]
+
     def draw(self, data, frames, **texts):
         cells = frames[".csv"]
         by_dataset = cells.groupby("dataset")["true"].unique()
-        long = max(measure_label(name) for names in by_dataset for name in plots.split_common_words(names)[1])
+        long = max(measure_label(name) for names in by_dataset for name in split_labels(names)[1])
         width, side = data.compute_panel_size(0.45 + long / 72)
         page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.5 + long / 72)), **texts)
         for axes, column, row, group in data.add_panels(page):
@@ -79,7 +83,7 @@ class Figure(figure.Figure):
                 continue
             draw_matrix(axes, matrix, side, labelled=column == 0)
             if column == 0:
-                common, _ = plots.split_common_words(list(dict.fromkeys(matrix["true"])))
+                common, _ = split_labels(matrix["true"].unique())
                 labels = (group.title, f"true ({common} …)" if common else "true")
                 axes.set_ylabel("\n".join(plots.truncate_text(text, 72 * side + 12) for text in labels))
         return page
@@ -87,7 +91,7 @@ class Figure(figure.Figure):
 
 def draw_matrix(axes, cells, side, labelled):
     """Draw the lines of one matrix. side: of the panel, inches. labelled: whether the true classes are named."""
-    _, names = plots.split_common_words(list(dict.fromkeys(cells["true"])))
+    _, names = split_labels(cells["true"].unique())
     matrix = cells["percent"].to_numpy(dtype=float).reshape(len(names), -1)
     axes.imshow(matrix, cmap="Greys", vmin=0, vmax=100, aspect="auto")
     labels = [plots.truncate_text(name, MAX_LABEL_WIDTH, plots.MIN_FONT_SIZE) for name in names]
@@ -101,6 +105,11 @@ def draw_matrix(axes, cells, side, labelled):
     for (y, x), value in np.ndenumerate(matrix):
         colour = "white" if value > 55 else "black" if value >= 0.5 else "#b0b0b0"
         axes.text(x, y, f"{value:.0f}", ha="center", va="center", color=colour, size=plots.MIN_FONT_SIZE)
+
+
+def split_labels(names):
+    """Split the classes' names, or the numbers in their place, into the words all begin with and the rest."""
+    return plots.split_common_words(fonts.label_classes(names))
 
 
 def measure_label(name):

@@ -20,7 +20,7 @@ import pandas as pd
 
 from udcd_bench.artefacts import figure
 from udcd_bench.errors import UserError
-from udcd_bench.render import plots
+from udcd_bench.render import fonts, plots
 from udcd_bench.stats import embeddings
 
 SEED = 0
@@ -78,8 +78,10 @@ class Figure(figure.Figure):
         points = frames[".csv"]
         counts = points.groupby(["dataset", "method"]).size()
         used = " / ".join(dict.fromkeys(f"{embeddings.choose_perplexity(n):.3g}" for n in counts))
+        names = points.groupby("dataset")["class"].unique()
         chance = frames["-separation.csv"].groupby("dataset_title")["chance"].mean().dropna()
-        sentences = [f"Perplexity {used}."] if used else []
+        sentences = [sentence for sentence in map(fonts.describe_numbers, names) if sentence][:1]
+        sentences += [f"Perplexity {used}."] if used else []
         sentences += [f"A share of {value:.2f} is chance on {title}." for title, value in chance.items()]
         if len(data.request.folds) * len(data.request.seeds) > 1 and len(points):
             sentences.append(
@@ -150,10 +152,18 @@ def compute_points(arrays, class_names):
 
 
 def count_classes(points):
-    """Count the images of each class: (data set, label, name, images)."""
+    """Count the images of each class: (data set, label, name or number, images)."""
     first = points.drop_duplicates(["dataset", "id"])
     counts = first.groupby(["dataset", "label", "class"], sort=True).size()
-    return [(*key, count) for key, count in counts.items()]
+    numbered = {
+        source
+        for source, names in points.groupby("dataset")["class"]
+        if fonts.list_undrawable("".join(names))
+    }
+    return [
+        (source, label, f"class {label + 1}" if source in numbered else name, count)
+        for (source, label, name), count in counts.items()
+    ]
 
 
 def format_panel_title(title, numbers, width):

@@ -207,6 +207,7 @@ def show(
     """Draw a contact sheet of NAME: samples by class, counts, augmented views."""
     from udcd_bench.data import contact_sheet, sources
     from udcd_bench.data.cache import prepared
+    from udcd_bench.render import fonts
 
     targets = sources.list_prepared(name, data_dir) if size is None and n_images is None else []
     if targets and not name.startswith(("folder:", "medmnist:")):
@@ -220,3 +221,6 @@ def show(
         click.echo(f"{contact_sheet.draw_sheet(dataset, file)}")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+    if sentence := fonts.describe_numbers(dataset.classes):
+        click.echo(sentence)
+        click.echo("".join(f"  {n}  {name}\n" for n, name in enumerate(dataset.classes, 1)), nl=False)

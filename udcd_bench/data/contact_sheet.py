@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from udcd_bench.data.dataset import Dataset, Images, Ints
+from udcd_bench.render import fonts
+from udcd_bench.render.typeset import ignore_missing_glyphs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,17 +85,20 @@ def draw_sheet(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
     if dataset.incomplete:
         figure.text(0.01, 0.12 / height, _shorten(dataset.incomplete, 150), fontsize=9, color=WARN)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    with ignore_missing_glyphs():
+        fonts.use_fallbacks(figure)
+        figure.savefig(out, dpi=110)
     return out
 
 
 def _draw_samples(sheet: _Sheet, dataset: Dataset, n_classes: int, rng: np.random.Generator) -> None:
     """Draw one row of random samples per class."""
+    labels = fonts.label_classes(dataset.classes)
     for c in range(n_classes):
         rows = np.flatnonzero(dataset.labels == c)
         rows = np.sort(rng.permutation(rows)[:SAMPLES_PER_CLASS])
         y = TOP + c * CELL
-        sheet.write_label(y, _shorten(dataset.classes[c]))
+        sheet.write_label(y, _shorten(labels[c]))
         for column, row in enumerate(rows):
             sheet.draw_image(column + 2.1, y, dataset.images[row])
 

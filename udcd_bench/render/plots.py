@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from udcd_bench.render.fonts import use_fallbacks
 from udcd_bench.render.typeset import StyledText, ignore_missing_glyphs, make_font, measure_width, wrap_text
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class FigurePage:
 
     def encode_files(self) -> Mapping[str, bytes]:
         """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes."""
+        use_fallbacks(self.figure)
         png, pdf = io.BytesIO(), io.BytesIO()
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
         pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from udcd_bench.render.fonts import FONTS, find_fallbacks
+
 if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.font_manager import FontProperties
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 FONT_SIZE = 10.0
 MEASURING_DPI = 250
 """Dots per inch at which text is measured."""
-# both come with matplotlib, so the picture is the same on every machine
-FONTS = ["STIXGeneral", "DejaVu Sans"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def make_font(piece: StyledText) -> FontProperties:
     from matplotlib.font_manager import FontProperties
 
     font = FontProperties(
-        family=FONTS[::-1] if piece.sans else FONTS,
+        family=[*(FONTS[::-1] if piece.sans else FONTS), *find_fallbacks(piece.text)],
         size=piece.size,
         weight="bold" if piece.bold else "normal",
     )
@@ -89,7 +89,7 @@ def make_font(piece: StyledText) -> FontProperties:
 
 @contextmanager
 def ignore_missing_glyphs() -> Iterator[None]:
-    """Silence matplotlib's warnings on letters that no font has; they are drawn as boxes."""
+    """Silence matplotlib's warnings on letters that no font has, one a letter; ``fonts`` says it once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from font")
         yield
