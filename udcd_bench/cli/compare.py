@@ -49,6 +49,8 @@ def compare(table: str, **params: Any) -> int:
     else:
         metadata = _describe_comparison(artefact, request, params["other"])
         click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
+    for sentence in artefact.describe_untested(request, results):
+        click.echo(sentence, err=True)
     if not any(row.n for row in compared):
         again = f"udcd-bench run {table} --profile {request.profile} --out {params['out']}"
         click.echo(
