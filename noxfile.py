@@ -71,6 +71,14 @@ def ray(session: nox.Session) -> None:
     session.run("pytest", "tests/engines/test_ray.py", *session.posargs, env=RUN)
 
 
+@nox.session(python="3.11", venv_backend="uv")
+def oldest(session: nox.Session) -> None:
+    """Run the tests with the oldest libraries that setup.cfg admits; further arguments go to pytest."""
+    session.install("--resolution=lowest-direct", "-e", ".[test]", env=INSTALL)
+    # old libraries warn of what is newer than they are
+    session.run("pytest", *TWO_WORKERS, "-W", "default", *session.posargs, env=RUN)
+
+
 # what a method file imports
 API = ["udcd_bench.method", "udcd_bench.losses", "udcd_bench.memory", "udcd_bench.sampling"]
 

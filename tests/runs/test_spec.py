@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from udcd_bench.runs import spec as module
-from udcd_bench.runs.spec import RunSpec, derive_seed
+from udcd_bench.runs.spec import SPLITS, RunSpec, derive_seed, format_split_options, name_split, parse_split
 
 SPEC = RunSpec(
     "kd", "ham10000", "paper", "densenet121", hparams=(("temperature", 2.0),), protocol=(("epochs", 3),)
@@ -120,3 +120,21 @@ def test_labels_say_what_differs_from_the_ordinary():
 def test_a_fraction_is_a_share(fraction):
     with pytest.raises(ValueError, match=r"not a run spec: .*fraction"):
         RunSpec.from_dict({**SPEC.to_dict(), "fraction": fraction})
+
+
+def test_the_name_of_a_split_says_what_tests():
+    assert {name_split(*parse_split(name)) for name in SPLITS} == set(SPLITS)
+    words = {name: " ".join(format_split_options(name)) for name in SPLITS}
+    assert words == {
+        "paper": "",
+        "grouped": "--split grouped",
+        "paper-val": "--test val",
+        "grouped-val": "--split grouped --test val",
+    }
+    labels = [replace(SPEC, split=name).format_label() for name in SPLITS]
+    assert len(set(labels)) == len(SPLITS) and [" tested on val" in label for label in labels] == [
+        False,
+        False,
+        True,
+        True,
+    ]

@@ -25,6 +25,7 @@ from support.faults import Full
 from udcd_bench.errors import UserError
 from udcd_bench.runs import locks
 from udcd_bench.runs.locks import LEASE
+from udcd_bench.runs.records import check_record
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import RECORD_SCHEMA, STORE_VERSION, DamagedRunError, Store
 from udcd_bench.storage.atomic import as_user_error
@@ -596,3 +597,11 @@ def test_a_killed_process_that_nobody_reaps_is_dead(store):
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
         assert Path(f"/proc/{other.pid}").exists() and store.get_state("k1") == "absent"
         assert store.acquire("k1")
+
+
+def test_a_record_counts_the_test_images_of_as_many_classes_as_it_names():
+    check_record(records.record(SPEC, n_test_by_class=[4, 0, 2]))
+    with pytest.raises(ValueError, match="counts test images of 2 classes and names 3"):
+        check_record(records.record(SPEC, n_test_by_class=[4, 2]))
+    with pytest.raises(ValueError, match="n_test_by_class"):
+        check_record(records.record(SPEC, n_test_by_class=[4, -1, 2]))

@@ -132,6 +132,8 @@ def check(table: str, **params: Any) -> int:
         reason=reason,
     )
     click.echo(check_formats.FORMATTERS[params["form"]](report))
+    for sentence in artefact.describe_untested(request, results):
+        click.echo(sentence, err=True)
     if reason:
         click.echo(f"udcd-bench: {reason}", err=True)
     return 0 if report.passed else 1

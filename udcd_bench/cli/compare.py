@@ -52,6 +52,8 @@ def compare(table: str, **params: Any) -> int:
         if older := describe_ages(results.select_records(artefact.list_runs(request)).values()):
             metadata["older"] = older.rstrip(".")
         click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
+    for sentence in artefact.describe_untested(request, results):
+        click.echo(sentence, err=True)
     if not any(row.n for row in compared):
         again = options.format_advice("run", table)
         click.echo(

@@ -91,5 +91,5 @@ def make_font(piece: StyledText) -> FontProperties:
 def ignore_missing_glyphs() -> Iterator[None]:
     """Silence matplotlib's warnings on letters that no font has, one a letter; ``fonts`` says it once."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from (current )?font")
         yield
