@@ -101,6 +101,8 @@ def test_what_is_no_part_of_a_split(name):
         (("a/train", "a/test", "b/train", "b/test"), "below a class, a/test"),
         (("a", "b", "set/a", "set/b"), "set, which holds a and b again: move set out"),
         (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "these are parts, not classes"),
+        (("site 1/a", "site 1/b", "site 2/a", "site 2/b", "site 2/c"), "these are parts, not classes"),
+        (("2018/a", "2018/b", "2019/a", "2019/b"), "each with the folders a and b"),
         (("only",), "at least two classes, found: only"),
     ],
 )

@@ -30,6 +30,13 @@ FILLERS = frozenset(
 )  # fmt: skip
 """Words beside train or test in the name of a folder that change nothing: train_dir, Test Set 2."""
 
+NUMBERED_PART = re.compile(
+    r"((folds?|splits?|parts?|batch|cv|sets?|groups?|sites?|hospitals?|cent(er|re)s?|rounds?|years?|scanners?|raters?)"
+    r"[ _-]*)?\d+",
+    re.I,
+)
+"""Names of folders that are no classes where each holds the same folders."""
+
 
 class Labelled(NamedTuple):
     """An image of a class folder: its path below the top of the tree is its id."""
@@ -182,11 +189,11 @@ def _check_classes(holders: dict[str, Tree], where: str) -> None:
             f"{where} holds a part of a split below a class, {example}: put the parts at the top, as in "
             "train/CLASS and test/CLASS, or list the images in a CSV with the columns path, label and split."
         )
-    numbered = re.compile(r"(folds?|splits?|parts?|batch|cv|sets?|groups?)[ _-]*\d+", re.I)
-    if full and all(map(numbered.fullmatch, holders)) and len(set.intersection(*inner)) > 1:
+    shared = sorted(set.intersection(*inner)) if full and len(full) == len(holders) else []
+    if len(shared) > 1 and all(map(NUMBERED_PART.fullmatch, holders)):
         raise UserError(
-            f"{where} holds {_join(list(holders))}, each with the folders {_join(sorted(set.intersection(*inner)))}: "
-            "these are parts, not classes; put the class folders at the top, or list the images in a CSV."
+            f"{where} holds {_join(list(holders))}, each with the folders {_join(shared)}: these are parts, not "
+            "classes; put the class folders at the top, or list the images in a CSV."
         )
 
 
