@@ -100,8 +100,19 @@ def test_what_is_no_part_of_a_split(name):
         (("train/a", "train/b", "test"), "holds test with images and without class folders.* move test out"),
         (("a/train", "a/test", "b/train", "b/test"), "below a class, a/test"),
         (("a", "b", "set/a", "set/b"), "set, which holds a and b again: move set out"),
-        (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "these are parts, not classes"),
-        (("site 1/a", "site 1/b", "site 2/a", "site 2/b", "site 2/c"), "these are parts, not classes"),
+        (
+            ("fold1/a", "fold1/b", "fold2/a", "fold2/b"),
+            "each with the folders a and b, so",
+        ),
+        (
+            ("site 1/a", "site 1/b", "site 2/a", "site 2/b", "site 2/c"),
+            "each with the folders a and b, so",
+        ),
+        (
+            ("40X/benign", "40X/malignant", "400X/benign", "400X/malignant"),
+            "give one of them, as .*/400X, put",
+        ),
+        (("orig/a", "orig/b", "resized/a", "resized/b"), "each with the folders a and b, so"),
         (("2018/a", "2018/b", "2019/a", "2019/b"), "each with the folders a and b"),
         (("only",), "at least two classes, found: only"),
     ],
@@ -411,7 +422,7 @@ def test_classes_that_are_called_masks_are_classes(names, tmp_path):
 
 
 def test_subfolders_of_a_class_are_said(tmp_path):
-    tree(tmp_path, "benign/40X", "benign/100X", "malignant/40X", "malignant/100X")  # BreakHis
+    tree(tmp_path, "benign/P1", "benign/P2", "malignant/P3", "malignant/P4")
     ids, _, lines = read(tmp_path)
     assert sorted(ids) == ["benign", "malignant"]
     assert lines == [

@@ -190,10 +190,12 @@ def _check_classes(holders: dict[str, Tree], where: str) -> None:
             "train/CLASS and test/CLASS, or list the images in a CSV with the columns path, label and split."
         )
     shared = sorted(set.intersection(*inner)) if full and len(full) == len(holders) else []
-    if len(shared) > 1 and all(map(NUMBERED_PART.fullmatch, holders)):
+    numbered = all(map(NUMBERED_PART.fullmatch, holders))
+    if len(shared) > 1 and (numbered or all(set(shared) == children for children in inner)):
         raise UserError(
-            f"{where} holds {_join(list(holders))}, each with the folders {_join(shared)}: these are parts, not "
-            "classes; put the class folders at the top, or list the images in a CSV."
+            f"{where} holds {_join(list(holders))}, each with the folders {_join(shared)}, so its classes are unclear: "
+            f"give one of them, as {where}/{next(iter(holders))}, put the class folders at the top with nothing but "
+            "images in them, or list the images in a CSV."
         )
 
 
