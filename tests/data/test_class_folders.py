@@ -341,7 +341,7 @@ def test_hidden_files_and_caches_are_no_images(tmp_path):
 
 def test_our_own_folders_are_never_classes(tmp_path):
     """By any name, anywhere; also a data folder whose only set was refused."""
-    root = tree(tmp_path / "mine", "a", "b", n=6)
+    root = tree(tmp_path / "mine", "a", "b", n=12)
     Store(root / "my runs").create()
     tree(root, "my runs/demo/figures", "a/runs too/x")
     Store(root / "a" / "runs too").create()
@@ -351,12 +351,14 @@ def test_our_own_folders_are_never_classes(tmp_path):
         sources.load_dataset(name, size=32, data=root / "my data")
     (root / "c").rmdir()
     first = sources.load_dataset(name, size=32, data=root / "my data")
-    assert first.classes == ("a", "b") and len(first.ids) == 12
+    assert first.classes == ("a", "b") and len(first.ids) == 24
+    layouts.write(root / "my data" / "dermamnist.npz", "x")  # where MedMNIST's files belong
     (root / "a" / "0.png").unlink()
     again = sources.load_dataset(name, size=32, data=root / "my data")
-    assert again.classes == ("a", "b") and len(again.ids) == 11 and not again.incomplete
+    assert again.classes == ("a", "b") and len(again.ids) == 23 and not again.incomplete
     lines = read(root)[2]
     assert lines == [
+        "· 1 image files of a format that is not read (convert them to PNG): my data/dermamnist.npz",
         f"· 3 folders of results or prepared images of this program: a/runs too, my data/{sources.make_slug(name)}, "
         "my runs",
     ]

@@ -108,7 +108,7 @@ def _scan_folders(files: ScannedFiles, archives: Archives) -> None:
         if kinds.is_own_folder({entry.name for entry in entries}):
             if not below:
                 raise UserError(
-                    f"{files.root} holds results or prepared images of this program, not a data set."
+                    f"{files.root} holds results or prepared images of this program: keep them apart from images."
                 )
             files.leave_out(below, "own")
             continue

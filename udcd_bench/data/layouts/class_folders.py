@@ -9,6 +9,7 @@ below folders that hold nothing else:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ class Labelled(NamedTuple):
     file: FileRef
 
 
+@functools.cache
 def find_split(name: str) -> str:
     """Return the part of a split that a folder's name says: ``val`` for Validation_set; empty if it says none."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
