@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -66,6 +67,31 @@ def test_a_folder_with_odd_names(ham, tmp_path):
     assert f"{name}: 32 pixels (12 images)" in run("list").output
     assert run("show", name, "--out", tmp_path / "a.png").exit_code == 0
     assert "is whole" in run("verify", name).output
+
+
+def test_what_is_left_out_is_said_and_stops_where_it_matters(ham, tmp_path):
+    root = layouts.class_folders(tmp_path / "set", ("a", "b"), each=4)
+    (root / "c").mkdir()
+    layouts.write(root / "notes.txt", "x")
+    name = f"folder:{root}"
+    refused = run("prepare", name, "--size", 32)
+    assert isinstance(refused.exception, UserError)
+    assert "✗ 1 class folders without an image that is read: c (empty)" in str(refused.exception)
+    command = f"udcd-bench data prepare {name} --size 32 --data {tmp_path / 'data'} --allow-incomplete"
+    assert command in str(refused.exception)
+    allowed = run(*command.split()[2:])
+    assert allowed.exit_code == 0 and "Incomplete set: 8 images" in allowed.output
+    assert "  · 1 other files: notes.txt" in allowed.output
+
+
+def test_the_depth_of_grey_images(ham, tmp_path):
+    for i, c in enumerate("aabb"):
+        values = Image.fromarray(np.full((9, 9), 1000 + i, np.uint16))
+        layouts.write(tmp_path / "set" / c / f"{i}.png", layouts.encode(values, "PNG"))
+    name = f"folder:{tmp_path / 'set'}"
+    assert "give --depth 10" in str(run("prepare", name, "--size", 32).exception)
+    done = run("prepare", name, "--size", 32, "--depth", 10)
+    assert done.exit_code == 0 and "16-bit images are read as of 10 bits" in done.output
 
 
 def test_a_stand_in_says_so_on_its_sheet(ham, tmp_path, monkeypatch):

@@ -100,7 +100,20 @@ def test_what_is_no_part_of_a_split(name):
         (("train/a", "train/b", "test"), "holds test with images and without class folders.* move test out"),
         (("a/train", "a/test", "b/train", "b/test"), "below a class, a/test"),
         (("a", "b", "set/a", "set/b"), "set, which holds a and b again: move set out"),
-        (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "these are parts, not classes"),
+        (
+            ("fold1/a", "fold1/b", "fold2/a", "fold2/b"),
+            "each with the folders a and b, so",
+        ),
+        (
+            ("site 1/a", "site 1/b", "site 2/a", "site 2/b", "site 2/c"),
+            "each with the folders a and b, so",
+        ),
+        (
+            ("40X/benign", "40X/malignant", "400X/benign", "400X/malignant"),
+            "give one of them, as .*/400X, put",
+        ),
+        (("orig/a", "orig/b", "resized/a", "resized/b"), "each with the folders a and b, so"),
+        (("2018/a", "2018/b", "2019/a", "2019/b"), "each with the folders a and b"),
         (("only",), "at least two classes, found: only"),
     ],
 )
@@ -328,7 +341,7 @@ def test_hidden_files_and_caches_are_no_images(tmp_path):
 
 def test_our_own_folders_are_never_classes(tmp_path):
     """By any name, anywhere; also a data folder whose only set was refused."""
-    root = tree(tmp_path / "mine", "a", "b", n=6)
+    root = tree(tmp_path / "mine", "a", "b", n=12)
     Store(root / "my runs").create()
     tree(root, "my runs/demo/figures", "a/runs too/x")
     Store(root / "a" / "runs too").create()
@@ -338,12 +351,14 @@ def test_our_own_folders_are_never_classes(tmp_path):
         sources.load_dataset(name, size=32, data=root / "my data")
     (root / "c").rmdir()
     first = sources.load_dataset(name, size=32, data=root / "my data")
-    assert first.classes == ("a", "b") and len(first.ids) == 12
+    assert first.classes == ("a", "b") and len(first.ids) == 24
+    layouts.write(root / "my data" / "dermamnist.npz", "x")  # where MedMNIST's files belong
     (root / "a" / "0.png").unlink()
     again = sources.load_dataset(name, size=32, data=root / "my data")
-    assert again.classes == ("a", "b") and len(again.ids) == 11 and not again.incomplete
+    assert again.classes == ("a", "b") and len(again.ids) == 23 and not again.incomplete
     lines = read(root)[2]
     assert lines == [
+        "· 1 image files of a format that is not read (convert them to PNG): my data/dermamnist.npz",
         f"· 3 folders of results or prepared images of this program: a/runs too, my data/{sources.make_slug(name)}, "
         "my runs",
     ]
@@ -409,7 +424,7 @@ def test_classes_that_are_called_masks_are_classes(names, tmp_path):
 
 
 def test_subfolders_of_a_class_are_said(tmp_path):
-    tree(tmp_path, "benign/40X", "benign/100X", "malignant/40X", "malignant/100X")  # BreakHis
+    tree(tmp_path, "benign/P1", "benign/P2", "malignant/P3", "malignant/P4")
     ids, _, lines = read(tmp_path)
     assert sorted(ids) == ["benign", "malignant"]
     assert lines == [

@@ -114,6 +114,26 @@ def test_one_hot_labels_are_read_by_column_name(tmp_path):
     assert [dataset.classes[label] for label in dataset.labels] == layouts.HAM_LABELS
 
 
+def test_a_second_download_of_the_table_stands_in_for_it(tmp_path):
+    root = layouts.ham_kaggle(tmp_path / "a")
+    table = root / "HAM10000_metadata.csv"
+    wanted = ham10000.read_index(root).items
+    table.rename(root / "HAM10000_metadata (1).csv")
+    assert ham10000.read_index(root).items == wanted
+    shutil.copy(root / "HAM10000_metadata (1).csv", table)
+    (root / "HAM10000_metadata (1).csv").write_text("lesion_id,image_id,dx\n")
+    assert ham10000.read_index(root).items == wanted, "and no longer does where it is there"
+
+
+def test_ground_truth_of_a_copy_without_lesions(tmp_path):
+    root = layouts.ham_isic(tmp_path / "a")
+    next(root.rglob("*_GroundTruth.csv")).rename(root / "GroundTruth.csv")
+    next(root.rglob("*LesionGroupings.csv")).unlink()
+    layouts.write(root / "masks" / "ISIC_0024306_segmentation.png", "x")
+    with pytest.raises(UserError, match=r"lesions 0 instead of 15(.|\n)*2 image files of other parts"):
+        make("ham10000", root, tmp_path / "data")
+
+
 def test_lesions_are_needed(tmp_path):
     root = layouts.ham_isic(tmp_path / "a")
     next(root.glob("*LesionGroupings.csv")).unlink()

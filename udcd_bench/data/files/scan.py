@@ -31,7 +31,8 @@ class ScannedFiles:
 
     Attributes
     ----------
-    images: by stem. tables: by lower-case name. left_out: everything else. folders: those that were entered.
+    images: by stem. tables: by lower-case name, without the mark of a second copy. left_out: everything else.
+    folders: those that were entered.
     """
 
     root: Path
@@ -42,10 +43,13 @@ class ScannedFiles:
     _used_tables: set[FileRef] = field(default_factory=set)
 
     def find_table(self, *names: str) -> FileRef | None:
-        """Find the table with the first of these names that exists; of several, the one nearest the root."""
+        """Find the table with the first of these names that exists; of several, the one nearest the root.
+
+        A browser's or a file manager's second copy, ``NAME (1).csv``, stands in for one that is not there.
+        """
         for name in names:
             if tables := self.tables.get(name.lower()):
-                table = min(tables, key=lambda file: (len(file.folders), file.display_path))
+                table = min(tables, key=lambda file: (len(file.folders), len(file.name), file.display_path))
                 self._used_tables.add(table)
                 return table
         return None
@@ -104,7 +108,7 @@ def _scan_folders(files: ScannedFiles, archives: Archives) -> None:
         if kinds.is_own_folder({entry.name for entry in entries}):
             if not below:
                 raise UserError(
-                    f"{files.root} holds results or prepared images of this program, not a data set."
+                    f"{files.root} holds results or prepared images of this program: keep them apart from images."
                 )
             files.leave_out(below, "own")
             continue
@@ -212,7 +216,8 @@ def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     elif suffix not in kinds.TABLE_SUFFIXES - {""} and (kind := _peek_format(archives, file)):
         files.leave_out(file.display_path, "format", f"{kind} by another name")
     elif suffix in kinds.TABLE_SUFFIXES:
-        files.tables.setdefault(file.name.lower(), []).append(file)
+        name = re.sub(r"( ?\(\d+\)|[ -]+copy)(?=\.|$)", "", file.name.lower())
+        files.tables.setdefault(name, []).append(file)
     else:
         files.leave_out(file.display_path, "other")
 

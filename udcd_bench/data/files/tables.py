@@ -29,34 +29,42 @@ def normalize_nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def parse_whole(text: str) -> int | None:
-    """Read a whole number however it is written (2, 02, 2.0, 2,0, +2, 2e0); None if it is none."""
+def parse_number(text: str) -> Decimal | None:
+    """Read a number however it is written (2, 02, 2.0, 2,0, +2, 2e0); None if it is none, or an endless one."""
     try:
         number = Decimal(text.strip().replace(",", ".")) if len(text) <= 20 else None
     except InvalidOperation:
         return None
-    if (
-        number is None
-        or not number.is_finite()
-        or abs(number) >= 10**15
-        or number != number.to_integral_value()
-    ):
-        return None
-    return int(number)
+    return number if number is not None and number.is_finite() and abs(number) < 10**15 else None
+
+
+def parse_whole(text: str) -> int | None:
+    """Read a whole number however it is written; None if it is none."""
+    number = parse_number(text)
+    return None if number is None or number != number.to_integral_value() else int(number)
+
+
+def _format_number(number: Decimal) -> str:
+    """Write a number in its one form: without a plus, leading or trailing zeros, or an exponent."""
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def normalize_cells(cells: Iterable[str]) -> list[str]:
     """Bring the cells of a column to one spelling each, missing ones to the empty text.
 
-    If all that are not missing are whole numbers they are compared as numbers: a column with one gap leaves pandas as
-    ``0.0`` where it was ``0``. Otherwise as text, accents composed.
+    If all that are not missing are numbers they are compared as numbers: a column with one gap leaves pandas as ``0.0``
+    where it was ``0``. Otherwise as text, accents composed.
     """
     texts = [normalize_nfc(cell.strip()) for cell in cells]
     texts = ["" if text in MISSING else text for text in texts]
-    whole = {text: parse_whole(text) for text in set(texts) - {""}}
-    if any(number is None for number in whole.values()):
-        return texts
-    return ["" if text == "" else str(whole[text]) for text in texts]
+    spelling = {"": ""}
+    for text in set(texts) - {""}:
+        if (number := parse_number(text)) is None:
+            return texts
+        spelling[text] = _format_number(number)
+    return [spelling[text] for text in texts]
 
 
 def find_alike(names: Iterable[str]) -> list[list[str]]:
@@ -83,7 +91,10 @@ def read_table(
     for column in columns:
         if column not in header:
             names = ", ".join(header[:50])
-            raise UserError(f"{file.display_path} has no column {column!r}; it has: {names[:1000]}.")
+            raise UserError(
+                f"{file.display_path} has no column {column!r}; it has: {names[:1000]}; rename the one that is meant, "
+                "or add a header line."
+            )
     if twice := [name for name, n in Counter(header).items() if name and n > 1]:
         raise UserError(f"{file.display_path} has two columns {twice[0]!r}.")
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}

@@ -9,6 +9,7 @@ below folders that hold nothing else:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,13 @@ FILLERS = frozenset(
 )  # fmt: skip
 """Words beside train or test in the name of a folder that change nothing: train_dir, Test Set 2."""
 
+NUMBERED_PART = re.compile(
+    r"((folds?|splits?|parts?|batch|cv|sets?|groups?|sites?|hospitals?|cent(er|re)s?|rounds?|years?|scanners?|raters?)"
+    r"[ _-]*)?\d+",
+    re.I,
+)
+"""Names of folders that are no classes where each holds the same folders."""
+
 
 class Labelled(NamedTuple):
     """An image of a class folder: its path below the top of the tree is its id."""
@@ -40,6 +48,7 @@ class Labelled(NamedTuple):
     file: FileRef
 
 
+@functools.cache
 def find_split(name: str) -> str:
     """Return the part of a split that a folder's name says: ``val`` for Validation_set; empty if it says none."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -182,11 +191,13 @@ def _check_classes(holders: dict[str, Tree], where: str) -> None:
             f"{where} holds a part of a split below a class, {example}: put the parts at the top, as in "
             "train/CLASS and test/CLASS, or list the images in a CSV with the columns path, label and split."
         )
-    numbered = re.compile(r"(folds?|splits?|parts?|batch|cv|sets?|groups?)[ _-]*\d+", re.I)
-    if full and all(map(numbered.fullmatch, holders)) and len(set.intersection(*inner)) > 1:
+    shared = sorted(set.intersection(*inner)) if full and len(full) == len(holders) else []
+    numbered = all(map(NUMBERED_PART.fullmatch, holders))
+    if len(shared) > 1 and (numbered or all(set(shared) == children for children in inner)):
         raise UserError(
-            f"{where} holds {_join(list(holders))}, each with the folders {_join(sorted(set.intersection(*inner)))}: "
-            "these are parts, not classes; put the class folders at the top, or list the images in a CSV."
+            f"{where} holds {_join(list(holders))}, each with the folders {_join(shared)}, so its classes are unclear: "
+            f"give one of them, as {where}/{next(iter(holders))}, put the class folders at the top with nothing but "
+            "images in them, or list the images in a CSV."
         )
 
 

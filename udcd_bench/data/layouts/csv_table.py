@@ -58,17 +58,19 @@ class FileFinder:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self.matched: dict[str, str] = {}
         self._listings: dict[Path, _Listing] = {}
-        self.matched: dict[str, Path] = {}
+        self._places: dict[str, tuple[str, str]] = {}
 
-    def find(self, text: str) -> Path | None:
+    def find(self, text: str) -> str | None:
         """Find the file of that name below ``base``: as written, or else the one that answers to it.
 
         Separators may be backslashes, accents in either form, the case and the suffix of the name another's. Where
         several files would answer, none does.
         """
-        if os.path.isfile(self.base / text):  # noqa: PTH113 (pathlib's raises where a name is too long)
-            return self.base / text
+        as_written = os.path.join(self.base, text)  # noqa: PTH118 (pathlib raises where a name is too long, and is slow)
+        if os.path.isfile(as_written):  # noqa: PTH113
+            return as_written
         written = Path(text.replace("\\", "/"))
         path = Path(written.anchor) if written.is_absolute() else self.base
         for part in written.parent.relative_to(written.anchor).parts:
@@ -80,14 +82,26 @@ class FileFinder:
                 return None
         return self._find_last(path, written.name)
 
-    def _find_last(self, folder: Path, name: str) -> Path | None:
+    def _find_last(self, folder: Path, name: str) -> str | None:
         listing = self.list_folder(folder)
         candidates = listing.by_fold.get(_fold(name), [])
         if not candidates:
             stem = _fold(_strip_suffix(name))
             candidates = listing.images_by_stem.get(stem, []) or listing.images_by_stem.get(_fold(name), [])
-        files = [folder / other for other in candidates if os.path.isfile(folder / other)]  # noqa: PTH113
+        files = [str(folder / other) for other in candidates if os.path.isfile(folder / other)]  # noqa: PTH113
         return files[0] if len(files) == 1 else None
+
+    def locate(self, file: str) -> tuple[str, str]:
+        """Return the one path of a file whose folders may be links, and its id: its path relative to ``base``.
+
+        Both are the same however a table spells the file. A link to a file is a file of its own.
+        """
+        folder, name = os.path.split(file)
+        if folder not in self._places:
+            below = os.path.relpath(folder, self.base).replace(os.sep, "/")
+            self._places[folder] = (os.path.realpath(folder), "" if below == "." else f"{below}/")
+        real, below = self._places[folder]
+        return f"{real}/{name}", make_printable(normalize_nfc(below + name))
 
     def list_folder(self, folder: Path) -> _Listing:
         """List the names in a folder, none if there is no such folder. Raises UserError when it may not be read."""
@@ -146,7 +160,7 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
         row = _match_row(path, cells, finder, report)
         if row is None:
             continue
-        real = _make_real(Path(row.file.path))
+        real, _ = finder.locate(row.file.path)
         first = rows.setdefault(real, row)
         if first is not row and first.label == row.label:
             report.add("repeated", first.id)
@@ -202,34 +216,24 @@ def _match_row(path: Path, cells: _Cells, finder: FileFinder, report: Validation
     if image is None:
         report.add("missing", f"{cells.path} ({finder.describe_missing(cells.path)})")
         return None
-    id_ = _make_id(finder.base, image)
-    finder.matched.setdefault(_make_real(image), image)
+    real, id_ = finder.locate(image)
+    finder.matched.setdefault(real, image)
     if not cells.label:
         report.add("unlabelled", id_)
         return None
-    if image != finder.base / cells.path:
+    if image != os.path.join(finder.base, cells.path):  # noqa: PTH118
         report.add("respelt", f"{cells.path} → {id_}")
-    stat = image.stat()
+    stat = os.stat(image)  # noqa: PTH116 (called ten thousand times, pathlib takes twice as long)
     return CSVRow(
-        id_, cells.label, FileRef(str(image), (), id_, stat.st_size, stat.st_mtime_ns), cells.group, split
+        id_, cells.label, FileRef(image, (), id_, stat.st_size, stat.st_mtime_ns), cells.group, split
     )
-
-
-def _make_id(base: Path, file: Path) -> str:
-    """Make the id of a file: its path relative to the CSV, the same however the table spells it."""
-    return make_printable(normalize_nfc(Path(os.path.relpath(file, base)).as_posix()))
-
-
-def _make_real(file: Path) -> str:
-    """Return the one path of a file whose folders may be links; a link to a file is a file of its own."""
-    return os.path.join(os.path.realpath(file.parent), file.name)  # noqa: PTH118
 
 
 def _report_unlisted(finder: FileFinder, report: ValidationReport) -> None:
     """Report the images that lie beside listed ones and are in no row."""
-    folders = {os.path.dirname(real): path.parent for real, path in finder.matched.items()}  # noqa: PTH120
+    folders = {os.path.dirname(real): os.path.dirname(path) for real, path in finder.matched.items()}  # noqa: PTH120
     for _, folder in sorted(folders.items()):
-        for name in finder.list_folder(folder).names:
-            is_image = get_suffix(name) in IMAGE_SUFFIXES and not is_hidden(name)
-            if is_image and _make_real(folder / name) not in finder.matched:
-                report.add("unlisted", _make_id(finder.base, folder / name))
+        for name in finder.list_folder(Path(folder)).names:
+            real, id_ = finder.locate(os.path.join(folder, name))  # noqa: PTH118
+            if get_suffix(name) in IMAGE_SUFFIXES and not is_hidden(name) and real not in finder.matched:
+                report.add("unlisted", id_)

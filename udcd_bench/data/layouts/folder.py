@@ -18,7 +18,7 @@ from udcd_bench.data.files import kinds
 from udcd_bench.data.files.archives import have_same_content
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
-from udcd_bench.data.files.tables import normalize_nfc
+from udcd_bench.data.files.tables import normalize_nfc, parse_number
 from udcd_bench.data.layouts import class_folders, folder_tree
 from udcd_bench.data.layouts.csv_table import list_csv_rows
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
@@ -159,6 +159,7 @@ def _build_index(path: Path, classes: list[str], items: list[Item], report: Vali
 
 def _sort_classes(classes: set[str]) -> list[str]:
     """Sort class names, numbers as numbers."""
-    if all(re.fullmatch(r"-?\d{1,19}", name) for name in classes):
-        return sorted(classes, key=int)
+    numbers = {name: number for name in classes if (number := parse_number(name)) is not None}
+    if len(numbers) == len(classes):
+        return sorted(classes, key=lambda name: (numbers[name], name))
     return sorted(classes)

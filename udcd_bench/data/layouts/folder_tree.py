@@ -66,7 +66,9 @@ class Tree:
         """Whether this folder has no image, and is empty or holds what may have been some."""
         left_out = self.sum_left_out()
         del left_out["hidden"]
-        return not self.count_images() and (not left_out or any(left_out[kind] for kind in LOSSES))
+        if self.count_images() or left_out["own"]:
+            return False
+        return not left_out or any(left_out[kind] for kind in LOSSES)
 
     def list_holders(self) -> dict[str, Tree]:
         """List the folders that hold images or have lost them, by name."""

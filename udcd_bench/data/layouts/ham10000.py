@@ -37,10 +37,12 @@ WHERE_TO_GET = (
 )
 METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata", "HAM10000_metadata.tsv")
 GROUND_TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
+COPIED_TRUTH = "GroundTruth.csv"
+"""The same table as a copy at Kaggle calls it; that copy has no lesions, which the counts tell."""
 GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 
 # The challenge's test and validation images and the other tasks' masks often lie beside the training images.
-IGNORED_FOLDERS = r"test|validation|segmentation|task1|task2"
+IGNORED_FOLDERS = r"test|validation|segmentation|masks|task1|task2"
 
 
 def read_index(root: Path) -> ImageIndex:
@@ -52,7 +54,7 @@ def read_index(root: Path) -> ImageIndex:
     report = ValidationReport()
     if metadata := files.find_table(*METADATA):
         rows = list(_read_metadata(metadata, report))
-    elif truth := files.find_table(GROUND_TRUTH):
+    elif truth := files.find_table(GROUND_TRUTH, COPIED_TRUTH):
         rows = list(_read_one_hot(truth, files, report))
     else:
         raise UserError(
