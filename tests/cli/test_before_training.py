@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,7 +77,7 @@ def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
     make_parts(tmp_path / "set", train=4, val=2)
     for words in commands("folder:set", "--test=val", "--dry-run"):
         status, out, err = invoke(*words)
-        assert status == 0 and "folder:set densenet-tiny tested on val fold 0" in out
+        assert status == 0 and re.search(r"set \([0-9a-f]{4}\) densenet-tiny tested on val fold 0", out)
         assert "Split paper, tested on val, the data set's own: fold 0, 8 training and 4 test images." in err
     status, out, err = invoke(*next(commands("folder:set", "--test=val", "--dry-run", "--format=commands")))
     assert status == 0 and "--test val" in out and "2 classes: a 6, b 6." in err

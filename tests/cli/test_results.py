@@ -321,7 +321,7 @@ def test_what_a_table_on_disk_was_made_from_stays(own_table):
     said = results("prune", "--out", store.root, input="n\n")
     assert "Remove these 1 from" in said
     (line,) = [line for line in said.splitlines() if "runs/" in line]
-    assert "folder:others" in line and "in no table or figure" in line
+    assert "scratch others" in line and "in no table or figure" in line
     assert json.loads((files[0].parent / "table2.runs.json").read_text()) == {"runs": ["of-kd", "of-scratch"]}
 
 

@@ -11,9 +11,10 @@ import torch
 
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import DeviceDataset
+from udcd_bench.errors import UserError
 from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs.profiles import PROFILES
-from udcd_bench.training import network
+from udcd_bench.training import backbones, network, weights
 from udcd_bench.training.trainer import Trainer
 
 BACKBONES = ("densenet121", "resnet50", "efficientnet_b0", "mobilenetv2_100")
@@ -103,10 +104,10 @@ def test_a_teacher_of_another_architecture(name):
 def test_the_demo_has_a_small_one_of_each_family():
     for name, small in zip(BACKBONES, SMALL):
         assert (
-            small in network.TINY_BACKBONES
+            small in backbones.TINY_BACKBONES
             and small.partition("-")[0] == name[: len(small.partition("-")[0])]
         )
         made = network.build_network(small, CLASSES, weights="none", image_size=48)
         assert sum(p.numel() for p in made.parameters()) < 150_000
-        with pytest.raises(network.UserError, match="weights=none"):
-            network.build_backbone(small, "imagenet")
+        with pytest.raises(UserError, match="weights=none"):
+            weights.build_backbone(small, "imagenet")

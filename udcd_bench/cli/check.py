@@ -55,7 +55,7 @@ STORED_RUN_OPTIONS = [
 
 def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:
     """Load the results folder, and the request with the folds and seeds that it has, unless they are given."""
-    from udcd_bench.engines.naming import find_stored_names
+    from udcd_bench.engines.naming import UnknownDataError, find_stored_names
     from udcd_bench.judging.uncertainty import select_available_repeats
     from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
@@ -63,7 +63,11 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest
     request = build_request(params, (0,), (0,))
     table.list_column_groups(request)  # raises for an invalid request before the folder is read
     results = load_results(Store(params["out"]))
-    request = find_stored_names(request, tuple(results.states), params["data"])
+    try:
+        request = find_stored_names(request, tuple(results.states), params["data"])
+    except UnknownDataError as error:
+        again = options.format_advice("run", table.name)
+        raise UserError(f"{str(error).removesuffix('.')}, or make them with {again}") from error
     seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
     return select_available_repeats(request, results, params["folds"], seeds), results
 

@@ -26,6 +26,10 @@ NO_FILES = ("none", "imagenet")
 """Values of ``Protocol.weights`` that name no file."""
 
 
+class UnknownDataError(UserError):
+    """A results folder has no run on the data that are named."""
+
+
 class NameResolver:
     """Resolves what is typed, each once, and remembers in ``locations`` where it lies, by its identity.
 
@@ -160,7 +164,7 @@ def _choose(typed: str, stored: Iterable[str]) -> str:
         raise _make_ambiguous_error(typed, matching.values(), "the results folder")
     if not matching:
         known = f"; it has runs on {', '.join(sorted(stored))}" if stored else ""
-        raise UserError(
+        raise UnknownDataError(
             f"The results folder has no run on {typed}{known}; give a name that it has, or as --data the folder in "
             "which that path is prepared."
         )
