@@ -145,7 +145,7 @@ def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:
     if not typed.startswith(FOLDER):
         return typed
     path = typed.removeprefix(FOLDER)
-    if digest := own_images.find_prepared_digest(Path(path), data):
+    if digest := own_images.find_prepared_digest(Path(path).expanduser(), data):
         name = names.format_data_name(make_printable(names.take_last_part(path)), digest)
         known = any(names.identify_data(name) == names.identify_data(other) for other in stored)
         if known or typed not in stored:
