@@ -77,7 +77,7 @@ def test_a_variable_holds_names_with_spaces_and_the_option_may_be_repeated(typed
     (tmp_path / "my photos").mkdir()
     monkeypatch.setenv("UDCD_BENCH_DATASETS", "folder:my photos,digits")
     status, err = typed("compare", "table2")
-    assert status == 2 and "The results folder has no run on folder:my photos" in err
+    assert status == 2 and "No run in the results folder is of folder:my photos" in err
     monkeypatch.setenv("UDCD_BENCH_DATASETS", "folder:my photos,digit")
     assert "Unknown data set 'digit'" in typed("compare", "table2")[1]
     status, err = typed("compare", "table2", "--datasets", "digits", "--datasets", "ham1000")

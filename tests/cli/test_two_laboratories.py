@@ -114,8 +114,11 @@ def test_stored_runs_are_found_by_path_or_name(labs):
     )
     typed("data", "prepare", "folder:sets/moles", "--size=48")
     assert "n=1" in typed(*asked, "--datasets=folder:sets/moles", weights), "of another size: the same images"
-    assert "The results folder has no run on folder:moles; it has runs on folder:skin#" in typed(
+    assert "No run in the results folder is of folder:moles; it has folder:skin#" in typed(
         *asked, "--datasets=folder:moles", weights, fails=True
+    )
+    assert "is of no.pth; it has pre.pth#" in typed(
+        *asked, "--datasets=folder:skin", "--set=weights=no.pth", fails=True
     )
     Image.new("RGB", (32, 32)).save("sets/moles/benign/99.png")
     assert "sets/moles has changed since it was prepared" in typed(

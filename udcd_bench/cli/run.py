@@ -59,8 +59,8 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
     store, resolver = Store(params["out"]), NameResolver(params["data"])
-    request = build_request(params, params["folds"], tuple(range(params["seeds"])))
-    request = resolver.resolve_request(request)
+    typed_request = build_request(params, params["folds"], tuple(range(params["seeds"])))
+    request = resolver.resolve_request(typed_request)
     splits = leak.SPLITS if request.split == "both" else (request.split,)
     requests = [replace(request, split=split) for split in splits]
     needed = [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]

@@ -149,7 +149,7 @@ def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:
     if not typed.startswith(FOLDER):
         return typed
     path = typed.removeprefix(FOLDER)
-    if digest := own_images.find_prepared_digest(Path(path), data):
+    if digest := own_images.find_prepared_digest(Path(path).expanduser(), data):
         name = names.format_data_name(make_printable(names.take_last_part(path)), digest)
         known = any(names.identify_data(name) == names.identify_data(other) for other in stored)
         if known or typed not in stored:
@@ -159,14 +159,15 @@ def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:
 
 def _choose(typed: str, stored: Iterable[str]) -> str:
     """Choose the one stored name that what is typed means. Raises UserError for none or several."""
-    matching = {names.identify_data(name): name for name in stored if names.matches(typed, name)}
+    matching = {names.parse_name(name).digest or name: name for name in stored if names.matches(typed, name)}
     if len(matching) > 1:
         raise _make_ambiguous_error(typed, matching.values(), "the results folder")
     if not matching:
-        known = f"; it has runs on {', '.join(sorted(stored))}" if stored else ""
+        known = f"; it has {', '.join(sorted(stored))}" if stored else ""
+        place = "as --data the folder in which that path is prepared"
+        fix = place if typed.startswith(FOLDER) else "the path of the file"
         raise UnknownDataError(
-            f"The results folder has no run on {typed}{known}; give a name that it has, or as --data the folder in "
-            "which that path is prepared."
+            f"No run in the results folder is of {typed}{known}; give a name that it has, or {fix}."
         )
     return next(iter(matching.values()))
 
