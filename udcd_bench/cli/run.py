@@ -231,7 +231,7 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
             device=context.device,
             deterministic=context.deterministic,
         )
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        click.echo("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"), nl=False)
         return
     for job in jobs:
         click.echo(f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
-from udcd_bench.data import sources, splits
+from udcd_bench.data import sources, splits, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
@@ -52,7 +51,7 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
         size=protocol.image_size,
         data=context.data,
         n_images=protocol.n_images,
-        options=sources.LoadOptions(jobs=os.cpu_count() or 1, check_pixels=True),
+        options=sources.LoadOptions(jobs=workers.count_cores(), check_pixels=True),
     )
 
 
