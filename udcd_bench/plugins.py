@@ -165,7 +165,12 @@ def load_module(kind: str, name: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
+        del sys.modules[module_name]
+        raise UserError(
+            f"{path} ends the program when it is loaded, by sys.exit({error.code}); take that out."
+        ) from error
+    except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module

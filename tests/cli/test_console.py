@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from udcd_bench import cli
 from udcd_bench.cli import check_formats
 from udcd_bench.data import workers
 from udcd_bench.engines import local
+from udcd_bench.errors import UserError
+from udcd_bench.runs.finished import DamagedRunError
 from udcd_bench.runs.store import Store
 
 ENGINE = Path(cli.__file__).parents[1]
@@ -196,3 +201,51 @@ def test_bench_lists_are_names_too():
     assert "no method 'nosuch'" in str(
         CliRunner().invoke(cli.cli, ["bench", "--methods", "kd", "--methods", "nosuch"]).exception
     )
+
+
+def test_shared_memory_that_is_full_is_told_by_its_name(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", full)
+    with pytest.raises(
+        UserError, match=r"/dev/shm cannot be written \(No space left on device\); give it room"
+    ):
+        workers.open_pool(2)
+
+
+def test_a_record_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
+    """Moved aside as damaged, it would be made again for nothing."""
+    folder = tmp_path / "runs" / "k"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    read = Path.read_bytes
+
+    def denied(path):
+        if path.name == "record.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    for look in (Store(tmp_path).find_damage, Store(tmp_path).get_state, Store(tmp_path).read_record):
+        with pytest.raises(UserError, match=r"record\.json may not be read; ask its owner") as error:
+            look("k")
+        assert not isinstance(error.value, DamagedRunError)
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [0.8, 1.6, 2.4])
+def test_an_interrupted_drawing_prints_one_line(wait, tmp_path):
+    """At whatever moment: workers start one after another, and Ctrl-C reaches those that only import yet."""
+    words = ["data", "prepare", "synthetic-fundus", "--n-images=5000", "--jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "udcd_bench", *words], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.strip() == f"Interrupted. Nothing is lost; go on with: udcd-bench {' '.join(words)}"

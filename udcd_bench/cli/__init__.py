@@ -121,6 +121,10 @@ def _explain(error: OSError) -> Exception:
     if "temporary directory" in str(error):
         return UserError("No folder for temporary files can be written; set TMPDIR to one that can.")
     path = error.filename or "the output"
+    if isinstance(error, PermissionError):
+        return UserError(
+            f"{path} may not be read or written; ask its owner for the right, or give another folder."
+        )
     user_error = as_user_error(error, Path(os.fsdecode(path)), "--out or --data")
     # a file that is missing may as well be one of this program's own
     if not isinstance(user_error, UserError) or isinstance(error, FileNotFoundError):

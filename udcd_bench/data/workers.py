@@ -19,6 +19,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -36,9 +38,18 @@ def count_cores() -> int:
 
 
 def open_pool(processes: int) -> ProcessPoolExecutor:
-    """Open a pool. Its processes are spawned: a fork of a process that has used threads or CUDA may hang."""
+    """Open a pool. Its processes are spawned: a fork of a process that has used threads or CUDA may hang.
+
+    Raises UserError where processes have no shared memory.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=start)
+    try:
+        return ProcessPoolExecutor(processes, mp_context=context, initializer=start)
+    except OSError as error:  # of semaphores, which are files there
+        raise UserError(
+            f"No worker processes can be started: /dev/shm cannot be written ({error.strerror}); give it room, as by "
+            "docker run --shm-size, or do without them, by --jobs 1."
+        ) from error
 
 
 def submit_all(
