@@ -18,11 +18,13 @@ import torch
 from support import layouts
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
-from udcd_bench.engines import local
+from udcd_bench.engines import execute, local
 from udcd_bench.engines.events import StepDone
 from udcd_bench.engines.job_queue import JobQueue, run_job
+from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import STORE_VERSION, Store
+from udcd_bench.training.trainer import NotFiniteError
 
 SMALL = ("--set=n_images=100", "--set=image_size=32", "--set=epochs=2")
 
@@ -103,6 +105,8 @@ TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL
         ((*TRAIN, "--seed=-1"), "--seed"),
         ((*TRAIN, "--fraction=0"), "--fraction"),
         ((*TRAIN, "--fraction=1.5"), "--fraction"),
+        ((*TRAIN, "--fraction=nan"), "the fraction is nan"),
+        ((*TRAIN, "--set", "learning_rate=nan"), "invalid learning_rate=nan"),
         ((*TRAIN, "--rho=0.5"), "--rho"),
         ((*TRAIN, "--rho=nan"), "rho is nan"),
         ((*TRAIN, "--rho=inf"), "rho is inf"),
@@ -149,6 +153,45 @@ def test_missing_data_say_where_to_get_them_how_to_prepare_them_and_that_demo_ne
     assert "`udcd-bench data prepare" in said and "--from DIR --size 224 --data elsewhere`" in said
     assert "the demo profile needs none of this" in said
     assert not (tmp_path / "results").exists(), "nothing is made for a run that cannot be"
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--device=cuda:99", "--backbone=densnet121", "--backbone=vit_tiny_patch16_224", "--teacher-backbone=x"],
+)
+def test_what_does_not_exist_is_refused_before_anything_is_drawn(refused, tmp_path, option):
+    refused("train", "kd", "--dataset=synthetic-fundus", "--data=new", *SMALL, option)
+    assert not (tmp_path / "new").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_method_file_that_ends_the_program_is_named(refused, tmp_path):
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "quits.py").write_text(
+        "import sys\nsys.exit(3)\nclass Method:\n    title = 'Quits'\n"
+    )
+    said = refused("--suite=suite", "train", "quits", *TRAIN[2:])
+    assert "quits.py ends the program when it is loaded, by sys.exit(3)" in said
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_a_checkpoint_is_spoken_of_where_there_is_one(has_checkpoint, tmp_path):
+    store = Store(tmp_path / "results")
+    store.create()
+    spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny")
+    if has_checkpoint:
+        store.open_checkpoint("k").save({"a": torch.zeros(1).numpy()}, {"epoch": 1})
+    job = planner.Job(spec, "k", None, "absent", 16)
+    context = execute.RunContext(store, tmp_path)
+    said = str(execute._explain_error(NotFiniteError("The loss is NaN."), job, context))
+    assert (
+        "The last checkpoint is kept" in said
+    ) == has_checkpoint and "the same again: udcd-bench train" in said.lower()
+
+
+def test_the_words_for_weights_are_heard_in_any_case():
+    assert planner.normalize_spec(
+        RunSpec("scratch", "aptos", "paper", "densenet121", protocol=(("weights", "None"),))
+    ).protocol == (("weights", "none"),)
 
 
 def test_a_device_that_is_not_there(refused, monkeypatch):

@@ -57,6 +57,7 @@ for command in COMMANDS:
 def main() -> None:
     """Entry point: 0 done, 1 a run or a check failed, 2 something the user can fix, 130 interrupted, 141 unread."""
     _tolerate_console()
+    console = sys.stdout
     try:
         _check_machine()
         code = cli.main(standalone_mode=False)
@@ -69,10 +70,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"\nInterrupted. Nothing is lost; go on with: {_format_command_line()}", err=True)
         sys.exit(130)
+    except SystemExit as ended:
+        # click wraps both streams and exits when nobody reads on, as after `| head -1`; 141 is a shell's for SIGPIPE
+        sys.exit(ended.code if sys.stdout is console else 141)
     except OSError as error:
-        unread = _close_full_streams() and isinstance(error, BrokenPipeError)
-        if unread:  # as the shell says of a process that SIGPIPE ended
-            sys.exit(141)
+        _close_full_streams()
         click.echo(f"udcd-bench: {_explain(error)}", err=True)
         sys.exit(2)
     sys.exit(code or 0)
@@ -102,17 +104,14 @@ def _check_machine() -> None:
         raise UserError("The folder you are in has been removed; go to one that exists, with cd.") from error
 
 
-def _close_full_streams() -> bool:
-    """Point output that nobody takes any more at nothing, so that Python's end does not report it; tell if any was."""
-    closed = False
+def _close_full_streams() -> None:
+    """Point output that cannot be written at nothing, so that Python's end does not report it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            closed = True
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return closed
 
 
 def _explain(error: OSError) -> Exception:
@@ -122,6 +121,10 @@ def _explain(error: OSError) -> Exception:
     if "temporary directory" in str(error):
         return UserError("No folder for temporary files can be written; set TMPDIR to one that can.")
     path = error.filename or "the output"
+    if isinstance(error, PermissionError):
+        return UserError(
+            f"{path} may not be read or written; ask its owner for the right, or give another folder."
+        )
     user_error = as_user_error(error, Path(os.fsdecode(path)), "--out or --data")
     # a file that is missing may as well be one of this program's own
     if not isinstance(user_error, UserError) or isinstance(error, FileNotFoundError):

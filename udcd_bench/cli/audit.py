@@ -64,7 +64,7 @@ def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
     if form == "json":
         sizes = {name: len(figures) for name, figures in tables.items()}
         report = {"tables": sizes, "findings": [finding.to_dict() for finding in findings]}
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(report, indent=2))
     else:
         click.echo("\n".join(_format_findings(tables, findings)))
 
@@ -100,7 +100,7 @@ def claims(profile: str, out: Path, form: str) -> None:
             {key: getattr(claim, key) for key in fields} | {key: o.to_dict() for key, o in outcomes.items()}
             for claim, outcomes in verdicts
         ]
-        click.echo(json.dumps({"profile": profile, "claims": report}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"profile": profile, "claims": report}, indent=2))
         return
     for claim, outcomes in verdicts:
         click.echo(f"{claim.name}: “{claim.quote}” ({claim.where})\n  Read as: {claim.reading}")

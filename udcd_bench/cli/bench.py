@@ -43,6 +43,7 @@ def bench(
     Medians of paired ratios in one process, on random images, with the allocator's settings of a run.
     """
     from udcd_bench import plugins
+    from udcd_bench.storage.atomic import write_atomically
 
     names = methods or plugins.list_names("methods")
     for name in names:
@@ -57,8 +58,7 @@ def bench(
         result = _call_in_process(_measure_steps, {"methods": names, **params})
         click.echo(_format_step_table(result))
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result, indent=1) + "\n")
+        write_atomically(file, f"{json.dumps(result, indent=1)}\n".encode())
         click.echo(file)
 
 

@@ -106,7 +106,7 @@ def format_json(report: CheckReport) -> str:
         "cells": [{**asdict(cell), "fails": cell.fails} for cell in report.cells],
         "columns": [asdict(column) for column in report.columns],
     }
-    return json.dumps(_replace_non_finite(whole), indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_replace_non_finite(whole), indent=1, allow_nan=False)
 
 
 def _replace_non_finite(value: Any) -> Any:
@@ -146,7 +146,9 @@ def format_junit(report: CheckReport) -> str:
     for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped",) * 2):
         suite.set(name, str(sum(1 for _ in suite.iter(tag))))
     ElementTree.indent(suite)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}'
+    # letters beyond ASCII as numbers, so that no console's encoding can spoil them
+    text = ElementTree.tostring(suite, encoding="us-ascii").decode()
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}'
 
 
 def _strip_invalid_xml(words: str) -> str:

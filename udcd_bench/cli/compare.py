@@ -46,7 +46,7 @@ def compare(table: str, **params: Any) -> int:
     compared = comparisons.compare_rows(artefact, request, results, params["other"], load_tolerances())
     csv = comparisons.format_csv(compared)
     if params["form"] == "csv":
-        click.echo(csv, nl=False)
+        click.echo(csv.encode(), nl=False)  # in UTF-8, whatever the console's encoding
     else:
         metadata = _describe_comparison(artefact, request, params["other"])
         if older := describe_ages(results.select_records(artefact.list_runs(request)).values()):
@@ -130,4 +130,4 @@ def _format_json(metadata: dict[str, str], compared: list[Comparison]) -> str:
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         for row in rows
     ]
-    return json.dumps({**metadata, "rows": plain}, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps({**metadata, "rows": plain}, indent=1, allow_nan=False)

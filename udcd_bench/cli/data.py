@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +22,18 @@ data_option = make_option(
     show_default=True,
     help="Folder of prepared data.",
 )
+
+
+def _count_cores() -> int:
+    from udcd_bench.data import workers
+
+    return workers.count_cores()
+
+
 jobs_option = make_option(
     "--jobs",
     type=click.IntRange(1),
-    default=lambda: len(os.sched_getaffinity(0)),
+    default=_count_cores,
     show_default="one a core",
     help="Processes that decode or draw.",
 )

@@ -230,7 +230,7 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
 
     if form == "commands":
         lines = planner.format_commands(jobs, context.places)
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        click.echo("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"), nl=False)
         return
     for job in jobs:
         click.echo(f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}")

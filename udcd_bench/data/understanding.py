@@ -42,6 +42,7 @@ def describe_dataset(dataset: Dataset, runs: Sequence[tuple[Split, int]]) -> lis
     lines += describe_untested(dataset.classes, counts)
     lines += _describe_batches({(len(split.train), batch_size) for split, batch_size in runs})
     lines += [dataset.incomplete] if dataset.incomplete else []
+    lines += dataset.report
     return [f"{dataset.name}: {n} images at {size}.", *(f"  {line}" for line in lines)]
 
 

@@ -7,6 +7,7 @@ guard of its main part. Ctrl-C goes to every process of a terminal: the parent h
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -15,16 +16,40 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time in a period, and the period, as a container sees its own control group."""
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use: those it may run on, or fewer where its container has a quota."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))  # without a quota the first is the word max
+    return max(1, cores)
+
 
 def open_pool(processes: int) -> ProcessPoolExecutor:
-    """Open a pool. Its processes are spawned: a fork of a process that has used threads or CUDA may hang."""
+    """Open a pool. Its processes are spawned: a fork of a process that has used threads or CUDA may hang.
+
+    Raises UserError where processes have no shared memory.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=start)
+    try:
+        return ProcessPoolExecutor(processes, mp_context=context, initializer=start)
+    except OSError as error:  # of semaphores, which are files there
+        raise UserError(
+            f"No worker processes can be started: /dev/shm cannot be written ({error.strerror}); give it room, as by "
+            "docker run --shm-size, or do without them, by --jobs 1."
+        ) from error
 
 
 def submit_all(

@@ -86,7 +86,7 @@ def describe_environment(device: torch.device, threads: int, precision: str) -> 
 
 def _read_cpu_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return f"cpu {platform.machine()}"
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

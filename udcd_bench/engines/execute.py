@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
-from udcd_bench.data import sources, splits, understanding
+from udcd_bench.data import sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
@@ -74,7 +73,7 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
         size=protocol.image_size,
         data=context.data,
         n_images=protocol.n_images,
-        options=sources.LoadOptions(jobs=os.cpu_count() or 1, check_pixels=True),
+        options=sources.LoadOptions(jobs=workers.count_cores(), check_pixels=True),
     )
 
 

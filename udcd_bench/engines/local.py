@@ -54,7 +54,7 @@ def count_slots(device: str, threads: int, jobs: int | None) -> int:
     """
     if gpus := list_gpus(device):
         return len(gpus) * (jobs or 1)
-    cores = len(os.sched_getaffinity(0))
+    cores = workers.count_cores()
     return jobs or (max(1, cores // threads) if threads else 1)
 
 

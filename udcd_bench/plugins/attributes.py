@@ -64,7 +64,7 @@ def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
 
 def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:
     """Read the comments beside the entries of a literal dict among a file's class attributes: key → comment."""
-    text = find_file(kind, name).read_text()
+    text = find_file(kind, name).read_text(encoding="utf-8")
     comments: dict[str, str] = {}
     for node in ast.walk(ast.parse(text)):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)):

@@ -158,7 +158,12 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
     try:
         assert spec.loader is not None
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
+        del sys.modules[module_name]
+        raise UserError(
+            f"{content.path} ends the program when it is loaded, by sys.exit({error.code}); take that out."
+        ) from error
+    except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"{content.path} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:

@@ -45,6 +45,13 @@ class DamagedRunError(UserError):
         self.key = key
 
 
+def _make_unreadable_error(path: Path) -> UserError:
+    # no damage: a run that was moved aside for it would be made again for nothing
+    return UserError(
+        f"{path} may not be read; ask its owner for the right to read it, or give another --out."
+    )
+
+
 class FinishedRuns:
     """The finished runs in a folder, one folder a run, named by its key."""
 
@@ -92,6 +99,8 @@ class FinishedRuns:
                 raise ValueError("it is another run's")
             if schema <= RECORD_SCHEMA:
                 records.check_record(record)
+        except PermissionError as error:
+            raise _make_unreadable_error(path) from error
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise DamagedRunError(key, path, str(error) or "it cannot be read") from error
         if schema > RECORD_SCHEMA:
@@ -181,6 +190,8 @@ class FinishedRuns:
         try:
             actual_size = path.stat().st_size
             actual_checksum = hash_file(path) if checksum else ""
+        except PermissionError as error:
+            raise _make_unreadable_error(path) from error
         except OSError as error:
             raise DamagedRunError(key, path, "it cannot be read") from error
         if size not in (-1, actual_size):

@@ -26,7 +26,7 @@ def _identify_machine() -> str:
     """Return a name for this machine since its boot that differs between machines and between containers."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
     with contextlib.suppress(OSError):
         parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
@@ -35,7 +35,9 @@ def _identify_machine() -> str:
 def read_process_start_time(pid: int) -> str:
     """Read when a process started, which tells it from a later one of the same number; empty if it does not run."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
         # a zombie, which a container without an init process never reaps, counts as dead
         return "" if fields[0] in "ZX" else fields[19]
     except FileNotFoundError:

@@ -167,7 +167,7 @@ def _build_rows(
         labels=[item.label for item in items],
         groups=_assign_groups(pairs),
         source_sha256=image_index.compute_checksum(),
-        content_sha256=_hash_content(image_index.classes, pairs),
+        content_sha256=_hash_content(image_index.classes, pairs, options.depth),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,
         incomplete=problems.describe_incomplete(image_index, report, len(items)),
@@ -177,10 +177,16 @@ def _build_rows(
     )
 
 
-def _hash_content(classes: Sequence[str], pairs: Sequence[tuple[Item, DecodedFile]]) -> str:
-    """Hash what a set holds: classes, and of each image id, label, given group, split and the bytes of its file."""
+def _hash_content(
+    classes: Sequence[str], pairs: Sequence[tuple[Item, DecodedFile]], depth: int | None
+) -> str:
+    """Hash what a set holds: classes, and of each image id, label, given group, split and the bytes of its file.
+
+    depth: the bits that 16-bit greys were said to use; None where nothing was said.
+    """
     rows = sorted((item.id, item.label, item.group, item.split, file.file_sha256) for item, file in pairs)
-    return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()
+    parts = [list(classes), rows, *([] if depth is None else [depth])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def merge_groups(keys: Sequence[Iterable[str]]) -> list[int]:

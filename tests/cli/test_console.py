@@ -1,0 +1,252 @@
+"""Every console and machine: any encoding, other systems, no home, closed pipes, full disks; a sentence at most."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from udcd_bench import cli
+from udcd_bench.cli import check_formats
+from udcd_bench.data import workers
+from udcd_bench.engines import local
+from udcd_bench.errors import UserError
+from udcd_bench.runs.finished import DamagedRunError
+from udcd_bench.runs.store import Store
+
+ENGINE = Path(cli.__file__).parents[1]
+ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+
+
+def start(words, folder, *, shell="", **environment):
+    """Run the command as a process of its own; shell: what stands behind it in the shell."""
+    line = f'"{sys.executable}" -m udcd_bench "$@" {shell}'
+    env = {key: value for key, value in (os.environ | environment).items() if value is not None}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line, "bash", *words], cwd=folder, env=env, capture_output=True, timeout=120
+    )  # fmt: skip
+
+
+# --- encodings ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": name} for name in ("ascii", "latin-1", "cp1252:strict")] + [ASCII],
+    ids=str,
+)
+def test_any_encoding_shows_what_it_can(encoding, tmp_path):
+    for words in (("methods", "show", "udcd", "kd"), ("audit",)):
+        done = start(words, tmp_path, **encoding)
+        assert done.returncode == 0 and not done.stderr, done.stderr.decode()
+        assert b"?" in done.stdout or words == ("audit",), "no encoding of these has the sign of what differs"
+
+
+@pytest.mark.slow
+def test_what_programs_read_is_whole_in_any_encoding(tmp_path):
+    words = ("audit", "--format=json")
+    plain, poor = (start(words, tmp_path, **env).stdout for env in ({}, {"PYTHONIOENCODING": "ascii"}))
+    assert json.loads(plain) == json.loads(poor) and "“" in str(json.loads(poor))
+    name = "фото é"
+    words = ("train", "scratch", "--dataset=digits", "--dry-run", "--format=commands", f"--out={name}")
+    assert f"--out '{name}'" in start(words, tmp_path, PYTHONIOENCODING="ascii").stdout.decode()
+
+
+def test_junit_has_letters_beyond_ascii_as_numbers():
+    report = check_formats.CheckReport(
+        {"table": "t", "against": "é≠", "profile": "demo", "split": "paper"}, [], [], 0, "κ"
+    )
+    text = check_formats.format_junit(report)
+    assert text.isascii() and "é≠" in ElementTree.fromstring(text).get("name")
+
+
+def test_every_file_of_text_is_opened_with_its_encoding():
+    for path in ENGINE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr in ("read_text", "write_text"):
+                assert any(k.arg == "encoding" for k in node.keywords), f"{path}:{node.lineno}"
+
+
+# --- systems --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["data", "list"], ["train", "scratch"], ["--help"], ["nonsense"]], ids=str)
+@pytest.mark.parametrize("lack", ["sched_getaffinity", "posix_fallocate", "fcntl", "darwin", "win32"])
+def test_another_system_is_told_in_a_sentence(lack, words, monkeypatch, capsys):
+    if lack in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", lack)
+    elif lack == "fcntl":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.delattr(os, lack)
+    monkeypatch.setattr(sys, "argv", ["udcd-bench", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("udcd-bench: udcd-bench runs on Linux, and this is Python for ") and "WSL2" in err
+    assert lack in err
+
+
+def test_a_container_counts_the_cores_of_its_quota(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(local, "list_gpus", lambda device: [])
+    for text, cores in ((None, 64), ("max 100000", 64), ("150000 100000", 2), ("1000 100000", 1), ("x", 64)):
+        if text is not None:
+            (tmp_path / "cpu.max").write_text(text)
+        assert workers.count_cores() == local.count_slots("cpu", 1, None) == cores, text
+
+
+# --- folders and pipes ----------------------------------------------------------------------------------------
+
+
+def refuse(folder, *words, shell="", **environment):
+    done = start(words, folder, shell=shell, **environment)
+    err = done.stderr.decode()
+    assert done.returncode == 2 and err.startswith("udcd-bench: ") and err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.slow
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    train = ("train", "scratch", "--dataset=digits", "--set=epochs=1")
+    assert "/proc/x cannot be written" in refuse(tmp_path, *train, "--out=/proc/x", "--data=d")
+    assert "choose another --data" in refuse(tmp_path, *train, "--data=/proc/x")
+    assert "File name too long" in refuse(tmp_path, *train, f"--out={'a' * 300}")
+    Store(tmp_path / "results").create()
+    assert "/proc/x.csv cannot be written" in refuse(tmp_path, "results", "export", "/proc/x.csv")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_gone_and_output_that_is_full(tmp_path):
+    (tmp_path / "gone").mkdir()
+    line = f'cd gone; rmdir ../gone; exec "{sys.executable}" -m udcd_bench status'
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith(
+        "udcd-bench: The folder you are in has been removed"
+    )
+    assert "The disk is full: the output could not be written" in refuse(
+        tmp_path, "methods", "list", shell=">/dev/full"
+    )
+
+
+@pytest.mark.slow
+def test_output_that_nobody_reads_on_ends_quietly(tmp_path):
+    done = start(["methods", "list"], tmp_path, shell="| true")
+    assert done.returncode in (0, 141) and not done.stderr  # 0 where all was written before
+    for shell in (">&-", ">&- 2>&-", "<&-"):
+        assert start(["methods", "list"], tmp_path, shell=shell).returncode == 0, shell
+
+
+@pytest.mark.slow
+def test_a_folder_for_temporary_files_is_needed(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/nonexistent']\n"
+    )
+    paths = os.pathsep.join(map(str, [tmp_path, ENGINE.parent]))
+    words = ("train", "scratch", "--dataset=digits", "--set=epochs=1")
+    said = refuse(tmp_path, *words, shell="2> >(tail -1 >&2)", PYTHONPATH=paths)
+    assert "set TMPDIR to one that can" in said
+
+
+# --- scripts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piped", [True, False], ids=["piped", "file"])
+def test_a_script_without_a_guard_of_its_main_part_runs_once(piped, tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from udcd_bench.data import sources\n"
+        "print('once')\n"
+        "sources.load_dataset('synthetic-fundus', size=32, data=Path('d'), n_images=40,\n"
+        "                     options=sources.LoadOptions(jobs=2))\n"
+        "from udcd_bench.cli import cli\n"
+        "cli(['train', 'scratch', '--dataset=digits', '--set=epochs=1', '--device=cpu'])\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    words = [sys.executable, "-" if piped else "script.py"]
+    env = os.environ | {"PYTHONPATH": str(ENGINE.parent)}
+    done = subprocess.run(
+        words, input=code if piped else "", cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1 and "record.json" in done.stdout
+
+
+def test_matplotlib_gives_no_advice_on_home_folders(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "argv", ["udcd-bench", "--version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    import logging
+
+    logging.getLogger("matplotlib").warning("Matplotlib created a temporary cache directory")
+    assert not caplog.records
+
+
+def test_bench_lists_are_names_too():
+    assert "no method 'nosuch'" in str(
+        CliRunner().invoke(cli.cli, ["bench", "--methods", "kd", "--methods", "nosuch"]).exception
+    )
+
+
+def test_shared_memory_that_is_full_is_told_by_its_name(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", full)
+    with pytest.raises(
+        UserError, match=r"/dev/shm cannot be written \(No space left on device\); give it room"
+    ):
+        workers.open_pool(2)
+
+
+def test_a_record_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
+    """Moved aside as damaged, it would be made again for nothing."""
+    folder = tmp_path / "runs" / "k"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    read = Path.read_bytes
+
+    def denied(path):
+        if path.name == "record.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    for look in (Store(tmp_path).find_damage, Store(tmp_path).get_state, Store(tmp_path).read_record):
+        with pytest.raises(UserError, match=r"record\.json may not be read; ask its owner") as error:
+            look("k")
+        assert not isinstance(error.value, DamagedRunError)
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [0.8, 1.6, 2.4])
+def test_an_interrupted_drawing_prints_one_line(wait, tmp_path):
+    """At whatever moment: workers start one after another, and Ctrl-C reaches those that only import yet."""
+    words = ["data", "prepare", "synthetic-fundus", "--n-images=5000", "--jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "udcd_bench", *words], cwd=tmp_path, start_new_session=True,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.strip() == f"Interrupted. Nothing is lost; go on with: udcd-bench {' '.join(words)}"
