@@ -80,7 +80,7 @@ def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
         assert status == 0 and re.search(r"set \([0-9a-f]{4}\) densenet-tiny tested on val fold 0", out)
         assert "Split paper, tested on val, the data set's own: fold 0, 8 training and 4 test images." in err
     status, out, err = invoke(*next(commands("folder:set", "--test=val", "--dry-run", "--format=commands")))
-    assert status == 0 and "--test val" in out and "2 classes: a 6, b 6." in err
+    assert status == 0 and "--test val" in out and "2 classes: a (6), b (6)." in err
     status, _, err = invoke(*VERBS[0], "--datasets=folder:set", "--test=val", "--split=both")
     assert status == 2 and "--split both compares test images" in err
 

@@ -313,7 +313,7 @@ def test_a_run_tested_on_val_tests_those_images_and_says_so(typed, tmp_path):
     assert status == 0 and re.search(
         r"Scratch on set \([0-9a-f]{4}\), split paper, tested on val, the last epoch, n=1:", out
     )
-    assert err.startswith("folder:set: 12 images at 32×32 pixels.\n  2 classes: a 6, b 6.\n")
+    assert err.startswith("folder:set: 12 images at 32×32 pixels.\n  2 classes: a (6), b (6).\n")
     store = Store(tmp_path / "results")
     (key,) = store.list_keys()
     assert store.read_record(key)["spec"]["split"] == "paper-val"

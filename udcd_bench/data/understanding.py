@@ -76,7 +76,7 @@ def _format_folds(folds: Iterable[int]) -> str:
 
 def _describe_classes(dataset: Dataset) -> str:
     counts = dataset.count_labels()
-    names = [f"{name} {count}" for name, count in zip(dataset.classes, counts)]
+    names = [f"{name} ({count})" for name, count in zip(dataset.classes, counts)]
     order = ", grades in this order" if dataset.ordered else ""
     return f"{len(names)} classes{order}: {_join_names(names)}."
 
@@ -89,10 +89,13 @@ def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
     shared = np.flatnonzero(sizes[codes] > 1)  # images whose group has others
     if not all(np.array_equal(dataset.images[row], dataset.images[first[codes[row]]]) for row in shared):
         return f"{int((sizes > 1).sum())} groups of 2 or more images, {len(shared)} images in all."
-    text = f"No groups are given; {len(shared)} images have identical copies"
+    text = f"No groups of 2 or more images are given; {len(shared)} have identical copies"
     rest = "keeps nothing together but copies"
     if not len(shared):
-        text, rest = "No groups are given, and no two images are identical", "divides image by image"
+        text, rest = (
+            "No groups of 2 or more images are given, and no two are identical",
+            "divides image by image",
+        )
     if not any(parse_split(name)[0] == "grouped" for name in names):
         return f"{text}."
     fix = "; a CSV with a column group gives them" if dataset.name.startswith("folder:") else ""
@@ -108,6 +111,10 @@ def _describe_split(dataset: Dataset, name: str, splits: Sequence[Split]) -> str
     left_out = "val" if test_part == "test" else "test"
     n_left_out = int((dataset.own_split == left_out).sum())
     rest = f"; its {left_out}, {n_left_out} images, is left out" if n_left_out else ""
+    if kind == "grouped":
+        groups = dataset.groups[np.concatenate([split.test for split in splits])]
+        n_shared = int(np.isin(dataset.groups[dataset.own_split == "train"], groups).sum())
+        rest += f"; {n_shared} of its train, which share a group with a {test_part} image, are left out"
     return f"{head}, the data set's own: {_describe_sizes(splits)}{rest}."
 
 
@@ -122,7 +129,7 @@ def _format_range(numbers: Sequence[int]) -> str:
 
 
 def _describe_shared_groups(dataset: Dataset, by_name: dict[str, list[Split]]) -> list[str]:
-    """Describe groups on both sides of a split, and images that a grouped split of the source's own leaves out."""
+    """Describe groups on both sides of a split."""
     lines = []
     for name, splits in by_name.items():
         shared = max(
