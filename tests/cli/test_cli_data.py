@@ -114,6 +114,7 @@ def test_a_stand_in_says_so_on_its_sheet(ham, tmp_path, monkeypatch):
     [
         (["prepare", "ham10000"], "Harvard Dataverse"),
         (["prepare", "nothing"], "Unknown data set"),
+        (["prepare", "nothing", "--from", "x", "--depth", "12"], "Unknown data set"),
         (["prepare", "digits", "--from", "x"], "needs no --from"),
         (["prepare", "digits", "--size", "4"], "32 to 512"),
         (["prepare", "digits", "--n-images", "4"], "--n-images is for the synthetic sets"),

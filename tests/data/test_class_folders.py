@@ -203,7 +203,10 @@ def test_zips_as_data_sets_are_handed_out(tmp_path):
     plain = tree(tmp_path / "set", "a", "b")
     where = tmp_path / "zips"
     zip_tree(where / "set.zip", plain)
-    zip_tree(where / "wrapped.zip", plain, ["some set/"])
+    with zipfile.ZipFile(zip_tree(where / "wrapped.zip", plain, ["some set/"]), "a") as archive:
+        for name in ("some set/a/._0.png", "some set/a/._1.png"):
+            archive.writestr(f"__MACOSX/{name}", b"x")  # as a Mac zips
+    assert read(where / "wrapped.zip")[2][0] == "· 1 hidden files and caches: __MACOSX"
     (where / "in a folder").mkdir()
     shutil.copy(where / "set.zip", where / "in a folder" / "set.zip")
     with zipfile.ZipFile(where / "zip in zip.zip", "w") as archive:

@@ -171,17 +171,9 @@ def _prepare(
     from udcd_bench.data.cache import prepare, prepare_arrays, prepare_synthetic
 
     prepare.check_size(size)
+    target = data / make_slug(name, n_images) / str(size)  # raises for a name that is unknown
+    _check_options(name, options)
     source = SOURCES.get(name)
-    takes_no_path = name.startswith(folder.PREFIX) or (source is not None and not source.read_index)
-    if options.source_path is not None and takes_no_path:
-        raise UserError(f"{name} needs no --from: its name says where its images come from.")
-    if (
-        options.depth is not None
-        and (name.startswith(medmnist.PREFIX) or takes_no_path)
-        and not name.startswith(folder.PREFIX)
-    ):
-        raise UserError(f"--depth is for sets of image files, and {name} is none.")
-    target = data / make_slug(name, n_images) / str(size)
     if name.startswith(medmnist.PREFIX):
         short = name.removeprefix(medmnist.PREFIX)
         file = medmnist.find_file(short, options.source_path, data)
@@ -200,6 +192,15 @@ def _prepare(
     ):
         return existing
     return prepare.prepare_images(image_index, target, size, options)
+
+
+def _check_options(name: str, options: PrepareOptions) -> None:
+    """Check that the options are for such a set. Raises UserError."""
+    has_reader = name in SOURCES and SOURCES[name].read_index is not None
+    if options.source_path is not None and not has_reader and not name.startswith(medmnist.PREFIX):
+        raise UserError(f"{name} needs no --from: its name says where its images come from.")
+    if options.depth is not None and not has_reader and not name.startswith(folder.PREFIX):
+        raise UserError(f"--depth is for sets of image files, and {name} is none.")
 
 
 def _read_index(name: str, size: int, data: Path, source_path: Path | None) -> ImageIndex:

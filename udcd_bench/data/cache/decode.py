@@ -144,33 +144,31 @@ def decode_rows(
     out = os.open(path, os.O_WRONLY)
     try:
         for row, file in chunk:
-            data = b"?"
-            try:
-                data = _archives.read(file)
-                image, deep_max, dropped = _decode(data, depth)
-            except PermissionError as error:
-                raise make_forbidden_error(file.path, error) from error
-            except Exception as error:  # decoders raise anything for a file that is not an image
-                decoded.append(DecodedFile(row, problem=describe_no_image(data) or _describe_error(error)))
+            file_result, image = _decode_file(row, file, depth)
+            decoded.append(file_result)
+            if image is None:
                 continue
             pixels = resize(image, size).tobytes()
             if os.pwrite(out, pixels, start + row * len(pixels)) < len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            extrema = np.asarray(image.getextrema())
-            decoded.append(
-                DecodedFile(
-                    row,
-                    hashlib.sha256(data).hexdigest(),
-                    hash_pixels(image),
-                    deep_max=deep_max,
-                    lowest=int(extrema.min()),
-                    highest=int(extrema.max()),
-                    dropped=dropped,
-                )
-            )
     finally:
         os.close(out)
     return decoded
+
+
+def _decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Image.Image | None]:
+    data = b"?"
+    try:
+        data = _archives.read(file)
+        image, deep_max, dropped = _decode(data, depth)
+    except PermissionError as error:
+        raise make_forbidden_error(file.path, error) from error
+    except Exception as error:  # decoders raise anything for a file that is not an image
+        return DecodedFile(row, problem=describe_no_image(data) or _describe_error(error)), None
+    sums = hashlib.sha256(data).hexdigest(), hash_pixels(image)
+    extrema = np.asarray(image.getextrema())
+    lowest, highest = int(extrema.min()), int(extrema.max())
+    return DecodedFile(row, *sums, "", deep_max, lowest, highest, dropped), image
 
 
 def close_archives() -> None:

@@ -183,12 +183,13 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
             make_printable(str(error)) or "cannot be opened",
         )
         return
+    hidden_paths: set[str] = set()
     for info in members.values():
         parts = re.split(r"[/\\]", info.filename)
         name = start + make_printable("/".join(parts))
-        if any(kinds.is_hidden(part) for part in parts if part not in (".", "..")):
-            if parts[-1]:
-                files.leave_out(name, "hidden")
+        hidden = [k for k, part in enumerate(parts) if part not in (".", "..") and kinds.is_hidden(part)]
+        if hidden:  # the uppermost one counts, as on disk
+            hidden_paths.add(start + make_printable("/".join(parts[: hidden[0] + 1])))
             continue
         if not parts[-1]:
             files.folders.append(name.rstrip("/"))
@@ -201,6 +202,8 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
             _scan_zip(files, archives, member)
         else:
             _add_file(files, archives, member)
+    for path in sorted(hidden_paths):
+        files.leave_out(path, "hidden")
 
 
 def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
