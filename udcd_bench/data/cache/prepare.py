@@ -121,7 +121,7 @@ def _decode_in_pool(path: Path, size: int, chunks: Sequence[Chunk], jobs: int) -
                 "A decoding process was killed, likely for memory; try again with --jobs 1."
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            workers.abandon(pool)
             raise
 
 
