@@ -241,9 +241,9 @@ def test_a_record_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
 def test_an_interrupted_drawing_prints_one_line(wait, tmp_path):
     """At whatever moment: workers start one after another, and Ctrl-C reaches those that only import yet."""
     words = ["data", "prepare", "synthetic-fundus", "--n-images=5000", "--jobs=2"]
+    command = [sys.executable, "-m", "udcd_bench", *words]
     process = subprocess.Popen(
-        [sys.executable, "-m", "udcd_bench", *words], cwd=tmp_path, start_new_session=True,
-        stderr=subprocess.PIPE, text=True,
+        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGINT)

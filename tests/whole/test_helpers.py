@@ -146,7 +146,10 @@ def test_an_import_that_the_text_does_not_show_is_refused(tmp_path, monkeypatch,
             plugins.load_class("methods", "mine")
 
 
-def test_another_method_is_not_loaded_behind_the_keys_back(tmp_path):
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_another_method_is_not_loaded_behind_the_keys_back(tmp_path, loaded_before):
+    if loaded_before:
+        plugins.load_class("methods", "kd")
     make_suite(tmp_path, "from udcd_bench import plugins\nSCALE = plugins.load_class('methods', 'kd').views")
     with pytest.raises(UserError, match="it loads the method 'kd'"):
         plugins.load_class("methods", "mine")

@@ -60,6 +60,13 @@ def submit_all(
         return [pool.submit(function, *task) for task in tasks]
 
 
+def abandon(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes at once, whatever they are at; a shutdown alone would wait for the tasks begun."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(cancel_futures=True)
+
+
 def start() -> None:
     """Be a worker: ignore Ctrl-C, which the parent handles, and exit when the parent does.
 

@@ -75,12 +75,13 @@ def load_module(kind: str, name: str) -> ModuleType:
     Raises UserError that names the file when it raises anything, or imports what its key could not follow.
     """
     content = find_content(kind, name)
+    if kind == "methods":
+        _refuse_nested(content.path)
     module_name = _name_module(kind, content)
     module = sys.modules.get(module_name)
     if module is not None and module.__file__ == str(content.path) and _is_current(module_name):
         return module
     if kind == "methods":
-        _refuse_nested(content.path)
         with contextlib.suppress(SyntaxError, ValueError):  # reported below
             refuse_old_names(ast.parse(content.path.read_bytes()), content.path)
     helpers = sources.list_helpers(content)

@@ -137,7 +137,7 @@ def _decode_in_pool(decode_chunk: DecodeChunk, chunks: Sequence[Chunk], jobs: in
                 "A decoding process was killed, likely for memory; try again with --jobs 1."
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            workers.abandon(pool)
             raise
 
 

@@ -121,5 +121,5 @@ def _draw_tasks(tasks: Sequence[Series], jobs: int) -> Generator[tuple[int, Imag
             for finished in as_completed(workers.submit_all(pool, _draw_task, ((task,) for task in tasks))):
                 yield finished.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            workers.abandon(pool)
             raise
