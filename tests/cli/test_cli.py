@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 
-from support import layouts
+from support import layouts, records
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
 from udcd_bench.engines import execute, local
