@@ -63,15 +63,22 @@ def bootstrap_group(
     Methods tested on the same images share their draws, so they compare. A cell with a run whose scores are gone
     has no draws.
     """
-    specs_by_row = {
-        row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
-        for row in grid.list_rows(request)
-    }
+    specs_by_row = select_group_runs(grid, request, group, results)
     rng_key: list[object] = [group.source, group.shown_rho]
     rng_key += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
     rng_key += [request.split] if request.split != "paper" else []
     bootstrap = Bootstrap(results, request.rule, load_tolerances())
     return bootstrap.draw_rows(specs_by_row, grid.metrics, rng_key)
+
+
+def select_group_runs(
+    grid: Grid, request: TableRequest, group: ColumnGroup, results: Results
+) -> dict[str, list[RunSpec]]:
+    """Select the finished runs behind each row in one column group."""
+    return {
+        row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
+        for row in grid.list_rows(request)
+    }
 
 
 @dataclass(frozen=True)
@@ -97,15 +104,17 @@ class Bootstrap:
         for (row, specs), metric in itertools.product(specs_by_row.items(), known):
             if not specs or not all(spec in by_run for spec in specs):
                 continue
-            percent = {
-                (spec.fold, spec.seed): 100 * self.results.records[spec]["figures"][self.rule][metric]
-                for spec in specs
-            }
+            percent = self.collect_percents(specs, metric)
             generator = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
             error = compute_training_error(percent, self.tolerances.get_noise(metric))
             noise = generator.normal(0, error, self.tolerances.draws)
             draws[row, metric] = 100 * np.mean([by_run[spec][metric] for spec in specs], axis=0) + noise
         return draws
+
+    def collect_percents(self, specs: Sequence[RunSpec], metric: str) -> dict[tuple[int, int], float]:
+        """Collect the figures of finished runs of one setting, in percent, by (fold, seed)."""
+        records = self.results.records
+        return {(s.fold, s.seed): 100 * records[s]["figures"][self.rule][metric] for s in specs}
 
     def draw_runs(self, specs: Sequence[RunSpec], metrics: Sequence[str]) -> dict[RunSpec, dict[str, Floats]]:
         """Draw the figures of each run that has its scores: metric → figures (draws,), fractions.
