@@ -25,7 +25,7 @@ WRITE = os.environ.get("UDCD_BENCH_CALIBRATION") == "write"
 @pytest.fixture(scope="module")
 def stored():
     if WRITE:
-        made = [calibration.run(table, batches=10, pool=8, tables=50, seed=0) for table in TABLES]
+        made = [calibration.run(table, batches=16, pool=8, tables=60, seed=0) for table in TABLES]
         frame = pd.concat(made, ignore_index=True)
         frame.to_csv(CSV, index=False, lineterminator="\n")
         calibration.draw(frame, CSV.with_suffix(".png"))

@@ -125,7 +125,7 @@ def draw(frame, file):
         if column == 0:
             false.set_ylabel("share of tables")
             power.set_ylabel("share of tables")
-            false.legend(fontsize=8)
+            false.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.24))
         else:
             power.legend(fontsize=8, title="five folds; dotted: one", title_fontsize=8)
     figure.savefig(file)

@@ -137,7 +137,7 @@ def judge_true_table(settings, pools, n_folds, rng):
             training = rng.normal(0, noise[m], (2, tolerances.draws))
             ours_draws[key] = mean_draws[:, r, m] + training[0] / math.sqrt(n_folds)
             by_fold = [fold.draws[order, r, m] / 100 for fold in chosen]
-            accuracy = theirs[key] if metric == "acc" else math.nan
+            accuracy = theirs[key] if metric == "acc" else None
             their_draws[key] = (
                 difference.draw_test_error(by_fold, chosen[0].n, accuracy, tolerances) + training[1]
             )
@@ -145,9 +145,8 @@ def judge_true_table(settings, pools, n_folds, rng):
     columns = ["dataset", "rho", "method", "metric", "ours", "n", "verdict", "note"]
     frame = pd.DataFrame(lines, columns=columns).astype({"rho": float})
     draws = verdicts.ErrorDraws(ours_draws, their_draws)
-    cells, verdict = difference.judge_table(
-        verdicts.judge_cells(frame, theirs, draws, tolerances), draws, tolerances.level
-    )
+    alone = verdicts.judge_cells(frame, theirs, draws, tolerances)
+    cells, verdict = difference.judge_table(alone, draws, tolerances.level)
     errors = np.stack([draws.draw_difference(cell.key, cell.theirs) for cell in cells], axis=1)
     spreads = errors.std(0)
     greatest = np.sort(((errors.mean(0) - errors) / spreads).max(1))

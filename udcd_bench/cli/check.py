@@ -131,13 +131,14 @@ def _make_report(
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
     from udcd_bench.cli.check_formats import CheckReport
+    from udcd_bench.judging.paper_check import list_other_protocol
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
 
     against = params["against"]
     tolerances = replace(load_tolerances(params["tolerance"]), their_n=params["their_n"])
     comparison = _judge_table(table, request, results, against, tolerances)
-    other = _list_other_protocol(request) if against == "paper" else ()
+    other = list_other_protocol(request) if against == "paper" else ()
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
     reason = "" if compared else _explain_nothing_compared(table, request, params, bool(comparison.cells))
     if compared and other and not params["other_protocol_allowed"]:
@@ -161,18 +162,6 @@ def _make_report(
         whole=None if params["each"] or reason else comparison.table,
         other_protocol=other,
     )
-
-
-def _list_other_protocol(request: TableRequest) -> tuple[str, ...]:
-    """List in what a request differs from the paper's protocol."""
-    from udcd_bench.runs import profiles
-
-    usual = profiles.find_profile("paper")
-    other = [f"profile {request.profile}"] if request.profile != usual.name else []
-    other += [f"split {request.split}"] if request.split != "paper" else []
-    other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
-    other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
-    return (*other, *(f"{key}={value}" for key, value in (*request.protocol, *request.hparams)))
 
 
 def _judge_table(

@@ -3,7 +3,8 @@
 A published figure is a measurement too, and nobody has its scores. Assumed of it, here and in ``docs/statistics.md``:
 
 - **size**: it comes from ``published.folds`` of ``tables/tolerances.toml`` test folds of the size of ours, or from
-  ``--their-n`` images. Accuracy's error is binomial at that size; a macro average's is that of our own draws at it.
+  ``--their-n`` images. Accuracy's error is binomial at that size,
+  of the accuracy that ours and theirs have together; a macro average's is that of our own draws at it.
 - **training**: one training a fold, which varies as ours do.
 - **independence**: its test images are others than ours. Where they are the same the difference varies less, so the
   assumption errs towards passing.
@@ -95,7 +96,7 @@ def draw_published_errors(
             if metric in metrics and all(spec in draws for spec in runs[row]):
                 by_fold = [draws[spec][metric][order] for spec in firsts[row]]
                 n = float(np.mean([results.records[spec]["n_test"] for spec in firsts[row]]))
-                test = draw_test_error(by_fold, n, percent if metric == "acc" else math.nan, tolerances)
+                test = draw_test_error(by_fold, n, percent if metric == "acc" else None, tolerances)
                 ours = bootstrap.collect_percents(runs[row], metric)
                 errors[key] = test + _draw_training_error(key, ours, tolerances)
     return errors
@@ -106,19 +107,24 @@ def _select_one_seed(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return list({spec.fold: spec for spec in sorted(specs, key=lambda s: (s.fold, -s.seed))}.values())
 
 
-def draw_test_error(by_fold: Sequence[Floats], n: float, accuracy: float, tolerances: Tolerances) -> Floats:
+def draw_test_error(
+    by_fold: Sequence[Floats], n: float, accuracy: float | None, tolerances: Tolerances
+) -> Floats:
     """Draw what the choice of their test images does to a figure (draws,), points around 0.
 
     by_fold: draws of our figure on each of our folds, fractions. n: test images in one of them.
-    accuracy: the published one, percent, whose error is binomial; NaN for another metric.
+    accuracy: the published one, percent, whose error is binomial; None for another metric.
     """
     their_n = tolerances.their_n or n * tolerances.their_folds
     # of one fold's size, whatever the number of ours
     one_fold = 100 * sum(draws - draws.mean() for draws in by_fold) / math.sqrt(len(by_fold))
     error: Floats = one_fold * math.sqrt(n / their_n)
-    if math.isnan(accuracy):
+    if accuracy is None:
         return error
-    binomial = math.sqrt(accuracy * (100 - accuracy) / their_n)
+    # of both together, as where they are the same: by their own, a lucky figure would seem to vary less
+    ours, our_n = 100 * float(np.mean(by_fold)), n * len(by_fold)
+    pooled = (our_n * ours + their_n * accuracy) / (our_n + their_n)
+    binomial = math.sqrt(max(0.0, pooled * (100 - pooled)) / their_n)
     spread = float(error.std())
     # our rows may have no error to show how theirs go together
     return error * (binomial / spread) if spread > 0 else np.resize((-binomial, binomial), error.shape)

@@ -18,6 +18,7 @@ from udcd_bench.judging.verdicts import (
     judge_cells,
 )
 from udcd_bench.paper import audit, published, rounded
+from udcd_bench.runs import profiles
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -104,6 +105,16 @@ def add_verdicts(
     low, high = zip(*(compute_cell_interval(ours, get_cell_key(row), tolerances) for row in rows))
     verdicts = [by_key.get(get_cell_key(row), row["verdict"]) for row in rows]
     return frame.assign(low=low, high=high, verdict=verdicts)
+
+
+def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
+    """List in what a request differs from the paper's protocol."""
+    usual = profiles.find_profile("paper")
+    other = [f"profile {request.profile}"] if request.profile != usual.name else []
+    other += [f"split {request.split}"] if request.split != "paper" else []
+    other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
+    other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+    return (*other, *(f"{key}={value}" for key, value in (*request.protocol, *request.hparams)))
 
 
 def find_contradicted_cells(table: str) -> dict[CellKey, str]:

@@ -13,7 +13,7 @@ from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.data import sources
 from udcd_bench.grid.cells import ABSENT, STAND_IN
-from udcd_bench.judging.paper_check import TableComparison, compare_with_paper
+from udcd_bench.judging.paper_check import TableComparison, compare_with_paper, list_other_protocol
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
@@ -147,9 +147,18 @@ def _build_table(table: Table, request: TableRequest, results: Results) -> Table
         sheet=sheet,
         bands=tuple(_build_bands(sheet, frame, {cell.key: cell.verdict for cell in cells})),
         cells=tuple(cells),
-        whole=comparison.table.describe() if comparison and comparison.table else "",
+        whole=_describe_whole(comparison, request),
         columns=tuple(comparison.columns if comparison else ()),
     )
+
+
+def _describe_whole(comparison: TableComparison | None, request: TableRequest) -> str:
+    """Describe the verdict on a table as a whole, and whether it is one on the paper."""
+    if comparison is None or comparison.table is None:
+        return ""
+    other = ", ".join(list_other_protocol(request))
+    caveat = f" No verdict on the paper: the runs follow another protocol ({other})." if other else ""
+    return f"{comparison.table.describe()}{caveat}"
 
 
 def _build_leak(table: Table, request: TableRequest, results: Results) -> Iterator[TablePart]:
