@@ -569,6 +569,9 @@ def test_nothing_compared_is_an_error_in_every_format(typed):
         (("--profile=papre",), "did you mean 'paper'"),
         (("--folds=7",), "folds are 0 to 4"),
         (("--set=nonsense",), "give name=value"),
+        (("--their-n=0",), "0 is not in the range"),
+        (("--against=before.csv", "--their-n=9"), "leave them out with --against FILE"),
+        (("--against=before.csv", "--compare"), "leave them out with --against FILE"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(typed, words, says):

@@ -15,7 +15,8 @@ import pytest
 from support import calibration
 from support.calibration import CSV, PLACES, RULES, TABLES
 from support.simulation import CORRELATION, FOLDS, list_settings
-from udcd_bench.judging import difference
+from udcd_bench.judging import difference, paper_audit
+from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.paper import published
 
 PAGE = CSV.parent / "statistics.md"
@@ -103,6 +104,20 @@ def test_the_page_tells_what_the_campaign_gave(stored):
             assert [v.strip() for v in rows[f"Table {table[-1]}, {title}"].split("|")] == wanted
     accuracy = [f"{select(stored, 'table2', folds, 'exact', 'accuracy').share:.2f}" for folds in FOLDS]
     assert [v.strip() for v in rows["Table 2, its 18 accuracy cells"].split("|")] == accuracy
+
+
+@pytest.mark.parametrize(("dataset", "percent"), [("aptos", 83), ("ham10000", 87)])
+def test_what_a_published_fold_leaves_by_itself_is_as_the_page_says(dataset, percent):
+    n = paper_audit.find_fold_sizes({"t": published.load_table("table2")}, {})[dataset, None]
+    noise = load_tolerances().get_noise("acc")
+    half = 1.96 * np.hypot(100 * np.sqrt(percent / 100 * (1 - percent / 100) / n), noise)
+    text = " ".join(PAGE.read_text().split())
+    assert f"{n} images of {'HAM10000' if dataset == 'ham10000' else 'APTOS'}" in text.replace(
+        "733 of", "733 images of"
+    )
+    assert re.search(
+        rf"{n} (images )?behind (the published figure|one) of {percent} % leave ±{half:.1f}", text
+    )
 
 
 # --- the joint p ----------------------------------------------------------------------------------------------

@@ -115,6 +115,10 @@ def check(table: str, **params: Any) -> int:
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats
 
+    if params["against"] != "paper" and (params["their_n"] or params["other_protocol_allowed"]):
+        raise UserError(
+            "--their-n and --compare are about the paper's figures; leave them out with --against FILE."
+        )
     artefact: Table = plugins.load_class("tables", table)()
     request, results = load_stored_runs(artefact, params)
     if params["record"] is not None:
