@@ -552,6 +552,10 @@ def test_nothing_compared_is_an_error_in_every_format(typed):
     status, out, _ = typed("--format=junit")
     suite = ElementTree.fromstring(out.split("\n", 1)[1])
     assert status == 2 and suite.get("errors") == "1" and suite.get("skipped") == "12"
+    assert {p.get("name"): p.get("value") for p in suite.iter("property")} == {
+        "status": "2",
+        "outcome": "not judged",
+    }
     assert "::error title=" in typed("--format=github")[1]
 
 

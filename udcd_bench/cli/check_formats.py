@@ -163,6 +163,11 @@ def format_junit(report: CheckReport) -> str:
     from xml.etree import ElementTree
 
     suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))
+    properties = ElementTree.SubElement(suite, "properties")
+    whole = asdict(report.whole) if report.whole else {}
+    for name, value in {"status": report.status, "outcome": report.outcome, **whole}.items():
+        words = ", ".join(value) if isinstance(value, tuple) else str(value)
+        ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(words))
     for cell in report.cells:
         rho = "" if cell.rho is None else f".rho-{cell.rho:g}"
         case = ElementTree.SubElement(
@@ -177,14 +182,6 @@ def format_junit(report: CheckReport) -> str:
             ElementTree.SubElement(case, "skipped", message=_strip_invalid_xml(describe_cell(cell)))
         else:
             ElementTree.SubElement(case, "system-out").text = _strip_invalid_xml(describe_cell(cell))
-    if report.whole:
-        properties = ElementTree.SubElement(suite, "properties")
-        for name, value in (
-            ("status", report.status),
-            ("outcome", report.outcome),
-            *asdict(report.whole).items(),
-        ):
-            ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(str(value)))
     if report.reason:
         case = ElementTree.SubElement(
             suite, "testcase", classname=report.metadata["table"], name="compared", time="0"
