@@ -391,6 +391,13 @@ def test_another_protocol_is_judged_on_request_alone(typed, printed, tmp_path, w
     assert status == 1 and not err and f"another protocol: {differs}" in out and "lower" in out
 
 
+def test_another_protocol_is_told_before_anything_is_run(typed):
+    status, _, err = typed("--split=grouped")
+    assert status == 2 and "another protocol than the paper's (split grouped)" in err
+    status, _, err = typed("--split=grouped", "--compare")
+    assert status == 2 and "udcd-bench run table2 --profile paper --split grouped --out kept" in err
+
+
 # --- the table as a whole ---------------------------------------------------------------------------------
 
 

@@ -145,7 +145,7 @@ def _make_report(
     other = list_other_protocol(request) if against == "paper" else ()
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
     reason = "" if compared else _explain_nothing_compared(table, request, params, bool(comparison.cells))
-    if compared and other and not params["other_protocol_allowed"]:
+    if comparison.cells and other and not params["other_protocol_allowed"]:
         reason = (
             f"Nothing was judged: the runs follow another protocol than the paper's ({', '.join(other)}), so a "
             f"difference from its figures says nothing about it; check runs of --profile paper without such options, "
@@ -210,7 +210,8 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
 
 
 def _explain_no_runs(table: Table, request: TableRequest, params: dict[str, Any]) -> str:
-    again = f"udcd-bench run {table.name} --profile {request.profile} --out {params['out']}"
+    split = f" --split {request.split}" if request.split != "paper" else ""
+    again = f"udcd-bench run {table.name} --profile {request.profile}{split} --out {params['out']}"
     return f"{params['out']} holds no finished run of these cells; make them with {again}"
 
 

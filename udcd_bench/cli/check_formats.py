@@ -94,13 +94,13 @@ def format_text(report: CheckReport) -> str:
     wide = max(map(len, names), default=0)
     if names:
         theirs = "paper" if report.metadata["against"] == "paper" else "there"
-        head = f"{'cell':{wide}}  {theirs:>6}  {'ours [95 % interval]':22} {'difference [95 %]':22} runs  verdict"
+        head = f"{'cell':{wide}}  {theirs:>6}  {'ours [95 % interval]':22} {'difference [95 %]':23} runs  verdict"
         lines.append(f"{head}{' of the cell alone' if report.whole else ''}")
     for cell, name in zip(report.cells, names):
         ours = "–" if math.isnan(cell.ours) else f"{cell.ours:.2f}{_format_interval(cell)}"
         difference = _format_difference(cell).removeprefix("; difference ").partition("]")
         known = "".join(difference[:2])
-        line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} {known:22} n={cell.n:<3} {cell.verdict}"
+        line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} {known:23} n={cell.n:<3} {cell.verdict}"
         lines.append(f"{line}: {cell.note}" if VERDICTS[cell.verdict].explained else line)
     for column in report.columns:
         rank = "no rank correlation" if math.isnan(column.rank) else f"rank correlation {column.rank:+.2f}"
