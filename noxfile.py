@@ -58,6 +58,13 @@ def golden(session: nox.Session) -> None:
 
 
 @nox.session
+def calibration(session: nox.Session) -> None:
+    """Simulate true tables and write docs/calibration.csv and .png; then bring docs/statistics.md up to date."""
+    session.install("-e", ".[test]", env=INSTALL)
+    session.run("pytest", "tests/judging/test_calibration.py", env=RUN | {"UDCD_BENCH_CALIBRATION": "write"})
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, in the environment that has it."""
     session.install("-e", ".[test]", env=INSTALL)

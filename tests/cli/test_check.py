@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +18,7 @@ from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.cli import check_formats
 from udcd_bench.errors import UserError
-from udcd_bench.judging import paper_check, uncertainty, verdicts
+from udcd_bench.judging import difference, paper_check, uncertainty, verdicts
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.paper import published
 from udcd_bench.paper.published import PublishedValue
@@ -111,7 +112,8 @@ def test_a_second_table_of_the_same_runs_draws_nothing_new(tmp_path, monkeypatch
     ],
 )
 def test_a_figure_beside_another(theirs, low, high, verdict):
-    assert verdicts.judge_value(80.0, theirs, (low, high), tolerance=1.0, widest=2.0) == verdict
+    interval = (low - theirs, high - theirs)
+    assert verdicts.judge_difference(80.0 - theirs, interval, tolerance=1.0, widest=2.0) == verdict
 
 
 def test_every_format_shows_a_verdict_that_only_judging_knows(monkeypatch):
@@ -144,13 +146,10 @@ def test_tolerances_that_cannot_be_read_are_told(tmp_path, monkeypatch):
 
 def test_figures_that_contradict_their_row_are_the_audits():
     found = {
-        table: {p[2] for p in paper_check.find_contradicted_cells(table, published.load_table(table))}
-        for table in ("table1", "table2")
+        table: {p[2] for p in paper_check.find_contradicted_cells(table)} for table in ("table1", "table2")
     }
     assert found == {"table1": {"kd", "scl-ikd", "ssd-kd"}, "table2": {"mtg", "ssd-kd"}}
-    assert ("aptos", None, "mtg", "f1") in paper_check.find_contradicted_cells(
-        "table2", published.load_table("table2")
-    )
+    assert ("aptos", None, "mtg", "f1") in paper_check.find_contradicted_cells("table2")
 
 
 def test_what_training_leaves_goes_from_the_assumed_to_the_seen():
@@ -333,26 +332,138 @@ def test_a_cell_varies_as_its_test_images_and_its_trainings_do(tmp_path):
 # --- nothing to compare -----------------------------------------------------------------------------------
 
 
-def test_a_check_that_compared_nothing_fails(typed, printed, tmp_path):
+def test_a_check_that_could_judge_nothing_says_so_and_has_a_status_of_its_own(typed, printed, tmp_path):
     status, out, err = typed()
-    assert status == 1 and "Nothing was compared: kept holds no finished run" in err
-    assert "11 not run, 1 impossible; failed." in out
+    assert status == 2 and "Nothing was compared: kept holds no finished run" in err
+    assert "11 not run, 1 impossible; not judged." in out
 
     status, _, err = typed(plain=())
-    assert status == 1 and "synthetic stand-ins" in err and "--profile paper" in err
+    assert status == 2 and "synthetic stand-ins" in err and "--profile paper" in err
 
     status, out, err = typed("--datasets=digits", "--format=json", plain=("--profile=quick",))
-    assert status == 1 and "prints no figure for these rows on digits" in err
-    assert json.loads(out)["passed"] is False and json.loads(out)["compared"] == 0
+    assert status == 2 and "prints no figure for these rows on digits" in err
+    whole = json.loads(out)
+    assert (whole["passed"], whole["compared"], whole["status"], whole["outcome"]) == (
+        False,
+        0,
+        2,
+        "not judged",
+    )
 
 
 def test_runs_of_stand_ins_are_never_held_against_the_paper(typed, tmp_path):
     fill(tmp_path / "kept", TableRequest("demo", methods=ROWS), n=100)
     status, out, err = typed(plain=("--out=kept",))
-    assert status == 1 and "synthetic stand-ins" in err and "reproduced" not in out
+    assert status == 2 and "synthetic stand-ins" in err and "reproduced" not in out
     fill(tmp_path / "other", paper(), n=100, synthetic=True)
     status, _, err = typed("--out=other")
-    assert status == 1 and "Nothing was compared" in err
+    assert status == 2 and "Nothing was compared" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "differs"),
+    [
+        (("--profile=quick",), "profile quick"),
+        (("--split=grouped",), "split grouped"),
+        (("--backbone=resnet50",), "backbone resnet50"),
+        (("--set=epochs=3",), "epochs=3"),
+    ],
+)
+def test_another_protocol_is_judged_on_request_alone(typed, printed, tmp_path, words, differs):
+    plain = tuple(w for w in PLAIN if not words[0].startswith(w.partition("=")[0]))
+    changes = {"split": "grouped"} if "--split=grouped" in words else {}
+    changes |= {"backbone": "resnet50"} if "--backbone=resnet50" in words else {}
+    changes |= {"protocol": (("epochs", 3),)} if "--set=epochs=3" in words else {}
+    profile = "quick" if "--profile=quick" in words else "paper"
+    ask = TableRequest(profile, methods=ROWS, datasets=("aptos",), **changes)
+    printed(fill(tmp_path / "kept", ask, n=500), {("scratch", "acc"): 20.0})
+    status, out, err = typed(*words, "--format=json", plain=plain)
+    whole = json.loads(out)
+    assert status == whole["status"] == 2 and whole["cells"] == [] and whole["other_protocol"] == [differs]
+    assert f"another protocol than the paper's ({differs})" in err and "--compare" in err
+    assert (
+        ElementTree.fromstring(typed(*words, "--format=junit", plain=plain)[1].split("\n", 1)[1]).get(
+            "errors"
+        )
+        == "1"
+    )
+    status, out, err = typed(*words, "--compare", plain=plain)
+    assert status == 1 and not err and f"another protocol: {differs}" in out and "lower" in out
+
+
+def test_another_protocol_is_told_before_anything_is_run(typed):
+    status, _, err = typed("--split=grouped")
+    assert status == 2 and "another protocol than the paper's (split grouped)" in err
+    status, _, err = typed("--split=grouped", "--compare")
+    assert status == 2 and re.search(r"udcd-bench run table2 --profile paper .*--split grouped", err)
+
+
+# --- the table as a whole ---------------------------------------------------------------------------------
+
+
+def test_one_cell_a_little_lower_fails_alone_and_not_the_table(typed, printed, tmp_path):
+    """Of 12 cells one lies 2.2 standard errors below the paper, as of 12 true ones some does."""
+    frame = fill(tmp_path / "kept", paper(), n=1000)
+    printed(frame)
+    error = cells(typed("--format=json")[1])["udcd", "acc"]
+    width = error["difference_high"] - error["difference_low"]
+    printed(frame, {("udcd", "acc"): 2.2 * width / 3.92})
+    status, out, err = typed("--format=json")
+    got, whole = cells(out)["udcd", "acc"], json.loads(out)
+    assert status == 0 and not err and got["verdict"] == "lower" and got["fails_alone"] and not got["fails"]
+    assert whole["table_verdict"]["verdict"] == "not lower" and whole["table_verdict"]["cells"] == 12
+    assert whole["table_verdict"]["p"] == min(c["p_table"] for c in whole["cells"]) > 0.05
+    junit = ElementTree.fromstring(typed("--format=junit")[1].split("\n", 1)[1])
+    named = {p.get("name"): p.get("value") for p in junit.iter("property")}
+    assert junit.get("failures") == "0" and (named["status"], named["verdict"]) == ("0", "not lower")
+    assert "::error" not in typed("--format=github")[1]
+    text = typed()[1]
+    assert (
+        "no cell is worse" in text
+        and "verdict of the cell alone" in text
+        and text.rstrip().endswith("passed.")
+    )
+
+    status, out, _ = typed("--each", "--format=json")
+    assert status == 1 and cells(out)["udcd", "acc"]["fails"] and json.loads(out)["table_verdict"] is None
+
+    printed(frame, {("udcd", "acc"): 4.5 * width / 3.92})
+    status, out, _ = typed("--format=json")
+    assert status == 1 and cells(out)["udcd", "acc"]["fails"]
+    assert json.loads(out)["table_verdict"]["worse"] == ["aptos udcd ACC"]
+    assert "worse is aptos udcd ACC" in typed()[1]
+
+
+def test_the_published_figure_has_the_error_of_its_test_images(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(folds=(0, 1)), n=1000))
+    noise = load_tolerances().get_noise("acc")
+    for words, n in (((), 1000), (("--their-n=250",), 250), (("--their-n=4000",), 4000)):
+        got = cells(typed("--format=json", *words)[1])["scratch", "acc"]
+        binomial = 100 * math.sqrt(got["theirs"] / 100 * (1 - got["theirs"] / 100) / n)
+        assert got["their_error"] == pytest.approx(math.hypot(binomial, noise), rel=0.1)
+    f1 = {n: cells(typed("--format=json", f"--their-n={n}")[1])["scratch", "f1"] for n in (500, 8000)}
+    of_images = {n: math.sqrt(cell["their_error"] ** 2 - 1) for n, cell in f1.items()}
+    assert of_images[500] == pytest.approx(4 * of_images[8000], rel=0.2)
+
+
+def test_of_several_seeds_the_published_figure_is_one_training(tmp_path):
+    """A mean over seeds varies less than the single training a fold that a published figure is taken for."""
+    rules, spread = load_tolerances(), {}
+    for seeds in ((0,), (0, 1, 2, 3)):
+        ask = paper(seeds=seeds)
+        frame = fill(tmp_path / str(len(seeds)), ask, n=1000)
+        theirs = {verdicts.get_cell_key(row): row["ours"] for row in frame.to_dict("records")}
+        given = (table2(), ask, load_results(Store(tmp_path / str(len(seeds)))))
+        spread[len(seeds)] = [
+            values["aptos", None, "mtg", "ap"].std()
+            for values in (
+                difference.draw_published_errors(*given, theirs, replace(rules, training={"other": 0.0})),
+                uncertainty.bootstrap_table(*given),
+            )
+        ]
+    (theirs_of_one, _), (theirs_of_four, ours_of_four) = spread[1], spread[4]
+    assert theirs_of_four > 0.75 * theirs_of_one
+    assert ours_of_four < theirs_of_four
 
 
 # --- against a file ---------------------------------------------------------------------------------------
@@ -413,7 +524,7 @@ def test_a_file_that_is_no_earlier_result_is_refused(typed, tmp_path, text, says
 def test_an_earlier_result_without_a_figure_compares_nothing(typed, tmp_path):
     (tmp_path / "before.csv").write_text("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,,\n")
     status, _, err = typed("--against=before.csv")
-    assert status == 1 and "before.csv has no figure in any cell" in err
+    assert status == 2 and "before.csv has no figure in any cell" in err
 
 
 # --- formats ----------------------------------------------------------------------------------------------
@@ -447,7 +558,11 @@ def test_formats_tell_the_same(typed, printed, tmp_path):
 def test_nothing_compared_is_an_error_in_every_format(typed):
     status, out, _ = typed("--format=junit")
     suite = ElementTree.fromstring(out.split("\n", 1)[1])
-    assert status == 1 and suite.get("errors") == "1" and suite.get("skipped") == "12"
+    assert status == 2 and suite.get("errors") == "1" and suite.get("skipped") == "12"
+    assert {p.get("name"): p.get("value") for p in suite.iter("property")} == {
+        "status": "2",
+        "outcome": "not judged",
+    }
     assert "::error title=" in typed("--format=github")[1]
 
 
@@ -465,6 +580,9 @@ def test_nothing_compared_is_an_error_in_every_format(typed):
         (("--profile=papre",), "did you mean 'paper'"),
         (("--folds=7",), "folds are 0 to 4"),
         (("--set=nonsense",), "give name=value"),
+        (("--their-n=0",), "0 is not in the range"),
+        (("--against=before.csv", "--their-n=9"), "leave them out with --against FILE"),
+        (("--against=before.csv", "--compare"), "leave them out with --against FILE"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(typed, words, says):

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from support import records
 from udcd_bench import cli, plugins
 from udcd_bench.errors import UserError
-from udcd_bench.judging import claim_check, claim_file
+from udcd_bench.judging import claim_check, claim_file, paper_audit
 from udcd_bench.judging.claim_check import Gain, judge_claim
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
+from udcd_bench.stats.embeddings import measure_separation
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,16 @@ def typed(monkeypatch, capsys, *words):
     [
         ("best-accuracy", "holds", [0.48, 1.56]),
         ("accuracy-at-every-imbalance", "holds", [2.13, 4.38, 2.52, 2.12]),
-        ("precision-at-every-imbalance", "holds", [6.38, 8.57, 11.88, 0.95]),
+        ("precision-at-every-imbalance", "fails", [6.38, 8.57, 11.88, 0.95]),
         ("across-metrics", "fails", [0.48, 1.45, -1.48, -0.14, 1.56, 5.52, -3.04, 4.15]),
         ("precision-up-to", "fails", [1.45, 5.52]),
         ("precision-up-to-over-any", "holds", [3.31, 11.92]),
         ("robust-under-scarcity", "cannot tell", []),
         ("every-component-matters", "cannot tell", []),
         ("every-backbone-improves-f1", "cannot tell", []),
+        ("separated-clusters", "cannot tell", []),
+        ("increasing-class-numbers", "cannot tell", []),
+        ("announces-bma", "fails", []),
     ],
 )
 def test_the_papers_sentences_on_its_own_figures(paper, name, outcome, gains):
@@ -64,13 +68,29 @@ def test_the_papers_sentences_on_its_own_figures(paper, name, outcome, gains):
 
 
 def test_every_sentence_is_above(paper):
-    assert len(paper) == 9
+    assert len(paper) == 12
 
 
-def test_what_holds_only_at_the_precision_given_says_so(paper):
+def test_no_one_rounding_rule_gives_1_to_11(paper):
     reason = claim_check.check_on_paper(paper["precision-at-every-imbalance"]).reason
-    assert "11.88 and 0.95 only when rounded or cut to whole per cents (1 to 11)" in reason
+    assert (
+        "no single rounding rule gives 1 to 11: 11.88 only cut, 0.95 only rounded to the nearest or" in reason
+    )
+    assert "rule" not in claim_check.check_on_paper(paper["across-metrics"]).reason, "no rule gives 5 from -3"
+
+
+def test_what_holds_by_one_rounding_rule_alone_says_so(paper):
+    reason = claim_check.check_on_paper(paper["precision-up-to-over-any"]).reason
+    assert reason.endswith("; only cut to whole per cents")
     assert "only" not in claim_check.check_on_paper(paper["accuracy-at-every-imbalance"]).reason
+
+
+def test_columns_that_are_announced(paper):
+    found = claim_check.check_on_paper(paper["announces-bma"])
+    assert found.reason == "no column is called BMA; table1 and table2 print ACC, AP, REC, F1"
+    assert (
+        claim_check.check_on_paper(replace(paper["announces-bma"], columns=("rec", "ap"))).outcome == "holds"
+    )
 
 
 def test_only_one_of_eight_lies_in_5_to_11(paper):
@@ -78,15 +98,16 @@ def test_only_one_of_eight_lies_in_5_to_11(paper):
 
 
 def test_the_audit_lists_what_fails():
-    found = list(claim_check.find_failed_claims())
-    assert [finding.rule for finding in found] == ["claim-fails"] * 2
-    assert {cell.table for finding in found for cell in finding.cells} == {"table2"}
-    assert [len(finding.cells) for finding in found] == [16, 4]
+    found = [f for f in paper_audit.audit_paper({}).findings if f.rule.startswith("claim")]
+    assert [finding.rule for finding in found] == ["claim-fails"] * 4 + ["claim-untested"]
+    assert {finding.severity for finding in found} == {"unsupported"}
+    assert [len(finding.cells) for finding in found] == [8, 16, 4, 0, 0]
+    assert "increasing class numbers" in found[-1].sentence and "no experiment" in found[-1].sentence
 
 
 def test_there_need_be_no_claims(monkeypatch, tmp_path):
     monkeypatch.setattr(claim_file, "find_claims_file", lambda: tmp_path / "claims.toml")
-    assert list(claim_check.find_failed_claims()) == []
+    assert not [f for f in paper_audit.audit_paper({}).findings if f.rule.startswith("claim")]
 
 
 # --- on runs ------------------------------------------------------------------------------------------------
@@ -125,7 +146,8 @@ def test_no_runs_and_stand_ins_are_no_evidence(paper):
         assert claim_check.check_on_runs(claim, "paper", Made({})).outcome == "cannot tell"
         made = runs(claim, lambda row, *_: 90.0 if row == "udcd" else 80.0, "demo")
         found = claim_check.check_on_runs(claim, "demo", made)
-        assert found.outcome == "cannot tell" and "no runs on real data" in found.reason
+        assert found.outcome == "cannot tell"
+        assert ("no runs on real data" if claim.metrics else "no run of this suite") in found.reason
 
 
 def test_a_gain_whose_interval_is_not_known_settles_nothing(paper):
@@ -225,6 +247,44 @@ def test_the_interval_of_a_gain_is_that_of_the_test_images_and_training(tmp_path
     assert (gain.high - gain.low) / 2 == pytest.approx(half, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("apart", "outcome"), [((6.0, 0.5), "holds"), ((1.0, 1.0), "cannot tell"), ((0.5, 6.0), "fails")]
+)
+def test_the_classes_of_an_embedding_lie_apart_or_not(tmp_path, paper, apart, outcome):
+    claim, store = replace(paper["separated-clusters"], others=("crckd",)), Store(tmp_path)
+    column, _ = claim_file.list_claim_columns(claim, "paper")
+    rng, n = np.random.default_rng(0), 300
+    labels = np.arange(n) % 3
+    for row, width in zip(("udcd", "crckd"), apart):
+        embeddings = width * np.eye(8)[labels] + rng.normal(0, 1, (n, 8))
+        record = records.record(column.specs[row], n_test=n)
+        arrays = records.arrays(np.eye(3)[labels][None], labels, embeddings=embeddings.astype(np.float32))
+        store.finish_run(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {})
+    results = claim_check.OwnResults(load_results(store))
+    found = claim_check.check_on_runs(claim, "paper", results)
+    assert found.outcome == outcome and [gain.metric for gain in found.gains] == ["silhouette", "purity"]
+    spec = column.specs["udcd"]
+    separation = measure_separation(results.bootstrap.results.read_scores(spec)["embeddings"], labels)
+    assert [gain.subject for gain in found.gains] == pytest.approx(
+        [100 * separation.silhouette, 100 * separation.purity]
+    )
+    assert all(gain.low < gain.gain < gain.high for gain in found.gains)
+
+
+def test_a_run_with_one_class_has_no_silhouette_and_settles_nothing(tmp_path, paper):
+    claim, store = (
+        replace(paper["separated-clusters"], others=("crckd",), metrics=("silhouette",)),
+        Store(tmp_path),
+    )
+    (column,) = claim_file.list_claim_columns(claim, "paper")
+    for spec in column.specs.values():
+        record = records.record(spec)
+        arrays = records.arrays(np.zeros((1, 9, 3)), np.zeros(9, int))
+        store.finish_run(record["key"], record, pd.DataFrame({"epoch": [0]}), arrays, {})
+    found = claim_check.check_on_runs(claim, "paper", claim_check.OwnResults(load_results(store)))
+    assert found.outcome == "cannot tell" and not found.gains
+
+
 # --- the judgement ------------------------------------------------------------------------------------------
 
 
@@ -245,17 +305,25 @@ def claim(kind, **numbers):
         (claim("above"), [gain(0, 1)], "cannot tell"),
         (claim("best"), [gain(-1, 1)], "cannot tell"),
         (claim("best"), [gain(1), gain(-1)], "fails"),
-        (claim("gain-within", low=2, high=5), [gain(1.5), gain(5.99)], "holds"),
-        (claim("gain-within", low=2, high=5), [gain(1.49)], "fails"),
+        (claim("gain-within", low=2, high=5), [gain(2), gain(5)], "holds"),
+        (claim("gain-within", low=2, high=5), [gain(1.5), gain(5.49)], "holds"),  # to the nearest
+        (claim("gain-within", low=2, high=5), [gain(2.1), gain(5.99)], "holds"),  # cut
+        (claim("gain-within", low=2, high=5), [gain(1.1), gain(4.9)], "holds"),  # up
+        (claim("gain-within", low=2, high=5), [gain(1.5), gain(5.99)], "fails"),  # one up, one down
+        (claim("gain-within", low=2, high=5), [gain(1)], "fails"),
         (claim("gain-within", low=2, high=5), [gain(6)], "fails"),
+        (claim("gain-within", low=2, high=5), [gain(1.4, 1.6), gain(5.3)], "cannot tell"),
+        (claim("gain-within", low=1.5, high=2.5), [gain(1.6)], "holds"),
         (claim("gain-within", low=2, high=5), [gain(3), gain(4, 7)], "cannot tell"),
         (claim("gain-reaches", value=11), [gain(1), gain(10.5)], "holds"),
-        (claim("gain-reaches", value=11), [gain(1), gain(10.4)], "fails"),
+        (claim("gain-reaches", value=11), [gain(1), gain(10.4)], "holds"),  # up
+        (claim("gain-reaches", value=11), [gain(1), gain(10)], "fails"),
         (claim("gain-reaches", value=11), [gain(11), gain(12)], "fails"),
+        (claim("gain-reaches", value=11), [gain(11), gain(11.9)], "holds"),  # cut
         (claim("gain-reaches", value=11), [gain(9, 11)], "cannot tell"),
     ],
 )
-def test_bounds_cover_what_is_rounded_or_cut_to_them(made, gains, outcome):
+def test_bounds_are_met_by_one_rounding_rule_for_all_gains(made, gains, outcome):
     assert judge_claim(made, gains, len(gains)).outcome == outcome
 
 
@@ -321,6 +389,18 @@ def test_a_file_that_does_not_fit_is_refused(monkeypatch, capsys, tmp_path, old,
     assert status == 2 and says in err and str(file) in err
 
 
+@pytest.mark.parametrize(("kind", "lacks"), [("printed", "columns"), ("no-experiment", "")])
+def test_a_claim_without_gains_needs_no_metric(tmp_path, kind, lacks):
+    file = tmp_path / "claims.toml"
+    text = GOOD.replace("gain-within", kind).replace('metrics = ["acc"]\nlow = 1\nhigh = 2.5\n', "")
+    file.write_text(text)
+    if lacks:
+        with pytest.raises(UserError, match=f"'{lacks}' is missing, and {kind} needs it"):
+            claim_file.load_claims(file)
+    else:
+        assert claim_file.load_claims(file)[0].metrics == ()
+
+
 def test_an_unknown_table_and_an_absent_file(tmp_path):
     file = tmp_path / "claims.toml"
     with pytest.raises(UserError, match="cannot be read"):
@@ -338,13 +418,13 @@ def test_the_command(monkeypatch, capsys, tmp_path):
     words = ("claims", "--out", tmp_path / "none", "--profile", "paper", "--format", "json")
     status, out, _ = typed(monkeypatch, capsys, *words)
     report = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert status == 0 and report["profile"] == "paper" and len(report["claims"]) == 9
+    assert status == 0 and report["profile"] == "paper" and len(report["claims"]) == 12
     assert report["claims"][0]["ours"]["outcome"] == "cannot tell"
     assert report["claims"][3]["published"]["gains"][2]["gain"] == pytest.approx(-1.48)
     status, _, err = typed(monkeypatch, capsys, "claims", "--profile", "papr")
     assert status == 2 and "did you mean 'paper'" in err
     status, out, _ = typed(monkeypatch, capsys, "audit")
-    assert status == 0 and "claim-fails: 2" in out
+    assert status == 0 and "claim-fails: 4 (unsupported)" in out and "claim-untested: 1" in out
 
 
 def test_the_claims_are_packaged():

@@ -96,8 +96,8 @@ def test_folds_and_seeds_are_paired_and_averaged(tmp_path):
     ours = frame[(frame["method"] == "mtg") & (frame["metric"] == "rec")]["ours"].iloc[0]
     assert row.ours == pytest.approx(ours)
     folds = np.array([(difference[fold, 0] + difference[fold, 1]) / 2 for fold in (0, 1, 3)])
-    # Nadeau and Bengio's, written out: 800 training and 200 test images in these records
-    t = folds.mean() / math.sqrt((1 / 3 + 200 / 800) * folds.var(ddof=1))
+    # Nadeau and Bengio's, written out: 800 training and 300 test images in these records
+    t = folds.mean() / math.sqrt((1 / 3 + 300 / 800) * folds.var(ddof=1))
     assert row.t == pytest.approx(t)
     assert row.low < row.difference < row.high
 

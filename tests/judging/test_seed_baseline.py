@@ -154,7 +154,7 @@ def test_a_row_that_has_not_run_or_failed(typed, tmp_path):
     fill(tmp_path / "kept", paper(seeds=SEEDS), n=60)
     typed("--record=seeds.json", "--out=kept")
     status, _, err = typed("--against=seeds.json", "--out=empty")
-    assert status == 1 and "holds no finished run" in err
+    assert status == 2 and "holds no finished run" in err
     store = Store(tmp_path / "after")
     for spec in table2().list_runs(paper(seeds=SEEDS)):
         if spec.method == "scratch":
@@ -165,7 +165,7 @@ def test_a_row_that_has_not_run_or_failed(typed, tmp_path):
     got = verdicts_of(out)
     assert status == 1 and (got["mtg", "acc"], got["udcd", "acc"]) == ("failed", "not run")
     status, _, err = typed("--record=none.json", "--out=empty")
-    assert status == 1 and "holds no finished run" in err and not (tmp_path / "none.json").exists()
+    assert status == 2 and "holds no finished run" in err and not (tmp_path / "none.json").exists()
 
 
 def test_stand_ins_compare_with_ones_own_and_are_named(typed, tmp_path):

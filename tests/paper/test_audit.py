@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from udcd_bench import cli
-from udcd_bench.paper import rounded
-from udcd_bench.paper.audit import AUDIT_RULES, audit_tables
+from udcd_bench.data import dataset, splits
+from udcd_bench.data.layouts import ham10000
+from udcd_bench.judging import paper_audit
+from udcd_bench.paper import margins, rounded
+from udcd_bench.paper.audit import audit_tables
+from udcd_bench.paper.findings import AUDIT_RULES, SEVERITIES
 from udcd_bench.paper.published import PublishedValue, load_table
 from udcd_bench.stats import metrics
 
@@ -116,6 +121,104 @@ def test_that_table1s_58_is_table2s_own_comes_from_the_suite():
     assert not rules & {"same-setting-other-figures", "same-figures-other-method"}
 
 
+def test_three_rows_tell_that_a_column_of_recall_was_left_behind(paper):
+    (cells,) = paper["stale-column"]
+    assert [c[5] for c in cells if c[4] == "f1"] == [74.41, 76.59, 79.52]
+    assert [(c[0], c[3], c[5]) for c in cells if c[4] == "rec"] == [
+        ("table1", "kd", 74.62), ("table2", "mtg", 76.09), ("table1", "crckd", 76.63), ("table2", "crckd", 78.17),
+        ("table1", "ssd-kd", 87.04), ("table2", "ssd-kd", 85.57),
+    ]  # fmt: skip
+
+
+def test_one_such_row_is_a_slip_and_another_harmonic_mean_no_witness():
+    one, other = (80.11, 70.02, 60.31, 64.80), (81.12, 71.13, 61.42, 65.92)
+    moved = [(row[0], row[1], row[2] + 3, row[3]) for row in (one, other)]
+    assert "stale-column" in rules_of(rows(one, other, rho=9.0), rows(*moved), own={"d": 9})
+    assert "stale-column" not in rules_of(rows(one, rho=9.0), rows(moved[0]), own={"d": 9})
+    below = [(*row[:3], row[3] - 1) for row in (one, other)]
+    assert "stale-column" not in rules_of(
+        rows(*below, rho=9.0), rows(*[(*row[:3], row[3] - 1) for row in moved]), own={"d": 9}
+    )
+
+
+def test_the_definition_of_f1_goes_with_the_method(paper):
+    (cells,) = paper["f1-definitions-by-row"]
+    assert {cell[0] for cell in cells} == {"table1"} and len(cells) == 20
+    findings = audit_tables(rounded.load_published_tables(), {})
+    (sentence,) = [f.sentence for f in findings if f.rule == "f1-definitions-by-row"]
+    for counts in (
+        "kd 3 equal, 1 above;",
+        "scl-ikd 3 equal, 1 above;",
+        "ssd-kd 3 equal, 1 above;",
+        "udcd 4 below.",
+    ):
+        assert counts in sentence
+    assert "crckd 1 equal, 3 below;" in sentence
+
+
+# --- margins --------------------------------------------------------------------------------------------------
+
+
+def test_half_a_point_of_733_images_is_no_evidence():
+    result = paper_audit.audit_paper(rounded.find_own_rhos())
+    by_setting = {(m.best.table, m.best.dataset, m.best.rho): m for m in result.margins}
+    assert len(by_setting) == len(result.margins) == 6
+    aptos = by_setting["table2", "aptos", None]
+    assert (aptos.best.method, aptos.other.method, aptos.n_test) == ("udcd", "ssd-kd", 733)
+    assert aptos.points == pytest.approx(0.48) and aptos.images == pytest.approx(3.5184) and aptos.p == 0.125
+    assert (
+        by_setting["table2", "ham10000", None].n_test == by_setting["table1", "ham10000", 58].n_test == 2003
+    )
+    assert by_setting["table2", "ham10000", None].testable
+    (finding,) = [f for f in result.findings if f.rule == "margin-within-chance"]
+    assert "3.5 of 733 test images; exact McNemar p is 0.125 at best" in finding.sentence
+    assert finding.sentence.endswith("So no test on one fold could support best-accuracy and across-metrics.")
+
+
+@pytest.mark.parametrize("rho", [144, 17, 9])
+def test_a_resampled_set_has_the_folds_that_the_split_makes(rho):
+    counts = ham10000.EXPECTED_COUNTS.counts.values()
+    labels = np.repeat(np.arange(7), list(counts))
+    made = dataset.Dataset(
+        name="h", title="H", classes=tuple("abcdefg"), images=np.zeros((len(labels), 1, 1, 3), np.uint8), labels=labels,
+        ids=tuple(map(str, range(len(labels)))), groups=np.arange(len(labels)), fingerprint="f",
+    )  # fmt: skip
+    (size,) = [
+        n
+        for (name, at), n in paper_audit.find_fold_sizes(
+            rounded.load_published_tables(), {"ham10000": 58}
+        ).items()
+        if (name, at) == ("ham10000", rho)
+    ]
+    assert len(splits.split_dataset(made, splits.SplitOptions(rho=float(rho))).test) == size
+
+
+@pytest.mark.parametrize("k", range(12))
+def test_no_discordant_images_give_a_smaller_p_than_all_one_way(k):
+    best = margins.compute_best_p(k)
+    assert best == pytest.approx(
+        min(stats.binomtest(k + more, k + 2 * more).pvalue for more in range(40) if k + more)
+    )
+    assert margins.compute_best_p(k - 0.5) == best or k == 0
+
+
+def test_margins_of_another_table(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "theirs.csv"
+    file.write_text(
+        "dataset,method,metric,percent\nd,a,acc,80.00\nd,b,acc,81.50\nd,b,f1,70.00\nd,a,f1,60.00\n"
+    )
+    status, out, _ = typed(monkeypatch, capsys, "audit", file)
+    assert status == 0 and "margin" not in out
+    status, out, _ = typed(monkeypatch, capsys, "audit", file, "--their-n=200", "--format=json")
+    (margin,) = json.loads(out)["margins"]
+    assert (margin["images"], margin["best_p"], margin["testable"]) == (3.0, 0.125, False)
+    assert "margin-within-chance" in {f["rule"] for f in json.loads(out)["findings"]}
+    status, out, _ = typed(monkeypatch, capsys, "audit", file, "--their-n=2000")
+    assert "30.0 of 2000 test images" in out and "margin-within-chance" not in out
+    status, _, err = typed(monkeypatch, capsys, "audit", "--their-n=200")
+    assert status == 2 and "--their-n is for FILES" in err
+
+
 # --- tables made up -----------------------------------------------------------------------------------------
 
 
@@ -182,7 +285,7 @@ def test_a_column_called_ap_may_be_something_else_where_no_row_tells():
     (finding,) = audit_tables({"t": rows((80.11, 70.01, 70.01, 72.03))}, {})
     assert finding.sentence.endswith(", if AP is macro-averaged precision.")
     (finding,) = audit_tables({"t": rows((70.01, 70.01, 72.03), names=("Precision", "Recall", "F1"))}, {})
-    assert "if " not in finding.sentence
+    assert finding.sentence.endswith(", if Precision is macro-averaged.")
 
 
 def test_a_row_or_two_that_agree_are_chance():
@@ -252,11 +355,16 @@ def test_the_command_tells_everything_and_ends_well(monkeypatch, capsys):
     assert status == 0 and not err
     assert "arXiv:1911.03347" in out
     assert "table1 ham10000 ρ=9 kd: F1 71.54 is above 71.46" in out
-    assert "rounding lifts to 71.463 at most." in out
+    assert (
+        "rounding lifts to 71.463 at most, if AP is macro-averaged precision, as 10 of 20 rows of table1 show."
+        in out
+    )
+    assert "if AP is macro-averaged precision, which table1 shows and table2 does not." in out
     status, out, _ = typed(monkeypatch, capsys, "audit", "--format", "json")
     report = json.loads(out)
     assert status == 0 and report["tables"] == {"table1": 80, "table2": 72}
-    assert {"rule", "source", "where", "sentence"} == set(report["findings"][0])
+    assert {"rule", "severity", "source", "where", "sentence"} == set(report["findings"][0])
+    assert {finding["severity"] for finding in report["findings"]} == set(SEVERITIES)
     assert report["findings"][0]["where"][2] == {
         "table": "table1", "dataset": "ham10000", "rho": 9.0, "method": "kd", "metric": "f1", "percent": 71.54,
         "mark": "",

@@ -306,10 +306,13 @@ def test_claims_and_audit_are_those_of_their_commands(demo, trees):
         outcomes = [dd.one("span", cls="verdict").text[2:] for dd in article.all("dd")]
         assert outcomes == [claim["published"]["outcome"], claim["ours"]["outcome"]]
         assert " ".join(claim["quote"].split()) in article.text
-    findings = json.loads(invoke("audit", "--format", "json").stdout)["findings"]
-    assert [li.text for li in trees["demo"].one(id="audit").all("li")] == [
-        " ".join(f["sentence"].split()) for f in findings
-    ]
+    audited = json.loads(invoke("audit", "--format", "json").stdout)
+    findings = audited["findings"]
+    shown = [li.text for li in trees["demo"].one(id="audit").all("li")]
+    assert shown[: len(findings)] == [" ".join(f["sentence"].split()) for f in findings]
+    margins = shown[len(findings) :]
+    assert len(margins) == len(audited["margins"]) == 6
+    assert all(f"of {m['n_test']} test images" in text for m, text in zip(audited["margins"], margins))
 
 
 def test_confusions_are_those_of_the_scores(demo):
@@ -480,7 +483,7 @@ def test_the_command_writes_the_page_whole(demo, paper, texts, tmp_path):
         (("--out", "nowhere"), "nowhere: there is no such folder"),
         (
             ("--out", "empty"),
-            "empty holds no run of profile demo with split paper; make some with udcd-bench run",
+            "empty holds no run of profile demo with split paper; make some with `udcd-bench run table2",
         ),
         (("--out", "demo", "--profile", "papr"), "There is no profile 'papr'"),
         (("--out", "demo", "--profile", "paper"), "it has those of --profile demo --split paper (1)"),

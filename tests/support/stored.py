@@ -48,7 +48,7 @@ def keep(store, spec, *, n=N, right=None, shift=0, **changes):
     own = np.random.default_rng([spec.fold, spec.seed, ROWS.index(spec.method)])
     hit = own.random((2, n)) < (RIGHT[spec.method] if right is None else right)
     scores = np.eye(5, dtype=np.float32)[np.where(hit, labels, (labels + 1 + own.integers(0, 4, n)) % 5)]
-    record = make.record(spec, **{"classes": list("abcde")} | changes)
+    record = make.record(spec, **{"classes": list("abcde"), "n_test": n} | changes)
     record["figures"] = metrics.summarize_epochs(scores, labels, ordered=record["ordered"])
     make.store_run(store, record, make.arrays(scores, labels))
     return record

@@ -58,6 +58,10 @@ def build_table_caption(
         spread=_describe_spread(frame),
     )
     intervals = [_describe_intervals(grid.metrics)] if frame["low"].notna().any() else []
+    if intervals and frame["published"].notna().any():
+        intervals.append(
+            "A verdict there is of its cell alone, and allows for the error of the published figure too."
+        )
     return (*sentences, *runs, *intervals, hardware)
 
 

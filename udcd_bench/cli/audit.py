@@ -16,7 +16,7 @@ from udcd_bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from udcd_bench.paper.audit import Finding
+    from udcd_bench.judging.paper_audit import Audit
     from udcd_bench.paper.published import PublishedValue
 
 
@@ -45,28 +45,40 @@ format_option = make_option(
     "--own-rho", "own", multiple=True, callback=_parse_own_rhos, metavar="DATASET=RHO",
     help="The imbalance of all of a data set's images: rows without rho are rows at this one.",
 )  # fmt: skip
+@make_option(
+    "--their-n", "n_test", type=click.IntRange(1, 10**9), metavar="N",
+    help="Test images behind a figure of FILES, for what a margin in accuracy is worth.",
+)  # fmt: skip
 @format_option
-def audit(files: tuple[Path, ...], own: dict[str, float], form: str) -> None:
+def audit(files: tuple[Path, ...], own: dict[str, float], n_test: int | None, form: str) -> None:
     """Audit published tables by rule: impossible figures, figures that differ between tables, wrong marks, and the
     definition of F1 that was printed.
+
+    Every finding has a severity: impossible, contradiction, mislabelled or unsupported. Of every best accuracy and
+    every claimed gain in it, it says how many test images of one fold that is, and how small an exact McNemar p could
+    be at best.
 
     FILES are CSVs with the columns dataset, method, metric, percent and, if there are any, rho and marks (best or
     second); without FILES, the tables of the UDCD paper, and its claims that fail on them. This is a report: the exit
     status is 0 whatever it finds.
     """
-    from udcd_bench.judging.claim_check import find_failed_claims
+    from udcd_bench.judging.paper_audit import audit_other, audit_paper
     from udcd_bench.paper import rounded
-    from udcd_bench.paper.audit import audit_tables
 
+    if n_test and not files:
+        raise UserError("--their-n is for FILES; the paper's own test folds are known from its data sets.")
     tables = _read_tables(files) if files else rounded.load_published_tables()
-    findings = audit_tables(tables, rounded.find_own_rhos() | own)
-    findings += [] if files else find_failed_claims()
+    own_rhos = rounded.find_own_rhos() | own
+    result = audit_other(tables, own_rhos, n_test) if files else audit_paper(own_rhos)
     if form == "json":
-        sizes = {name: len(figures) for name, figures in tables.items()}
-        report = {"tables": sizes, "findings": [finding.to_dict() for finding in findings]}
+        report = {
+            "tables": {name: len(figures) for name, figures in tables.items()},
+            "findings": [finding.to_dict() for finding in result.findings],
+            "margins": [margin.to_dict() for margin in result.margins],
+        }
         click.echo(json.dumps(report, indent=2))
     else:
-        click.echo("\n".join(_format_findings(tables, findings)))
+        click.echo("\n".join(_format_audit(tables, result)))
 
 
 @click.command()
@@ -123,14 +135,25 @@ def _read_tables(files: Sequence[Path]) -> dict[str, tuple[PublishedValue, ...]]
     return tables
 
 
-def _format_findings(tables: dict[str, tuple[PublishedValue, ...]], findings: Sequence[Finding]) -> list[str]:
-    from udcd_bench.paper.audit import AUDIT_RULES
+def _format_audit(tables: dict[str, tuple[PublishedValue, ...]], result: Audit) -> list[str]:
+    from udcd_bench.judging.paper_audit import group_by_rule
+    from udcd_bench.paper.findings import AUDIT_RULES
 
     sizes = ", ".join(f"{name} ({len(figures)} figures)" for name, figures in tables.items())
-    lines = [f"{len(findings)} finding{'s' * (len(findings) != 1)} in {sizes}."]
-    for name, rule in AUDIT_RULES.items():
-        of_rule = [finding for finding in findings if finding.rule == name]
-        if of_rule:
-            lines += ["", f"{name}: {len(of_rule)}", f"  {rule.description}", f"  Source: {rule.source}."]
-            lines += [f"  - {finding.sentence}" for finding in of_rule]
+    lines = [f"{len(result.findings)} finding{'s' * (len(result.findings) != 1)} in {sizes}."]
+    for name, of_rule in group_by_rule(result.findings).items():
+        rule = AUDIT_RULES[name]
+        lines += [
+            "",
+            f"{name}: {len(of_rule)} ({rule.severity})",
+            f"  {rule.description}",
+            f"  Source: {rule.source}.",
+        ]
+        lines += [f"  - {finding.sentence}" for finding in of_rule]
+    if result.margins:
+        lines += [
+            "",
+            "What a margin in accuracy is worth on one test fold, for every best and every claimed gain:",
+        ]
+        lines += [f"  - {margin.describe()}" for margin in result.margins]
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.artefacts.table import Table
+    from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.judging.paper_check import RankedColumn
+    from udcd_bench.judging.paper_check import TableComparison
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.judging.uncertainty import CellKey
-    from udcd_bench.judging.verdicts import JudgedCell
     from udcd_bench.runs.results import Results
 
 REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
@@ -96,74 +97,111 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest
     help="Points of percent, for every metric.  [default: tables/tolerances.toml]",
 )
 @make_option(
+    "--their-n", type=click.IntRange(1, 10**9), metavar="N",
+    help="Test images behind a published figure.  [default: as many as one fold of ours]",
+)  # fmt: skip
+@make_option(
+    "--each", is_flag=True, help="Judge each cell alone, and fail by any.  [default: the table as a whole]"
+)
+@make_option(
+    "--compare", "other_protocol_allowed", is_flag=True,
+    help="Judge runs of another protocol beside the paper's figures all the same.",
+)  # fmt: skip
+@make_option(
     "--format", "form", default="text", show_default=True,
     type=click.Choice(["text", "json", "junit", "github"]), help="What is printed.",
 )  # fmt: skip
 def check(table: str, **params: Any) -> int:
     """Judge a table's cells against the paper or an earlier result; trains nothing, needs no data.
 
-    Exit 1 when a cell is worse than the other figure by more than chance and tolerance allow (against a file: by
-    more than the tolerance; against figures by seed: and by more than new seeds would be off, on the same device),
-    when the runs of a cell failed, or when nothing was compared. Cells that are better, not run, underpowered or
-    impossible do not fail the check.
+    Against the paper both figures have an error, of test images and of training, and the table has one verdict over all
+    its cells (docs/statistics.md). Against a file each cell is judged alone: by the tolerance, or, against figures by
+    seed, also by what new seeds would be off on the same device.
+
+    Exit 0 when something was judged and nothing fails; 1 when something is worse, or the runs of a cell failed; 2 when
+    nothing could be judged. Cells that are better, not run, underpowered or impossible do not fail the check.
     """
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats
-    from udcd_bench.judging.tolerances import load_tolerances
-    from udcd_bench.judging.verdicts import VERDICTS
-    from udcd_bench.runs.records import describe_ages
 
-    tolerances = load_tolerances(params["tolerance"])
+    if params["against"] != "paper" and (params["their_n"] or params["other_protocol_allowed"]):
+        raise UserError(
+            "--their-n and --compare are about the paper's figures; leave them out with --against FILE."
+        )
     artefact: Table = plugins.load_class("tables", table)()
     request, results = load_stored_runs(artefact, params)
     if params["record"] is not None:
         return _write_baseline(artefact, request, results, params)
-    cells, columns = _judge_table(artefact, request, results, params["against"], tolerances)
-    compared = sum(VERDICTS[cell.verdict].compared for cell in cells)
-    reason = "" if compared else _explain_nothing_compared(artefact, request, params, bool(cells))
-    older = describe_ages(results.select_records(artefact.list_runs(request)).values())
-    report = check_formats.CheckReport(
+    report = _make_report(artefact, request, results, params)
+    click.echo(check_formats.FORMATTERS[params["form"]](report))
+    for sentence in artefact.describe_untested(request, results):
+        click.echo(sentence, err=True)
+    if report.reason:
+        click.echo(f"udcd-bench: {report.reason}", err=True)
+    return report.status
+
+
+def _make_report(
+    table: Table, request: TableRequest, results: Results, params: dict[str, Any]
+) -> CheckReport:
+    """Judge the table, and say why where nothing could be judged."""
+    from udcd_bench.cli.check_formats import CheckReport
+    from udcd_bench.judging.paper_check import list_other_protocol
+    from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.judging.verdicts import VERDICTS
+    from udcd_bench.runs.records import describe_ages
+
+    against = params["against"]
+    tolerances = replace(load_tolerances(params["tolerance"]), their_n=params["their_n"])
+    comparison = _judge_table(table, request, results, against, tolerances)
+    other = list_other_protocol(request) if against == "paper" else ()
+    compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
+    reason = "" if compared else _explain_nothing_compared(table, request, params, bool(comparison.cells))
+    if comparison.cells and other and not params["other_protocol_allowed"]:
+        reason = (
+            f"Nothing was judged: the runs follow another protocol than the paper's ({', '.join(other)}), so a "
+            f"difference from its figures says nothing about it; check runs of --profile paper without such options, "
+            "or add --compare to see the difference all the same."
+        )
+        comparison, compared = replace(comparison, cells=[], columns=[]), 0
+    older = describe_ages(results.select_records(table.list_runs(request)).values())
+    return CheckReport(
         metadata={
-            "table": table,
-            "against": params["against"],
+            "table": table.name,
+            "against": against,
             "profile": request.profile,
             "split": request.split,
             **({"older": older} if older else {}),
         },
-        cells=cells,
-        columns=columns,
+        cells=comparison.cells,
+        columns=comparison.columns,
         compared=compared,
         reason=reason,
+        whole=None if params["each"] or reason else comparison.table,
+        other_protocol=other,
     )
-    click.echo(check_formats.FORMATTERS[params["form"]](report))
-    for sentence in artefact.describe_untested(request, results):
-        click.echo(sentence, err=True)
-    if reason:
-        click.echo(f"udcd-bench: {reason}", err=True)
-    return 0 if report.passed else 1
 
 
 def _judge_table(
     table: Table, request: TableRequest, results: Results, against: str, tolerances: Tolerances
-) -> tuple[list[JudgedCell], list[RankedColumn]]:
-    """Judge a table against the paper, a baseline file or an earlier CSV; only the paper ranks columns."""
+) -> TableComparison:
+    """Judge a table against the paper, a baseline file or an earlier CSV; only the paper's is judged as a whole."""
     from udcd_bench.judging import seed_baseline
-    from udcd_bench.judging.paper_check import compare_with_paper
+    from udcd_bench.judging.paper_check import TableComparison, compare_with_paper
     from udcd_bench.judging.seed_check import judge_by_seeds
     from udcd_bench.judging.verdicts import judge_regressions
 
     frame = table.build_frame(request, results)
     if against == "paper":
-        comparison = compare_with_paper(table, request, results, frame, tolerances)
-        return comparison.cells, comparison.columns
+        return compare_with_paper(table, request, results, frame, tolerances)
     file = Path(against)
     if seed_baseline.is_baseline_file(file):
         baselines = seed_baseline.load_baselines(file, seed_baseline.describe_settings(table, request))
         names = _match_names((row[0] for of_device in baselines.values() for row in of_device.rows), frame)
         baselines = {device: of_device.rename_data(names) for device, of_device in baselines.items()}
         ours = seed_baseline.collect_by_device(table, request, results)
-        return judge_by_seeds(frame, ours, file, baselines, tolerances), []
-    return judge_regressions(frame, _read_earlier_result(file, frame), tolerances), []
+        return TableComparison(judge_by_seeds(frame, ours, file, baselines, tolerances), None, [])
+    return TableComparison(judge_regressions(frame, _read_earlier_result(file, frame), tolerances), None, [])
 
 
 def _match_names(theirs: Iterable[str], frame: pd.DataFrame) -> dict[str, str]:
@@ -175,7 +213,7 @@ def _match_names(theirs: Iterable[str], frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _write_baseline(table: Table, request: TableRequest, results: Results, params: dict[str, Any]) -> int:
-    """Store the figures by seed; returns 1 where no run is finished."""
+    """Store the figures by seed; returns 2 where no run is finished."""
     from udcd_bench.judging import seed_baseline
     from udcd_bench.judging.seed_check import MIN_SEEDS
 
@@ -184,7 +222,7 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
     baselines = seed_baseline.collect_by_device(table, request, results)
     if not baselines:
         click.echo(f"udcd-bench: {_explain_no_runs(table, params)}", err=True)
-        return 1
+        return 2
     seed_baseline.save_baselines(params["record"], seed_baseline.describe_settings(table, request), baselines)
     for device, baseline in baselines.items():
         fewest = baseline.count_fewest_seeds()

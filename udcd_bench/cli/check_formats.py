@@ -15,6 +15,7 @@ from udcd_bench.stats.metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from udcd_bench.judging.difference import TableVerdict
     from udcd_bench.judging.paper_check import RankedColumn
 
 
@@ -23,7 +24,10 @@ class CheckReport:
     """A check, cell by cell and as a whole.
 
     metadata: table, against, profile, split and, where some runs are of an earlier revision, older.
-    compared: number of cells that were compared. reason: why nothing was compared; empty where something was.
+    compared: number of cells that were compared.
+    reason: why nothing could be judged; empty where something was.
+    whole: the verdict on all cells together; None where each is judged alone.
+    other_protocol: in what the runs differ from the paper's protocol.
     """
 
     metadata: dict[str, str]
@@ -31,19 +35,36 @@ class CheckReport:
     columns: list[RankedColumn]
     compared: int
     reason: str
+    whole: TableVerdict | None = None
+    other_protocol: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared and no cell fails."""
-        return not self.reason and not any(cell.fails for cell in self.cells)
+        """Whether something was judged and nothing fails."""
+        return not self.status
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 judged and nothing fails, 1 judged and something does, 2 nothing could be judged."""
+        return 2 if self.reason else int(any(map(self.fails, self.cells)))
+
+    @property
+    def outcome(self) -> str:
+        """The exit status in words."""
+        return ("passed", "failed", "not judged")[self.status]
 
     @property
     def title(self) -> str:
         """The check in a line."""
+        other = f"; another protocol: {', '.join(self.other_protocol)}" if self.other_protocol else ""
         return (
             f"check {self.metadata['table']} against {self.metadata['against']} "
-            f"(profile {self.metadata['profile']}, split {self.metadata['split']})"
+            f"(profile {self.metadata['profile']}, split {self.metadata['split']}{other})"
         )
+
+    def fails(self, cell: JudgedCell) -> bool:
+        """Tell whether a cell fails the check: where there is a verdict on the whole, by that."""
+        return cell.fails and (self.whole is None or cell.fails_table or cell.verdict == "failed")
 
 
 def describe_cell(cell: JudgedCell) -> str:
@@ -51,8 +72,16 @@ def describe_cell(cell: JudgedCell) -> str:
     text = f"{cell.name}: {cell.verdict}"
     if VERDICTS[cell.verdict].compared:
         text += f"; {cell.theirs:.2f} there, {cell.ours:.2f} here{_format_interval(cell)}, n={cell.n}"
-        text += f", tolerance {cell.tolerance:g}"
+        text += f", tolerance {cell.tolerance:g}{_format_difference(cell)}"
     return f"{text}. {' '.join(cell.note.split())}".strip()
+
+
+def _format_difference(cell: JudgedCell) -> str:
+    """Format what the verdict rests on, where it is more than the tolerance."""
+    if not cell.difference_high > cell.difference_low:
+        return ""
+    text = f"; difference {cell.ours - cell.theirs:+.2f} [{cell.difference_low:+.2f}, {cell.difference_high:+.2f}]"
+    return text if math.isnan(cell.p_table) else f"{text}, p in the whole table {cell.p_table:.3f}"
 
 
 def _format_interval(cell: JudgedCell) -> str:
@@ -67,10 +96,13 @@ def format_text(report: CheckReport) -> str:
     wide = max(map(len, names), default=0)
     if names:
         theirs = "paper" if report.metadata["against"] == "paper" else "there"
-        lines.append(f"{'cell':{wide}}  {theirs:>6}  {'ours [95 % interval]':22} runs  verdict")
+        head = f"{'cell':{wide}}  {theirs:>6}  {'ours [95 % interval]':22} {'difference [95 %]':23} runs  verdict"
+        lines.append(f"{head}{' of the cell alone' if report.whole else ''}")
     for cell, name in zip(report.cells, names):
         ours = "–" if math.isnan(cell.ours) else f"{cell.ours:.2f}{_format_interval(cell)}"
-        line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} n={cell.n:<3} {cell.verdict}"
+        difference = _format_difference(cell).removeprefix("; difference ").partition("]")
+        known = "".join(difference[:2])
+        line = f"{name:{wide}}  {cell.theirs:6.2f}  {ours:22} {known:23} n={cell.n:<3} {cell.verdict}"
         lines.append(f"{line}: {cell.note}" if VERDICTS[cell.verdict].explained else line)
     for column in report.columns:
         rank = "no rank correlation" if math.isnan(column.rank) else f"rank correlation {column.rank:+.2f}"
@@ -85,7 +117,8 @@ def format_text(report: CheckReport) -> str:
     counts = [f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items()]
     lines += [""] if report.cells else []
     lines += [f"  {verdict}: {VERDICTS[verdict].meaning}" for verdict in count_verdicts(report.cells)]
-    lines.append(f"{', '.join(counts) or 'no cell'}; {'passed' if report.passed else 'failed'}.")
+    lines += [report.whole.describe()] if report.whole else []
+    lines.append(f"{', '.join(counts) or 'no cell'}; {report.outcome}.")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -100,10 +133,16 @@ def format_json(report: CheckReport) -> str:
     whole = {
         **report.metadata,
         "passed": report.passed,
+        "status": report.status,
+        "outcome": report.outcome,
+        "other_protocol": report.other_protocol,
+        "table_verdict": asdict(report.whole) if report.whole else None,
         "compared": report.compared,
         "reason": report.reason,
         "counts": count_verdicts(report.cells),
-        "cells": [{**asdict(cell), "fails": cell.fails} for cell in report.cells],
+        "cells": [
+            {**asdict(cell), "fails_alone": cell.fails, "fails": report.fails(cell)} for cell in report.cells
+        ],
         "columns": [asdict(column) for column in report.columns],
     }
     return json.dumps(_replace_non_finite(whole), indent=1, allow_nan=False)
@@ -118,17 +157,25 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def format_junit(report: CheckReport) -> str:
-    """Format for build servers: one case for each cell, skipped where not compared; no cell compared is an error."""
+    """Format for build servers: one case for each cell, skipped where not compared; nothing judged is an error.
+
+    A failure is a cell that fails the check, as its exit status says.
+    """
     from xml.etree import ElementTree
 
     suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))
+    properties = ElementTree.SubElement(suite, "properties")
+    whole = asdict(report.whole) if report.whole else {}
+    for name, value in {"status": report.status, "outcome": report.outcome, **whole}.items():
+        words = ", ".join(value) if isinstance(value, tuple) else str(value)
+        ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(words))
     for cell in report.cells:
         rho = "" if cell.rho is None else f".rho-{cell.rho:g}"
         case = ElementTree.SubElement(
             suite, "testcase", classname=_strip_invalid_xml(f"{report.metadata['table']}.{cell.dataset}{rho}"),
             name=_strip_invalid_xml(f"{cell.method} {cell.metric}"), time="0",
         )  # fmt: skip
-        if cell.fails:
+        if report.fails(cell):
             ElementTree.SubElement(
                 case, "failure", type=cell.verdict, message=_strip_invalid_xml(describe_cell(cell))
             )
@@ -163,16 +210,15 @@ def format_github(report: CheckReport) -> str:
 
 def _list_annotations(report: CheckReport) -> Iterator[str]:
     for cell in report.cells:
-        if cell.fails:
+        if report.fails(cell):
             yield _format_annotation("error", cell.name, describe_cell(cell))
         elif VERDICTS[cell.verdict].warns:
             yield _format_annotation("warning", cell.name, describe_cell(cell))
     if report.reason:
         yield _format_annotation("error", report.title, report.reason)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
-    yield _format_annotation(
-        "notice", report.title, f"{counts or 'no cell'}; {'passed' if report.passed else 'failed'}."
-    )
+    whole = f"{report.whole.describe()} " if report.whole else ""
+    yield _format_annotation("notice", report.title, f"{whole}{counts or 'no cell'}; {report.outcome}.")
 
 
 def _format_annotation(kind: str, title: str, message: str) -> str:

@@ -5,7 +5,8 @@ the subject over other rows, in points, a figure for each data set, imbalance, f
 is an interval, from low to high. For printed figures, rounding sets its ends. For ours, it is the 95 % interval of
 ``judging.uncertainty`` (over test images, resampled by groups, and training) of the runs that all rows have, those of
 the same fold and seed; each draw has its own nearest row. A claim that is true at both ends holds; one that is true
-at neither fails; otherwise the verdict is ``cannot tell``.
+at neither fails; otherwise the verdict is ``cannot tell``. A claim in whole per cents holds where one rounding rule,
+the same for all its figures, makes it true.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.judging import claim_file
-from udcd_bench.judging.claim_file import list_claim_columns
+from udcd_bench.judging.claim_file import CLAIM_METRICS, list_claim_columns
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.paper import published, rounded
-from udcd_bench.paper.audit import Finding
+from udcd_bench.paper.rounded import ROUNDING_RULES
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import statistics
-from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from udcd_bench.grid.cells import ValuesByRun
     from udcd_bench.judging.claim_file import Claim, ClaimColumn
@@ -89,6 +88,10 @@ class ClaimVerdict:
 
 def check_on_paper(claim: Claim) -> ClaimVerdict:
     """Judge the claim on the figures the paper prints."""
+    if claim.kind == "no-experiment":
+        return ClaimVerdict("cannot tell", "the paper has no experiment on this")
+    if claim.kind == "printed":
+        return _check_printed(claim)
     if not claim.tables:
         return ClaimVerdict("cannot tell", f"the paper prints no figures for this ({claim.where})")
     gains = []
@@ -110,8 +113,20 @@ def check_on_paper(claim: Claim) -> ClaimVerdict:
     return judge_claim(claim, gains, len(list_claim_columns(claim, "paper")))
 
 
+def _check_printed(claim: Claim) -> ClaimVerdict:
+    """Judge whether the tables have the columns that are announced."""
+    printed = dict.fromkeys(value.metric for table in claim.tables for value in published.load_table(table))
+    missing = [column.upper() for column in claim.columns if column not in printed]
+    has = f"{' and '.join(claim.tables)} print {', '.join(map(rounded.get_metric_title, printed))}"
+    if missing:
+        return ClaimVerdict("fails", f"no column is called {' or '.join(missing)}; {has}")
+    return ClaimVerdict("holds", has)
+
+
 def check_on_runs(claim: Claim, profile: str, own_results: OwnResults) -> ClaimVerdict:
     """Judge the claim on our runs. Synthetic stand-ins are no evidence."""
+    if not claim.metrics:
+        return ClaimVerdict("cannot tell", "no run of this suite bears on it")
     columns = list_claim_columns(claim, profile)
     datasets = list(dict.fromkeys(column.dataset for column in columns))
     find_dataset = profiles.find_profile(profile).resolve_dataset
@@ -148,11 +163,7 @@ class OwnResults:
 
     def find_values(self, spec: RunSpec, metric: str) -> ValuesByRun:
         """Find the percent by fold and seed of all runs that differ from this one in those alone."""
-        records, rule = self.bootstrap.results.records, self.bootstrap.rule
-        return {
-            (each.fold, each.seed): 100 * records[each]["figures"][rule][metric]
-            for each in self.specs_by_setting.get(spec, ())
-        }
+        return self.bootstrap.collect_percents(self.specs_by_setting.get(spec, ()), metric)
 
     def bootstrap_gain(
         self, claim: Claim, column: ClaimColumn, others: Sequence[str], shared: Sequence[tuple[int, int]]
@@ -170,7 +181,7 @@ class OwnResults:
         draws = self.bootstrap.draw_rows(rows, [column.metric], (column.label, column.metric))
         if any((row, column.metric) not in draws for row in rows):
             return np.empty(0)
-        sign = 1 if METRICS[column.metric].better == "higher" else -1
+        sign = 1 if CLAIM_METRICS[column.metric].better == "higher" else -1
         gains = [sign * (draws[claim.subject, column.metric] - draws[row, column.metric]) for row in others]
         extreme: Floats = np.max(gains, axis=0) if claim.over == "any" else np.min(gains, axis=0)
         return extreme
@@ -192,7 +203,7 @@ def _compute_gain(
     shared = sorted(set.intersection(*(set(values[row]) for row in (claim.subject, *others))))
     if not shared:
         return None
-    sign = 1 if METRICS[column.metric].better == "higher" else -1
+    sign = 1 if CLAIM_METRICS[column.metric].better == "higher" else -1
     means = {row: sum(by_run[run] for run in shared) / len(shared) for row, by_run in values.items()}
     choose = min if claim.over == "any" else max
     other = choose(others, key=lambda row: sign * means[row])
@@ -224,55 +235,61 @@ def _compute_gain(
 def judge_claim(claim: Claim, gains: Sequence[Gain], n_columns: int) -> ClaimVerdict:
     """Judge a claim by its gains, where it speaks of ``n_columns`` columns.
 
-    A bound in whole per cents covers what is rounded to it, and the upper one also what is cut to it.
+    A bound in whole per cents is met by one rounding rule for all gains, or not at all.
     """
-    least, most = {
-        "best": (0.0, math.inf),
-        "above": (0.0, math.inf),
-        "gain-within": (claim.low - 0.5, claim.high + 1),
-        "gain-reaches": (-math.inf, claim.value + 1),
-    }[claim.kind]
-
-    def too_low(gain: float) -> bool:
-        return gain <= least if claim.kind == "above" else gain < least
-
-    never = [gain for gain in gains if too_low(gain.high) or gain.low >= most]
-    unsure = [gain for gain in gains if too_low(gain.low) or gain.high >= most]
     absent = n_columns - len(gains)
-    goal = claim.value - 0.5 if claim.kind == "gain-reaches" else -math.inf
-    reached = any(gain.low >= goal for gain in gains)
-    reachable = absent > 0 or any(gain.high >= goal for gain in gains)
+    has_bounds = claim.kind in ("gain-within", "gain-reaches")
+    rules = ROUNDING_RULES if has_bounds else {"as it is": float}
+    outcomes = {name: _judge_by_rule(claim, gains, absent, rule) for name, rule in rules.items()}
     parts = [", ".join(gain.format_text() for gain in gains)] if gains else []
     parts += [f"{absent} of {n_columns} figures are missing"] if absent else []
-    if never or not reachable:
-        outcome = "fails"
-        parts.insert(
-            0, f"not so in {len(never)} of {n_columns}" if never else f"none reaches {claim.value:g}"
-        )
-    elif reached and not unsure and not absent:
-        outcome = "holds"
-        parts += _list_rounding_caveats(claim, gains)
-    else:
-        outcome = "cannot tell"
-    return ClaimVerdict(outcome, "; ".join(parts), tuple(gains))
+    holds = [name for name, outcome in outcomes.items() if outcome == "holds"]
+    if holds:
+        caveat = [] if "as it is" in holds else [f"only {' or '.join(holds)} to whole per cents"]
+        return ClaimVerdict("holds", "; ".join(parts + caveat), tuple(gains))
+    if set(outcomes.values()) == {"fails"}:
+        reasons = _explain_failure(claim, gains, n_columns)
+        return ClaimVerdict("fails", "; ".join(reasons + parts), tuple(gains))
+    return ClaimVerdict("cannot tell", "; ".join(parts), tuple(gains))
 
 
-def _list_rounding_caveats(claim: Claim, gains: Sequence[Gain]) -> list[str]:
-    """List the gains that fit a claim only at the precision its bounds are given in."""
-    low = claim.low if claim.kind == "gain-within" else -math.inf
-    high = {"gain-within": claim.high, "gain-reaches": claim.value}.get(claim.kind, math.inf)
-    beyond = [f"{gain.gain:.2f}" for gain in gains if not low <= gain.gain <= high]
-    bounds = " to ".join(f"{bound:g}" for bound in (low, high) if math.isfinite(bound))
-    return (
-        [f"{' and '.join(beyond)} only when rounded or cut to whole per cents ({bounds})"] if beyond else []
-    )
+def _get_bounds(claim: Claim) -> tuple[float, float]:
+    """Return between what the claim wants every gain to lie, ends included."""
+    return {
+        "best": (0.0, math.inf),
+        "above": (math.nextafter(0, 1), math.inf),
+        "gain-within": (claim.low, claim.high),
+        "gain-reaches": (-math.inf, claim.value),
+    }[claim.kind]
 
 
-def find_failed_claims() -> Iterator[Finding]:
-    """Find the suite's claims that fail on the published figures, as findings of the audit."""
-    if claim_file.find_claims_file().is_file():
-        for claim in claim_file.load_claims(claim_file.find_claims_file()):
-            outcome = check_on_paper(claim)
-            if outcome.outcome == "fails":
-                cells = tuple(cell for gain in outcome.gains for cell in gain.cells)
-                yield Finding("claim-fails", cells, f"“{claim.quote}” ({claim.where}): {outcome.reason}.")
+def _judge_by_rule(
+    claim: Claim, gains: Sequence[Gain], absent: int, round_gain: Callable[[float], float]
+) -> str:
+    """Judge a claim by one rounding rule. absent: columns without a gain."""
+    ends = [(round_gain(gain.low), round_gain(gain.high)) for gain in gains]
+    low, high = _get_bounds(claim)
+    goal = claim.value if claim.kind == "gain-reaches" else -math.inf
+    reachable = absent > 0 or any(most >= goal for _, most in ends)
+    if not reachable or any(most < low or least > high for least, most in ends):
+        return "fails"
+    sure = all(low <= least and most <= high for least, most in ends)
+    reached = any(least >= goal for least, _ in ends)
+    return "holds" if reached and sure and not absent else "cannot tell"
+
+
+def _explain_failure(claim: Claim, gains: Sequence[Gain], n_columns: int) -> list[str]:
+    """Explain why a claim fails under every rounding rule."""
+    low, high = _get_bounds(claim)
+    outside = [gain for gain in gains if gain.high < low or gain.low > high]
+    if not outside:
+        return [f"none reaches {claim.value:g}"]
+    reasons = [f"not so in {len(outside)} of {n_columns}"]
+    fitting = {
+        f"{gain.gain:.2f}": [name for name, rule in ROUNDING_RULES.items() if low <= rule(gain.gain) <= high]
+        for gain in outside
+    }
+    if claim.kind == "gain-within" and all(fitting.values()):
+        each = ", ".join(f"{gain} only {' or '.join(names)}" for gain, names in fitting.items())
+        reasons.append(f"no single rounding rule gives {low:g} to {high:g}: {each}")
+    return reasons

@@ -14,6 +14,7 @@ from udcd_bench.grid.grid import PAPER_ROWS
 from udcd_bench.paper import rounded
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats.embeddings import SEPARATION_METRICS
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLAIM_KINDS = {
-    "best": (),
-    "above": (),
-    "gain-within": ("low", "high"),
-    "gain-reaches": ("value",),
+    "best": ("metrics",),
+    "above": ("metrics",),
+    "gain-within": ("metrics", "low", "high"),
+    "gain-reaches": ("metrics", "value"),
+    "printed": ("tables", "columns"),
+    "no-experiment": (),
 }
-"""Kind of a claim → the numbers it needs."""
-_LIST_FIELDS = ("metrics", "tables", "others", "fractions", "backbones")
+"""Kind of a claim → the fields it needs beside those that every claim has."""
+CLAIM_METRICS = METRICS | SEPARATION_METRICS
+"""What a claim may be about: metrics of tables, and those of an embedding."""
+_LIST_FIELDS = ("metrics", "tables", "others", "fractions", "backbones", "columns")
 _NUMBER_FIELDS = ("fractions", "low", "high", "value")
 """Fields that hold lists, and those that hold numbers; all others hold one text."""
 
@@ -52,6 +57,7 @@ class Claim:
     high: float = math.nan
     value: float = math.nan
     over: str = "nearest"
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,24 +107,25 @@ def _parse_claim(location: str, subject: str, entry: dict[str, Any]) -> Claim:
     kind = str(entry.get("kind", ""))
     if kind not in CLAIM_KINDS:
         raise UserError(f"{location}: there is no kind {kind!r}{suggest_nearest(kind, CLAIM_KINDS)}")
-    needed = ("name", "quote", "where", "reading", "metrics", *CLAIM_KINDS[kind])
+    needed = ("name", "quote", "where", "reading", *CLAIM_KINDS[kind])
     if missing := [key for key in needed if key not in entry]:
         raise UserError(f"{location}: {missing[0]!r} is missing, and {kind} needs it.")
-    if ("tables" in entry) == ("dataset" in entry) or ("dataset" in entry) != ("others" in entry):
+    has_places = ("tables" in entry) != ("dataset" in entry) and ("dataset" in entry) == ("others" in entry)
+    if "metrics" in CLAIM_KINDS[kind] and not has_places:
         raise UserError(f"{location}: give either tables, or a dataset with others.")
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     for key, value in values.items():
         _check_field(f"{location}, {key}", key, value)
-    for metric in values["metrics"]:
-        if metric not in METRICS:
+    for metric in values.get("metrics", ()):
+        if metric not in CLAIM_METRICS:
             raise UserError(
-                f"{location}: there is no metric {metric!r}{suggest_nearest(str(metric), METRICS)}"
+                f"{location}: there is no metric {metric!r}{suggest_nearest(str(metric), CLAIM_METRICS)}"
             )
     if values.get("over", "nearest") not in ("nearest", "any"):
         raise UserError(f"{location}: over is nearest or any, not {values['over']!r}.")
-    return Claim(subject=subject, **values)
+    return Claim(subject=subject, **{"metrics": (), **values})
 
 
 def _check_field(location: str, name: str, value: Any) -> None:

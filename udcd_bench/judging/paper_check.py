@@ -1,4 +1,4 @@
-"""A table beside the paper's: a verdict on every published figure, the order of the rows, the paper's marks."""
+"""A table beside the paper's: verdicts on every published figure and on the table, the order of the rows, the marks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from udcd_bench.judging.difference import draw_published_errors, judge_table
 from udcd_bench.judging.uncertainty import bootstrap_table
-from udcd_bench.judging.verdicts import compute_cell_interval, get_cell_key, is_higher_better, judge_cells
-from udcd_bench.paper import audit, published
+from udcd_bench.judging.verdicts import (
+    ErrorDraws,
+    compute_cell_interval,
+    get_cell_key,
+    is_higher_better,
+    judge_cells,
+)
+from udcd_bench.paper import audit, published, rounded
+from udcd_bench.runs import profiles
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.difference import TableVerdict
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.judging.uncertainty import BootstrapDraws, CellKey
     from udcd_bench.judging.verdicts import JudgedCell
@@ -51,50 +60,70 @@ class RankedColumn:
 
 
 @dataclass(frozen=True)
-class PaperComparison:
-    """A table beside the paper's: a verdict on every published figure, and the order of every column's rows."""
+class TableComparison:
+    """A table beside other figures: a verdict on every cell, one on the table, and the order of its columns' rows.
+
+    table: None where each cell is judged alone, as against figures of one's own.
+    """
 
     cells: list[JudgedCell]
+    table: TableVerdict | None
     columns: list[RankedColumn]
 
 
 def compare_with_paper(
     grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame, tolerances: Tolerances
-) -> PaperComparison:
+) -> TableComparison:
     """Judge a table's long frame against what the paper prints of it.
 
     Raises UserError where the paper prints no such table.
     """
     printed = published.load_table(grid.name)
-    has_printed = frame["published"].notna()
-    draws = bootstrap_table(grid, request, results) if has_printed.any() else {}
+    judged_frame = frame[frame["published"].notna()]
     theirs = {value.key: value.percent for value in printed}
-    contradicted = find_contradicted_cells(grid.name, printed)
-    cells = judge_cells(frame[has_printed], theirs, draws, tolerances, contradicted)
-    return PaperComparison(cells, rank_columns(cells, printed, draws))
+    draws = ErrorDraws({}, {})
+    if len(judged_frame):
+        ours = bootstrap_table(grid, request, results)
+        draws = ErrorDraws(ours, draw_published_errors(grid, request, results, theirs, tolerances))
+    alone = judge_cells(judged_frame, theirs, draws, tolerances, find_contradicted_cells(grid.name))
+    cells, table = judge_table(alone, draws, tolerances.level)
+    return TableComparison(cells, table, rank_columns(cells, printed, draws.ours))
 
 
 def add_verdicts(
     grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame, tolerances: Tolerances
 ) -> pd.DataFrame:
     """Add to a table's long frame its intervals, and verdicts where there are runs to judge."""
-    draws = bootstrap_table(grid, request, results)
+    ours = bootstrap_table(grid, request, results)
     printed = frame[frame["published"].notna()]
-    contradicted = find_contradicted_cells(grid.name, published.load_table(grid.name)) if len(printed) else {}
     theirs = {get_cell_key(row): row["published"] for row in printed.to_dict("records")}
+    draws = ErrorDraws(ours, draw_published_errors(grid, request, results, theirs, tolerances))
+    contradicted = find_contradicted_cells(grid.name) if len(printed) else {}
     cells = judge_cells(printed, theirs, draws, tolerances, contradicted)
     by_key = {cell.key: cell.verdict for cell in cells if cell.n}
     rows = frame.to_dict("records")
-    low, high = zip(*(compute_cell_interval(draws, get_cell_key(row), tolerances) for row in rows))
+    low, high = zip(*(compute_cell_interval(ours, get_cell_key(row), tolerances) for row in rows))
     verdicts = [by_key.get(get_cell_key(row), row["verdict"]) for row in rows]
     return frame.assign(low=low, high=high, verdict=verdicts)
 
 
-def find_contradicted_cells(table: str, published_values: Sequence[PublishedValue]) -> dict[CellKey, str]:
-    """Find the published F1 that contradict their own rows, and the sentence why."""
-    findings = audit.audit_tables({table: published_values}, {})
+def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
+    """List in what a request differs from the paper's protocol."""
+    usual = profiles.find_profile("paper")
+    other = [f"profile {request.profile}"] if request.profile != usual.name else []
+    other += [f"split {request.split}"] if request.split != "paper" else []
+    other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
+    other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+    return (*other, *(f"{key}={value}" for key, value in (*request.protocol, *request.hparams)))
+
+
+def find_contradicted_cells(table: str) -> dict[CellKey, str]:
+    """Find the published F1 of a table that contradict their own rows, and the sentence why, as the audit has it."""
+    # all tables: one of them may show what another's columns are
+    tables = rounded.load_published_tables() | {table: published.load_table(table)}
+    findings = audit.audit_tables(tables, {})
     above = [(f.cells[-1], f.sentence) for f in findings if f.rule == "f1-above-harmonic-mean"]
-    return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above}
+    return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above if c.table == table}
 
 
 # --- order and marks ------------------------------------------------------------------------------------------

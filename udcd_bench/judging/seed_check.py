@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import ABSENT
-from udcd_bench.judging.verdicts import JudgedCell, get_cell_key, judge_value
+from udcd_bench.judging.verdicts import JudgedCell, get_cell_key, judge_difference
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _judge_cell(
     if ours:
         half, reason = compute_half_width(theirs, ours, tolerances.level)
         low, high = mean - half, mean + half
-        verdict = judge_value(mean, their_mean, (low, high), tolerance, tolerances.widest)
+        interval = (low - their_mean, high - their_mean)
+        verdict = judge_difference(mean - their_mean, interval, tolerance, tolerances.widest)
         note = " ".join(text for text in (reason, device_note, row["note"]) if text)
     else:
         verdict = "not run" if row["n"] or row["verdict"] == ABSENT else row["verdict"]
@@ -115,6 +116,8 @@ def _judge_cell(
         tolerance=tolerance,
         verdict=verdict,
         note=note,
+        difference_low=low - their_mean,
+        difference_high=high - their_mean,
     )
 
 

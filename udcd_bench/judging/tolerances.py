@@ -23,6 +23,8 @@ class Tolerances:
     level: of the intervals, 0.5 to 0.9999.
     widest: an interval that reaches further to either side than so many tolerances is underpowered.
     draws: bootstrap draws of an interval.
+    their_folds: test folds, of the size of ours, that a published figure is assumed to come from, with one training
+    each. their_n: test images behind a published figure, in place of the folds' size.
     """
 
     points: Mapping[str, float]
@@ -30,6 +32,8 @@ class Tolerances:
     level: float
     widest: float
     draws: int
+    their_folds: int = 1
+    their_n: int | None = None
 
     def get_tolerance(self, metric: str) -> float:
         """Return the points of percent that count as no difference."""
@@ -56,7 +60,10 @@ def load_tolerances(points: float | None = None) -> Tolerances:
 @lru_cache(maxsize=4)
 def _parse_tolerances(text: str) -> Tolerances:
     content = tomllib.loads(text)
-    tolerances = Tolerances(content["points"], content["training"], **content["interval"])
+    interval, published = content["interval"], content["published"]
+    tolerances = Tolerances(
+        content["points"], content["training"], **interval, their_folds=published["folds"]
+    )
     _check_tolerances(tolerances)
     return tolerances
 
@@ -79,3 +86,5 @@ def _check_tolerances(tolerances: Tolerances) -> None:
             raise ValueError(f"{name} = {value!r} is no number from {low:g} to {high:g}")
     if type(tolerances.draws) is not int or not 10 <= tolerances.draws <= 10**6:
         raise ValueError(f"draws = {tolerances.draws!r} is no count from 10 to {10**6}")
+    if type(tolerances.their_folds) is not int or not 1 <= tolerances.their_folds <= 1000:
+        raise ValueError(f"published: folds = {tolerances.their_folds!r} is no count from 1 to 1000")

@@ -19,6 +19,7 @@ from udcd_bench.judging.tolerances import Tolerances, load_tolerances
 from udcd_bench.runs.names import identify_data
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
+from udcd_bench.stats.embeddings import SEPARATION_METRICS, measure_images
 from udcd_bench.stats.metrics import Floats
 
 if TYPE_CHECKING:
@@ -64,15 +65,22 @@ def bootstrap_group(
     Methods tested on the same images share their draws, so they compare. A cell with a run whose scores are gone
     has no draws.
     """
-    specs_by_row = {
-        row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
-        for row in grid.list_rows(request)
-    }
+    specs_by_row = select_group_runs(grid, request, group, results)
     rng_key: list[object] = [identify_data(group.source), group.shown_rho]
     rng_key += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
     rng_key += [request.split] if request.split != "paper" else []
     bootstrap = Bootstrap(results, request.rule, load_tolerances())
     return bootstrap.draw_rows(specs_by_row, grid.metrics, rng_key)
+
+
+def select_group_runs(
+    grid: Grid, request: TableRequest, group: ColumnGroup, results: Results
+) -> dict[str, list[RunSpec]]:
+    """Select the finished runs behind each row in one column group."""
+    return {
+        row.name: [spec for spec in grid.list_cell_runs(request, row, group) if spec in results.records]
+        for row in grid.list_rows(request)
+    }
 
 
 @dataclass(frozen=True)
@@ -89,24 +97,36 @@ class Bootstrap:
         """Draw rows of one column: (row, metric) → figures (draws,), percent, with the noise of training.
 
         specs_by_row: the finished runs behind each row.
-        metrics: those that a confusion matrix does not determine are left out.
+        metrics: of a confusion matrix or of an embedding; others are left out.
         rng_key: names the column; it seeds the noise of training.
         """
-        known = [metric for metric in metrics if metric in statistics.CONFUSION_METRICS]
+        known = [m for m in metrics if m in statistics.CONFUSION_METRICS or m in SEPARATION_METRICS]
         by_run = self.draw_runs(list(itertools.chain(*specs_by_row.values())), known)
         draws = {}
         for (row, specs), metric in itertools.product(specs_by_row.items(), known):
             if not specs or not all(spec in by_run for spec in specs):
                 continue
-            percent = {
-                (spec.fold, spec.seed): 100 * self.results.records[spec]["figures"][self.rule][metric]
-                for spec in specs
-            }
+            percent = self.collect_percents(specs, metric)
+            if len(percent) < len(specs):
+                continue
             generator = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
             error = compute_training_error(percent, self.tolerances.get_noise(metric))
             noise = generator.normal(0, error, self.tolerances.draws)
             draws[row, metric] = 100 * np.mean([by_run[spec][metric] for spec in specs], axis=0) + noise
         return draws
+
+    def collect_percents(self, specs: Sequence[RunSpec], metric: str) -> dict[tuple[int, int], float]:
+        """Collect the figures of finished runs of one setting, in percent, by (fold, seed).
+
+        metric: also of an embedding; a run whose classes it does not separate into two or more has none.
+        """
+        values: dict[tuple[int, int], float] = {}
+        for spec in specs:
+            if metric not in SEPARATION_METRICS:
+                values[spec.fold, spec.seed] = self.results.records[spec]["figures"][self.rule][metric]
+            elif self.results.has_scores(spec):
+                values[spec.fold, spec.seed] = float(self._measure_images(spec)[metric].mean())
+        return {run: 100 * value for run, value in values.items() if not math.isnan(value)}
 
     def draw_runs(self, specs: Sequence[RunSpec], metrics: Sequence[str]) -> dict[RunSpec, dict[str, Floats]]:
         """Draw the figures of each run that has its scores: metric → figures (draws,), fractions.
@@ -124,8 +144,30 @@ class Bootstrap:
             ordered = sorted(members, key=lambda spec: str(self.results.records[spec]["key"]))
             joint = self._draw_jointly(test_set, ordered)
             for index, spec in enumerate(ordered):
-                draws[spec] = {metric: joint[metric][:, index] for metric in metrics}
+                images = self._draw_images(test_set, spec) if set(metrics) & SEPARATION_METRICS.keys() else {}
+                draws[spec] = {m: images[m] if m in images else joint[m][:, index] for m in metrics}
         return draws
+
+    def _measure_images(self, spec: RunSpec) -> dict[str, Floats]:
+        """Measure how each test image lies in a run's embedding, or take it from the cache: metric → (n,)."""
+        cache_key = ("embedding", spec)
+        if cache_key not in self.results.draws:
+            arrays = self.results.read_scores(spec)
+            self.results.draws[cache_key] = measure_images(arrays["embeddings"], arrays["labels"])
+        return self.results.draws[cache_key]
+
+    def _draw_images(self, test_set: tuple[int, str], spec: RunSpec) -> dict[str, Floats]:
+        """Draw the means over the test images of what an embedding shows of each: metric → draws (draws,), fractions.
+
+        Groups are resampled, the same for all runs on one test set; an image's neighbours stay what they are.
+        """
+        values = self._measure_images(spec)
+        groups = np.unique(self.results.read_scores(spec)["groups"], return_inverse=True)[1].reshape(-1)
+        generator = np.random.default_rng(derive_seed("embedding", spec.dataset, *test_set))
+        n = int(groups.max()) + 1
+        times = generator.multinomial(n, np.full(n, 1 / n), size=self.tolerances.draws)
+        images = times @ np.bincount(groups)
+        return {metric: times @ np.bincount(groups, of_image) / images for metric, of_image in values.items()}
 
     def _draw_jointly(self, test_set: tuple[int, str], specs: Sequence[RunSpec]) -> dict[str, Floats]:
         """Draw runs on one test set, or take the draws from the cache: metric → figures (draws, runs)."""

@@ -1,14 +1,15 @@
-"""Verdicts on our figures, compared with published or earlier ones.
+"""Verdicts on our figures, compared with published or earlier ones, each cell alone.
 
-What is allowed stands in ``tables/tolerances.toml``, fixed before any run; the intervals are those of
-``judging.uncertainty``.
+A verdict is about the difference, which has the errors of both figures: ours as ``judging.uncertainty`` draws them, the
+published one's as ``judging.difference`` does, which also judges the table as a whole. What is allowed stands in
+``tables/tolerances.toml``, fixed before any run.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.judging.uncertainty import BootstrapDraws, CellKey
+    from udcd_bench.stats.metrics import Floats
 
 
 class Verdict(NamedTuple):
@@ -46,7 +48,7 @@ class Verdict(NamedTuple):
 
 VERDICTS = {
     "reproduced": Verdict(
-        meaning="the other figure lies within the tolerance of ours or within our 95 % interval",
+        meaning="the two figures differ by no more than the tolerance, or than the 95 % interval of the difference",
         symbol="=",
         compared=True,
         conclusive=True,
@@ -58,7 +60,7 @@ VERDICTS = {
         meaning="ours is lower, beyond both", symbol="▼", compared=True, conclusive=True, warns=True
     ),
     "underpowered": Verdict(
-        meaning="too few runs, or too wide an interval, to tell a difference of the tolerance",
+        meaning="too few test images or runs, ours or theirs, to tell a difference of the tolerance",
         symbol="~",
         compared=True,
         warns=True,
@@ -66,7 +68,8 @@ VERDICTS = {
     "not run": Verdict(meaning="no run of this cell is done", symbol="○"),
     "failed": Verdict(meaning="its runs failed", symbol="✕", explained=True),
     "impossible": Verdict(
-        meaning="the published figure contradicts its own row: F1 above the harmonic mean of AP and REC",
+        meaning="the published figure contradicts its own row, if AP is macro-averaged precision: F1 above the "
+        "harmonic mean of AP and REC",
         symbol="!",
         warns=True,
         explained=True,
@@ -80,6 +83,10 @@ class JudgedCell:
     """One cell: the figure it is compared with (published, or earlier), ours with its interval, the verdict.
 
     theirs, ours, low, high: percent, NaN where there is none. n: our runs. tolerance: points of percent.
+    their_error: standard error of the other figure, points; 0 for one that is compared as it is.
+    difference_low, difference_high: 95 % interval of ours minus theirs, points, with the errors of both.
+    verdict: of this cell alone. p_table: its one-sided p of being no worse, over all cells of the table together.
+    fails_table: whether it is worse by that p too.
     """
 
     dataset: str
@@ -94,6 +101,11 @@ class JudgedCell:
     tolerance: float
     verdict: str
     note: str = ""
+    their_error: float = 0.0
+    difference_low: float = math.nan
+    difference_high: float = math.nan
+    p_table: float = math.nan
+    fails_table: bool = False
 
     @property
     def key(self) -> CellKey:
@@ -102,7 +114,7 @@ class JudgedCell:
 
     @property
     def fails(self) -> bool:
-        """Whether this cell alone fails the check: worse than it should be, or its runs failed."""
+        """Whether this cell fails, judged alone: worse than it should be, or its runs failed."""
         return self.verdict in ("failed", "lower" if is_higher_better(self.metric) else "higher")
 
     @property
@@ -113,10 +125,29 @@ class JudgedCell:
         return f"{format_data_title(self.dataset)}{rho} {self.method} {title}"
 
 
-def judge_value(
-    ours: float, theirs: float, interval: tuple[float, float], tolerance: float, widest: float
+@dataclass(frozen=True)
+class ErrorDraws:
+    """What chance does to the two figures of each cell.
+
+    ours: our figure in each draw (draws,), percent.
+    theirs: the error of the other one (draws,), points around 0; absent where that figure is compared as it is.
+    """
+
+    ours: BootstrapDraws
+    theirs: BootstrapDraws
+
+    def draw_difference(self, key: CellKey, theirs: float) -> Floats:
+        """Draw ours minus theirs (draws,), points; empty where our figure has no draws."""
+        if key not in self.ours:
+            return np.empty(0)
+        difference: Floats = self.ours[key] - theirs - self.theirs.get(key, 0.0)
+        return difference
+
+
+def judge_difference(
+    difference: float, interval: tuple[float, float], tolerance: float, widest: float
 ) -> str:
-    """Judge a figure of ours with its interval (low, high) beside another; all in percent.
+    """Judge ours minus theirs with its interval (low, high), all in points.
 
     A missing interval (NaN) counts as infinitely wide, hence ``underpowered``.
     """
@@ -124,19 +155,19 @@ def judge_value(
     if not math.isfinite(high - low):
         return "underpowered"
     # 83.20 − 82.20 is not 1 in binary
-    if abs(ours - theirs) > tolerance + 1e-9 and not low <= theirs <= high:
-        return "lower" if ours < theirs else "higher"
-    return "underpowered" if max(ours - low, high - ours) > widest * tolerance else "reproduced"
+    if abs(difference) > tolerance + 1e-9 and not low <= 0 <= high:
+        return "lower" if difference < 0 else "higher"
+    return "underpowered" if max(difference - low, high - difference) > widest * tolerance else "reproduced"
 
 
 def judge_cells(
     frame: pd.DataFrame,
     theirs: Mapping[CellKey, float],
-    draws: BootstrapDraws,
+    draws: ErrorDraws,
     tolerances: Tolerances,
     contradicted: Mapping[CellKey, str] | None = None,
 ) -> list[JudgedCell]:
-    """Judge every cell of a table's long frame for which there is another figure.
+    """Judge every cell of a table's long frame for which there is another figure, each alone.
 
     theirs: the other figures, percent. contradicted: published figures that are impossible, and the sentence why.
     """
@@ -146,28 +177,38 @@ def judge_cells(
         key = get_cell_key(row)
         if key not in theirs or row["verdict"] == STAND_IN:
             continue
-        low, high = compute_cell_interval(draws, key, tolerances)
-        tolerance, note = tolerances.get_tolerance(key[3]), row["note"]
-        if not row["n"]:
-            verdict = "not run" if row["verdict"] == ABSENT else row["verdict"]
-        else:
-            verdict = judge_value(row["ours"], theirs[key], (low, high), tolerance, tolerances.widest)
-        if verdict != "failed" and key in contradicted:
-            verdict, note = "impossible", contradicted[key]
-        cells.append(
-            JudgedCell(
-                *key,
-                theirs=theirs[key],
-                ours=row["ours"],
-                low=low,
-                high=high,
-                n=int(row["n"]),
-                tolerance=tolerance,
-                verdict=verdict,
-                note=note,
-            )
-        )
+        cell = _judge_cell(row, theirs[key], draws, tolerances)
+        if cell.verdict != "failed" and key in contradicted:
+            cell = replace(cell, verdict="impossible", note=contradicted[key])
+        cells.append(cell)
     return cells
+
+
+def _judge_cell(
+    row: Mapping[Hashable, Any], theirs: float, draws: ErrorDraws, tolerances: Tolerances
+) -> JudgedCell:
+    key = get_cell_key(row)
+    tolerance = tolerances.get_tolerance(key[3])
+    interval = _compute_interval(draws.draw_difference(key, theirs), tolerances.level)
+    if row["n"]:
+        verdict = judge_difference(row["ours"] - theirs, interval, tolerance, tolerances.widest)
+    else:
+        verdict = "not run" if row["verdict"] == ABSENT else row["verdict"]
+    low, high = compute_cell_interval(draws.ours, key, tolerances)
+    return JudgedCell(
+        *key,
+        theirs=theirs,
+        ours=row["ours"],
+        low=low,
+        high=high,
+        n=int(row["n"]),
+        tolerance=tolerance,
+        verdict=verdict,
+        note=row["note"],
+        their_error=float(np.std(draws.theirs.get(key, 0.0))),
+        difference_low=interval[0],
+        difference_high=interval[1],
+    )
 
 
 def judge_regressions(
@@ -177,9 +218,8 @@ def judge_regressions(
     rows = frame[frame["n"] > 0].to_dict("records")
     exact = {get_cell_key(row): np.full(2, row["ours"]) for row in rows}
     # one's own stand-in compares with one's own
-    return judge_cells(
-        frame.assign(verdict=frame["verdict"].replace(STAND_IN, "")), earlier, exact, tolerances
-    )
+    own = frame.assign(verdict=frame["verdict"].replace(STAND_IN, ""))
+    return judge_cells(own, earlier, ErrorDraws(exact, {}), tolerances)
 
 
 def get_cell_key(row: Mapping[Hashable, Any]) -> CellKey:
@@ -195,9 +235,11 @@ def count_verdicts(cells: Iterable[JudgedCell]) -> dict[str, int]:
 
 def compute_cell_interval(draws: BootstrapDraws, key: CellKey, tolerances: Tolerances) -> tuple[float, float]:
     """Compute a cell's interval; NaN where it has no draws."""
-    if key not in draws:
-        return math.nan, math.nan
-    return statistics.compute_interval(draws[key], tolerances.level)
+    return _compute_interval(draws.get(key, np.empty(0)), tolerances.level)
+
+
+def _compute_interval(draws: Floats, level: float) -> tuple[float, float]:
+    return statistics.compute_interval(draws, level) if len(draws) else (math.nan, math.nan)
 
 
 def is_higher_better(metric: str) -> bool:

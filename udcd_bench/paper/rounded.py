@@ -8,14 +8,25 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from udcd_bench import plugins
 from udcd_bench.paper import published
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from udcd_bench.paper.published import PublishedValue
+
+
+ROUNDING_RULES: dict[str, Callable[[float], float]] = {
+    "as it is": float,
+    "rounded to the nearest": lambda value: float(np.floor(value + 0.5)),
+    "cut": lambda value: float(np.floor(value)),
+    "rounded up": lambda value: float(np.ceil(value)),
+}
+"""How a value becomes a whole number, by the rule's name; an infinite one stays so."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from udcd_bench.artefacts import captions
 from udcd_bench.errors import UserError, quote_command
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.judging import claim_check, claim_file
+from udcd_bench.judging.paper_audit import audit_paper, group_by_rule
 from udcd_bench.judging.uncertainty import select_available_repeats
 from udcd_bench.judging.verdicts import VERDICTS
-from udcd_bench.paper import audit, rounded
+from udcd_bench.paper import rounded
+from udcd_bench.paper.findings import AUDIT_RULES
 from udcd_bench.render.sheet import MARKS_LEGEND
 from udcd_bench.report import parts
 from udcd_bench.report import runs as report_runs
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
     from udcd_bench.judging.claim_check import ClaimVerdict
     from udcd_bench.judging.claim_file import Claim
-    from udcd_bench.paper.audit import Finding
+    from udcd_bench.judging.paper_audit import Audit
+    from udcd_bench.paper.findings import AuditRule, Finding
     from udcd_bench.report.runs import ReportRun
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
@@ -86,11 +89,13 @@ def _collect_head(runs: Sequence[ReportRun], store: Store) -> dict[str, Any]:
 
 def _collect_results(request: TableRequest, results: Results) -> dict[str, Any]:
     """Collect what the template shows of tables, figures, claims and findings."""
+    audited = audit_paper(rounded.find_own_rhos())
     return {
         "tables": list(parts.build_tables(request, results)),
         "figures": list(parts.build_figures(request, results.store)),
         "claims": list(_judge_claims(request.profile, results)),
-        "findings": list(_collect_findings()),
+        "findings": list(_collect_findings(audited)),
+        "margins": audited.margins,
         "metrics": METRICS,
         "verdicts": VERDICTS,
         "symbols": parts.SYMBOLS,
@@ -197,10 +202,7 @@ def _judge_claims(profile: str, results: Results) -> Iterator[tuple[Claim, Claim
         yield claim, claim_check.check_on_paper(claim), on_runs
 
 
-def _collect_findings() -> Iterator[tuple[str, audit.AuditRule, list[Finding]]]:
+def _collect_findings(result: Audit) -> Iterator[tuple[str, AuditRule, list[Finding]]]:
     """Collect what the published tables show of themselves, by rule."""
-    tables = rounded.load_published_tables()
-    findings = audit.audit_tables(tables, rounded.find_own_rhos()) + list(claim_check.find_failed_claims())
-    for name, rule in audit.AUDIT_RULES.items():
-        if of_rule := [finding for finding in findings if finding.rule == name]:
-            yield name, rule, of_rule
+    for name, findings in group_by_rule(result.findings).items():
+        yield name, AUDIT_RULES[name], findings

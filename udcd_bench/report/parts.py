@@ -13,7 +13,7 @@ from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.data import sources
 from udcd_bench.grid.cells import ABSENT, STAND_IN
-from udcd_bench.judging.paper_check import PaperComparison, compare_with_paper
+from udcd_bench.judging.paper_check import TableComparison, compare_with_paper, list_other_protocol
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
@@ -76,7 +76,7 @@ class ReportBand:
 
 @dataclass(frozen=True)
 class TablePart:
-    """A table of the suite. done: its runs that are finished; with none it has no sheet."""
+    """A table of the suite. done: its runs that are finished; with none it has no sheet. whole: the table's verdict."""
 
     name: str
     title: str
@@ -86,6 +86,7 @@ class TablePart:
     sheet: Sheet | None = None
     bands: tuple[ReportBand, ...] = ()
     cells: tuple[JudgedCell, ...] = ()
+    whole: str = ""
     columns: tuple[RankedColumn, ...] = ()
 
     @property
@@ -135,19 +136,30 @@ def _build_table(table: Table, request: TableRequest, results: Results) -> Table
         return part
     frame = table.build_frame(request, results)
     sheet = table.build_sheet(request, results, frame)
-    comparison, commands = PaperComparison([], []), part.commands
+    comparison: TableComparison | None = None
+    commands = part.commands
     if frame["published"].notna().any():
         comparison = compare_with_paper(table, request, results, frame, load_tolerances())
         commands += (format_artefact_command("check", table.name, request),)
-    verdicts = {cell.key: cell.verdict for cell in comparison.cells}
+    cells = comparison.cells if comparison else []
     return replace(
         part,
         commands=commands,
         sheet=sheet,
-        bands=tuple(_build_bands(sheet, frame, verdicts)),
-        cells=tuple(comparison.cells),
-        columns=tuple(comparison.columns),
+        bands=tuple(_build_bands(sheet, frame, {cell.key: cell.verdict for cell in cells})),
+        cells=tuple(cells),
+        whole=_describe_whole(comparison, request),
+        columns=tuple(comparison.columns if comparison else ()),
     )
+
+
+def _describe_whole(comparison: TableComparison | None, request: TableRequest) -> str:
+    """Describe the verdict on a table as a whole, and whether it is one on the paper."""
+    if comparison is None or comparison.table is None:
+        return ""
+    other = ", ".join(list_other_protocol(request))
+    caveat = f" No verdict on the paper: the runs follow another protocol ({other})." if other else ""
+    return f"{comparison.table.describe()}{caveat}"
 
 
 def _build_leak(table: Table, request: TableRequest, results: Results) -> Iterator[TablePart]:

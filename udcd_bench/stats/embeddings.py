@@ -11,12 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from udcd_bench.stats.metrics import Floats
+from udcd_bench.stats.metrics import Floats, Metric
 
 NEIGHBOURS = 10
 """Nearest neighbours that ``Separation.purity`` looks at."""
 PERPLEXITY = 30.0
 """Perplexity of t-SNE for large enough sets (van der Maaten & Hinton 2008 advise 5 to 50)."""
+
+
+SEPARATION_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("silhouette", "silhouette", "mean silhouette of the test images' embeddings, cosine, × 100"),
+        Metric("purity", "purity", f"share of an embedding's {NEIGHBOURS} nearest neighbours of its class"),
+    )
+}
+"""What ``measure_images`` measures, by name; no column of a table."""
 
 
 class Separation(NamedTuple):
@@ -39,19 +49,32 @@ def measure_separation(
 
     Of fewer images than ``neighbours`` + 1, all others are neighbours.
     """
-    from sklearn.metrics import silhouette_score
-    from sklearn.neighbors import NearestNeighbors
-
-    z, y = normalize_rows(embeddings), np.asarray(labels)
+    y = np.asarray(labels)
     if len(y) < 2:
         return Separation(math.nan, math.nan, math.nan)
     counts = np.unique(y, return_counts=True)[1]
+    values = measure_images(embeddings, y, neighbours)
+    chance = float((counts * (counts - 1)).sum() / (len(y) * (len(y) - 1)))
+    return Separation(float(values["silhouette"].mean()), float(values["purity"].mean()), chance)
+
+
+def measure_images(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike, neighbours: int = NEIGHBOURS
+) -> dict[str, Floats]:
+    """Measure how well each image of embeddings (n, D), n ≥ 2, lies among its class: silhouette and purity (n,).
+
+    The silhouette is NaN for a single class, and where every image is a class.
+    """
+    from sklearn.metrics import silhouette_samples
+    from sklearn.neighbors import NearestNeighbors
+
+    z, y = normalize_rows(embeddings), np.asarray(labels)
     near = NearestNeighbors(n_neighbors=min(neighbours, len(y) - 1), algorithm="brute").fit(z)
     # called without rows, it leaves each row itself out
-    purity = float((y[near.kneighbors(return_distance=False)] == y[:, None]).mean())
-    chance = float((counts * (counts - 1)).sum() / (len(y) * (len(y) - 1)))
-    some = 2 <= len(counts) < len(y)
-    return Separation(float(silhouette_score(z, y, metric="cosine")) if some else math.nan, purity, chance)
+    purity = (y[near.kneighbors(return_distance=False)] == y[:, None]).mean(1)
+    some = 2 <= len(np.unique(y)) < len(y)
+    silhouette = silhouette_samples(z, y, metric="cosine") if some else np.full(len(y), math.nan)
+    return {"silhouette": silhouette.astype(np.float64), "purity": purity}
 
 
 def choose_perplexity(n: int) -> float:
