@@ -483,7 +483,8 @@ def test_the_command_writes_the_page_whole(demo, paper, texts, tmp_path):
         (("--out", "nowhere"), "nowhere: there is no such folder"),
         (
             ("--out", "empty"),
-            "empty holds no run of profile demo with split paper; make some with `udcd-bench run table2",
+            "empty holds no run of profile demo with split paper; make some with `udcd-bench run table2 "
+            "--profile demo --out empty`",
         ),
         (("--out", "demo", "--profile", "papr"), "There is no profile 'papr'"),
         (("--out", "demo", "--profile", "paper"), "it has those of --profile demo --split paper (1)"),

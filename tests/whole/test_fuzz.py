@@ -562,7 +562,8 @@ def test_arguments():
         asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
         try:
             asked["settings"] = options.parse_overrides(None, None, pairs)
-            asked |= {what: options.parse_names(None, None, (names,)) for what in ("methods", "datasets")}
+            texts = () if names is None else (names,)
+            asked |= {what: options.parse_names(None, None, texts) for what in ("methods", "datasets")}
             asked["rho"] = options.check_rho(None, None, rho)
             chosen = options.parse_folds(None, None, folds)
         except click.BadParameter as error:

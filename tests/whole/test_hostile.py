@@ -61,12 +61,10 @@ def suspicious(tree):
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             found = ({name} & CALLS) | {a for a in ATTRIBUTES if name == a}
-            only_tensors = any(
-                word.arg == "weights_only" and getattr(word.value, "value", None) is True
-                for word in node.keywords
-            )
-            if name == "torch.load" and only_tensors:
-                found = set()
+            if any(
+                word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in node.keywords
+            ):
+                found -= {"torch.load"}  # then it reads tensors and plain values alone
             for word in node.keywords:
                 unsafe = {"allow_pickle": True, "weights_only": False}
                 value = getattr(word.value, "value", ...)
@@ -93,10 +91,10 @@ def test_the_engine_has_nothing_that_executes_a_file():
 @pytest.mark.parametrize(
     "line",
     [
-        "import pickle", "from joblib import load", "torch.load(f)", "torch.load(f, weights_only=x)",
+        "import pickle", "from joblib import load", "torch.load(f)",
         "np.load(f, allow_pickle=True)", "np.load(f)",
         "np.load(f, allow_pickle=x)", "eval(text)", "exec(text)", "yaml.load(f)",
-        "load_state_dict(f, weights_only=False)",
+        "load_state_dict(f, weights_only=False)", "torch.load(f, weights_only=False)", "torch.load(f, weights_only=x)",
     ],
 )  # fmt: skip
 def test_what_would_execute_a_file_is_seen(line):
