@@ -223,3 +223,17 @@ def published(ham: Path, aptos: Path) -> None:
 
 def _speck(path: Path, rng: np.random.Generator, kind: str = "JPEG") -> None:
     write(path, encode(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)), kind))
+
+
+def isic_part(root: Path, part: str, n_per_class: int, *, folders: tuple[str, ...] = ()) -> Path:
+    """The challenge's ``Test`` or ``Validation`` images with their ground truth; folders: between the two and root."""
+    order = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    rows = [",".join(["image", *order])]
+    images = Path(root, *folders, f"ISIC2018_Task3_{part}_Input")
+    for number in range(n_per_class * len(order)):
+        id_, label = f"ISIC_{34524 + number:07d}", order[number % len(order)]
+        write(images / f"{id_}.jpg", encode(picture(500 + number)))
+        rows.append(",".join([id_, *(f"{float(label == name)}" for name in order)]))
+    write(images / "ATTRIBUTION.txt", "CC BY-NC")
+    write(root / f"ISIC2018_Task3_{part}_GroundTruth.csv", "\n".join(rows) + "\n")
+    return root

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.data import official, sources
 from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
@@ -170,9 +171,16 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[st
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images, {split}.",
+        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images"
+        f"{_describe_official_test(of_source[0][0])}, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
     ]
+
+
+def _describe_official_test(spec: RunSpec) -> str:
+    if spec.split != official.SPLIT:
+        return ""
+    return f" (those of {sources.find_title(official.TESTS[spec.dataset])})"
 
 
 def _has_mixed_splits(records: Mapping[RunSpec, Record]) -> bool:

@@ -44,8 +44,8 @@ STORED_RUN_OPTIONS = [
     options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
     options.data, options.out,
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
-        help="By image, or by lesion.",
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official"]),
+        help="By image, by lesion, or the challenge's own test set.",
     ),
     options.test_part,
     make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),

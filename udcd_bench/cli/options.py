@@ -142,8 +142,10 @@ def get_split(params: Mapping[str, Any]) -> str:
     """Name the split that ``--split`` and ``--test`` choose together."""
     from udcd_bench.runs.spec import name_split
 
-    if params["split"] == "both" and params["test_part"] == "val":
-        raise UserError("--split both compares test images: leave out --test val, or choose one split.")
+    if params["split"] in ("both", "official") and params["test_part"] == "val":
+        raise UserError(
+            f"--split {params['split']} says which images test: leave out --test val, or choose another split."
+        )
     return name_split(params["split"], params["test_part"])
 
 
@@ -235,8 +237,8 @@ RUN_OPTIONS = [
 
 GRID_OPTIONS = [
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both"]),
-        help="By image, or by lesion; both says what the leak is worth.",
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both", "official"]),
+        help="By image, by lesion, or the challenge's own test set; both says what the leak is worth.",
     ),
     test_part,
     methods, datasets,

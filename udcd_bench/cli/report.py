@@ -13,8 +13,8 @@ from udcd_bench.cli.options import make_option
 @click.command()
 @make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
 @make_option(
-    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
-    help="By image, or by lesion.",
+    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official"]),
+    help="By image, by lesion, or the challenge's own test set.",
 )  # fmt: skip
 @options.test_part
 @options.out

@@ -232,8 +232,10 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
 def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
     """Collect the specs of every table and figure, at every fold, seed and split, and of their teachers."""
     from udcd_bench import plugins
+    from udcd_bench.data import official
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import planner
+    from udcd_bench.runs.profiles import find_profile
     from udcd_bench.runs.spec import SPLITS
 
     specs: set[RunSpec] = set()
@@ -241,9 +243,17 @@ def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
         for name in plugins.list_names(kind):
             artefact = plugins.load_class(kind, name)()
             for profile in profiles:
+                resolve = find_profile(profile).resolve_dataset
+                with_test = tuple(name for name in official.TESTS if resolve(name) == name)
                 for split in SPLITS:
+                    if split == official.SPLIT and not with_test:
+                        continue
                     request = TableRequest(
-                        profile, folds=tuple(range(5)), seeds=tuple(range(n_seeds)), split=split
+                        profile,
+                        datasets=with_test if split == official.SPLIT else None,
+                        folds=tuple(range(5)),
+                        seeds=tuple(range(n_seeds)),
+                        split=split,
                     )
                     specs |= {planner.normalize_spec(spec) for spec in artefact.list_runs(request)}
     teachers = {

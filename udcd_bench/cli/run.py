@@ -110,8 +110,8 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     help="Of the training fold.",
 )  # fmt: skip
 @make_option(
-    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped"]),
-    help="By image, or by lesion.",
+    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official"]),
+    help="By image, by lesion, or the challenge's own test set.",
 )  # fmt: skip
 @options.test_part
 @make_option(
@@ -262,7 +262,7 @@ def _make_estimator(
     file: Path | None, jobs: Iterable[Job], context: RunContext, load: DatasetLoader
 ) -> Callable[[Job], float | None]:
     """Make a function that estimates a run's seconds from a file of ``bench --json``."""
-    from udcd_bench.engines.execute import make_split
+    from udcd_bench.engines.execute import make_split, name_images
     from udcd_bench.runs import planner, rates
 
     if file is None:
@@ -271,7 +271,7 @@ def _make_estimator(
 
     def estimate_job(job: Job) -> float | None:
         protocol = planner.resolve_protocol(job.spec)
-        split = make_split(job.spec, protocol, load(job.spec.dataset, protocol, context))
+        split = make_split(job.spec, protocol, load(name_images(job.spec), protocol, context))
         return measured.estimate_seconds(job, protocol, len(split.train))
 
     if all(estimate_job(job) is None for job in jobs):

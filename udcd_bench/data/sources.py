@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udcd_bench.data import own_images
+from udcd_bench.data import official, own_images
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, digits, folder, ham10000, medmnist
 from udcd_bench.data.layouts.source import Source
@@ -30,6 +30,8 @@ SOURCES = {
     for source in (
         ham10000.SOURCE,
         aptos.SOURCE,
+        ham10000.TEST_SOURCE,
+        ham10000.VALIDATION_SOURCE,
         Source(
             "synthetic-lesions",
             "lesions (synthetic stand-in)",
@@ -128,6 +130,9 @@ def load_dataset(
     from udcd_bench.data.cache import prepare, prepared
 
     prepare.check_size(size)
+    if (sides := official.split_name(name)) is not None:
+        train, test = (load_dataset(side, size=size, data=data, options=options) for side in sides)
+        return official.join(train, test, data / name / str(size))
     target = data / make_slug(name, n_images) / str(size)
     prepares = options.prepare_missing and _can_prepare_by_name(name)
     if prepares and target.is_dir():

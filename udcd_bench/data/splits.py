@@ -33,9 +33,11 @@ class SplitOptions:
     ----------
     kind: ``paper`` (stratified by class, image by image) or ``grouped`` (also no group on both sides). A source with a
         split of its own keeps it: its ``train`` trains, its ``test`` tests, its ``val`` is left out; with ``paper-val``
-        and ``grouped-val`` its ``val`` tests and its ``test`` is left out.
+        and ``grouped-val`` its ``val`` tests and its ``test`` is left out. ``official`` is the own split of a set
+        joined with its challenge's test (``data.official``).
     fold: 0 to 4.
-    rho: resample the whole set to this imbalance before splitting; None keeps the set's own.
+    rho: resample the whole set to this imbalance before splitting, of the official split the training images; None
+        keeps the set's own.
     imbalance: how it is resampled, as in ``compute_resampled_counts``.
     fraction: the share of the training side to keep, stratified; the test side stays.
     seed: of the two subsamplings above; the folds themselves depend on the data alone.
@@ -197,7 +199,12 @@ def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[In
             )
         return _split_fold(dataset, rows, kind, options.fold)
     if options.fold:
-        raise UserError(f"{dataset.name} comes with a split of its own, so there is only fold 0.")
+        whose = (
+            "is tested on the challenge's own images"
+            if kind == "official"
+            else "comes with a split of its own"
+        )
+        raise UserError(f"{dataset.name} {whose}, so there is only fold 0.")
     side = dataset.own_split[rows]
     train, test = rows[side == "train"], rows[side == test_part]
     if kind == "grouped":
@@ -256,9 +263,11 @@ def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
     _check_options(options)
     rows = np.arange(len(dataset.labels), dtype=np.int64)
     if options.rho is not None:
-        keep = compute_resampled_counts(dataset.count_labels(), options.rho, options.imbalance)
+        fixed = dataset.own_split == "test" if options.kind == "official" else np.zeros(len(rows), bool)
+        counts = np.bincount(dataset.labels[~fixed], minlength=len(dataset.classes)).astype(np.int64)
+        keep = compute_resampled_counts(counts, options.rho, options.imbalance)
         seed = derive_seed("rho", dataset.identity, options.seed)
-        rows = _subsample_per_class(rows, dataset.labels, keep, seed)
+        rows = np.union1d(_subsample_per_class(rows[~fixed], dataset.labels, keep, seed), rows[fixed])
     train, test = _split_rows(dataset, rows, options)
     if options.fraction < 1:
         counts = np.bincount(dataset.labels[train], minlength=len(dataset.classes))

@@ -105,6 +105,8 @@ def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
 def _describe_split(dataset: Dataset, name: str, splits: Sequence[Split]) -> str:
     kind, test_part = parse_split(name)
     head = f"Split {describe_split(name)}"
+    if kind == "official":
+        return f"{head}, the challenge's: {_describe_sizes(splits)}."
     if dataset.own_split is None:
         unit = "group" if kind == "grouped" else "image"
         return f"{head}, {FOLDS} folds by {unit}: {_describe_sizes(splits)}."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
-from udcd_bench.data import sources, splits, understanding, workers
+from udcd_bench.data import official, sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
@@ -84,6 +84,11 @@ def load_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
     )
 
 
+def name_images(spec: RunSpec) -> str:
+    """Name the images of a run, see ``official.name_images``."""
+    return official.name_images(spec.dataset, spec.split)
+
+
 def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
     """Choose the images a run trains on and those it is tested on."""
     options = splits.SplitOptions(
@@ -113,7 +118,7 @@ def describe_data(jobs: Iterable[Job], context: RunContext, load: DatasetLoader)
     batches: dict[Dataset, list[tuple[splits.Split, int]]] = {}
     for job in jobs:
         protocol = planner.resolve_protocol(job.spec)
-        dataset = load(job.spec.dataset, protocol, context)
+        dataset = load(name_images(job.spec), protocol, context)
         # runs whose protocols differ load the same images anew
         dataset = datasets.setdefault((dataset.name, dataset.size, dataset.fingerprint), dataset)
         batches.setdefault(dataset, []).append((make_split(job.spec, protocol, dataset), protocol.batch_size))
@@ -130,7 +135,9 @@ def collect_run_inputs(spec: RunSpec, context: RunContext, load: DatasetLoader |
     load: used in place of ``prepare_data``.
     """
     protocol = planner.resolve_protocol(spec)
-    return _collect_inputs(spec, protocol, (load or prepare_data)(spec.dataset, protocol, context), context)
+    return _collect_inputs(
+        spec, protocol, (load or prepare_data)(name_images(spec), protocol, context), context
+    )
 
 
 def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context: RunContext) -> RunInputs:
@@ -229,7 +236,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
 
     spec, store = job.spec, context.store
     protocol = planner.resolve_protocol(spec)
-    dataset = load_data(spec.dataset, protocol, context)
+    dataset = load_data(name_images(spec), protocol, context)
     check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
     weights = context.locate_weights(protocol.weights)

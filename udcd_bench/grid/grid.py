@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from udcd_bench import plugins
-from udcd_bench.data import sources
+from udcd_bench.data import official, sources
 from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.grid import cells
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from udcd_bench.grid.cells import CellSummary
+    from udcd_bench.runs.profiles import Profile
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides
@@ -79,9 +80,7 @@ class Grid:
             (request.backbone,) if request.backbone else tuple(map(profile.resolve_backbone, self.backbones))
         )
         groups = []
-        for source in dict.fromkeys(
-            profile.resolve_dataset(name) for name in request.datasets or self.datasets
-        ):
+        for source in self._list_sources(request, profile):
             title, synthetic = sources.find_title(source), sources.is_synthetic(source)
             in_paper = source in self.datasets and not synthetic and request.profile != "demo"
             for rho, fraction, backbone in itertools.product(self.rhos, self.fractions, backbones or ("",)):
@@ -98,6 +97,15 @@ class Grid:
                 )
                 groups.append(group)
         return groups
+
+    def _list_sources(self, request: TableRequest, profile: Profile) -> list[str]:
+        """List the data sets that are asked for or, for the official split, those of the table's that have one."""
+        resolved = [profile.resolve_dataset(name) for name in request.datasets or self.datasets]
+        if request.split == official.SPLIT and request.datasets is None:
+            resolved = [name for name in resolved if name in official.TESTS] or resolved
+        for name in resolved:
+            official.name_images(name, request.split)
+        return list(dict.fromkeys(resolved))
 
     def list_rows(self, request: TableRequest) -> list[TableRow]:
         """List the rows, in order: its own, then further methods. Raises UserError for an unknown method."""

@@ -25,8 +25,9 @@ REVISION = 6
 TEACHER_METHOD = "scratch"
 """The row whose run of the same fold and seed is the teacher of the offline methods (O)."""
 
-SPLITS = ("paper", "grouped", "paper-val", "grouped-val")
-"""Names of splits: by image or by group, tested on the test images or, where the name says so, on ``val``."""
+SPLITS = ("paper", "grouped", "paper-val", "grouped-val", "official")
+"""Names of splits: by image or by group, tested on the test images or, where the name says so, on ``val``; and all of a
+data set against its challenge's own test set."""
 _ON_VAL = "-val"
 
 Scalar = bool | int | float | str

@@ -10,11 +10,15 @@ ISIC 2018      ``ISIC2018_Task3_Training_Input/``                 ``…_GroundTr
 =============  =================================================  =====================================
 
 All layouts give the same rows: images are matched by id, in whatever folder they are, and rows are sorted by id.
+
+The challenge's own test and validation images (``ISIC2018_Task3_Test_Input``, ``…_Test_GroundTruth.csv``, likewise
+``Validation``) are data sets of their own. No image and no lesion of the test is in HAM10000, so it tests what was
+trained on all of HAM10000: ``--split official``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from udcd_bench.data.files.archives import FileRef
@@ -25,6 +29,7 @@ from udcd_bench.data.layouts.image_index import ExpectedCounts, ImageIndex, Labe
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
 
+IndexReader = Callable[[Path], ImageIndex]
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 EXPECTED_COUNTS = ExpectedCounts(
     {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
@@ -40,6 +45,13 @@ GROUND_TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
 COPIED_TRUTH = "GroundTruth.csv"
 """The same table as a copy at Kaggle calls it; that copy has no lesions, which the counts tell."""
 GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
+
+TEST_COUNTS = ExpectedCounts(
+    {"akiec": 43, "bcc": 93, "bkl": 217, "df": 44, "mel": 171, "nv": 909, "vasc": 35}
+)
+WHERE_TO_GET_TEST = (
+    "the ISIC 2018 challenge, Task 3 ({part} input and ground truth), challenge.isic-archive.com/data"
+)
 
 # The challenge's test and validation images and the other tasks' masks often lie beside the training images.
 IGNORED_FOLDERS = r"test|validation|segmentation|masks|task1|task2"
@@ -74,6 +86,47 @@ SOURCE = Source(
     WHERE_TO_GET,
     read_index,
 )
+
+
+def _make_reader(name: str, title: str, part: str, expected: ExpectedCounts | None) -> IndexReader:
+    """Make the reader of the challenge's ``Test`` or ``Validation`` images."""
+    truth_name, folder_mark = f"ISIC2018_Task3_{part}_GroundTruth.csv", f"task3_{part.lower()}"
+    others = "|".join({"training", "validation", "test"} - {part.lower()})
+
+    def read_part(root: Path) -> ImageIndex:
+        files = scan_files(root)
+        report = ValidationReport()
+        truth = files.find_table(truth_name)
+        if truth is None:
+            raise UserError(
+                f"{root} does not hold {truth_name}, so its images have no labels; get it from "
+                f"{WHERE_TO_GET_TEST.format(part=part.lower())}."
+            )
+        items = match_files(
+            list(_read_one_hot(truth, files, report)),
+            files,
+            report,
+            ignore=rf"{others}|part_|segmentation|masks|task1|task2",
+            prefer=lambda file: any(folder_mark in folder for folder in file.folders),
+        )
+        return ImageIndex(name, title, CLASSES, items, report, expected=expected, source=str(root))
+
+    return read_part
+
+
+def _make_part_source(part: str, n: str, expected: ExpectedCounts | None) -> Source:
+    name, title = f"isic2018-{part.lower()}", f"ISIC 2018 Task 3 {part.lower()}"
+    return Source(
+        name,
+        title,
+        f"{n} dermoscopic photographs, HAM10000's classes",
+        WHERE_TO_GET_TEST.format(part=part.lower()),
+        _make_reader(name, title, part, expected),
+    )
+
+
+TEST_SOURCE = _make_part_source("Test", "1 512", TEST_COUNTS)
+VALIDATION_SOURCE = _make_part_source("Validation", "193", None)
 
 
 def _is_training_image(file: FileRef) -> bool:
