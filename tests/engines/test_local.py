@@ -254,7 +254,7 @@ def test_the_longest_run_begins_next_once_times_are_known(tmp_path, monkeypatch)
         for data in ("synthetic-lesions", "synthetic-fundus")
         for method in ("mtg", "crckd", "udcd")
     ]
-    jobs = planner.plan(specs, Store(tmp_path), lambda spec: {"data": spec.dataset})
+    jobs = planner.plan(specs, Store(tmp_path), records.make_inputs)
     work, begun = local.JobQueue.from_jobs(jobs), []
     while (ready := work.find_ready(set(work.waiting))) is not None:
         del work.waiting[ready.key]

@@ -559,7 +559,13 @@ def test_arguments():
     spoilt = st.tuples(names, st.sampled_from(("=", "=", "=", "==", "")), fuzz.words).map("".join)
 
     def read(pairs, folds, rho, seeds, names):
-        asked = {"profile": "demo", "split": "paper", "backbone": None, "teacher_backbone": ""}
+        asked = {
+            "profile": "demo",
+            "split": "paper",
+            "test_part": "test",
+            "backbone": None,
+            "teacher_backbone": "",
+        }
         try:
             asked["settings"] = options.parse_overrides(None, None, pairs)
             texts = () if names is None else (names,)

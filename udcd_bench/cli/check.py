@@ -307,4 +307,4 @@ def _read_earlier_csv(file: Path) -> pd.DataFrame:
         raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
     if np.isinf(frame[["rho", "ours"]]).any(axis=None):
         raise UserError(f"--against {file}: a figure in it is infinite.")
-    return frame
+    return frame.dropna(subset=["dataset", "method", "metric"])

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from udcd_bench.data.cache import prepare, prepared, staging
-from udcd_bench.data.cache.prepared import Rows
-from udcd_bench.data.dataset import Dataset
 from udcd_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from udcd_bench.data.dataset import Dataset
 
 SPLIT = "official"
 TESTS = {"ham10000": "isic2018-test"}
@@ -48,6 +48,8 @@ def join(train: Dataset, test: Dataset, target: Path) -> Dataset:
 
     Two images whose prepared pixels are equal share a group. Seeds are those of the first set.
     """
+    from udcd_bench.data.cache import prepare, prepared
+
     checksum = hashlib.sha256(f"{train.fingerprint} {test.fingerprint}".encode()).hexdigest()
     if prepare.find_existing(target, checksum) is None:
         _write(train, test, target, checksum)
@@ -55,6 +57,10 @@ def join(train: Dataset, test: Dataset, target: Path) -> Dataset:
 
 
 def _write(train: Dataset, test: Dataset, target: Path, checksum: str) -> None:
+    import numpy as np
+
+    from udcd_bench.data.cache import prepared, staging
+
     n, size = len(train.labels) + len(test.labels), train.size
     with staging.open_staging_dir(target, n, size) as folder:
         with (folder / prepared.ARRAY).open("r+b") as file:
@@ -62,7 +68,7 @@ def _write(train: Dataset, test: Dataset, target: Path, checksum: str) -> None:
             for dataset in (train, test):
                 for start in range(0, len(dataset.images), 256):
                     file.write(np.ascontiguousarray(dataset.images[start : start + 256]).data)
-        rows = Rows(
+        rows = prepared.Rows(
             name=target.parent.name,
             title=train.title,
             classes=train.classes,
@@ -80,6 +86,8 @@ def _write(train: Dataset, test: Dataset, target: Path, checksum: str) -> None:
 
 
 def _merge_groups(train: Dataset, test: Dataset) -> list[int]:
+    from udcd_bench.data.cache import prepare
+
     keys = []
     for side, dataset in (("train", train), ("test", test)):
         for image, group in zip(dataset.images, dataset.groups, strict=True):
