@@ -414,5 +414,8 @@ def test_names_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert sources.list_names() == ("ham10000", "aptos", "synthetic-lesions", "synthetic-fundus", "digits")
+    assert sources.list_names() == (
+        "ham10000", "aptos", "isic2018-test", "isic2018-validation",
+        "synthetic-lesions", "synthetic-fundus", "digits",
+    )  # fmt: skip
     assert sources.find_title(f"folder:{Path('/a/b c')}") == "b c"

@@ -64,6 +64,9 @@ def abandon(pool: ProcessPoolExecutor) -> None:
     """End a pool's processes at once, whatever they are at; a shutdown alone would wait for the tasks begun."""
     for process in list((pool._processes or {}).values()):
         process.terminate()
+    if pool._result_queue is not None:
+        # a process that ended while it sent a result leaves half of it, and the pool would wait for the other half
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
     pool.shutdown(cancel_futures=True)
 
 
