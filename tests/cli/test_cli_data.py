@@ -76,7 +76,7 @@ def test_what_is_left_out_is_said_and_stops_where_it_matters(ham, tmp_path):
     name = f"folder:{root}"
     refused = run("prepare", name, "--size", 32)
     assert isinstance(refused.exception, UserError)
-    assert "✗ 1 class folders without an image that is read: c (empty)" in str(refused.exception)
+    assert "✗ 1 classes without an image that is read: c (empty)" in str(refused.exception)
     command = f"udcd-bench data prepare {name} --size 32 --data {tmp_path / 'data'} --allow-incomplete"
     assert command in str(refused.exception)
     allowed = run(*command.split()[2:])

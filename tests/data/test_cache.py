@@ -74,7 +74,7 @@ def everything_wrong(root):
         "2 files that are truncated or not images": [IDS[broken], IDS[no_image], "not an image", "truncated"],
         "1 ids without a file": [IDS[gone]],
         "1 labels out of range": [f"{IDS[wild]} (wart)"],
-        "1 ids listed twice with different labels": [IDS[twice]],
+        "1 ids listed twice with different labels, groups or splits": [IDS[twice]],
         "1 ids listed twice with the same label": [IDS[of("df")]],
         "1 image files without an id": ["stray é.jpg"],
         "1 images byte-identical to another": [IDS[of("akiec", 1)], IDS[of("akiec", 0)]],
@@ -133,7 +133,9 @@ def test_an_id_with_two_different_files_is_told(ham, tmp_path):
     layouts.write(
         ham / "HAM10000_images_part_2" / f"{IDS[0]}.png", layouts.encode(layouts.picture(55), "PNG")
     )
-    with pytest.raises(UserError, match=f"1 ids with several different files: {IDS[0]}"):
+    with pytest.raises(
+        UserError, match=rf"1 ids with several different files \(leave one of each\): {IDS[0]}"
+    ):
         prepare(ham, tmp_path)
 
 

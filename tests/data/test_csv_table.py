@@ -91,7 +91,7 @@ def test_missing_as_pandas_knows_it():
 def test_labels_that_hardly_differ_are_told_and_stay_apart(root):
     labels, lines = read(write(root, rows_of(labels=["Benign", "benign", "be nign", *"xxxxx"])))
     assert len(set(labels.values())) == 4
-    assert lines == ["· 1 class names that differ only in case or spaces: Benign and be nign and benign"]
+    assert lines == ["· 1 class names that hardly differ: Benign and be nign and benign"]
 
 
 def test_several_labels_in_one_cell_stop(root):
@@ -243,7 +243,7 @@ def test_one_image_listed_twice_however_spelt(root):
     assert lines[0] == "· 5 ids listed twice with the same label: im/a/000.png, im/a/000.png, im/a/000.png, …"
     labels, lines = read(write(root, [*rows_of(), "again/a/000.png,b"]))
     assert NAMES[0] not in labels
-    assert lines[0] == "✗ 1 ids listed twice with different labels: im/a/000.png (a and b)"
+    assert lines[0] == "✗ 1 ids listed twice with different labels, groups or splits: im/a/000.png (a and b)"
 
 
 def test_images_beside_listed_ones_are_told(root):

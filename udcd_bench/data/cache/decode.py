@@ -3,7 +3,7 @@
 The whole image is resized to size×size, bilinear with antialiasing, without keeping its proportions, as the released
 code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in the released code;
 of several frames the first is used; transparency is dropped; 16-bit grey is divided by 257, or scaled by the bits that
-``--depth`` states; everything becomes 8-bit RGB.
+``--depth`` states; 16-bit colour keeps its upper eight bits; everything becomes 8-bit RGB, and 0 is black.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -31,6 +31,8 @@ MIN_SIZE, MAX_SIZE = 32, 512
 MIN_DEPTH, MAX_DEPTH = 8, 16
 ORIENTATION = 0x0112
 """The EXIF tag."""
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+"""TIFF tags; a photometric of 0 says that 0 is white."""
 DARK = 15
 """An 8-bit image without a value above this is black to the eye."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -48,7 +50,9 @@ class DecodedFile:
     ----------
     row: its row in the array. file_sha256: of its bytes. pixels_sha256: of its pixels at full size.
     problem: empty, or what is wrong with it.
-    deep_max: the largest value of a 16-bit grey image; -1 of any other. lowest, highest: of its 8-bit values.
+    deep_max: the largest value of a 16-bit image, but for a few pixels far above all others; -1 of any other image.
+    is_colour: a 16-bit image is colour, or has transparency: its lower eight bits are not read.
+    lowest, highest: of its 8-bit values.
     dropped: what it has and the cache has not, as kinds of the validation report.
     """
 
@@ -57,16 +61,18 @@ class DecodedFile:
     pixels_sha256: str = ""
     problem: str = ""
     deep_max: int = -1
+    is_colour: bool = False
     lowest: int = 0
     highest: int = 255
     dropped: tuple[str, ...] = ()
 
 
 class Decoded(NamedTuple):
-    """An image as 8-bit RGB; the largest value of a 16-bit grey, else -1; what was dropped on the way."""
+    """An image as 8-bit RGB, and what ``DecodedFile`` says of it."""
 
     image: Image.Image
     deep_max: int
+    is_colour: bool
     dropped: tuple[str, ...]
 
 
@@ -89,11 +95,58 @@ def _decode(data: bytes, depth: int) -> Decoded:
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no defined range")
             if image.mode.startswith("I"):
-                grey = np.asarray(image).astype(np.int64)
-                return Decoded(_scale_grey(grey, depth), int(grey.max()), dropped)
-            if image.mode == "P" and "transparency" in image.info:
-                return Decoded(image.convert("RGBA").convert("RGB"), -1, dropped)
-            return Decoded(image.convert("RGB"), -1, dropped)
+                return _decode_grey(image, depth, dropped)
+            is_keyed = image.mode == "P" and "transparency" in image.info
+            rgb = (image.convert("RGBA") if is_keyed else image).convert("RGB")
+            if not _has_16_bits(image, data):
+                return Decoded(rgb, -1, is_colour=False, dropped=dropped)
+            deep_max = 256 * _find_top(np.asarray(rgb).astype(np.int64), 255) + 255
+            return Decoded(rgb, deep_max, is_colour=True, dropped=dropped)
+
+
+def _decode_grey(image: Image.Image, depth: int, dropped: tuple[str, ...]) -> Decoded:
+    """Decode 16-bit grey. Raises ValueError when its values do not fit ``depth``, but for a few pixels."""
+    grey = np.asarray(image).astype(np.int64)
+    if grey.min() < 0:
+        raise ValueError("negative pixels: shift and scale them to 0 to 65535")
+    if grey.max() >> MAX_DEPTH:
+        raise ValueError("pixels of more than 16 bits")
+    top = _find_top(grey, 2**MAX_DEPTH - 1)
+    if top >> depth:
+        raise ValueError(f"a value of {top} does not fit --depth {depth}")
+    white = 2**depth - 1
+    if grey.max() > white:
+        dropped = (*dropped, "clipped")
+        grey = np.minimum(grey, white)
+    if image.format == "TIFF" and _read_tag(image, PHOTOMETRIC) == 0:  # Pillow turns it round for 8 bits only
+        grey = white - grey
+    scaled = Image.fromarray((grey * 255 // white).astype(np.uint8)).convert("RGB")
+    return Decoded(scaled, top, is_colour=False, dropped=dropped)
+
+
+def _find_top(values: Ints, saturated: int) -> int:
+    """Find the largest value, but for a few that are at least four times all others: dead pixels, a burned-in mark.
+
+    A few are a thousandth of all, or a twentieth where they are ``saturated``, the largest value that there may be.
+    """
+    flat = values.ravel()
+    largest, n_saturated = int(flat.max()), int((flat == saturated).sum())
+    few = max(len(flat) // 1000, n_saturated if n_saturated <= len(flat) // 20 else 0)
+    rest = int(np.partition(flat, len(flat) - 1 - few)[len(flat) - 1 - few])
+    return rest if largest >= 4 * rest else largest
+
+
+def _has_16_bits(image: Image.Image, data: bytes) -> bool:
+    """Whether a colour image's file has 16 bits a sample, of which Pillow drops the lower eight."""
+    if image.format == "PNG":
+        return data[24:25] == b"\x10"  # the bit depth, in the chunk that is always the first
+    return image.format == "TIFF" and _read_tag(image, BITS_PER_SAMPLE) == MAX_DEPTH
+
+
+def _read_tag(image: Image.Image, tag: int) -> Any:
+    """Read a TIFF's tag, the first of its values; None if it has none."""
+    value = getattr(image, "tag_v2", {}).get(tag)
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _list_dropped(image: Image.Image) -> tuple[str, ...]:
@@ -105,20 +158,21 @@ def _list_dropped(image: Image.Image) -> tuple[str, ...]:
     with contextlib.suppress(Exception):  # of damaged EXIF anything may come, and nothing is taken from it
         if image.getexif().get(ORIENTATION, 1) not in (0, 1):
             dropped.append("turned")
-    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] != 255:
+    if _is_transparent(image):
         dropped.append("alpha")
     return tuple(dropped)
 
 
-def _scale_grey(grey: Ints, depth: int) -> Image.Image:
-    """Scale grey of ``depth`` bits to 8-bit RGB. Raises ValueError when a value does not fit."""
-    if grey.min() < 0:
-        raise ValueError("negative pixels: shift and scale them to 0 to 65535")
-    if grey.max() >> MAX_DEPTH:
-        raise ValueError("pixels of more than 16 bits")
-    if grey.max() >> depth:
-        raise ValueError(f"a value of {grey.max()} does not fit --depth {depth}")
-    return Image.fromarray((grey * 255 // (2**depth - 1)).astype(np.uint8)).convert("RGB")
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether any pixel is transparent: by a channel, by its place in a palette, or by a colour that stands for it."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        return isinstance(key, int) and bool((np.asarray(image) == key).any())
+    if image.mode not in ("RGBA", "LA", "PA"):
+        if key is None:
+            return False
+        image = image.convert("RGBA")
+    return bool(image.getchannel("A").getextrema()[0] != 255)
 
 
 def resize(image: Image.Image, size: int) -> Images:
@@ -160,7 +214,7 @@ def _decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Imag
     data = b"?"
     try:
         data = _archives.read(file)
-        image, deep_max, dropped = _decode(data, depth)
+        image, deep_max, is_colour, dropped = _decode(data, depth)
     except PermissionError as error:
         raise make_forbidden_error(file.path, error) from error
     except Exception as error:  # decoders raise anything for a file that is not an image
@@ -168,7 +222,7 @@ def _decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Imag
     sums = hashlib.sha256(data).hexdigest(), hash_pixels(image)
     extrema = np.asarray(image.getextrema())
     lowest, highest = int(extrema.min()), int(extrema.max())
-    return DecodedFile(row, *sums, "", deep_max, lowest, highest, dropped), image
+    return DecodedFile(row, *sums, "", deep_max, is_colour, lowest, highest, dropped), image
 
 
 def close_archives() -> None:

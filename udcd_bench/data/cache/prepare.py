@@ -20,6 +20,7 @@ from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.files.archives import FileRef
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError
+from udcd_bench.runs import names
 
 CHUNK = 16
 """Files that a worker decodes per task."""
@@ -154,10 +155,14 @@ def _build_rows(
     items = [item for item, _ in pairs]
     problems.report_duplicates(image_index, pairs, report)
     problems.report_counts(image_index, items, report)
-    problems.report_values(pairs, report, options.depth)
-    blocking = report.list_blocking()
-    if not items or (blocking and not options.allow_incomplete):
-        raise UserError(problems.format_refusal(image_index, report, target, any_readable=bool(items)))
+    problems.report_values(image_index, pairs, report, options.depth)
+    checksum = image_index.compute_checksum()
+    if image_index.name.startswith(names.FOLDER):
+        image_index, pairs = problems.drop_lost_classes(image_index, pairs, report)
+    items = [item for item, _ in pairs]
+    n_classes = len(image_index.classes) if items else 0
+    if n_classes < 2 or (report.list_blocking() and not options.allow_incomplete):
+        raise UserError(problems.format_refusal(image_index, report, target, n_classes=n_classes))
     splits = [item.split for item in items]
     return Rows(
         name=image_index.name,
@@ -166,7 +171,7 @@ def _build_rows(
         ids=[item.id for item in items],
         labels=[item.label for item in items],
         groups=_assign_groups(pairs),
-        source_sha256=image_index.compute_checksum(),
+        source_sha256=checksum,
         content_sha256=_hash_content(image_index.classes, pairs, options.depth),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,

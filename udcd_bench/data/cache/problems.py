@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from udcd_bench.data.cache import decode
@@ -35,31 +36,83 @@ def report_duplicates(
 
 
 def report_values(
-    pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport, depth: int | None
+    image_index: ImageIndex,
+    pairs: Sequence[tuple[Item, DecodedFile]],
+    report: ValidationReport,
+    depth: int | None,
 ) -> None:
     """Report images that come out black or of one colour, 16-bit ones of fewer bits among them."""
-    deep = [(item, file.deep_max) for item, file in pairs if file.deep_max >= 0]
-    largest = max((value for _, value in deep), default=0)
-    bits = max(largest.bit_length(), decode.MIN_DEPTH)
-    if depth is not None and deep:
-        report.note(f"16-bit images are read as of {depth} bits (--depth {depth})")
-    elif deep and bits < decode.MAX_DEPTH:
-        for item, value in deep:
-            report.add("depth", f"{item.file.display_path} (at most {value} of 65535)")
-        report.note(
-            f"16-bit images that use {bits} bits come out dark: give --depth {bits}, or --depth 16 to leave them"
-        )
+    _report_depths([(item, file) for item, file in pairs if file.deep_max >= 0], report, depth)
+    _report_class_depths(image_index, pairs, report, depth)
+    explained = report.counts["depth"] + report.counts["deep_colour"]
     for item, file in pairs:
-        if file.highest <= decode.DARK and not (report.counts["depth"] and file.deep_max >= 0):
+        if file.highest <= decode.DARK and not (explained and file.deep_max >= 0):
             report.add("dark", f"{item.file.display_path} (at most {file.highest})")
         elif file.lowest == file.highest:
             report.add("blank", item.file.display_path)
         for kind in file.dropped:
             report.add(kind, item.file.display_path)
-    if (
-        report.counts["dark"] == len(pairs) and depth is None
-    ):  # with a depth the user has said how to read them
+    is_wanted = depth is not None and all(file.deep_max >= 0 for _, file in pairs)  # the user has said so
+    if report.counts["dark"] == len(pairs) and not is_wanted:
         report.block("dark")
+
+
+def _count_bits(files: Iterable[DecodedFile]) -> int:
+    return max(max(file.deep_max for file in files).bit_length(), decode.MIN_DEPTH)
+
+
+def _report_depths(
+    deep: Sequence[tuple[Item, DecodedFile]], report: ValidationReport, depth: int | None
+) -> None:
+    """Report 16-bit images of which none uses all bits: grey without a depth, and colour, which has no depth."""
+    for is_colour, kind in ((False, "depth"), (True, "deep_colour")):
+        some = [(item, file) for item, file in deep if file.is_colour == is_colour]
+        bits = _count_bits(file for _, file in some) if some else decode.MAX_DEPTH
+        if some and depth is not None and not is_colour:
+            report.note(f"16-bit images are read as of {depth} bits (--depth {depth})")
+        elif bits < decode.MAX_DEPTH and depth != decode.MAX_DEPTH:
+            for item, file in some:
+                report.add(kind, f"{item.file.display_path} (at most {file.deep_max} of 65535)")
+            fix = "convert them to 8 bits, as --depth is for grey" if is_colour else f"give --depth {bits}"
+            name = "16-bit colour images" if is_colour else "16-bit images"
+            report.note(f"{name} that use {bits} bits come out dark: {fix}, or --depth 16 to leave them")
+
+
+def _report_class_depths(
+    image_index: ImageIndex,
+    pairs: Sequence[tuple[Item, DecodedFile]],
+    report: ValidationReport,
+    depth: int | None,
+) -> None:
+    """Report classes whose 16-bit images are all much darker than another's: the class would be the exposure."""
+    by_class: dict[int, list[DecodedFile]] = defaultdict(list)
+    for item, file in pairs:
+        if file.deep_max >= 0:
+            by_class[item.label].append(file)
+    bits = {label: _count_bits(files) for label, files in sorted(by_class.items())}
+    most = max(bits.values(), default=0)
+    for label, n in bits.items():
+        if n <= most - 2:
+            report.add("exposure", f"{image_index.classes[label]} ({n} bits of {most})")
+    if report.counts["exposure"] and depth is None:
+        report.block("exposure")
+        report.note(
+            "16-bit images of some classes use fewer bits, so brightness alone may tell the classes apart: scale them "
+            "alike, or give --depth 16 to leave them"
+        )
+
+
+def drop_lost_classes(
+    image_index: ImageIndex, pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport
+) -> tuple[ImageIndex, list[tuple[Item, DecodedFile]]]:
+    """Leave out the classes of own images that have no image, and report them; the others are numbered anew."""
+    present = sorted({item.label for item, _ in pairs})
+    for label, name in enumerate(image_index.classes):
+        if label not in present:
+            report.add("lost_class", f"{name} (no image of it can be used)")
+    number = {old: new for new, old in enumerate(present)}
+    kept = replace(image_index, classes=tuple(image_index.classes[label] for label in present))
+    return kept, [(replace(item, label=number[item.label]), file) for item, file in pairs]
 
 
 def report_counts(image_index: ImageIndex, items: Sequence[Item], report: ValidationReport) -> None:
@@ -76,13 +129,15 @@ def report_counts(image_index: ImageIndex, items: Sequence[Item], report: Valida
         report.add("counts", f"{expected.group_word} {groups} instead of {expected.groups}")
 
 
-def format_refusal(
-    image_index: ImageIndex, report: ValidationReport, target: Path, *, any_readable: bool
-) -> str:
-    """Say why nothing was written, all reasons together, and the command that goes on all the same."""
+def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int) -> str:
+    """Say why nothing was written, all reasons together, and the command that goes on all the same.
+
+    n_classes: with an image that can be used.
+    """
     lines = "\n".join(f"  {line}" for line in report.format_lines())
-    if not any_readable:
-        return f"{image_index.source}: not one image could be read, so nothing was written.\n{lines}"
+    if n_classes < 2:
+        what = "images of one class only" if n_classes else "not one image"
+        return f"{image_index.source}: {what} could be read, so nothing was written.\n{lines}"
     words = [image_index.name]
     if not image_index.name.startswith("folder:"):
         words += ["--from", image_index.source]
