@@ -62,7 +62,9 @@ def test_labels_are_compared_as_what_they_are(spellings, classes, root):
     index = folder.read_index(write(root, rows_of(labels=spread)))
     last = () if len(classes) > 1 else ("7",)
     assert index.classes == classes if not last else set(index.classes) == {*classes, *last}
-    assert len(index.items) == 8 and index.report.format_lines() == []
+    told = [f"· 1 class names that hardly differ: {' and '.join(classes[:2])}"]
+    assert len(index.items) == 8
+    assert index.report.format_lines() == (told if classes[-1] in ("x", "a1") else [])
 
 
 def test_decimal_commas_of_a_semicolon_table(root):
@@ -100,6 +102,105 @@ def test_several_labels_in_one_cell_stop(root):
     assert read(write(root, rows_of(labels=labels)))[1] == [
         "✗ 1 labels that join several labels of this set: Cardiomegaly|Effusion"
     ]
+
+
+@pytest.mark.parametrize(
+    "labels, joined",
+    [
+        (["0", "1", "2", "1,0", "2,0"], ["1,0", "2,0"]),
+        (["[0]", "[1]", "[0, 1]"], ["[0, 1]"]),
+        (["A", "B", "A and B"], ["A and B"]),
+        (["A", "A|B", "C"], ["A|B"]),
+        (["A;B", "A", "C"], ["A;B"]),
+        (["scab", "complex", "rust", "scab rust", "scab complex"], ["scab complex", "scab rust"]),
+        (["scab", "complex", "rust", "scab rust complex"], ["scab rust complex"]),
+        (["['a']", "['b']", "['a', 'b']"], ["['a', 'b']"]),
+        (["0", "1", "0 1"], ["0 1"]),
+        (["a", "b", "A/B"], ["A/B"]),
+    ],
+)
+def test_several_labels_in_a_cell_stop_however_joined(labels, joined, root):
+    rows = [f'{name},"{label}"' for name, label in zip(NAMES, itertools.cycle(labels))]
+    index = folder.read_index(write(root, rows))
+    assert index.report.examples["several"] == joined[:3]
+    assert index.report.list_blocking() == ["several"] and index.report.counts["several"] == len(joined)
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["sea", "lion", "sea lion"], ["sea lion"]),
+        (
+            ["mild", "moderate", "severe", "mild-moderate", "moderate-severe"],
+            ["mild-moderate", "moderate-severe"],
+        ),
+        (["scab", "complex", "scab frog_eye complex"], ["scab frog_eye complex"]),
+        (["keratosis", "keratosis, seborrheic"], ["keratosis, seborrheic"]),
+        (["nevus", "atypical nevus", "non-nevus"], []),
+        (["1", "10", "1,000"], []),
+        (["head and neck", "breast", "salt & pepper"], []),
+        (["HER2+", "HER2-", "HER2"], []),
+        (["not sure", "sure", "vessel/line"], []),
+    ],
+)
+def test_names_of_several_words_are_classes(labels, told, root):
+    rows = [f'{name},"{label}"' for name, label in zip(NAMES, itertools.cycle(labels))]
+    index = folder.read_index(write(root, rows))
+    assert index.report.examples["joined"] == told and index.report.list_blocking() == []
+    assert set(index.classes) == set(labels) and index.report.counts["alike"] == 0
+
+
+@pytest.mark.parametrize(
+    "labels, classes",
+    [
+        (["0,0", "1,0"], {"0", "1"}),
+        (["0", "0,5", "1", "1,5"], {"0", "0.5", "1", "1.5"}),
+        (["0", "1", "1,0"], {"0", "1", "1,0"}),  # two labels, or one?
+        (["1", "1,000", "2"], {"1", "1,000", "2"}),
+        (["0,5", "x"], {"0,5", "x"}),
+    ],
+)
+def test_commas_are_decimal_only_where_they_can_be_nothing_else(labels, classes, root):
+    rows = [f"{name};{label}" for name, label in zip(NAMES, itertools.cycle(labels))]
+    index = folder.read_index(layouts.write(root / "t.csv", "path;label\n" + "\n".join(rows)))
+    assert set(index.classes) == classes
+    rows = [f'{name},"{label}"' for name, label in zip(NAMES, itertools.cycle(labels))]
+    assert set(folder.read_index(write(root, rows)).classes) == set(labels)
+
+
+@pytest.mark.parametrize(
+    "labels, same",
+    [
+        (["0", "0.0", "unknown"], "0 and 0.0"),
+        (["benign", "benign\u200b"], "benign and benign\u200b"),
+        (["grade-1", "grade–1"], "grade-1 and grade–1"),
+        (["a", "'a'"], "'a' and a"),
+        (["01", "1", "x"], "01 and 1"),
+        (["ﬁne", "fine"], "fine and ﬁne"),
+    ],
+)
+def test_labels_that_look_alike_are_told(labels, same, root):
+    report = folder.read_index(write(root, rows_of(labels=(labels * 4)[:8]))).report
+    assert report.examples["alike"] == [same] and report.list_blocking() == []
+
+
+def test_spellings_that_share_no_part_of_a_split_stop(root):
+    rows = [f"{name},{label},{part}" for name, label, part in zip(
+        NAMES, ["B", "B", "m", "m", "b", "b", "m", "m"], ["train"] * 4 + ["test"] * 4)]  # fmt: skip
+    report = folder.read_index(write(root, rows, head="path,label,split")).report
+    assert report.list_blocking() == ["alike"] and report.examples["alike"] == ["B and b"]
+
+
+@pytest.mark.parametrize("word", ["NAN", "none", "Null", "-", "?", "N.A.", "missing"])
+def test_words_for_a_missing_label_are_told_and_stay_classes(word, root):
+    report = folder.read_index(write(root, rows_of(labels=["NA", word, *"aaabbb"]))).report
+    assert report.examples["no_label"] == [word] and report.counts["unlabelled"] == 1
+
+
+def test_numbers_that_would_be_written_without_end(root):
+    spellings = ["1e-999999999", "0e-999999999", "1_0", "10", *"2222"]
+    assert set(folder.read_index(write(root, rows_of(labels=spellings))).classes) == {*spellings[:4], "2"}
+    assert tables.parse_number("0e-999999999") == 0 and tables.parse_number("1_0") is None
 
 
 def test_a_missing_group_is_no_group_and_a_missing_split_is_none(root):
@@ -163,6 +264,10 @@ def test_encodings_and_separators(encoding, read_as, separator, root):
         ",path,label\n0,{0},a\n1,{1},b\n",
         "path,label,\n{0},a,\n{1},b,\n",
         "path,label\r{0},a\r{1},b\r",
+        "path,label\n{0},a,\n{1},b,,\n",
+        "# made by hand\n# twice\npath,label\n{0},a\n{1},b\n",
+        "# path,label\n{0},a\n{1},b\n",
+        'path, "label"\n{0}, "a"\n{1}, "b"\n',
     ],
 )
 def test_headers_and_quotes(text, root):
@@ -180,6 +285,19 @@ def test_columns_that_are_not_read_are_named(root):
     rows = [f"{row},{i // 2},g" for i, row in enumerate(rows_of())]
     assert read(write(root, rows, head="path,label,patient_id,group"))[1] == [
         "· columns that are not read: patient_id"
+    ]
+
+
+def test_columns_that_mean_a_group_or_a_split_by_another_name(root):
+    parts = ["training", "training", "training", "test"] * 2
+    rows = [
+        f"{row},{part},{i // 2},{i % 5}" for i, (row, part) in enumerate(zip(rows_of(), parts, strict=True))
+    ]
+    notes = folder.read_index(write(root, rows, head="path,label,partition,PID,fold")).report.notes
+    assert notes == [
+        "columns that are not read: partition, PID, fold",
+        "the column partition divides the images: rename it to split to use it",
+        "images of one PID may be separated: rename the column PID to group to keep them together",
     ]
 
 
@@ -246,6 +364,23 @@ def test_one_image_listed_twice_however_spelt(root):
     assert lines[0] == "✗ 1 ids listed twice with different labels, groups or splits: im/a/000.png (a and b)"
 
 
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        (("a,g1,train", "a,g1,test"), "split train and test"),
+        (("a,g1,train", "a,g2,train"), "group g1 and g2"),
+        (("a,g1,train", "a,,train"), "group g1 and none"),
+        (("a,g1,train", "b,g1,train"), "a and b"),
+    ],
+)
+def test_one_image_listed_in_two_ways_stops(rows, said, root):
+    others = [f"{name},{label},,test" for name, label in zip(NAMES[1:], LABELS[1:], strict=True)]
+    table = write(root, [*(f"{NAMES[0]},{row}" for row in rows), *others], head="path,label,group,split")
+    index = folder.read_index(table)
+    assert index.report.examples["conflict"] == [f"{NAMES[0]} ({said})"]
+    assert "conflict" in index.report.list_blocking() and NAMES[0] not in {item.id for item in index.items}
+
+
 def test_images_beside_listed_ones_are_told(root):
     _, lines = read(write(root, rows_of()[:3] + rows_of()[4:]))
     assert lines == ["· 1 image files without an id: im/a/003.png"]
@@ -257,7 +392,9 @@ def test_images_beside_listed_ones_are_told(root):
         ("labels/t.csv", "{0}", "in the folder above, and paths are relative to the CSV: move the CSV there"),
         ("t.csv", "pictures/{0}", "there is no folder .*pictures/im/a, and paths are relative"),
         ("t.csv", "/home/someone/{0}", "there is no folder /home/someone/im/a"),
-        ("t.csv", "C:\\data\\x.png", "there is no folder .*C:/data"),
+        ("t.csv", "C:\\data\\x.png", "C:.*it is a path of another machine"),
+        ("t.csv", "//server/x.png", "there is no folder"),
+        ("t.csv", "https://example.org/{0}", "it is a URL: download the images"),
         ("t.csv", "im/x{0}", "not one of its images"),
         ("t.csv", "im/a", "not one of its images"),
     ],

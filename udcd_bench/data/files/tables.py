@@ -7,7 +7,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import closing
 from decimal import Decimal, InvalidOperation
 
@@ -31,11 +31,15 @@ def normalize_nfc(text: str) -> str:
 
 def parse_number(text: str) -> Decimal | None:
     """Read a number however it is written (2, 02, 2.0, 2,0, +2, 2e0); None if it is none, or an endless one."""
+    if len(text) > 20 or "_" in text:  # Decimal reads 1_0 as 10
+        return None
     try:
-        number = Decimal(text.strip().replace(",", ".")) if len(text) <= 20 else None
+        number = Decimal(text.strip().replace(",", "."))
     except InvalidOperation:
         return None
-    return number if number is not None and number.is_finite() and abs(number) < 10**15 else None
+    if number.is_finite() and number == 0:
+        return Decimal(0)  # 0e-999999999 would be written with all its zeros
+    return number if number.is_finite() and 1e-15 < abs(number) < 10**15 else None
 
 
 def parse_whole(text: str) -> int | None:
@@ -44,49 +48,65 @@ def parse_whole(text: str) -> int | None:
     return None if number is None or number != number.to_integral_value() else int(number)
 
 
-def _format_number(number: Decimal) -> str:
+def _has_decimal_commas(texts: Set[str]) -> bool:
+    """Whether commas stand for decimal points: in every cell, or in some where they could be nothing else.
+
+    Beside 0 and 1, ``1,0`` may be two labels, and ``1,000`` a thousand.
+    """
+    some = {text for text in texts if "," in text}
+    if len(some) == len(texts):
+        return True
+    return not any(set(text.split(",")) <= texts or re.fullmatch(r"\d{1,3}(,\d{3})+", text) for text in some)
+
+
+def format_number(number: Decimal) -> str:
     """Write a number in its one form: without a plus, leading or trailing zeros, or an exponent."""
     text = f"{number:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 
 
-def normalize_cells(cells: Iterable[str]) -> list[str]:
+def normalize_cells(cells: Iterable[str], separator: str = ",") -> list[str]:
     """Bring the cells of a column to one spelling each, missing ones to the empty text.
 
     If all that are not missing are numbers they are compared as numbers: a column with one gap leaves pandas as ``0.0``
-    where it was ``0``. Otherwise as text, accents composed.
+    where it was ``0``. Otherwise as text, accents composed. separator: the table's.
     """
     texts = [normalize_nfc(cell.strip()) for cell in cells]
     texts = ["" if text in MISSING else text for text in texts]
     spelling = {"": ""}
-    for text in set(texts) - {""}:
+    spelt = set(texts) - {""}
+    if any("," in text for text in spelt) and not (separator == ";" and _has_decimal_commas(spelt)):
+        return texts
+    for text in spelt:
         if (number := parse_number(text)) is None:
             return texts
-        spelling[text] = _format_number(number)
+        spelling[text] = format_number(number)
     return [spelling[text] for text in texts]
 
 
-def find_alike(names: Iterable[str]) -> list[list[str]]:
-    """Find the names that differ only in case or spaces, together."""
-    alike: dict[str, list[str]] = {}
-    for name in sorted(names):
-        alike.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), []).append(name)
-    return [same for same in alike.values() if len(same) > 1]
+class Table(dict[str, list[str]]):
+    """The cells of a table by column. separator: what stands between them."""
+
+    def __init__(self, columns: dict[str, list[str]], separator: str) -> None:
+        super().__init__(columns)
+        self.separator = separator
 
 
-def read_table(
-    file: FileRef, report: ValidationReport, *columns: str, optional: Sequence[str] = ()
-) -> dict[str, list[str]]:
-    """Read a table: the cells of each column as stripped text. Empty lines are left out.
+def read_table(file: FileRef, report: ValidationReport, *columns: str, optional: Sequence[str] = ()) -> Table:
+    """Read a table: the cells of each column as stripped text. Empty lines, and comments at the top, are left out.
 
     report: is told what of the encoding or the header was not as expected. columns: those that the table must have,
     optional: those that it may have; they are found in any case, and come out as they are called here.
 
     Raises UserError when the file is no table, or a column is missing or ambiguous.
     """
-    text = _read_text(file, report)
-    rows = _parse_rows(file, text, columns)
+    text = _skip_comments(_read_text(file, report), columns)
+    hint = re.match(r"sep=(.)\r?\n", text)  # Excel's own first line
+    if hint:
+        text = text[hint.end() :]
+    separator = hint[1] if hint else _find_separator(text, columns)
+    rows = _parse_rows(file, text, separator)
     header = _rename(rows.pop(0), [*columns, *optional])
     for column in columns:
         if column not in header:
@@ -97,7 +117,7 @@ def read_table(
             )
     if twice := [name for name, n in Counter(header).items() if name and n > 1]:
         raise UserError(f"{file.display_path} has two columns {twice[0]!r}.")
-    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    return Table({name: [row[i] for row in rows] for i, name in enumerate(header)}, separator)
 
 
 def _rename(header: list[str], columns: Sequence[str]) -> list[str]:
@@ -146,16 +166,27 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def _parse_rows(file: FileRef, text: str, columns: Sequence[str]) -> list[list[str]]:
-    """Split a table into rows, its header first. Raises UserError when it has none or their lengths differ."""
-    hint = re.match(r"sep=(.)\r?\n", text)  # Excel's own first line
-    if hint:
-        text = text[hint.end() :]
-    separator = hint[1] if hint else _find_separator(text, columns)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+def _skip_comments(text: str, columns: Sequence[str]) -> str:
+    """Leave out lines at the top that begin with #; where such a line names the columns, only its #."""
+    while match := re.match(r"\s*#([^\r\n]*)(\r\n|\r|\n)", text):
+        if {column.lower() for column in columns} <= set(re.split(r"[\s,;|\"']+", match[1].lower())):
+            return text[match.start(1) :]
+        text = text[match.end() :]
+    return text
+
+
+def _parse_rows(file: FileRef, text: str, separator: str) -> list[list[str]]:
+    """Split a table into rows, its header first; empty cells beyond the header's are left out.
+
+    Raises UserError when it has no row, or their lengths differ.
+    """
+    stream = io.StringIO(text, newline="")
+    lines = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
     rows: list[list[str]] = []
     try:
         for cells in lines:
+            if rows and len(cells) > len(rows[0]) and not any(cells[len(rows[0]) :]):
+                cells = cells[: len(rows[0])]
             if rows and any(cells) and len(cells) != len(rows[0]):
                 widths = f"{len(cells)} cells, and the header names {len(rows[0])} columns"
                 raise UserError(f"{file.display_path} is not a table: line {lines.line_num} has {widths}.")

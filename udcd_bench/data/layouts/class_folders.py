@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.labels import report_labels
 from udcd_bench.data.files.report import ValidationReport
-from udcd_bench.data.files.tables import find_alike
 from udcd_bench.data.layouts.folder_tree import IMAGE_FOLDER, Tree
 from udcd_bench.errors import UserError
 
@@ -117,10 +117,7 @@ def _report_classes(rows: list[Labelled], report: ValidationReport) -> None:
     for name in sorted(parts):
         if not splits & {"train", "test"} <= parts[name]:
             report.add("one_sided", f"{name} ({', '.join(sorted(parts[name]))} only)")
-    for same in find_alike(parts):
-        report.add("alike", " and ".join(same))
-        if not set.intersection(*(parts[name] for name in same)):
-            report.block("alike")  # Benign in train and benign in test are one class, and would be two
+    report_labels(parts, report)
 
 
 def find_lost_classes(tree: Tree) -> dict[str, Counter[str]]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from udcd_bench.data.files.archives import FileRef
+from udcd_bench.data.files.finder import FileFinder
 from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix, is_hidden
+from udcd_bench.data.files.labels import report_labels
 from udcd_bench.data.files.report import ValidationReport
-from udcd_bench.data.files.scan import make_forbidden_error
-from udcd_bench.data.files.tables import MISSING, find_alike, normalize_cells, normalize_nfc, read_table
+from udcd_bench.data.files.tables import MISSING, Table, normalize_cells, read_table
 from udcd_bench.data.layouts.class_folders import find_split
-from udcd_bench.errors import UserError, make_printable
+from udcd_bench.errors import UserError
 
 COLUMNS = ("path", "label", "group", "split")
-GROUP_LIKE = frozenset(
-    ("patient", "patientid", "subject", "subjectid", "case", "caseid", "lesion", "lesionid", "person", "personid",
-     "study", "studyid", "animal", "animalid")
-)  # fmt: skip
+GROUP_LIKE = re.compile(
+    r"(patient|pat|subject|subj|participant|person|case|lesion|study|animal|mouse|donor|specimen|slide)"
+    r"(id|no|nr|num|number|name|code|key|uid|instanceuid)?|pid|mrn"
+)
 """Columns, without spaces and underlines, that usually say which images must not be separated."""
 
 
@@ -34,118 +37,12 @@ class CSVRow(NamedTuple):
 
 
 class _Cells(NamedTuple):
+    """A row as it is written, missing cells empty."""
+
     path: str
     label: str
     group: str
     split: str
-
-
-class _Listing(NamedTuple):
-    """The names in a folder: all, and those that are the same but for case and accents, or but for their suffix."""
-
-    names: list[str]
-    by_fold: dict[str, list[str]]
-    images_by_stem: dict[str, list[str]]
-
-
-class FileFinder:
-    """The files that a table means, found in folders that are listed once each.
-
-    Attributes
-    ----------
-    base: the table's folder. matched: the real path of each file that a row means, and the path it was found by.
-    """
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.matched: dict[str, str] = {}
-        self._listings: dict[Path, _Listing] = {}
-        self._places: dict[str, tuple[str, str]] = {}
-
-    def find(self, text: str) -> str | None:
-        """Find the file of that name below ``base``: as written, or else the one that answers to it.
-
-        Separators may be backslashes, accents in either form, the case and the suffix of the name another's. Where
-        several files would answer, none does.
-        """
-        as_written = os.path.join(self.base, text)  # noqa: PTH118 (pathlib raises where a name is too long, and is slow)
-        if os.path.isfile(as_written):  # noqa: PTH113
-            return as_written
-        written = Path(text.replace("\\", "/"))
-        path = Path(written.anchor) if written.is_absolute() else self.base
-        for part in written.parent.relative_to(written.anchor).parts:
-            if os.path.isdir(path / part):  # noqa: PTH112
-                path = path / part
-            elif len(same := self.list_folder(path).by_fold.get(_fold(part), [])) == 1:
-                path = path / same[0]
-            else:
-                return None
-        return self._find_last(path, written.name)
-
-    def _find_last(self, folder: Path, name: str) -> str | None:
-        listing = self.list_folder(folder)
-        candidates = listing.by_fold.get(_fold(name), [])
-        if not candidates:
-            stem = _fold(_strip_suffix(name))
-            candidates = listing.images_by_stem.get(stem, []) or listing.images_by_stem.get(_fold(name), [])
-        files = [str(folder / other) for other in candidates if os.path.isfile(folder / other)]  # noqa: PTH113
-        return files[0] if len(files) == 1 else None
-
-    def locate(self, file: str) -> tuple[str, str]:
-        """Return the one path of a file whose folders may be links, and its id: its path relative to ``base``.
-
-        Both are the same however a table spells the file. A link to a file is a file of its own.
-        """
-        folder, name = os.path.split(file)
-        if folder not in self._places:
-            below = os.path.relpath(folder, self.base).replace(os.sep, "/")
-            self._places[folder] = (os.path.realpath(folder), "" if below == "." else f"{below}/")
-        real, below = self._places[folder]
-        return f"{real}/{name}", make_printable(normalize_nfc(below + name))
-
-    def list_folder(self, folder: Path) -> _Listing:
-        """List the names in a folder, none if there is no such folder. Raises UserError when it may not be read."""
-        if folder not in self._listings:
-            try:
-                names = sorted(path.name for path in folder.iterdir())
-            except PermissionError as error:
-                raise make_forbidden_error(folder, error) from error
-            except (OSError, ValueError):
-                names = []
-            by_fold: dict[str, list[str]] = {}
-            by_stem: dict[str, list[str]] = {}
-            for name in names:
-                by_fold.setdefault(_fold(name), []).append(name)
-                if get_suffix(name) in IMAGE_SUFFIXES:
-                    by_stem.setdefault(_fold(_strip_suffix(name)), []).append(name)
-            self._listings[folder] = _Listing(names, by_fold, by_stem)
-        return self._listings[folder]
-
-    def describe_missing(self, text: str) -> str:
-        """Say what there is in place of a file that was not found. Raises UserError when it may not be looked for."""
-        written = Path(text.replace("\\", "/"))
-        folder = self.base / written.parent
-        try:
-            (self.base / text).stat()
-        except PermissionError as error:
-            raise make_forbidden_error(self.base / text, error) from error
-        except (OSError, ValueError):
-            pass
-        if not os.path.isdir(folder):  # noqa: PTH112
-            if not written.is_absolute() and os.path.isfile(self.base / ".." / written):  # noqa: PTH113
-                return "it is in the folder above, and paths are relative to the CSV: move the CSV there"
-            return f"there is no folder {folder}, and paths are relative to the CSV"
-        near = self.list_folder(folder).images_by_stem.get(_fold(_strip_suffix(written.name)), [])[:3]
-        return f"{folder} has {', '.join(near)}" if near else f"it is not in {folder}"
-
-
-def _fold(name: str) -> str:
-    return normalize_nfc(name).casefold()
-
-
-def _strip_suffix(name: str) -> str:
-    suffix = get_suffix(name)
-    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
 
 
 def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
@@ -156,52 +53,81 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
     finder = FileFinder(path.parent)
     rows: dict[str, CSVRow] = {}
     disputed: set[str] = set()
-    for cells in _read_cells(path, report):
+    listed = _read_cells(path, report)
+    for cells in listed:
         row = _match_row(path, cells, finder, report)
         if row is None:
             continue
         real, _ = finder.locate(row.file.path)
         first = rows.setdefault(real, row)
-        if first is not row and first.label == row.label:
-            report.add("repeated", first.id)
-        elif first is not row:
-            report.add("conflict", f"{first.id} ({first.label} and {row.label})")
+        if conflict := _describe_conflict(first, row):
+            report.add("conflict", f"{first.id} ({conflict})")
             disputed.add(real)
+        elif first is not row:
+            report.add("repeated", first.id)
     if not finder.matched and (examples := report.examples["missing"]):
         raise UserError(f"{path}: not one of its images is where it says, such as {examples[0]}.")
     _report_unlisted(finder, report)
     single = [row for real, row in rows.items() if real not in disputed]
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
-    _report_labels({row.label for row in single}, report)
+    _report_classes(listed, single, report)
     return single
 
 
-def _report_labels(labels: set[str], report: ValidationReport) -> None:
-    """Report labels that hardly differ, and those that are several in one cell: every method here chooses one class."""
-    for same in find_alike(labels):
-        report.add("alike", " and ".join(same))
-    for label in sorted(labels):
-        parts = [part.strip(" []'\"") for part in re.split(r"[|;,/+&]", label)]
-        if len(set(parts)) > 1 and set(parts) <= labels:
-            report.add("several", label)
+def _report_classes(listed: Sequence[_Cells], single: Sequence[CSVRow], report: ValidationReport) -> None:
+    """Report classes of which no image is left, and what is to be said of the names of the others."""
+    parts: dict[str, set[str]] = {}
+    for row in single:
+        parts.setdefault(row.label, set()).add(row.split)
+    counts = Counter(cells.label for cells in listed if cells.label)
+    for label in sorted(counts.keys() - parts.keys()):
+        report.add("lost_class", f"{label} ({counts[label]} rows, none with an image that can be used)")
+    report_labels(parts, report)
+
+
+def _describe_conflict(first: CSVRow, second: CSVRow) -> str:
+    """Say in what two rows of one image differ; empty if in nothing."""
+    if first.label != second.label:
+        return f"{first.label} and {second.label}"
+    for column in ("split", "group"):
+        values = [getattr(row, column) or "none" for row in (first, second)]
+        if values[0] != values[1]:
+            return f"{column} {' and '.join(values)}"
+    return ""
 
 
 def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
     stat = path.stat()
     table = FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns)
     columns = read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
-    if unread := [name for name in columns if name and name not in COLUMNS]:
+    _report_unread(columns, report)
+    blank = [""] * len(columns["label"])
+    paths = ["" if cell in MISSING else cell for cell in columns["path"]]
+    label, group, split = (
+        normalize_cells(columns.get(name, blank), columns.separator) for name in COLUMNS[1:]
+    )
+    return [_Cells(*cells) for cells in zip(paths, label, group, split, strict=True)]
+
+
+def _report_unread(columns: Table, report: ValidationReport) -> None:
+    """Name the columns that are not read, and those of them that were meant as a group or a split."""
+    unread = [name for name in columns if name and name not in COLUMNS]
+    if unread:
         report.note(f"columns that are not read: {', '.join(unread[:20])}")
     for name in unread:
-        if "group" not in columns and "".join(filter(str.isalnum, name.lower())) in GROUP_LIKE:
+        if "group" not in columns and GROUP_LIKE.fullmatch("".join(filter(str.isalnum, name.lower()))):
             report.note(
                 f"images of one {name} may be separated: rename the column {name} to group to keep them together"
             )
-    blank = [""] * len(columns["label"])
-    paths = ["" if cell in MISSING else cell for cell in columns["path"]]
-    label, group, split = (normalize_cells(columns.get(name, blank)) for name in COLUMNS[1:])
-    return [_Cells(*cells) for cells in zip(paths, label, group, split, strict=True)]
+        if "split" not in columns and _is_split(columns[name]):
+            report.note(f"the column {name} divides the images: rename it to split to use it")
+
+
+def _is_split(cells: Sequence[str]) -> bool:
+    """Whether all cells of a column are parts of a split, at least two."""
+    parts = {find_split(cell) for cell in set(cells) - MISSING}
+    return "" not in parts and len(parts) > 1
 
 
 def _match_row(path: Path, cells: _Cells, finder: FileFinder, report: ValidationReport) -> CSVRow | None:

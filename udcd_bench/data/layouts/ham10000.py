@@ -151,7 +151,7 @@ def _read_one_hot(table: FileRef, files: ScannedFiles, report: ValidationReport)
         pairs = read_table(groupings, report, "image", "lesion_id")
         lesions = dict(zip(pairs["image"], pairs["lesion_id"], strict=True))
     for image, *marks in zip(cells["image"], *(cells[name] for name in names), strict=True):
-        numbers = [parse_whole(mark) for mark in marks]
+        numbers = [{"true": 1, "false": 0}.get(mark.lower(), parse_whole(mark)) for mark in marks]
         hot = [i for i, number in enumerate(numbers) if number == 1]
         clean = len(hot) == 1 and all(number in (0, 1) for number in numbers)
         text = "+".join(names[i] for i in hot) or "no class"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -116,10 +117,11 @@ def match_files(
     for stem, copies in files.images.items():
         images.setdefault(normalize_nfc(stem), []).extend(copies)
     labels, disputed = _merge_rows(rows, report)
+    respelt = _match_case(labels.keys(), images.keys())
     items = []
     for id_ in sorted(labels):
         row = labels[id_]
-        copies = images.get(id_, [])
+        copies = images.get(respelt.get(id_, id_), [])
         best = sorted([file for file in copies if prefer(file)] or copies, key=_rank_copy)
         if not best:
             report.add("missing", id_)
@@ -129,14 +131,28 @@ def match_files(
             for file in copies:
                 if file is not best[0]:
                     report.add("copies", file.display_path)
+            if id_ in respelt:
+                report.add("respelt", f"{id_} → {best[0].display_path}")
             if row.label is not None and id_ not in disputed:
                 items.append(Item(id_, row.label, best[0], row.group))
-    for stem in sorted(images.keys() - labels.keys()):
+    for stem in sorted(images.keys() - labels.keys() - set(respelt.values())):
         for file in images[stem]:
             is_ignored = any(re.search(ignore, folder) for folder in file.folders)
             report.add("ignored" if is_ignored else "unlisted", file.display_path)
     files.report_left_out(report)
     return items
+
+
+def _match_case(ids: Set[str], stems: Set[str]) -> dict[str, str]:
+    """Match the ids without a file with the one file that no id has and that differs from it in case only."""
+    free: dict[str, list[str]] = {}
+    for stem in stems - ids:
+        free.setdefault(stem.casefold(), []).append(stem)
+    wanted = Counter(id_.casefold() for id_ in ids - stems)
+    candidates = {id_: free.get(id_.casefold(), []) for id_ in ids - stems}
+    return {
+        id_: same[0] for id_, same in candidates.items() if len(same) == 1 and wanted[id_.casefold()] == 1
+    }
 
 
 def _rank_copy(file: FileRef) -> tuple[bool, str]:
