@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from PIL import Image
 
 from support import layouts
 from udcd_bench.data import sources
+from udcd_bench.data.cache import decode
+from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.files import tables
 from udcd_bench.data.layouts import aptos, folder
 from udcd_bench.errors import UserError
@@ -424,3 +427,47 @@ def test_other_spellings_give_the_same_data_set(root):
     other = write(root, rows, "u.csv", separator=";", encoding="utf-16")
     dataset = sources.load_dataset(f"folder:{other}", size=32, data=root / "data")
     assert dataset.fingerprint == wanted.fingerprint
+
+
+def test_a_report_is_kept_up_to_date_without_decoding(root, monkeypatch):
+    layouts.write(root / "im" / "a" / "more.png", layouts.encode(layouts.picture(70), "PNG"))
+    grey = layouts.encode(Image.new("L", (9, 9), 90), "PNG")
+    layouts.write(root / NAMES[0], grey)
+    table, data = write(root, rows_of()), root / "data"
+    blank = "· 1 images of a single colour: im/a/000.png"
+    first = sources.prepare_dataset(f"folder:{table}", size=32, data=data)
+    assert first.report == [blank, "· 1 image files without an id: im/a/more.png"]
+    monkeypatch.setattr(decode, "decode_rows", None)  # nothing is decoded from here on
+    (root / "im" / "a" / "more.png").unlink()
+    write(root, [f"{row},{i // 2}" for i, row in enumerate(rows_of())], head="path,label,patient_id")
+    again = sources.prepare_dataset(f"folder:{table}", size=32, data=data)
+    assert not again.fresh and again.report[:2] == [blank, "· columns that are not read: patient_id"]
+    loaded = sources.load_dataset(
+        f"folder:{table}", size=32, data=data, options=sources.LoadOptions(check_pixels=True)
+    )
+    assert list(loaded.report) == list(again.report)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "missing"])
+def test_a_class_without_an_image_is_dropped_and_said(how, root):
+    layouts.write(root / "im" / "c" / "0.png", b"no image")
+    rows = [*rows_of(), "im/c/0.png,aa"]  # between the others, so that these are numbered anew
+    if how == "missing":
+        (root / "im" / "c" / "0.png").unlink()
+    name, data = f"folder:{write(root, rows)}", root / "data"
+    with pytest.raises(UserError, match=r"✗ 1 classes without an image that is read: aa \("):
+        sources.prepare_dataset(name, size=32, data=data)
+    sources.prepare_dataset(name, size=32, data=data, options=PrepareOptions(allow_incomplete=True))
+    dataset = sources.load_dataset(name, size=32, data=data)
+    assert dataset.classes == ("a", "b") and dataset.labels.tolist() == [0] * 4 + [1] * 4
+    assert "1 classes without an image that is read (aa (" in dataset.incomplete
+
+
+def test_one_readable_class_is_none(root):
+    for path in (root / "im" / "b").iterdir():
+        path.write_bytes(b"no image")
+    options = PrepareOptions(allow_incomplete=True)
+    with pytest.raises(UserError, match="images of one class only could be read"):
+        sources.prepare_dataset(
+            f"folder:{write(root, rows_of())}", size=32, data=root / "data", options=options
+        )

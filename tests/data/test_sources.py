@@ -419,3 +419,21 @@ def test_names_import_nothing_heavy():
         "synthetic-lesions", "synthetic-fundus", "digits",
     )  # fmt: skip
     assert sources.find_title(f"folder:{Path('/a/b c')}") == "b c"
+
+
+def test_ham10000_with_marks_in_words_and_files_in_lower_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
+    root = layouts.ham_isic(tmp_path / "ham")
+    wanted = [(item.id, item.label, item.group) for item in ham10000.read_index(root).items]
+    (truth,) = root.rglob("*Training_GroundTruth.csv")
+    truth.write_text(truth.read_text().replace("1.0", "True").replace("0.0", "False"))
+    for path in sorted(root.rglob("ISIC_*.jpg")):
+        path.rename(path.with_name(path.name.lower()))
+    index = ham10000.read_index(root)
+    assert [
+        (item.id, item.label, item.group) for item in index.items
+    ] == wanted and "True" in truth.read_text()
+    assert index.report.counts["respelt"] == len(wanted) and not index.report.list_blocking()
+    twin = next(root.rglob("isic_*.jpg"))
+    twin.with_name(twin.name.upper().replace(".JPG", ".jpg")).write_bytes(twin.read_bytes())
+    assert ham10000.read_index(root).report.counts["respelt"] == len(wanted) - 1

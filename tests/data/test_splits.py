@@ -160,6 +160,18 @@ def test_a_source_keeps_its_own_split():
     assert set(large.groups[apart.train]) & set(large.groups[split(large, kind="grouped").test])
 
 
+def test_why_an_own_split_has_no_training_image_is_said():
+    n = sum(COUNTS)
+    alternate = np.array(["train", "test"])[np.arange(n) % 2]
+    shared = data(own_split=alternate)
+    object.__setattr__(shared, "groups", np.arange(n) // 2)
+    with pytest.raises(UserError, match=rf"where {n // 2} images of its train share a group .*--split paper"):
+        split(shared, kind="grouped")
+    side = np.where(data().labels == 2, "test", alternate)
+    with pytest.raises(UserError, match=r"of class 'c' .*; add images, or leave the class out of test"):
+        split(data(own_split=side))
+
+
 @pytest.mark.parametrize(
     ("parts", "kind", "message"),
     [
@@ -292,7 +304,9 @@ def test_too_few_images_name_the_class():
         split(data((30, 20, 10, 4)))
     with pytest.raises(UserError, match=r"class 'c' has 0 images"):
         split(data((30, 20, 0, 10)))
-    with pytest.raises(UserError, match="class 'c' has 1 images"):
+    with pytest.raises(UserError, match=r"class 'd' has 4 images .* add images, or leave the class out"):
+        split(data((30, 20, 10, 4)))
+    with pytest.raises(UserError, match=r"class 'c' has 1 images .* add images, lower rho, or leave"):
         split(data((300, 40, 20, 20)), rho=300.0)
     with pytest.raises(UserError, match="class without"):
         split(data((30, 20, 0, 10)), rho=2.0)

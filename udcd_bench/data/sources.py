@@ -195,7 +195,7 @@ def _prepare(
     if accept_incomplete and (
         existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
     ):
-        return existing
+        return prepare.refresh_report(existing, image_index)
     return prepare.prepare_images(image_index, target, size, options)
 
 

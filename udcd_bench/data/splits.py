@@ -168,13 +168,15 @@ def _find_evenest_fold(counts_by_fold: Floats, group: Floats, class_counts: Ints
 
 
 def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Ints, Ints]:
+    """Divide rows into a fold and the others. Raises UserError when there are fewer images or groups than folds."""
     labels = dataset.labels[rows]
     counts = np.bincount(labels, minlength=len(dataset.classes))
     if counts.min() < FOLDS:
-        short = dataset.classes[int(counts.argmin())]
+        short = int(counts.argmin())
+        rho = "lower rho, " if counts[short] < dataset.count_labels()[short] else ""  # rho took images away
         raise UserError(
-            f"{dataset.name}: class {short!r} has {counts.min()} images here and {FOLDS} folds need at least "
-            f"{FOLDS}; add images, raise rho, or leave the class out."
+            f"{dataset.name}: class {dataset.classes[short]!r} has {counts.min()} images here and {FOLDS} folds need "
+            f"at least {FOLDS}; add images, {rho}or leave the class out."
         )
     if kind == "paper":
         is_test = _assign_folds(labels) == fold
@@ -217,15 +219,32 @@ def _check_sides(dataset: Dataset, train: Ints, test: Ints, options: SplitOption
     name, where = dataset.name, f"in fold {options.fold} of split {options.kind!r}"
     if dataset.own_split is not None:
         _check_parts(name, set(dataset.own_split), parse_split(options.kind)[1])
-    fix = "choose another fold or add images" if dataset.own_split is None else "add images"
+    fix = "choose another fold or add images"
+    if dataset.own_split is not None:
+        fix = "add images"
+    if n_shared := _count_shared(dataset, test, options.kind):
+        where += f", where {n_shared} images of its train share a group with a test image and are left out"
+        fix = "add images, or --split paper"
     if not len(test):
         raise UserError(f"{name}: no test image {where}; {fix}.")
     missing = np.bincount(dataset.labels[train], minlength=len(dataset.classes)) == 0
     if missing.any():
-        short = dataset.classes[int(missing.argmax())]
-        raise UserError(f"{name}: no training image of class {short!r} {where}; {fix}.")
+        short = int(missing.argmax())
+        if (
+            dataset.own_split is not None
+            and not (dataset.labels[dataset.own_split == "train"] == short).any()
+        ):
+            fix = f"add images, or leave the class out of {parse_split(options.kind)[1]}"
+        raise UserError(f"{name}: no training image of class {dataset.classes[short]!r} {where}; {fix}.")
     if len(train) < 2:
         raise UserError(f"{name}: one training image {where}, and batch statistics need two; {fix}.")
+
+
+def _count_shared(dataset: Dataset, test: Ints, kind: str) -> int:
+    """Count the training images that a grouped split leaves out of a source's own because of their group."""
+    if dataset.own_split is None or parse_split(kind)[0] != "grouped":
+        return 0
+    return int(np.isin(dataset.groups[dataset.own_split == "train"], dataset.groups[test]).sum())
 
 
 def _check_parts(name: str, parts: Set[str], test_part: str) -> None:

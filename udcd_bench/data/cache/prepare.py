@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from udcd_bench.data import workers
@@ -58,7 +59,7 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
     checksum = image_index.compute_checksum()
     allow_incomplete, depth = options.allow_incomplete, options.depth
     if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
-        return existing
+        return refresh_report(existing, image_index)
     n = len(image_index.items)
     with staging.open_staging_dir(target, n, size) as folder:
         # another process may have prepared it while this one waited
@@ -92,6 +93,19 @@ def find_existing(
     except UserError:  # a damaged one is prepared again
         return None
     return PreparedSet(target, manifest.report, fresh=False, incomplete=manifest.incomplete)
+
+
+def refresh_report(existing: PreparedSet, image_index: ImageIndex) -> PreparedSet:
+    """Bring the report of a prepared set up to date with its source, whose other files may have changed since.
+
+    What only decoded images show is kept as it was; nothing is decoded. Where it cannot be written it is returned.
+    """
+    lines = image_index.report.refresh_lines(existing.report)
+    if lines == list(existing.report):
+        return existing
+    with suppress(OSError, UserError):  # a read-only disk
+        staging.replace_report(existing.path, lines)
+    return replace(existing, report=lines)
 
 
 def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOptions) -> list[DecodedFile]:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -84,6 +84,16 @@ def commit(staging: Path, target: Path, rows: Rows, size: int) -> None:
     write_atomically(staging / MANIFEST, f"{text}\n".encode("ascii"))
     _rename(staging, target)
     sync_to_disk(target.parent)
+
+
+def replace_report(target: Path, lines: Sequence[str]) -> None:
+    """Write another validation report into the manifest of a prepared set."""
+    with _lock_target(target):
+        manifest = json.loads((target / MANIFEST).read_text(encoding="ascii"))
+        manifest["report"] = list(lines)
+        manifest["sha256"]["manifest"] = hash_manifest(manifest)
+        text = json.dumps(manifest, indent=1, ensure_ascii=True)
+        write_atomically(target / MANIFEST, f"{text}\n".encode("ascii"))
 
 
 def _prefix(target: Path) -> str:

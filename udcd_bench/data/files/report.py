@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from udcd_bench.errors import make_printable
 
@@ -56,6 +57,21 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
 
 Every entry below a folder that is given is an image used, a table that is read, or counted under one of these.
 """
+PIXEL_KINDS = frozenset(
+    ("counts", "unreadable", "lost_class", "depth", "deep_colour", "exposure", "dark", "blank", "frames", "turned",
+     "alpha", "clipped", "bytes", "pixels", "disputed")
+)  # fmt: skip
+"""What only decoded images show; a class may be lost before too, which changes the set's checksum."""
+PIXEL_NOTE = "· 16-bit"
+"""The beginning of the sentences that only decoded images lead to."""
+
+
+def _find_kind(line: str) -> str:
+    """Find the kind that a line of the report is of; empty for a sentence."""
+    for kind, (description, _) in PROBLEM_KINDS.items():
+        if re.match(rf"[✗·] \d+ {re.escape(description)}: ", line):
+            return kind
+    return ""
 
 
 class ValidationReport:
@@ -102,6 +118,13 @@ class ValidationReport:
                 mark = "✗" if kind in self._blocking else "·"
                 lines.append(f"{mark} {n} {description}: {', '.join(self.examples[kind])}{more}")
         return lines + [f"· {sentence}" for sentence in self.notes]
+
+    def refresh_lines(self, stored: Sequence[str]) -> list[str]:
+        """Format lines as ``format_lines`` does, with those that only decoded images give taken from ``stored``."""
+        kept = [line for line in stored if line.startswith(PIXEL_NOTE) or _find_kind(line) in PIXEL_KINDS]
+        fresh = [line for line in self.format_lines() if _find_kind(line) not in PIXEL_KINDS]
+        order = [*PROBLEM_KINDS, ""]
+        return sorted([*kept, *fresh], key=lambda line: order.index(_find_kind(line)))
 
     def format_sentence(self, kinds: Iterable[str]) -> str:
         """Format these kinds, with counts and first examples, as part of a sentence."""
