@@ -111,8 +111,8 @@ def drop_lost_classes(
         if label not in present:
             report.add("lost_class", f"{name} (no image of it can be used)")
     number = {old: new for new, old in enumerate(present)}
-    kept = replace(image_index, classes=tuple(image_index.classes[label] for label in present))
-    return kept, [(replace(item, label=number[item.label]), file) for item, file in pairs]
+    smaller = replace(image_index, classes=tuple(image_index.classes[label] for label in present))
+    return smaller, [(replace(item, label=number[item.label]), file) for item, file in pairs]
 
 
 def report_counts(image_index: ImageIndex, items: Sequence[Item], report: ValidationReport) -> None:

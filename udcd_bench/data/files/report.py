@@ -121,10 +121,13 @@ class ValidationReport:
 
     def refresh_lines(self, stored: Sequence[str]) -> list[str]:
         """Format lines as ``format_lines`` does, with those that only decoded images give taken from ``stored``."""
-        kept = [line for line in stored if line.startswith(PIXEL_NOTE) or _find_kind(line) in PIXEL_KINDS]
-        fresh = [line for line in self.format_lines() if _find_kind(line) not in PIXEL_KINDS]
+        pixel_lines = [
+            line for line in stored if line.startswith(PIXEL_NOTE) or _find_kind(line) in PIXEL_KINDS
+        ]
+        known = {_find_kind(line) for line in pixel_lines} - {""}
+        others = [line for line in self.format_lines() if _find_kind(line) not in known]
         order = [*PROBLEM_KINDS, ""]
-        return sorted([*kept, *fresh], key=lambda line: order.index(_find_kind(line)))
+        return sorted([*others, *pixel_lines], key=lambda line: order.index(_find_kind(line)))
 
     def format_sentence(self, kinds: Iterable[str]) -> str:
         """Format these kinds, with counts and first examples, as part of a sentence."""
