@@ -82,7 +82,7 @@ def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
     status, out, err = invoke(*next(commands("folder:set", "--test=val", "--dry-run", "--format=commands")))
     assert status == 0 and "--test val" in out and "2 classes: a (6), b (6)." in err
     status, _, err = invoke(*VERBS[0], "--datasets=folder:set", "--test=val", "--split=both")
-    assert status == 2 and "--split both compares test images" in err
+    assert status == 2 and "--split both says which images test" in err
 
 
 def test_a_fold_that_is_not_there_is_refused(invoke, tmp_path):

@@ -157,7 +157,7 @@ def test_output_that_nobody_reads_on_ends_quietly(tmp_path):
 @pytest.mark.slow
 def test_a_folder_for_temporary_files_is_needed(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/nonexistent']\n"
+        "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/proc/none']\n"
     )
     paths = os.pathsep.join(map(str, [tmp_path, ENGINE.parent]))
     words = ("train", "scratch", "--dataset=digits", "--set=epochs=1")

@@ -130,6 +130,7 @@ def test_the_name_of_a_split_says_what_tests():
         "grouped": "--split grouped",
         "paper-val": "--test val",
         "grouped-val": "--split grouped --test val",
+        "official": "--split official",
     }
     labels = [replace(SPEC, split=name).format_label() for name in SPLITS]
     assert len(set(labels)) == len(SPLITS) and [" tested on val" in label for label in labels] == [
