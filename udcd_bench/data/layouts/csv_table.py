@@ -12,7 +12,7 @@ from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix, is_hidden
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.data.files.tables import MISSING, find_alike, normalize_cells, normalize_nfc, read_table
-from udcd_bench.data.layouts.class_folders import find_split
+from udcd_bench.data.folders.part_names import find_split
 from udcd_bench.errors import UserError, make_printable
 
 COLUMNS = ("path", "label", "group", "split")
