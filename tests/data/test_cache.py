@@ -80,6 +80,7 @@ def everything_wrong(root):
         "1 images byte-identical to another": [IDS[of("akiec", 1)], IDS[of("akiec", 0)]],
         "1 images pixel-identical to another": [IDS[of("vasc")], IDS[of("mel", 0)]],
         "1 groups of identical images with conflicting labels": [IDS[of("vasc")]],
+        "1 classes whose images are all copies of another class's": ["vasc = mel"],
         "counts that differ from the published ones": ["bcc 1 instead of 2", "bkl 1 instead of 2"],
         "1 other files": ["hmnist_8_8_L.csv"],
     }
@@ -95,7 +96,7 @@ def test_all_that_is_wrong_is_told_together_and_nothing_written(ham, tmp_path):
         assert all(example in line for example in examples), line
     assert "--allow-incomplete" in lines[-1]
     assert (
-        sum(line.startswith("  ✗") for line in lines) == 5
+        sum(line.startswith("  ✗") for line in lines) == 6
         and sum(line.startswith("  ·") for line in lines) == 6
     )
     assert [p.name for p in (tmp_path / "data").rglob("*") if not p.is_dir()] == [".32.lock"]

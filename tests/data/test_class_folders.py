@@ -12,8 +12,8 @@ from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.files import scan
+from udcd_bench.data.folders.part_names import find_split
 from udcd_bench.data.layouts import folder
-from udcd_bench.data.layouts.class_folders import find_split
 from udcd_bench.errors import UserError
 from udcd_bench.runs.store import Store
 
@@ -100,18 +100,18 @@ def test_what_is_no_part_of_a_split(name):
         (("a", "b", "set/a", "set/b"), "set, which holds a and b again: move set out"),
         (
             ("fold1/a", "fold1/b", "fold2/a", "fold2/b"),
-            "each with the folders a and b, so",
+            "with the folders a and b in several of them, so",
         ),
         (
             ("site 1/a", "site 1/b", "site 2/a", "site 2/b", "site 2/c"),
-            "each with the folders a and b, so",
+            "with the folders a and b in several of them, so",
         ),
         (
             ("40X/benign", "40X/malignant", "400X/benign", "400X/malignant"),
-            "give one of them, as .*/400X, put",
+            "give .*/400X alone, put",
         ),
-        (("orig/a", "orig/b", "resized/a", "resized/b"), "each with the folders a and b, so"),
-        (("2018/a", "2018/b", "2019/a", "2019/b"), "each with the folders a and b"),
+        (("orig/a", "orig/b", "resized/a", "resized/b"), "with the folders a and b in several of them, so"),
+        (("2018/a", "2018/b", "2019/a", "2019/b"), "with the folders a and b in several"),
         (("only",), "at least two classes, found: only"),
     ],
 )

@@ -33,6 +33,25 @@ def report_duplicates(
             report.add(
                 "disputed", " = ".join(f"{item.id} ({image_index.classes[item.label]})" for item in twins[:4])
             )
+    _report_copied_classes(image_index, list(same_pixels.values()), report)
+
+
+def _report_copied_classes(
+    image_index: ImageIndex, twins: Sequence[Sequence[Item]], report: ValidationReport
+) -> None:
+    """Report the classes whose images are all in one other class too, such as a backup of its folder."""
+    pictures: dict[int, set[int]] = defaultdict(set)
+    for picture, items in enumerate(twins):
+        for item in items:
+            pictures[item.label].add(picture)
+    for label in sorted(pictures):
+        others = [
+            other
+            for other in sorted(pictures)
+            if pictures[label] < pictures[other] or (pictures[label] == pictures[other] and other < label)
+        ]
+        if others:
+            report.add("copied_class", f"{image_index.classes[label]} = {image_index.classes[others[0]]}")
 
 
 def report_values(

@@ -113,6 +113,8 @@ class Archives:
     def _open_member(self, path: str, inside: tuple[str, ...]) -> IO[bytes]:
         archive = self.open_zip(path, inside[:-1])
         info = archive.getinfo(inside[-1])
+        if info.flag_bits & 1:
+            raise OSError("encrypted; unpack it with its password")
         if info.compress_type not in ZIP_METHODS:
             raise OSError("neither stored nor deflated; zip it again")
         if (

@@ -152,8 +152,8 @@ def _scan_file(files: ScannedFiles, archives: Archives, entry: os.DirEntry[str],
         return
     try:
         stat = entry.stat()
-        if not entry.is_file():  # a socket, a device
-            files.leave_out(name, "other")
+        if not entry.is_file():
+            files.leave_out(name, "other", "a pipe, a socket or a device")
             return
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP):
@@ -172,8 +172,7 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     """Add the images and tables of a zip, and of the zips in it, to ``files``."""
     start = f"{file.display_path}/" if file.display_path else ""
     try:
-        # by name: of two members with one name only the last can be read
-        members = {info.filename: info for info in archives.open_zip(file.path, file.inside).infolist()}
+        infos = archives.open_zip(file.path, file.inside).infolist()
     except PermissionError as error:
         raise make_forbidden_error(file.path, error) from error
     except ZIP_ERRORS as error:
@@ -183,6 +182,12 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
             make_printable(str(error)) or "cannot be opened",
         )
         return
+    if file.display_path:
+        files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
+    members = {info.filename: info for info in infos}  # of several with one name only the last can be read
+    for info in infos:
+        if info is not members[info.filename] and not info.is_dir():
+            files.leave_out(start + make_printable(info.filename), "replaced")
     hidden_paths: set[str] = set()
     for info in members.values():
         parts = re.split(r"[/\\]", info.filename)

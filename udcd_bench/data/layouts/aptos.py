@@ -14,6 +14,7 @@ Sets sorted into class folders (No_DR, Mild, …) hold altered pixels and are re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +30,15 @@ CLASSES = ("0", "1", "2", "3", "4")
 EXPECTED_COUNTS = ExpectedCounts({"0": 1805, "1": 370, "2": 999, "3": 193, "4": 295})
 WHERE_TO_GET = "Kaggle competition aptos2019-blindness-detection"
 
-CLASS_FOLDERS = frozenset({"no_dr", "mild", "moderate", "severe", "proliferate_dr"})
+CLASS_FOLDERS = frozenset({"nodr", "mild", "moderate", "severe", "proliferatedr", "proliferativedr", "pdr"})
+"""By their letters alone: No_DR and No DR are one."""
 # The folder that gives an altered set away, what the set is called, and what was done to its pixels.
 ALTERED_SETS = (
     ("gaussian", "diabetic-retinopathy-224x224-gaussian-filtered", "Gaussian-filtered and shrunk to 224×224"),
     ("colored", "diabetic-retinopathy-224x224-2019-data", "shrunk to 224×224 out of proportion"),
 )
 # Test images have no labels, and the 2015 half of the resized set is another data set.
-IGNORED_FOLDERS = r"test|train ?15|train_15"
+IGNORED_FOLDERS = r"(?<![a-z])test|train ?15|train_15"
 
 
 def read_index(root: Path) -> ImageIndex:
@@ -106,9 +108,9 @@ def _refuse_altered(files: ScannedFiles) -> None:
     folders: set[str] = set()
     marks = files.root.name.lower()
     for stem, copies in list(files.images.items()):
-        altered = [file for file in copies if CLASS_FOLDERS & set(file.folders)]
+        altered = [file for file in copies if _list_class_folders(file)]
         for file in altered:
-            folders.update(CLASS_FOLDERS & set(file.folders))
+            folders.update(_list_class_folders(file))
             marks += " ".join(file.folders)
             files.leave_out(file.display_path, "ignored")
         files.images[stem] = [file for file in copies if file not in altered]
@@ -124,3 +126,8 @@ def _refuse_altered(files: ScannedFiles) -> None:
             f"pixels were {alteration}, so no figure from it would be one for APTOS 2019; get the originals from "
             f"{WHERE_TO_GET}, or use it as it is with --dataset folder:PATH."
         )
+
+
+def _list_class_folders(file: FileRef) -> set[str]:
+    """List the folders above a file that are called like a class, by their letters."""
+    return set(CLASS_FOLDERS) & {re.sub(r"[^a-z]", "", folder) for folder in file.folders}

@@ -15,7 +15,7 @@ from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix, is_hidden
 from udcd_bench.data.files.labels import report_labels
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.tables import MISSING, Table, normalize_cells, read_table
-from udcd_bench.data.layouts.class_folders import find_split
+from udcd_bench.data.folders.part_names import find_split
 from udcd_bench.errors import UserError
 
 COLUMNS = ("path", "label", "group", "split")

@@ -19,7 +19,7 @@ from udcd_bench.data.files.archives import have_same_content
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
 from udcd_bench.data.files.tables import normalize_nfc, parse_number
-from udcd_bench.data.layouts import class_folders, folder_tree
+from udcd_bench.data.folders import class_folders, label_tables, masks, tree
 from udcd_bench.data.layouts.csv_table import list_csv_rows
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError, make_printable
@@ -30,6 +30,8 @@ HELD_INSTEAD = {
     "dangling": "links that lead nowhere",
     "unreadable": "archives that cannot be opened",
     "archive": "archives that are not read",
+    "masks": "images that pass for masks of others: move them out if they are, or rename the folder",
+    "other": "other files",
 }
 """What a class folder without an image holds instead, by the reason each was left out for."""
 
@@ -84,13 +86,14 @@ def _read_folders(root: Path) -> ImageIndex:
     """List the images of a folder or zip of class folders."""
     report = ValidationReport()
     files = scan_files(root)
-    tree = folder_tree.build_tree(files)
-    folder_tree.leave_out_masks(tree, report)
-    top, above = folder_tree.find_top(tree)
-    where = "/".join([make_printable(str(root)).rstrip("/"), *above])
+    whole = tree.build_tree(files)
+    masks.leave_out_masks(whole, report)
+    top, above = tree.find_top(whole)
     if above:
         report.note(f"all images lie in {'/'.join(above)}, so its subfolders are read")
-    rows = class_folders.list_labelled(top, where, report)
+    shown_root = make_printable(str(root)).rstrip("/")
+    rows = class_folders.list_labelled(top, shown_root, report)
+    label_tables.check_tables(files, rows, shown_root)
     files.report_left_out(report)
     for name, left_out in class_folders.find_lost_classes(top).items():
         held = [f"{left_out[kind]} {words}" for kind, words in HELD_INSTEAD.items() if left_out[kind]]

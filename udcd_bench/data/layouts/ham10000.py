@@ -54,7 +54,7 @@ WHERE_TO_GET_TEST = (
 )
 
 # The challenge's test and validation images and the other tasks' masks often lie beside the training images.
-IGNORED_FOLDERS = r"test|validation|segmentation|masks|task1|task2"
+IGNORED_FOLDERS = r"(?<![a-z])test|validation|segmentation|masks|task1|task2"
 
 
 def read_index(root: Path) -> ImageIndex:
@@ -91,7 +91,9 @@ SOURCE = Source(
 def _make_reader(name: str, title: str, part: str, expected: ExpectedCounts | None) -> IndexReader:
     """Make the reader of the challenge's ``Test`` or ``Validation`` images."""
     truth_name, folder_mark = f"ISIC2018_Task3_{part}_GroundTruth.csv", f"task3_{part.lower()}"
-    others = "|".join({"training", "validation", "test"} - {part.lower()})
+    others = "|".join(
+        rf"(?<![a-z]){name}" for name in sorted({"training", "validation", "test"} - {part.lower()})
+    )
 
     def read_part(root: Path) -> ImageIndex:
         files = scan_files(root)
