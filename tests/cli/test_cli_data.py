@@ -86,7 +86,7 @@ def test_what_is_left_out_is_said_and_stops_where_it_matters(ham, tmp_path):
 
 def test_the_depth_of_grey_images(ham, tmp_path):
     for i, c in enumerate("aabb"):
-        values = Image.fromarray(np.full((9, 9), 1000 + i, np.uint16))
+        values = Image.fromarray(np.full((9, 9), 700 + 80 * i, np.uint16))
         layouts.write(tmp_path / "set" / c / f"{i}.png", layouts.encode(values, "PNG"))
     name = f"folder:{tmp_path / 'set'}"
     assert "give --depth 10" in str(run("prepare", name, "--size", 32).exception)

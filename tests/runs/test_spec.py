@@ -138,4 +138,5 @@ def test_the_name_of_a_split_says_what_tests():
         False,
         True,
         True,
+        False,
     ]
