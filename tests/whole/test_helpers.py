@@ -210,3 +210,136 @@ def test_a_change_between_the_plan_and_the_loading_is_seen(tmp_path):
     plugins.load_class("methods", "mine")
     with pytest.raises(UserError, match="changed while it was loaded"):
         plugins.check_loaded("mine", planned)
+
+
+UNFOLLOWED = {
+    "executed as text": "import pathlib\nexec(pathlib.Path(__file__).with_name('_hidden.py').read_text())",
+    "run": "import runpy, pathlib\n"
+    "SCALE = runpy.run_path(str(pathlib.Path(__file__).with_name('_hidden.py')))['SCALE']",
+    "from a file, and put nowhere": (
+        "import importlib.util, pathlib\n"
+        "spec = importlib.util.spec_from_file_location('hid', pathlib.Path(__file__).with_name('_hidden.py'))\n"
+        "module = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(module)\nSCALE = module.SCALE"
+    ),
+    "numbers": "import numpy, pathlib\nSCALE = int(numpy.loadtxt(pathlib.Path(__file__).with_name('scale.txt')))",
+    "text": "import os\nwith open(os.path.join(os.path.dirname(__file__), 'scale.txt')) as f:\n    SCALE = int(f.read())",
+}
+
+
+@pytest.mark.parametrize("case", UNFOLLOWED)
+def test_a_file_that_is_reached_without_an_import_is_refused(tmp_path, case):
+    (tmp_path / "scale.txt").write_text("1")
+    make_suite(tmp_path, UNFOLLOWED[case], _hidden="SCALE = 1")
+    for _ in range(2):  # the second time from stored bytecode
+        with pytest.raises(UserError, match=r"mine.py (reads|imports) .*(_hidden.py|scale.txt).* would go unseen; "):
+            plugins.load_class("methods", "mine")
+
+
+def test_what_a_method_writes_or_finds_in_an_environment_is_not_refused(tmp_path):
+    (tmp_path / "lib" / "site-packages").mkdir(parents=True)
+    (tmp_path / "lib" / "site-packages" / "table.txt").write_text("1")
+    make_suite(
+        tmp_path,
+        "import os, json, wave\nhere = os.path.dirname(__file__)\n"
+        "open(os.path.join(here, 'log.txt'), 'w').close()\n"
+        "with open(os.path.join(here, 'lib/site-packages/table.txt')) as f:\n    SCALE = int(f.read())\n"
+        "open(__file__).close()",
+    )
+    assert plugins.load_class("methods", "mine").value == 1
+    with (tmp_path / "log.txt").open():  # nobody's method
+        plugins.check_loaded("mine", plugins.hash_sources("methods", "mine"))
+
+
+LATE = """def look():
+    import importlib
+    with open(__file__.replace("mine.py", "scale.txt")) as file:
+        return importlib.import_module("_hid" + "den").SCALE, file.read()
+
+
+SCALE = look"""
+
+
+def test_a_file_that_is_reached_later_is_refused_then(tmp_path):
+    sys.path.insert(0, str(tmp_path))
+    (tmp_path / "scale.txt").write_text("1")
+    make_suite(tmp_path, LATE, _hidden="SCALE = 1")
+    method = plugins.load_class("methods", "mine")
+    plugins.check_followed("mine")
+    method.value()
+    with pytest.raises(UserError, match=r"mine.py (imports .*_hidden.py|reads .*scale.txt)"):
+        plugins.check_followed("mine")
+
+
+OUTSIDE = {
+    "by its path": "import sys\nsys.path.insert(0, {folder!r})\nimport far_away\nSCALE = far_away.SCALE",
+    "from it": "import sys\nsys.path.insert(0, {folder!r})\nfrom far_away import SCALE",
+    "by a name made up": (
+        "import importlib, sys\nsys.path.insert(0, {folder!r})\nSCALE = importlib.import_module('far_' + 'away').SCALE"
+    ),
+}
+
+
+@pytest.mark.parametrize("loaded_before", [False, True])
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_a_module_outside_the_suite_is_refused(tmp_path, case, loaded_before):
+    folder = str(write(tmp_path / "far", {"far_away.py": "SCALE = 1"}))
+    if loaded_before and case != "by a name made up":
+        sys.path.insert(0, folder)
+        importlib.import_module("far_away")
+    make_suite(tmp_path / "suite", OUTSIDE[case].format(folder=folder))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"mine.py imports .*far_away.py, which lies outside its suite"):
+            plugins.load_class("methods", "mine")
+    assert "far_away" not in sys.modules
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_an_installed_module_is_not_refused(tmp_path, editable):
+    folder = write(tmp_path / ("far" if editable else "far/site-packages"), {"far_away.py": "SCALE = 1"})
+    if editable:
+        link = f'{{"url": "{folder.as_uri()}", "dir_info": {{"editable": true}}}}'
+        dist = {"far-1.dist-info/METADATA": "Name: far\nVersion: 1\n", "far-1.dist-info/direct_url.json": link}
+        sys.path.insert(0, str(write(tmp_path / "site", dist)))
+    make_suite(tmp_path / "suite", OUTSIDE["from it"].format(folder=str(folder)))
+    assert plugins.load_class("methods", "mine").value == 1
+    del sys.modules["far_away"]
+
+
+def test_a_helper_by_any_name_is_no_method(tmp_path):
+    """Two suites may each have one, as long as no run needs both."""
+    for name in ("one", "two"):
+        text = METHOD.format(imports="from utils import SCALE", value="SCALE")
+        plugins.add_suite(write(tmp_path / name, {f"{name}.py": text, "utils.py": "SCALE = 1"}))
+    assert {"one", "two"} < set(plugins.list_names("methods")) and "utils" not in plugins.list_names("methods")
+    assert plugins.load_class("methods", "two").value == 1
+    (tmp_path / "two" / "alone.py").write_text("SCALE = 1")
+    plugins.find_files.cache_clear()
+    with pytest.raises(UserError, match="defines no class Method; .* call it _alone.py"):
+        plugins.read_attributes("methods", "alone")
+
+
+WRONG = {
+    "a relative import": ("from ._common import SCALE", "write `from _h import x` for `from ._h import x`"),
+    "a folder": ("from sub.parts import SCALE", r"sub, which is no package; put an empty __init__.py into it"),
+    "a helper's mistake": ("from _wrong import SCALE", r"mine.py imports _wrong, and .*_wrong.py cannot be read: Syntax"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_import_that_cannot_work_says_what_to_write(tmp_path, case):
+    imports, said = WRONG[case]
+    make_suite(tmp_path, imports, _common="SCALE = 1", _wrong="SCALE = (", sub__slash__parts="SCALE = 1")
+    with pytest.raises(UserError, match=said):
+        plugins.load_class("methods", "mine")
+
+
+def test_a_linked_method_says_where_its_helpers_are_looked_for(tmp_path):
+    text = METHOD.format(imports="from _beside import SCALE", value="SCALE")
+    write(tmp_path / "real", {"mine.py": text, "_beside.py": "SCALE = 1"})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "mine.py").symlink_to("../real/mine.py")
+    plugins.add_suite(tmp_path / "linked")
+    with pytest.raises(UserError, match=r"the file is a link, and what it imports is looked for beside the link"):
+        plugins.load_class("methods", "mine")
+    (tmp_path / "linked" / "_beside.py").symlink_to("../real/_beside.py")
+    assert plugins.load_class("methods", "mine").value == 1

@@ -245,6 +245,11 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     train_data, test_data = steps.load_on_device(setup)
     teacher_weights = store.read_weights(job.teacher_key) if job.teacher_key else None
     method = steps.build_method(setup, train_data.labels, teacher_weights)
+
+    def notify_step() -> None:
+        plugins.check_followed(spec.method)  # a dynamic import in a loss is to stop a run at its first step
+        notify(StepDone(job.key))
+
     trainer = Trainer(
         method,
         protocol,
@@ -252,7 +257,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
         test_data,
         checkpoints=store.open_checkpoint(job.key),
         on_epoch_end=lambda row: notify(EpochDone(job.key, row)),
-        on_step=lambda: notify(StepDone(job.key)),
+        on_step=notify_step,
     )
     result = trainer.run()
     plugins.check_loaded(spec.method, job.inputs.sources)

@@ -4,7 +4,7 @@ Knows no run, no data set and no network.
 """
 
 from udcd_bench.plugins.attributes import read_attributes, read_comments
-from udcd_bench.plugins.loading import check_loaded, load_class, load_module
+from udcd_bench.plugins.loading import check_followed, check_loaded, load_class, load_module
 from udcd_bench.plugins.sources import hash_sources
 from udcd_bench.plugins.suites import (
     CONTENT_CLASSES,
@@ -20,6 +20,7 @@ __all__ = [
     "CONTENT_CLASSES",
     "ENTRY_POINT_GROUP",
     "add_suite",
+    "check_followed",
     "check_loaded",
     "find_file",
     "find_files",

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
-from udcd_bench.plugins import sources
+from udcd_bench.plugins import sources, unfollowed
 from udcd_bench.plugins.old_names import refuse_old_names
 from udcd_bench.plugins.suites import CONTENT_CLASSES, ContentFile, find_content
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -29,8 +29,6 @@ _executed: dict[Path, str] = {}
 """File → the hash of the source that was executed last."""
 _thread = threading.local()
 """Its ``executing`` is whether this thread is executing a content file."""
-_modules_before: dict[str, frozenset[str]] = {}
-"""Name of a content module → the modules that were there before it."""
 
 
 class _SourceLoader(SourceFileLoader):
@@ -88,10 +86,11 @@ def load_module(kind: str, name: str) -> ModuleType:
     files = (content.path, *helpers.values())
     _claim_names(helpers, content)
     _loaded[module_name] = {path: sources.hash_file(path) for path in files}
-    _modules_before[module_name] = frozenset(sys.modules)
+    if kind == "methods":
+        unfollowed.watch(content, files)
     module = _execute(module_name, content)
     if kind == "methods":
-        _refuse_unfollowed(module_name, content)
+        _refuse_unfollowed(module_name, content, sources.list_imported_names(files))
     return module
 
 
@@ -108,14 +107,23 @@ def load_class(kind: str, name: str) -> Any:
 def check_loaded(name: str, hashes: Mapping[str, str]) -> None:
     """Check that what this process has executed of a method is the source of these hashes, and nothing besides.
 
-    Raises UserError when a file changed while it was loaded, or one was imported that the key does not cover.
+    Raises UserError when a file changed while it was loaded, or as ``check_followed`` does.
     """
+    check_followed(name)
     content = find_content("methods", name)
     module_name = _name_module("methods", content)
-    _refuse_unfollowed(module_name, content)
     loaded = {path: _executed.get(path, known) for path, known in _loaded[module_name].items()}
     if sources.label_files(content, loaded) != hashes:
         raise UserError(f"{content.path} or a file that it imports changed while it was loaded; start again.")
+
+
+def check_followed(name: str) -> None:
+    """Check that a loaded method has reached no file that its key does not cover, since the last check; it is quick.
+
+    Raises UserError that names the file and the fix.
+    """
+    content = find_content("methods", name)
+    _refuse_unfollowed(_name_module("methods", content), content)
 
 
 def _name_module(kind: str, content: ContentFile) -> str:
@@ -166,10 +174,20 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
         ) from error
     except Exception as error:
         del sys.modules[module_name]
-        raise UserError(f"{content.path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UserError(_describe_failure(error, content)) from error
     finally:
         _thread.executing = False
     return module
+
+
+def _describe_failure(error: Exception, content: ContentFile) -> str:
+    """Describe why a content file cannot be loaded, with the fix where an import is written as it cannot work."""
+    reason = f"{content.path} cannot be loaded: {type(error).__name__}: {error}"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return f"{reason}; a file of content is in no package, so write `from _h import x` for `from ._h import x`."
+    if isinstance(error, ModuleNotFoundError) and content.path.is_symlink():
+        return f"{reason}; the file is a link, and what it imports is looked for beside the link: put it there too."
+    return reason
 
 
 def _refuse_nested(path: Path) -> None:
@@ -180,28 +198,11 @@ def _refuse_nested(path: Path) -> None:
         )
 
 
-def _refuse_unfollowed(module_name: str, content: ContentFile) -> None:
-    """Raise UserError when a method has imported a file of its suite that its text does not name."""
+def _refuse_unfollowed(module_name: str, content: ContentFile, modules: Iterable[str] = ()) -> None:
+    """Raise UserError, and forget the method, when it has reached what its key does not cover."""
     followed = {path for files in _loaded.values() for path in files}
-    for name in sorted(sys.modules.keys() - _modules_before[module_name] - {module_name}):
-        file = getattr(sys.modules[name], "__file__", None)
-        path = Path(file).parent.resolve() / Path(file).name if file else None
-        if path is None or path in followed or not _lies_in_suite(name, path, content):
-            continue
-        for loaded in (name, module_name):
-            del sys.modules[loaded]  # the next try is to see it again
-        raise UserError(
-            f"{content.path} imports {path} in a way that its text does not show, so that a change of that file would "
-            f"go unseen; write `import {path.stem}`, or copy what is needed into one file."
-        )
-
-
-def _lies_in_suite(name: str, path: Path, content: ContentFile) -> bool:
-    """Tell whether a module is a file of the suite, and neither the engine's nor of an environment within it."""
-    if name.partition(".")[0] == "udcd_bench":
-        return False
-    environments = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
-    inner = [prefix for prefix in environments if content.suite.folder in prefix.parents]
-    if any(prefix in path.parents for prefix in inner):
-        return False
-    return any(root in path.parents for root in content.suite.list_roots())
+    try:
+        unfollowed.refuse_unfollowed(content, followed, modules)
+    except UserError:
+        sys.modules.pop(module_name, None)  # the next try is to see it again
+        raise

@@ -11,13 +11,14 @@ import hashlib
 import os
 import sys
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import UserError
 from udcd_bench.plugins.suites import ContentFile, Suite, find_content, list_suites
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _helpers: dict[str, Path] = {}
@@ -52,7 +53,7 @@ def list_helpers(content: ContentFile) -> dict[str, Path]:
     waiting = [(content.path, "")]
     while waiting:
         file, package = waiting.pop()
-        for imported in _list_imports(file, package):
+        for imported in _list_imports_for(content, file, package):
             for module, path in _locate(imported, content).items():
                 if module not in helpers:
                     helpers[module] = path
@@ -60,6 +61,11 @@ def list_helpers(content: ContentFile) -> dict[str, Path]:
                     waiting.append((path, module if is_package else module.rpartition(".")[0]))
     _refuse_shared_names(helpers)
     return helpers
+
+
+def list_imported_names(files: Iterable[Path]) -> set[str]:
+    """List the modules that files import in their text by absolute name, and what they import from them."""
+    return {name for file in files for name in _list_imports(file, "")}
 
 
 def _read(path: Path) -> bytes:
@@ -75,6 +81,16 @@ def _list_imports(file: Path, package: str) -> list[str]:
         return list(_parse_imports(_read(file), package))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {type(error).__name__}: {error}.") from error
+
+
+def _list_imports_for(content: ContentFile, file: Path, package: str) -> list[str]:
+    """List the modules that a file which a content file needs may import. Raises UserError that names both."""
+    try:
+        return _list_imports(file, package)
+    except UserError as error:
+        if file == content.path:
+            raise
+        raise UserError(f"{content.path} imports {file.stem}, and {error}") from error
 
 
 @lru_cache(maxsize=1024)
@@ -123,7 +139,20 @@ def _find_folder(top: str, file: Path, suite: Suite) -> Path | None:
     for folder in (file.parent, suite.folder):
         if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
             return folder
+        if (folder / top).is_dir() and any((folder / top).glob("*.py")) and not _is_package(top):
+            raise UserError(
+                f"{file} imports from the folder {folder / top}, which is no package; put an empty __init__.py into it."
+            )
     return suite.package.parent if suite.package and suite.package.name == top else None
+
+
+def _is_package(top: str) -> bool:
+    """Tell whether a top-level package of that name is installed, which a plain folder does not hide."""
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None
 
 
 def _refuse_shared_names(helpers: Mapping[str, Path]) -> None:

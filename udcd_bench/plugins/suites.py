@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -114,12 +116,33 @@ def find_files(kind: str) -> dict[str, ContentFile]:
         folder = suite.find_folder(kind)
         for path in sorted(folder.glob("*.py")) if folder else ():
             name = path.stem
-            if name.startswith(("_", ".")):
+            if name.startswith(("_", ".")) or _is_helper(path, CONTENT_CLASSES[kind]):
                 continue
             if name in files:
                 raise UserError(f"{path} and {files[name].path} both claim the name {name!r}; rename one.")
             files[name] = ContentFile(path, suite)
     return files
+
+
+def _is_helper(path: Path, class_name: str) -> bool:
+    """Tell whether a file defines no content of its own, and another beside it imports it."""
+    if re.search(rf"^class {class_name}\b".encode(), path.read_bytes(), re.MULTILINE):
+        return False
+    return any(path.stem in _list_imported_words(other) for other in path.parent.glob("*.py") if other != path)
+
+
+def _list_imported_words(path: Path) -> set[str]:
+    """List the words of all imports in a file; none where it cannot be parsed, which loading it says."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return set()
+    words: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            words.update(module.split("."), *(alias.name.split(".") for alias in node.names))
+    return words
 
 
 def list_names(kind: str) -> tuple[str, ...]:
