@@ -196,10 +196,11 @@ def _list_editable_folders() -> list[str]:
 
     folders: list[str] = []
     for distribution in metadata.distributions():
-        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+        read = distribution.read_text
+        direct = json.loads(read("direct_url.json") or "{}")
         if direct.get("dir_info", {}).get("editable"):
             folders.append(os.path.realpath(url2pathname(urlsplit(direct["url"]).path)))
         # an older installation in place has its metadata beside its packages
-        names = (distribution.read_text("top_level.txt") or "").split()
+        names = (read("top_level.txt") or "").split()
         folders += [os.path.realpath(str(distribution.locate_file(name))) for name in names]
     return folders
