@@ -9,10 +9,10 @@ from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.folders.tree import IMAGE_FOLDER, Tree
 
 _WORDS = (
-    r"masks?|segmentations?|seg|annotations?|ground[ _-]?truths?|gt|labels?|superpixels|thumbs?|thumbnails?|previews?"
-    r"|manuals?"
+    r"masks?|segmentations?|seg|annotations?|ground[ _-]?truths?|gt|labels?|superpixels|"
+    r"thumbs?|thumbnails?|previews?"
 )
-MASK_FOLDER = re.compile(rf"(.*[ _-])?({_WORDS})", re.I)
+MASK_FOLDER = re.compile(rf"(.*[ _-])?({_WORDS}|manuals?)", re.I)
 _MASKS_OF = re.compile(r"(masks?|segmentations?|annotations?|ground[ _-]?truths?|gt)[ _-]+(.+)", re.I)
 """A folder whose name puts the word before that of the folder of images."""
 _STEM_WORDS = (
