@@ -53,22 +53,14 @@ def advise_giving(node: Tree, root: str) -> str:
     return f"unpack {'/'.join(parts[: zips[0] + 1])} and give its folder {'/'.join(parts[zips[0] + 1 :])}"
 
 
-def check_parts(top: Tree, parts: dict[str, str], root: str) -> None:
-    """Check that folders are the parts of one split and nothing else. Raises UserError."""
-    holders, where = top.list_holders(), get_path(top, root)
-    names = join_names(sorted(parts))
-    a_part = "which is a part of a split" if len(parts) == 1 else "which are parts of a split"
-    if others := [name for name in holders if name not in parts]:
-        copy = next((name for name in others if find_parts(holders[name].folders)), "")
-        fix = (
-            f"move {copy} out, or {advise_giving(holders[copy], root)}, which holds the same again"
-            if copy
-            else f"move {join_names(others)} out, as where it has no labels, or {names}"
-        )
-        raise UserError(
-            f"{where} holds {names}, {a_part}, and moreover {join_names(others)}, so its classes are unclear: {fix}, "
-            "or list the images in a CSV with the columns path, label and split."
-        )
+def check_parts(top: Tree, levels: dict[str, Tree], root: str) -> None:
+    """Check that folders are the parts of one split and nothing else. Raises UserError.
+
+    levels: by the part's name, the folder whose folders are its classes. root: the path that was given.
+    """
+    where, names = get_path(top, root), join_names(sorted(levels))
+    _refuse_others(top, levels, root)
+    parts = find_parts(levels)
     for split in sorted(set(parts.values())):
         same = [name for name in sorted(parts) if parts[name] == split]
         if len(same) > 1:
@@ -79,17 +71,36 @@ def check_parts(top: Tree, parts: dict[str, str], root: str) -> None:
         raise UserError(
             f"{where} holds {names} and no folder train: add it, or rename them if they are classes."
         )
-    flat = [name for name, node in holders.items() if node.images and not node.has_class_folders()]
-    if flat and len(flat) < len(holders):
+    flat = [name for name, node in levels.items() if node.images and not node.has_class_folders()]
+    if flat and len(flat) < len(levels):
         raise UserError(
             f"{where} holds {join_names(flat)} with images and without class folders: sort them into a subfolder a "
             f"class, or, if they have no labels, move {join_names(flat)} out."
         )
-    if not any(node.has_class_folders() for node in holders.values()):
+    if not any(node.has_class_folders() for node in levels.values()):
         raise UserError(
             f"{where} holds {names} with images and without class folders: sort the images into a subfolder a class, "
             "or list them in a CSV with the columns path, label and split."
         )
+
+
+def _refuse_others(top: Tree, levels: dict[str, Tree], root: str) -> None:
+    """Refuse folders beside the parts of a split."""
+    holders = top.list_holders()
+    others = [name for name in holders if name not in levels]
+    if not others:
+        return
+    copy = next((name for name in others if find_parts(holders[name].folders)), "")
+    a_part = "which is a part of a split" if len(levels) == 1 else "which are parts of a split"
+    fix = (
+        f"move {copy} out, or {advise_giving(holders[copy], root)}, which holds the same again"
+        if copy
+        else f"move one side out, {join_names(others)} if without labels"
+    )
+    raise UserError(
+        f"{get_path(top, root)} holds {join_names(sorted(levels))}, {a_part}, and moreover {join_names(others)}, so "
+        f"its classes are unclear: {fix}, or list the images in a CSV with the columns path, label and split."
+    )
 
 
 def check_classes(level: Tree, root: str) -> None:

@@ -52,7 +52,7 @@ def _enter_part(tree: Tree, name: str, split: str) -> Level:
     ):  # train/train/CLASS, train/images/CLASS
         ((inner, child),) = holders.items()
         is_again = inner.lower() == name.lower() or find_parts([inner]).get(inner) == split
-        if not child.has_class_folders() or not (is_again or IMAGE_FOLDER.fullmatch(inner)):
+        if not (is_again or (child.has_class_folders() and IMAGE_FOLDER.fullmatch(inner))):
             break
         tree, above = child, (*above, inner)
     return Level(above, split, tree)
@@ -65,9 +65,9 @@ def list_labelled(top: Tree, root: str, report: ValidationReport) -> list[Labell
     """
     holders = top.list_holders()
     parts = find_parts(holders)
-    if parts:
-        checks.check_parts(top, parts, root)
     levels = list_levels(top)
+    if parts:
+        checks.check_parts(top, {level.above[0]: level.tree for level in levels}, root)
     rows: list[Labelled] = []
     for level in levels:
         checks.check_classes(level.tree, root)

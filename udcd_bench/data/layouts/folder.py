@@ -30,7 +30,7 @@ HELD_INSTEAD = {
     "dangling": "links that lead nowhere",
     "unreadable": "archives that cannot be opened",
     "archive": "archives that are not read",
-    "masks": "images that pass for masks of others: move them out if they are, or rename the folder",
+    "masks": "images taken for masks of others; move them out, or rename the folder if it is a class",
     "other": "other files",
 }
 """What a class folder without an image holds instead, by the reason each was left out for."""
