@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def data(monkeypatch):
 
 
 def made_of(spec):
-    return execute.collect_run_inputs(spec, execute.RunContext(None, "nowhere"))
+    return execute.collect_run_inputs(spec, execute.RunContext(Store(Path("nowhere")), Path("nowhere")))
 
 
 def plan(store, *specs):

@@ -204,11 +204,15 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
 
     records = {key: store.read_record(key) for key in store.list_keys()}
     specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
-    needed = _collect_needed(profiles, 1 + max((spec.seed for spec in specs.values()), default=0))
+    needed = _collect_needed(profiles)
     # one spec may have several runs, as after a change of its method: the newest counts
     oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
     newest = {specs[key]: key for key in oldest_first}
-    keep = {key for spec, key in newest.items() if needed.intersection(planner.list_equal_specs(spec))}
+    keep = {
+        key
+        for spec, key in newest.items()
+        if needed.intersection(map(_take_first_repeat, planner.list_equal_specs(spec)))
+    }
     keep |= find_used_keys(store.root, records)
     keep |= {
         str(records[key]["teacher_key"]) for key in keep & records.keys() if records[key].get("teacher_key")
@@ -219,7 +223,9 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
             yield spec.format_label(), reason, store.run_folder(key)
     for path in store.list_work_folders():
         running = store.read_running_spec(path.name)
-        if not store.locks.is_locked(path.name) and (running is None or running not in needed):
+        if not store.locks.is_locked(path.name) and (
+            running is None or _take_first_repeat(running) not in needed
+        ):
             yield running.format_label() if running else path.name, "unfinished, in no table or figure", path
     for key in store.list_failed():
         report = store.read_failure(key)
@@ -229,33 +235,26 @@ def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str,
         yield path.name, "damaged, and moved aside", path
 
 
-def _collect_needed(profiles: Sequence[str], n_seeds: int) -> set[RunSpec]:
-    """Collect the specs of every table and figure, at every fold, seed and split, and of their teachers."""
+def _take_first_repeat(spec: RunSpec) -> RunSpec:
+    """Return the run of the same cell whose fold, seed and split are the first: a table may ask for any."""
+    from dataclasses import replace
+
+    return replace(spec, fold=0, seed=0, split="paper")
+
+
+def _collect_needed(profiles: Sequence[str]) -> set[RunSpec]:
+    """Collect the specs of every table and figure, and of their teachers, as ``_take_first_repeat`` returns them."""
     from udcd_bench import plugins
-    from udcd_bench.data import official
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs import planner
-    from udcd_bench.runs.profiles import find_profile
-    from udcd_bench.runs.spec import SPLITS
 
-    specs: set[RunSpec] = set()
-    for kind in ("tables", "figures"):
-        for name in plugins.list_names(kind):
-            artefact = plugins.load_class(kind, name)()
-            for profile in profiles:
-                resolve = find_profile(profile).resolve_dataset
-                with_test = tuple(name for name in official.TESTS if resolve(name) == name)
-                for split in SPLITS:
-                    if split == official.SPLIT and not with_test:
-                        continue
-                    request = TableRequest(
-                        profile,
-                        datasets=with_test if split == official.SPLIT else None,
-                        folds=tuple(range(5)),
-                        seeds=tuple(range(n_seeds)),
-                        split=split,
-                    )
-                    specs |= {planner.normalize_spec(spec) for spec in artefact.list_runs(request)}
+    specs = {
+        planner.normalize_spec(spec)
+        for kind in ("tables", "figures")
+        for name in plugins.list_names(kind)
+        for profile in profiles
+        for spec in plugins.load_class(kind, name)().list_runs(TableRequest(profile))
+    }
     teachers = {
         spec.build_teacher_spec()
         for spec in specs

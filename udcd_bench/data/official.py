@@ -43,15 +43,16 @@ def split_name(name: str) -> tuple[str, str] | None:
     return (dataset, TESTS[dataset]) if dataset != name and dataset in TESTS else None
 
 
-def join(train: Dataset, test: Dataset, target: Path) -> Dataset:
+def join(train: Dataset, test: Dataset, target: Path, *, check_pixels: bool = False) -> Dataset:
     """Join two prepared sets of the same classes and size: the first trains, the second tests.
 
     Two images whose prepared pixels are equal share a group. Seeds are those of the first set.
+    check_pixels: compare what was joined before with its checksum, as ``sources.LoadOptions`` has it.
     """
     from udcd_bench.data.cache import prepare, prepared
 
     checksum = hashlib.sha256(f"{train.fingerprint} {test.fingerprint}".encode()).hexdigest()
-    if prepare.find_existing(target, checksum) is None:
+    if prepare.find_existing(target, checksum, check_pixels=check_pixels) is None:
         _write(train, test, target, checksum)
     return replace(prepared.load(target), name=train.name, identity=train.identity)
 

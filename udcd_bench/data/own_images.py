@@ -33,7 +33,7 @@ def list_own_images(data: Path) -> list[OwnImages]:
             manifest = prepared.read_manifest(target) if target.name.isdecimal() else None
             if manifest is None or not manifest.content_sha256:
                 continue
-            path = manifest.name.removeprefix(folder.PREFIX)
+            path = manifest.name.removeprefix(names.FOLDER)
             if folder.make_path_slug(Path(path)) == target.parent.name:
                 name = names.format_data_name(names.take_last_part(path), manifest.content_sha256)
                 sets.append(OwnImages(name, path))
@@ -68,7 +68,7 @@ def name_by_content(dataset: Dataset, target: Path) -> Dataset:
             f"{target} was prepared by an earlier version, without a digest of the images, and {dataset.name} is gone; "
             "bring the images back there, and they are prepared again."
         )
-    own_name = names.take_last_part(dataset.name.removeprefix(folder.PREFIX))
+    own_name = names.take_last_part(dataset.name.removeprefix(names.FOLDER))
     return replace(dataset, title=names.format_data_title(names.format_data_name(own_name, digest)))
 
 

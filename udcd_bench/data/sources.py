@@ -77,7 +77,7 @@ def list_names() -> tuple[str, ...]:
 
 def find_title(name: str) -> str:
     """Return the title that tables and captions print for a data set. Raises UserError when the name is unknown."""
-    if name.startswith(folder.PREFIX):
+    if name.startswith(names.FOLDER):
         return make_printable(names.format_data_title(name))
     if name.startswith(medmnist.PREFIX):
         return medmnist.check_name(name.removeprefix(medmnist.PREFIX))
@@ -99,7 +99,7 @@ def make_slug(name: str, n_images: int | None = None) -> str:
 
     n_images: how many images a synthetic set has; None for the default.
     """
-    if name.startswith(folder.PREFIX):
+    if name.startswith(names.FOLDER):
         return folder.make_path_slug(_parse_folder_path(name))
     if name.startswith(medmnist.PREFIX):
         return "medmnist-" + medmnist.check_name(name.removeprefix(medmnist.PREFIX))
@@ -132,7 +132,8 @@ def load_dataset(
     prepare.check_size(size)
     if (sides := official.split_name(name)) is not None:
         train, test = (load_dataset(side, size=size, data=data, options=options) for side in sides)
-        return official.join(train, test, data / name / str(size))
+        target = data / name / str(size)
+        return official.join(train, test, target, check_pixels=options.check_pixels)
     target = data / make_slug(name, n_images) / str(size)
     prepares = options.prepare_missing and _can_prepare_by_name(name)
     if prepares and target.is_dir():
@@ -145,7 +146,7 @@ def load_dataset(
     elif not is_prepared:
         raise _make_missing_error(name, size, data)
     dataset = replace(prepared.load(target, check_pixels=options.check_pixels), name=make_printable(name))
-    return own_images.name_by_content(dataset, target) if name.startswith(folder.PREFIX) else dataset
+    return own_images.name_by_content(dataset, target) if name.startswith(names.FOLDER) else dataset
 
 
 def prepare_dataset(
@@ -204,13 +205,13 @@ def _check_options(name: str, options: PrepareOptions) -> None:
     has_reader = name in SOURCES and SOURCES[name].read_index is not None
     if options.source_path is not None and not has_reader and not name.startswith(medmnist.PREFIX):
         raise UserError(f"{name} needs no --from: its name says where its images come from.")
-    if options.depth is not None and not has_reader and not name.startswith(folder.PREFIX):
+    if options.depth is not None and not has_reader and not name.startswith(names.FOLDER):
         raise UserError(f"--depth is for sets of image files, and {name} is none.")
 
 
 def _read_index(name: str, size: int, data: Path, source_path: Path | None) -> ImageIndex:
     """List the images of a set that comes as files. Raises UserError when it needs a path and has none."""
-    if name.startswith(folder.PREFIX):
+    if name.startswith(names.FOLDER):
         return folder.read_index(_parse_folder_path(name))
     read_index = _find_source(name).read_index
     assert read_index is not None
@@ -234,12 +235,12 @@ def _quarantine_if_damaged(target: Path, *, check_pixels: bool) -> None:
 
 def _can_prepare_by_name(name: str) -> bool:
     """Whether a set can be prepared from its name alone."""
-    return name.startswith((folder.PREFIX, medmnist.PREFIX)) or _find_source(name).read_index is None
+    return name.startswith((names.FOLDER, medmnist.PREFIX)) or _find_source(name).read_index is None
 
 
 def _may_have_changed(name: str, data: Path, *, is_prepared: bool) -> bool:
     """Whether a set that can be prepared by name has to be compared with its source, which decodes nothing."""
-    if name.startswith(folder.PREFIX):
+    if name.startswith(names.FOLDER):
         return _parse_folder_path(name).exists() or not is_prepared
     if name.startswith(medmnist.PREFIX):
         return not is_prepared or (data / f"{name.removeprefix(medmnist.PREFIX)}.npz").exists()
@@ -271,7 +272,7 @@ def _find_source(name: str) -> Source:
 
 
 def _parse_folder_path(name: str) -> Path:
-    path = name.removeprefix(folder.PREFIX)
+    path = name.removeprefix(names.FOLDER)
     if not path:
         raise UserError("folder: needs a path, as in folder:my/images or folder:my/labels.csv.")
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from udcd_bench.data.splits import FOLDS
+from udcd_bench.runs.names import FOLDER
 from udcd_bench.runs.spec import describe_split, parse_split
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
         )
     if not any(parse_split(name)[0] == "grouped" for name in names):
         return f"{text}."
-    fix = "; a CSV with a column group gives them" if dataset.name.startswith("folder:") else ""
+    fix = "; a CSV with a column group gives them" if dataset.name.startswith(FOLDER) else ""
     return f"{text}, so --split grouped {rest}{fix}."
 
 

@@ -15,7 +15,7 @@ from udcd_bench.data import official, sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
-from udcd_bench.runs import inputs, names, planner
+from udcd_bench.runs import inputs, planner
 from udcd_bench.runs.spec import REVISION
 
 if TYPE_CHECKING:
@@ -48,19 +48,10 @@ class RunContext:
 
     @property
     def places(self) -> planner.CommandPlaces:
-        """What a shell command says of where it makes runs."""
+        """Where this makes runs, as a shell command says it."""
         return planner.CommandPlaces(
             self.data, self.store.root, self.device, self.deterministic, self.locations
         )
-
-    def locate_data(self, name: str) -> str:
-        """Return a data set's name with the path of own images in it."""
-        path = self.locations.get(names.identify_data(name))
-        return name if path is None else f"{names.FOLDER}{path}"
-
-    def locate_weights(self, value: str) -> str:
-        """Return ``Protocol.weights`` as a path where it names a file."""
-        return self.locations.get(names.identify_file(value), value)
 
 
 def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
@@ -69,7 +60,7 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
     The checksum takes about 1 s for HAM10000 at 224²; the runs that follow skip it.
     """
     return sources.load_dataset(
-        context.locate_data(name),
+        context.places.locate_data(name),
         size=protocol.image_size,
         data=context.data,
         n_images=protocol.n_images,
@@ -80,7 +71,10 @@ def prepare_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
 def load_data(name: str, protocol: Protocol, context: RunContext) -> Dataset:
     """Load a data set for a run, which trusts what planning has verified."""
     return sources.load_dataset(
-        context.locate_data(name), size=protocol.image_size, data=context.data, n_images=protocol.n_images
+        context.places.locate_data(name),
+        size=protocol.image_size,
+        data=context.data,
+        n_images=protocol.n_images,
     )
 
 
@@ -143,7 +137,7 @@ def collect_run_inputs(spec: RunSpec, context: RunContext, load: DatasetLoader |
 def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context: RunContext) -> RunInputs:
     declared = plugins.read_attributes("methods", spec.method)
     teacher = spec.teacher_backbone or spec.backbone
-    hash_weights = functools.partial(_hash_weights, context.locate_weights(protocol.weights))
+    hash_weights = functools.partial(_hash_weights, context.places.locate_weights(protocol.weights))
     numbers = {key: v for key, v in asdict(protocol).items() if key not in inputs.COVERED_ELSEWHERE}
     return inputs.RunInputs(
         method=spec.method,
@@ -171,12 +165,6 @@ def _hash_weights(weights: str, backbone: str) -> str:
     """Hash the tensors that a backbone begins with; what draws them needs no tensor library."""
     if weights == "none":
         return "none"
-    stat = Path(weights).stat() if Path(weights).is_file() else None
-    return _hash_stored_weights(backbone, weights, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-
-
-@functools.lru_cache(maxsize=64)
-def _hash_stored_weights(backbone: str, weights: str, _file: tuple[int, int, int] | None) -> str:
     from udcd_bench.training.weights import compute_digest
 
     return compute_digest(backbone, weights)
@@ -239,7 +227,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     dataset = load_data(name_images(spec), protocol, context)
     check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
-    weights = context.locate_weights(protocol.weights)
+    weights = context.places.locate_weights(protocol.weights)
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
     train_data, test_data = steps.load_on_device(setup)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udcd_bench.data import own_images, sources
+from udcd_bench.data import own_images, sources, workers
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.names import FOLDER
@@ -70,7 +70,7 @@ class NameResolver:
             return typed
         if (typed, "") not in self._names:
             path = self._find_folder(typed)
-            options = sources.LoadOptions(jobs=os.cpu_count() or 1, check_pixels=True)
+            options = sources.LoadOptions(jobs=workers.count_cores(), check_pixels=True)
             dataset = sources.load_dataset(f"{FOLDER}{path}", size=size, data=self.data, options=options)
             name = names.format_data_name(
                 make_printable(names.take_last_part(path)), dataset.identity.partition("#")[2]

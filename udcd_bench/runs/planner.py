@@ -60,6 +60,15 @@ class CommandPlaces:
     deterministic: bool = False
     locations: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def locate_data(self, name: str) -> str:
+        """Return a data set's name with the path of own images in it, where that is known."""
+        path = self.locations.get(names.identify_data(name))
+        return name if path is None else f"{names.FOLDER}{path}"
+
+    def locate_weights(self, value: str) -> str:
+        """Return ``Protocol.weights`` as a path where it names a file whose path is known."""
+        return self.locations.get(names.identify_file(value), value)
+
 
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
     """Resolve a run's protocol: its profile's, then its source's, its method's and its own overrides, in this order."""
@@ -142,7 +151,7 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
 
 def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
-    words = ["train", spec.method, "--dataset", _locate(spec.dataset, places), "--profile", spec.profile]
+    words = ["train", spec.method, "--dataset", places.locate_data(spec.dataset), "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
@@ -152,8 +161,7 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     if spec.rho is not None:
         words += ["--rho", repr(spec.rho)]
     for name, value in (*spec.hparams, *spec.protocol):
-        path = places.locations.get(names.identify_file(str(value))) if name == "weights" else None
-        words += ["--set", f"{name}={value if path is None else path}"]
+        words += ["--set", f"{name}={places.locate_weights(str(value)) if name == 'weights' else value}"]
     words += ["--data", str(places.data), "--out", str(places.out)]
     words += ["--device", places.device] if places.device != "auto" else []
     return quote_command(*words, *(["--deterministic"] if places.deterministic else []))
@@ -162,12 +170,6 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
 def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:
     """Format a shell command for each run that is not done, teachers before their students."""
     return [format_command(job.spec, places) for job in jobs if not job.done]
-
-
-def _locate(dataset: str, places: CommandPlaces) -> str:
-    """Return how a data set is given on the command line: own images by the path where they lie, if it is known."""
-    path = places.locations.get(names.identify_data(dataset))
-    return dataset if path is None else f"{names.FOLDER}{path}"
 
 
 def estimate_seconds(

@@ -74,12 +74,17 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
 
 
 def find_existing(
-    target: Path, checksum: str, *, allow_incomplete: bool = True, depth: int | None = None
+    target: Path,
+    checksum: str,
+    *,
+    allow_incomplete: bool = True,
+    depth: int | None = None,
+    check_pixels: bool = True,
 ) -> PreparedSet | None:
     """Return the set in ``target`` if it is undamaged and was made from the source with this checksum.
 
     allow_incomplete: whether an incomplete set will be returned too. depth: that it must have been prepared with; None
-    if any will do.
+    if any will do. check_pixels: compare the array with its checksum.
     """
     try:
         manifest = prepared.read_manifest(target)
@@ -89,7 +94,7 @@ def find_existing(
             return None
         if prepared.lacks_digest(manifest):
             return None
-        prepared.load(target, check_pixels=True)
+        prepared.load(target, check_pixels=check_pixels)
     except UserError:  # a damaged one is prepared again
         return None
     return PreparedSet(target, manifest.report, fresh=False, incomplete=manifest.incomplete)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,6 +11,8 @@ from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.decode import DecodedFile
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
+from udcd_bench.errors import quote_command
+from udcd_bench.runs import names
 
 
 def report_duplicates(
@@ -157,8 +158,8 @@ def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Pa
     if n_classes < 2:
         what = "images of one class only" if n_classes else "not one image"
         return f"{image_index.source}: {what} could be read, so nothing was written.\n{lines}"
-    words = [image_index.name]
-    if not image_index.name.startswith("folder:"):
+    words = ["data", "prepare", image_index.name]
+    if not image_index.name.startswith(names.FOLDER):
         words += ["--from", image_index.source]
     words += ["--size", target.name]
     if (data := target.parent.parent) != Path("data"):
@@ -166,7 +167,7 @@ def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Pa
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
         "Fix what is marked ✗, or go on all the same: "
-        f"`udcd-bench data prepare {shlex.join(words)} --allow-incomplete`."
+        f"`{quote_command(*words, '--allow-incomplete')}`."
     )
 
 

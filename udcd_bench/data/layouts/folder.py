@@ -23,8 +23,8 @@ from udcd_bench.data.folders import class_folders, label_tables, masks, tree
 from udcd_bench.data.layouts.csv_table import list_csv_rows
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError, make_printable
+from udcd_bench.runs import names
 
-PREFIX = "folder:"
 HELD_INSTEAD = {
     "format": "files of a format that is not read",
     "dangling": "links that lead nowhere",
@@ -153,7 +153,7 @@ def _read_csv(path: Path) -> ImageIndex:
 
 
 def _build_index(path: Path, classes: list[str], items: list[Item], report: ValidationReport) -> ImageIndex:
-    name = f"{PREFIX}{make_printable(str(path))}"
+    name = f"{names.FOLDER}{make_printable(str(path))}"
     title = make_printable(path.absolute().name)
     return ImageIndex(
         name, title, tuple(map(make_printable, classes)), items, report, source=make_printable(str(path))
