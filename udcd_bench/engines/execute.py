@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
 from udcd_bench.data import official, sources, splits, understanding, workers
+from udcd_bench.data.files.archives import make_stamp
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.errors import RunError, RunMemoryError, UserError
@@ -172,11 +173,11 @@ def _hash_weights(weights: str, backbone: str) -> str:
     if weights == "none":
         return "none"
     stat = Path(weights).stat() if Path(weights).is_file() else None
-    return _hash_stored_weights(backbone, weights, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return _hash_stored_weights(backbone, weights, stat and (stat.st_size, *make_stamp(stat)))
 
 
 @functools.lru_cache(maxsize=64)
-def _hash_stored_weights(backbone: str, weights: str, _file: tuple[int, int, int] | None) -> str:
+def _hash_stored_weights(backbone: str, weights: str, _file: tuple[int, ...] | None) -> str:
     from udcd_bench.training.weights import compute_digest
 
     return compute_digest(backbone, weights)

@@ -128,7 +128,9 @@ def _is_helper(path: Path, class_name: str) -> bool:
     """Tell whether a file defines no content of its own, and another beside it imports it."""
     if re.search(rf"^class {class_name}\b".encode(), path.read_bytes(), re.MULTILINE):
         return False
-    return any(path.stem in _list_imported_words(other) for other in path.parent.glob("*.py") if other != path)
+    return any(
+        path.stem in _list_imported_words(other) for other in path.parent.glob("*.py") if other != path
+    )
 
 
 def _list_imported_words(path: Path) -> set[str]:

@@ -74,7 +74,11 @@ def refuse_unfollowed(content: ContentFile, followed: Iterable[Path], modules: I
 
 def _describe_inner(content: ContentFile, path: Path, act: str) -> str:
     if act == "reads":
-        fix = f"import it by `import {path.stem}`" if path.suffix == ".py" else "put its values into that file"
+        fix = (
+            f"import it by `import {path.stem}`"
+            if path.suffix == ".py"
+            else "put its values into a Python file"
+        )
         return (
             f"{content.path} reads {path}, which its runs' keys do not cover, so that a change of it would go unseen; "
             f"{fix}."
@@ -180,7 +184,9 @@ def _belongs_to_installed(path: str) -> bool:
     """Tell whether a file is the engine's, the standard library's or an installed distribution's, editable or not."""
     if path.startswith(ENGINE) or _lies_in_library(path) or _lies_in_packages(path):
         return True
-    return any(path.startswith(f"{folder}{os.sep}") or path == f"{folder}.py" for folder in _list_editable_folders())
+    return any(
+        path.startswith(f"{folder}{os.sep}") or path == f"{folder}.py" for folder in _list_editable_folders()
+    )
 
 
 def _list_editable_folders() -> list[str]:

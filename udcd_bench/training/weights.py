@@ -67,7 +67,7 @@ def compute_digest(backbone: str, weights: str) -> str:
         return _compute_digest(backbone, weights)
     file = _find_file(weights)
     state = file.stat() if file.exists() else None
-    identity = (state.st_mtime_ns, state.st_size, state.st_ino) if state else ()
+    identity = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino) if state else ()
     return _compute_digest(backbone, weights, *identity)
 
 

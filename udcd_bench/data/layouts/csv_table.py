@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from udcd_bench.data.files.archives import FileRef
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix, is_hidden
+from udcd_bench.data.files.archives import FileRef, make_stamp
+from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, decode_name, encode_name, get_suffix, is_hidden
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.data.files.tables import MISSING, find_alike, normalize_cells, normalize_nfc, read_table
@@ -24,7 +24,7 @@ GROUP_LIKE = frozenset(
 
 
 class CSVRow(NamedTuple):
-    """A row whose image exists and whose label is given once."""
+    """A row whose image exists and whose label is given once; its id is from the folder of all listed images."""
 
     id: str
     label: str
@@ -68,6 +68,7 @@ class FileFinder:
         Separators may be backslashes, accents in either form, the case and the suffix of the name another's. Where
         several files would answer, none does.
         """
+        text = encode_name(text)
         as_written = os.path.join(self.base, text)  # noqa: PTH118 (pathlib raises where a name is too long, and is slow)
         if os.path.isfile(as_written):  # noqa: PTH113
             return as_written
@@ -92,7 +93,7 @@ class FileFinder:
         return files[0] if len(files) == 1 else None
 
     def locate(self, file: str) -> tuple[str, str]:
-        """Return the one path of a file whose folders may be links, and its id: its path relative to ``base``.
+        """Return the one path of a file whose folders may be links, and its path from ``base`` for people.
 
         Both are the same however a table spells the file. A link to a file is a file of its own.
         """
@@ -101,7 +102,12 @@ class FileFinder:
             below = os.path.relpath(folder, self.base).replace(os.sep, "/")
             self._places[folder] = (os.path.realpath(folder), "" if below == "." else f"{below}/")
         real, below = self._places[folder]
-        return f"{real}/{name}", make_printable(normalize_nfc(below + name))
+        return f"{real}/{name}", make_printable(normalize_nfc(decode_name(below + name)))
+
+    def find_common_folder(self) -> str:
+        """Find the innermost folder that holds all matched files, wherever the table lies."""
+        folders = {os.path.dirname(os.path.abspath(path)) for path in self.matched.values()}  # noqa: PTH100, PTH120
+        return os.path.commonpath(folders) if folders else ""
 
     def list_folder(self, folder: Path) -> _Listing:
         """List the names in a folder, none if there is no such folder. Raises UserError when it may not be read."""
@@ -139,8 +145,13 @@ class FileFinder:
         return f"{folder} has {', '.join(near)}" if near else f"it is not in {folder}"
 
 
+def make_id(path: str, common: str) -> str:
+    """Make the id of a listed image: its path from the folder of all, the same wherever that lies."""
+    return make_printable(normalize_nfc(decode_name(os.path.relpath(path, common)))).replace(os.sep, "/")
+
+
 def _fold(name: str) -> str:
-    return normalize_nfc(name).casefold()
+    return normalize_nfc(decode_name(name)).casefold()
 
 
 def _strip_suffix(name: str) -> str:
@@ -170,7 +181,10 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
     if not finder.matched and (examples := report.examples["missing"]):
         raise UserError(f"{path}: not one of its images is where it says, such as {examples[0]}.")
     _report_unlisted(finder, report)
-    single = [row for real, row in rows.items() if real not in disputed]
+    common = finder.find_common_folder()
+    single = [
+        row._replace(id=make_id(row.file.path, common)) for real, row in rows.items() if real not in disputed
+    ]
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
     _report_labels({row.label for row in single}, report)
@@ -189,7 +203,7 @@ def _report_labels(labels: set[str], report: ValidationReport) -> None:
 
 def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
     stat = path.stat()
-    table = FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns)
+    table = FileRef(str(path), (), path.name, stat.st_size, make_stamp(stat))
     columns = read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
     if unread := [name for name in columns if name and name not in COLUMNS]:
         report.note(f"columns that are not read: {', '.join(unread[:20])}")
@@ -221,11 +235,11 @@ def _match_row(path: Path, cells: _Cells, finder: FileFinder, report: Validation
     if not cells.label:
         report.add("unlabelled", id_)
         return None
-    if image != os.path.join(finder.base, cells.path):  # noqa: PTH118
+    if image != os.path.join(finder.base, encode_name(cells.path)):  # noqa: PTH118
         report.add("respelt", f"{cells.path} → {id_}")
     stat = os.stat(image)  # noqa: PTH116 (called ten thousand times, pathlib takes twice as long)
     return CSVRow(
-        id_, cells.label, FileRef(image, (), id_, stat.st_size, stat.st_mtime_ns), cells.group, split
+        id_, cells.label, FileRef(image, (), id_, stat.st_size, make_stamp(stat)), cells.group, split
     )
 
 
