@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.runs.spec import Overrides, RunSpec
+    from udcd_bench.runs.spec import Overrides, RunSpec, Scalar
 
 NO_FILES = ("none", "imagenet")
 """Values of ``Protocol.weights`` that name no file."""
@@ -96,7 +96,7 @@ class NameResolver:
 
     def _name_weights(self, overrides: Overrides, backbone: str) -> Overrides:
         return tuple(
-            (key, self._name_file(str(value), backbone) if key == "weights" else value)
+            (key, self._name_file(_parse_weights(value), backbone) if key == "weights" else value)
             for key, value in overrides
         )
 
@@ -108,6 +108,10 @@ class NameResolver:
             self.locations[names.identify_file(name)] = typed
             self._names[typed, backbone] = name
         return self._names[typed, backbone]
+
+
+def _parse_weights(value: Scalar) -> str:
+    return str(profiles.Protocol.parse_value("weights", value))
 
 
 def _hash_file(path: str, backbone: str) -> str:
@@ -140,7 +144,9 @@ def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Pa
         request,
         datasets=request.datasets
         and tuple(_find_data_name(name, datasets, data) for name in request.datasets),
-        protocol=tuple((k, name_file(str(v)) if k == "weights" else v) for k, v in request.protocol),
+        protocol=tuple(
+            (k, name_file(_parse_weights(v)) if k == "weights" else v) for k, v in request.protocol
+        ),
     )
 
 
