@@ -200,6 +200,36 @@ def test_a_teacher_has_the_weights_of_its_student():
     assert {job.key for job in weighed("a.pth", "kd")}.isdisjoint({teacher.key, student.key})
 
 
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("method", ["kd", "scl-ikd"])
+def test_a_teacher_of_another_backbone_whose_weights_they_cannot_be_is_named(method):
+    with pytest.raises(
+        UserError, match=rf"The teacher of {method} is .*resnet-tiny.*--teacher-backbone {BACKBONE}, or"
+    ):
+        weighed("a.pth", method, teacher_backbone="resnet-tiny")
+    assert weighed("a.pth", "scratch", teacher_backbone="resnet-tiny"), "it has no teacher"
+
+
+@pytest.mark.usefixtures("weights")
+def test_what_a_file_of_weights_begins_with_is_said_once(caplog):
+    import torch
+
+    named = {f"model.{key}": value for key, value in torch.load("a.pth", weights_only=True).items()}
+    torch.save(named, "named.pth")
+    (job,), context = plan(backbone=BACKBONE, protocol=(*SETTINGS, ("weights", "named.pth")))
+    assert caplog.messages == ["named.pth: read below 'model.'."]
+    execute.collect_run_inputs(job.spec, context)
+    assert len(caplog.messages) == 1
+
+
+def test_no_weights_in_any_case_and_a_name_that_is_missing():
+    assert plan(protocol=(*SETTINGS, ("weights", "None")))[0][0].key == key()
+    with pytest.raises(
+        UserError, match=r"^weights= names nothing; give none, imagenet or the path of a file\.$"
+    ):
+        plan(protocol=(*SETTINGS, ("weights", "")))
+
+
 def test_drawn_weights_need_no_tensor_library():
     code = (
         "import sys\n"

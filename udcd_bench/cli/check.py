@@ -249,6 +249,8 @@ def _explain_nothing_compared(
     table: Table, request: TableRequest, params: dict[str, Any], has_cells: bool
 ) -> str:
     """Explain why nothing was compared, and what to do."""
+    from udcd_bench.runs.names import format_data_title
+
     if not has_cells and params["against"] == "paper":
         groups = table.list_column_groups(request)
         if any(group.synthetic for group in groups):
@@ -256,7 +258,7 @@ def _explain_nothing_compared(
                 f"Nothing was compared: profile {request.profile} has synthetic stand-ins in place of the paper's "
                 "images, with which no published figure has anything to do; run and check with --profile paper."
             )
-        names = ", ".join(dict.fromkeys(group.source for group in groups))
+        names = ", ".join(dict.fromkeys(format_data_title(group.source) for group in groups))
         return f"Nothing was compared: the paper prints no figure for these rows on {names}."
     if not has_cells:
         return (

@@ -6,6 +6,7 @@ takes the name of a stored run's data, and finds a path's digest in the prepared
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -115,11 +116,14 @@ def _parse_weights(value: Scalar) -> str:
 
 
 def _hash_file(path: str, backbone: str) -> str:
-    from udcd_bench.training.weights import compute_digest
+    from udcd_bench.training.weights import compute_digest, describe_prefix
 
     if names.parse_name(path).digest and not Path(path).exists():
         raise UserError(f"weights={path} names a file by what it holds; give the file's path.")
-    return names.format_file_name(make_printable(Path(path).name), compute_digest(backbone, path))
+    digest = compute_digest(backbone, path)
+    if note := describe_prefix(backbone, path):
+        logging.getLogger(__name__).warning("%s", note)
+    return names.format_file_name(make_printable(Path(path).name), digest)
 
 
 # --- names of stored runs -------------------------------------------------------------------------------------
