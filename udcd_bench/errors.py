@@ -26,6 +26,11 @@ def make_printable(text: str, keep: str = "") -> str:
     )
 
 
+def format_count(n: int, noun: str) -> str:
+    """Format a number with what it counts, as ``1 run`` or ``2 runs``."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 class UserError(Exception):
     """An error the user can fix.
 

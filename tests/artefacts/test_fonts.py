@@ -56,6 +56,11 @@ def test_names_that_no_font_has_become_numbers_with_a_sentence():
     )
 
 
+def test_the_advice_names_the_package_that_has_the_letters():
+    assert fonts.describe_numbers(["🦠", "b"]).endswith("such as the package fonts-symbola.")
+    assert fonts.describe_numbers(["ሀ", "疒"]).endswith("the packages fonts-noto-cjk and fonts-noto-core.")
+
+
 def test_a_font_of_this_machine_that_has_the_letters_is_used(serif_alone):
     assert fonts.find_fallbacks("νόσος") == ("DejaVu Serif",) and fonts.find_fallbacks("plain") == ()
     assert fonts.label_classes(("νόσος", "a")) == ["νόσος", "a"]
@@ -122,3 +127,20 @@ def test_the_caption_says_so():
     (sentence,) = figure.describe(SimpleNamespace(), {".csv": frame})
     assert sentence.startswith("Classes are numbered in their order")
     assert figure.describe(SimpleNamespace(), {".csv": frame.assign(true=["a", "b"])}) == []
+
+
+BEGINS = "squamous cell carcinoma of the upper and lower "
+NAMES = {
+    "short": ["a", "b"],
+    "common words": [BEGINS + "arm", BEGINS + "leg"],
+    "one word": ["adenocarcinomaofthelungwithmetastases" + end for end in ("left", "right")],
+    "alike at both ends": [f"{'a' * 30}{middle}{'b' * 30}" for middle in "xyz"],
+    "wide": ["W" * 22, "W" * 21 + "M", "Щ" * 22],
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_names_that_are_too_wide_stay_apart(names):
+    fitted = plots.fit_names(names, 150, 11)
+    assert len(set(fitted)) == len(names) and all(plots.measure_text(name, 11) <= 150 for name in fitted)
+    assert names[0] != "a" or fitted == names

@@ -96,6 +96,9 @@ TYPED = (
 @pytest.mark.parametrize("command", [("compare", "--with=scratch"), ("check", "--record=f.json")])
 def test_advice_repeats_every_option_that_was_typed(typed, tmp_path, monkeypatch, command):
     (tmp_path / "my suite").mkdir()
+    said = typed(command[0], "table2", *command[1:], *TYPED)[1]
+    assert "make them with" not in said, "there is nothing to make runs from"
+    (tmp_path / "my photos, 2019").mkdir()
     status, err = typed("--suite", "my suite", command[0], "table2", *command[1:], *TYPED)
     assert status == 2
     words = shlex.split(err.strip().splitlines()[-1].rpartition("make them with ")[2])

@@ -395,6 +395,7 @@ def test_another_protocol_is_judged_on_request_alone(typed, printed, tmp_path, w
 def test_another_protocol_is_told_before_anything_is_run(typed):
     status, _, err = typed("--split=grouped")
     assert status == 2 and "another protocol than the paper's (split grouped)" in err
+    assert "kept holds no finished run of these cells, and" in err
     status, _, err = typed("--split=grouped", "--compare")
     assert status == 2 and re.search(r"udcd-bench run table2 --profile paper .*--split grouped", err)
 

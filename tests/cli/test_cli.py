@@ -293,7 +293,7 @@ def test_a_broken_suite_names_its_file(refused, tmp_path):
 
 def test_train_prints_and_stores_the_record(typed, tmp_path):
     status, out, err = typed(*TRAIN)
-    assert status == 0 and "1 of 1 runs to make" in err
+    assert status == 0 and "1 of 1 run to make" in err
     assert "lesions (synthetic stand-in)" in out and "no published figure compares" in out
     assert "Scratch on lesions (synthetic stand-in), the last epoch, n=1:" in out
     store = Store(tmp_path / "results")
@@ -301,7 +301,7 @@ def test_train_prints_and_stores_the_record(typed, tmp_path):
     assert out.splitlines()[-1] == f"results/runs/{record['key']}/record.json"
     assert f"{record['figures']['mean']['acc']:.4f}" in out
     again, out_again, err = typed(*TRAIN)
-    assert (again, out_again) == (0, out) and "All 1 runs are done; nothing to train." in err
+    assert (again, out_again) == (0, out) and "The run is done; nothing to train." in err
     assert typed(*TRAIN, "--set=batch_size=32")[2] == err, "the profile's own value is no other run"
 
 
@@ -355,7 +355,7 @@ def test_a_dry_run_goes_by_what_bench_has_measured(typed, refused, tmp_path):
     words = (*words, "--set=epochs=3", "--rates=bench.json", "--jobs=1", "--set=n_images=100")
     measured({"scratch": 2.0, "mtg": 1.0}, 16)
     # three epochs of four fifths of 100 images; RKD was not measured
-    assert "about 6 min and 1 runs nobody has timed" in typed(*words)[2]
+    assert "about 6 min and 1 run nobody has timed" in typed(*words)[2]
     measured({"scratch": 2.0, "mtg": 1.0}, 32)
     assert "densenet-tiny, 32 pixels, batches of 32" in refused(*words)
     measured({"scratch": 0.0}, 16)

@@ -66,19 +66,19 @@ def test_folders_are_joined_and_again_changes_nothing(folders, tmp_path):
     one, two = folders
     before = tree(one.root), tree(two.root)
     out = Store(tmp_path / "all")
-    assert "3 runs added, 1 were there already, 3 in all" in results(
+    assert "3 runs added, 0 there already, 3 in all" in results(
         "merge", one.root, two.root, "--out", out.root
     )
     assert out.list_keys() == ["k0", "k1", "k2"]
     assert all(out.find_damage(key, thorough=True) == "" for key in out.list_keys())
     assert tree(out.runs / "k0") == tree(one.runs / "k0") and tree(out.runs / "k2") == tree(two.runs / "k2")
     joined = tree(out.root)
-    assert "0 runs added, 4 were there already, 3 in all" in results(
+    assert "0 runs added, 3 there already, 3 in all" in results(
         "merge", one.root, two.root, "--out", out.root
     )
     assert tree(out.root) == joined and (tree(one.root), tree(two.root)) == before
     # into one of them
-    assert "1 runs added" in results("merge", two.root, "--out", one.root)
+    assert "1 run added" in results("merge", two.root, "--out", one.root)
     assert one.build_frame().drop(columns="seconds").equals(out.build_frame().drop(columns="seconds"))
 
 
@@ -101,8 +101,8 @@ def test_the_same_run_with_other_figures_is_refused_with_the_reason(folders, tmp
 def test_a_run_that_only_took_longer_is_the_same(folders, tmp_path):
     one, two = folders
     finish(two, replace(KD, fold=0), "k0", seconds=99.0)
-    assert "2 runs added, 0 were there already" in results("merge", one.root, "--out", tmp_path / "all")
-    assert "1 runs added, 2 were there already" in results("merge", two.root, "--out", tmp_path / "all")
+    assert "2 runs added, 0 there already" in results("merge", one.root, "--out", tmp_path / "all")
+    assert "1 run added, 2 there already" in results("merge", two.root, "--out", tmp_path / "all")
 
 
 def test_a_damaged_run_is_not_merged(folders, tmp_path):
@@ -256,7 +256,7 @@ def test_what_is_damaged_is_moved_aside_and_told(folders):
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     said = results("verify", "--out", one.root)
     assert "history.csv is damaged (its checksum differs)" in said and "moved to" in said
-    assert "1 runs are whole, 1 were not" in said
+    assert "1 run is whole, 1 was not" in said
     assert one.list_keys() == ["k0"] and (one.damaged / "k1.1" / "history.csv").exists()
 
 
@@ -319,7 +319,7 @@ def own_table(tmp_path):
 def test_what_a_table_on_disk_was_made_from_stays(own_table):
     store, files = own_table
     said = results("prune", "--out", store.root, input="n\n")
-    assert "Remove these 1 from" in said
+    assert "Remove this one from" in said
     (line,) = [line for line in said.splitlines() if "runs/" in line]
     assert "scratch others" in line and "in no table or figure" in line
     assert json.loads((files[0].parent / "table2.runs.json").read_text()) == {"runs": ["of-kd", "of-scratch"]}

@@ -81,7 +81,7 @@ def test_two_laboratories_join(labs):
         assert (
             records[0]["figures"] == records[1]["figures"] and records[0]["made_of"] == records[1]["made_of"]
         )
-    assert "0 runs added, 2 were there already, 4 in all" in typed(
+    assert "0 runs added, 2 there already, 4 in all" in typed(
         "results", "merge", one / "results", "--out=mine"
     )
     assert "4 runs added" in typed("results", "merge", one / "results", "mine", "--out=joined")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -16,6 +19,8 @@ from udcd_bench.data.layouts import aptos, folder
 from udcd_bench.errors import UserError
 
 NAMES = [f"im/{c}/{i:03d}.png" for c in "ab" for i in range(4)]
+IDS = [name.removeprefix("im/") for name in NAMES]
+"""From the folder of all images, wherever the table lies."""
 LABELS = list("aaaabbbb")
 
 
@@ -251,7 +256,7 @@ def test_aptos_grades_by_the_same_rule(tmp_path, monkeypatch):
 def test_encodings_and_separators(encoding, read_as, separator, root):
     labels = ["bénin", "bénin", *"mmmmmm"]
     got, lines = read(write(root, rows_of(labels=labels), encoding=encoding, separator=separator))
-    assert got == dict(zip(NAMES, labels, strict=True))
+    assert got == dict(zip(IDS, labels, strict=True))
     said = f"· t.csv is read as {read_as}, as it is not UTF-8; if names look wrong, save it as UTF-8"
     assert lines == ([said] if read_as else [])
 
@@ -275,7 +280,7 @@ def test_encodings_and_separators(encoding, read_as, separator, root):
 )
 def test_headers_and_quotes(text, root):
     table = layouts.write(root / "t.csv", text.format(*NAMES[:2]))
-    assert read(table)[0] == {NAMES[0]: "a", NAMES[1]: "b"}
+    assert read(table)[0] == {"000.png": "a", "001.png": "b"}
 
 
 def test_columns_that_are_not_read_are_named(root):
@@ -328,14 +333,14 @@ def test_what_is_no_table_is_one_sentence(data, root):
 )
 def test_names_in_another_spelling_find_their_one_file(respell, root):
     labels, lines = read(write(root, rows_of([respell(name) for name in NAMES])))
-    assert labels == dict(zip(NAMES, LABELS, strict=True)), "and the ids are those of the files"
+    assert labels == dict(zip(IDS, LABELS, strict=True)), "and the ids are those of the files"
     assert len(lines) == 1 and lines[0].startswith("· 8 names of the table that a file of another case")
 
 
 @pytest.mark.parametrize("start", ["./", "im/../", ".//", ""])
 def test_the_same_place_written_otherwise_is_the_same(start, root):
     assert read(write(root, rows_of([start + name for name in NAMES]))) == (
-        dict(zip(NAMES, LABELS, strict=True)),
+        dict(zip(IDS, LABELS, strict=True)),
         [],
     )
 
@@ -344,6 +349,18 @@ def test_absolute_paths_and_links_give_the_same_ids(root):
     wanted = read(write(root, rows_of()))
     assert read(write(root, rows_of([str(root / name) for name in NAMES]))) == wanted
     assert read(write(root, rows_of([f"{root}/im/../{name}" for name in NAMES]))) == wanted
+
+
+def test_the_ids_do_not_depend_on_where_the_table_lies(root):
+    """Tables with absolute paths, in another folder and beside the classes, and no table at all."""
+    tables = [
+        write(root, rows_of([str(root / name) for name in NAMES]), "elsewhere/t.csv"),
+        write(root, rows_of([f"../{name}" for name in NAMES]), "labels/t.csv"),
+        write(root, rows_of([name.removeprefix("im/") for name in NAMES]), "im/t.csv"),
+    ]
+    for table in tables:
+        assert read(table)[0] == dict(zip(IDS, LABELS, strict=True))
+    assert read(root / "im")[0] == dict(zip(IDS, LABELS, strict=True))
 
 
 def test_where_several_files_answer_none_does(root):
@@ -360,10 +377,10 @@ def test_one_image_listed_twice_however_spelt(root):
     (root / "again").symlink_to("im")
     twice = ["./im/a/000.png", "im\\a\\000.png", str(root / NAMES[0]), "again/a/000.png", "IM/a/000"]
     labels, lines = read(write(root, [*rows_of(), *(f"{name},a" for name in twice)]))
-    assert labels == dict(zip(NAMES, LABELS, strict=True))
+    assert labels == dict(zip(IDS, LABELS, strict=True))
     assert lines[0] == "· 5 ids listed twice with the same label: im/a/000.png, im/a/000.png, im/a/000.png, …"
     labels, lines = read(write(root, [*rows_of(), "again/a/000.png,b"]))
-    assert NAMES[0] not in labels
+    assert IDS[0] not in labels
     assert lines[0] == "✗ 1 ids listed twice with different labels, groups or splits: im/a/000.png (a and b)"
 
 
@@ -380,8 +397,8 @@ def test_one_image_listed_in_two_ways_stops(rows, said, root):
     others = [f"{name},{label},,test" for name, label in zip(NAMES[1:], LABELS[1:], strict=True)]
     table = write(root, [*(f"{NAMES[0]},{row}" for row in rows), *others], head="path,label,group,split")
     index = folder.read_index(table)
-    assert index.report.examples["conflict"] == [f"{NAMES[0]} ({said})"]
-    assert "conflict" in index.report.list_blocking() and NAMES[0] not in {item.id for item in index.items}
+    assert index.report.examples["conflict"] == [f"{IDS[0]} ({said})"]
+    assert "conflict" in index.report.list_blocking() and IDS[0] not in {item.id for item in index.items}
 
 
 def test_images_beside_listed_ones_are_told(root):
@@ -471,3 +488,23 @@ def test_one_readable_class_is_none(root):
         sources.prepare_dataset(
             f"folder:{write(root, rows_of())}", size=32, data=root / "data", options=options
         )
+
+
+def test_names_are_utf8_whatever_the_locale(root):
+    """Ids and classes of a folder and of a table, in a process that takes the names of files for ASCII."""
+    for i, name in enumerate(("täst/é.png", "täst/ü.png", "ß/ñ.png")):
+        layouts.write(root / "own" / name, layouts.encode(layouts.picture(i, 12, 9), "PNG"))
+    write(root / "own", ["täst/é.png,täst", "täst/Ü,täst", "ß/ñ.png,ß"])
+    code = (
+        "import sys\nassert sys.getfilesystemencoding() != 'utf-8'\n"
+        "from pathlib import Path\nfrom udcd_bench.data.layouts import folder\n"
+        "for name in ('own', 'own/t.csv'):\n"
+        "    index = folder.read_index(Path(name))\n"
+        "    print(ascii((index.classes, [item.id for item in index.items])))"
+    )
+    settings = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, env=settings
+    )
+    wanted = ascii((("täst", "ß"), ["täst/é.png", "täst/ü.png", "ß/ñ.png"]))
+    assert done.stdout.splitlines() == [wanted, wanted], done.stderr

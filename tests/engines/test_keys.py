@@ -200,6 +200,36 @@ def test_a_teacher_has_the_weights_of_its_student():
     assert {job.key for job in weighed("a.pth", "kd")}.isdisjoint({teacher.key, student.key})
 
 
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("method", ["kd", "scl-ikd"])
+def test_a_teacher_of_another_backbone_whose_weights_they_cannot_be_is_named(method):
+    with pytest.raises(
+        UserError, match=rf"The teacher of {method} is .*resnet-tiny.*--teacher-backbone {BACKBONE}, or"
+    ):
+        weighed("a.pth", method, teacher_backbone="resnet-tiny")
+    assert weighed("a.pth", "scratch", teacher_backbone="resnet-tiny"), "it has no teacher"
+
+
+@pytest.mark.usefixtures("weights")
+def test_what_a_file_of_weights_begins_with_is_said_once(caplog):
+    import torch
+
+    named = {f"model.{key}": value for key, value in torch.load("a.pth", weights_only=True).items()}
+    torch.save(named, "named.pth")
+    (job,), context = plan(backbone=BACKBONE, protocol=(*SETTINGS, ("weights", "named.pth")))
+    assert caplog.messages == ["named.pth: read below 'model.'."]
+    execute.collect_run_inputs(job.spec, context)
+    assert len(caplog.messages) == 1
+
+
+def test_no_weights_in_any_case_and_a_name_that_is_missing():
+    assert plan(protocol=(*SETTINGS, ("weights", "None")))[0][0].key == key()
+    with pytest.raises(
+        UserError, match=r"^weights= names nothing; give none, imagenet or the path of a file\.$"
+    ):
+        plan(protocol=(*SETTINGS, ("weights", "")))
+
+
 def test_drawn_weights_need_no_tensor_library():
     code = (
         "import sys\n"
@@ -262,6 +292,18 @@ def test_other_images_are_another_run(change):
     assert key() != before
 
 
+def test_other_pixels_under_the_same_name_size_and_time_are_another_run():
+    path, keys, sizes = Path("skin/benign/00.png"), set(), set()
+    for shade in (10, 200):
+        Image.fromarray(np.full((32, 32, 3), shade, np.uint8)).save(
+            path, "BMP"
+        )  # of one size, whatever the pixels
+        os.utime(path, (10**9, 10**9))
+        sizes.add(path.stat().st_size)
+        keys.add(key())
+    assert len(sizes) == 1 and len(keys) == 2
+
+
 @pytest.fixture
 def mine(lab, own_suites):
     """A method with a helper file."""
@@ -277,6 +319,20 @@ def test_a_changed_helper_is_another_run(mine):
     assert before == key(method="scaled")
     (mine / "_common.py").write_text("SCALE = 0.0001\n")
     assert key(method="scaled") != before
+
+
+def test_what_a_loss_reads_stops_the_run_at_its_first_step(mine):
+    (mine / "scale.txt").write_text("1.0")
+    text = METHOD.replace(
+        "SCALE *", "float(__import__('pathlib').Path(__file__).with_name('scale.txt').read_text()) *"
+    )
+    (mine / "scaled.py").write_text(text)
+    (job,), context = plan(method="scaled", protocol=(("epochs", 3), *SETTINGS[::2]))
+    context.store.create()
+    events = []
+    with pytest.raises(UserError, match=r"scaled.py reads .*scale.txt, which its runs' keys do not cover"):
+        execute.execute_run(job, context, events.append)
+    assert events == [] and context.store.get_state(job.key) == "absent"
 
 
 # --- changed while the run waited ------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def test_stand_ins_are_named_everywhere(typed, tmp_path):
 
 def test_what_cannot_be_compared_fails(typed, tmp_path):
     status, _, err = typed()
-    assert status == 1 and "Nothing was compared: kept holds no two rows to pair" in err
+    assert status == 2 and "Nothing was compared: kept holds no two rows to pair" in err
     assert not (tmp_path / "kept").exists()
     status, _, err = typed("--with=udc")
     assert status == 2 and "--with 'udc' is no row of this table" in err and "did you mean 'udcd'" in err

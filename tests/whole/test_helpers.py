@@ -254,22 +254,21 @@ def test_what_a_method_writes_or_finds_in_an_environment_is_not_refused(tmp_path
         plugins.check_loaded("mine", plugins.hash_sources("methods", "mine"))
 
 
-LATE = """def look():
-    import importlib
-    with open(__file__.replace("mine.py", "scale.txt")) as file:
-        return importlib.import_module("_hid" + "den").SCALE, file.read()
+LATE = {
+    "imported": "def look():\n    import importlib\n    return importlib.import_module('_hid' + 'den').SCALE",
+    "read": "import json, pathlib\n\n\ndef look():\n"
+    "    return json.loads(pathlib.Path(__file__).with_name('scale.txt').read_text())",
+}
 
 
-SCALE = look"""
-
-
-def test_a_file_that_is_reached_later_is_refused_then(tmp_path):
+@pytest.mark.parametrize("case", LATE)
+def test_a_file_that_is_reached_later_is_refused_then(tmp_path, case):
     sys.path.insert(0, str(tmp_path))
     (tmp_path / "scale.txt").write_text("1")
-    make_suite(tmp_path, LATE, _hidden="SCALE = 1")
+    make_suite(tmp_path, LATE[case], "look", _hidden="SCALE = 1")
     method = plugins.load_class("methods", "mine")
     plugins.check_followed("mine")
-    method.value()
+    assert vars(method)["value"]() == 1
     with pytest.raises(UserError, match=r"mine.py (imports .*_hidden.py|reads .*scale.txt)"):
         plugins.check_followed("mine")
 
@@ -323,7 +322,7 @@ def test_a_helper_by_any_name_is_no_method(tmp_path):
     assert plugins.load_class("methods", "two").value == 1
     (tmp_path / "two" / "alone.py").write_text("SCALE = 1")
     plugins.find_files.cache_clear()
-    with pytest.raises(UserError, match=r"defines no class Method; .* call it _alone\.py"):
+    with pytest.raises(UserError, match=r"defines no class Method; .* be called _alone\.py"):
         plugins.read_attributes("methods", "alone")
 
 

@@ -67,6 +67,11 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest
     try:
         request = find_stored_names(request, tuple(results.states), params["data"])
     except UnknownDataError as error:
+        if any(
+            name.startswith("folder:") and not options.is_existing_folder(name)
+            for name in params["datasets"] or ()
+        ):
+            raise  # there is nothing to make runs from
         again = options.format_advice("run", table.name)
         raise UserError(f"{str(error).removesuffix('.')}, or make them with {again}") from error
     seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
@@ -158,8 +163,10 @@ def _make_report(
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
     reason = "" if compared else _explain_nothing_compared(table, request, params, bool(comparison.cells))
     if comparison.cells and other and not params["other_protocol_allowed"]:
+        is_empty = not results.select_records(table.list_runs(request))
+        none = f"{params['out']} holds no finished run of these cells, and " if is_empty else ""
         reason = (
-            f"Nothing was judged: the runs follow another protocol than the paper's ({', '.join(other)}), so a "
+            f"Nothing was judged: {none}the runs follow another protocol than the paper's ({', '.join(other)}), so a "
             f"difference from its figures says nothing about it; check runs of --profile paper without such options, "
             "or add --compare to see the difference all the same."
         )
@@ -242,6 +249,8 @@ def _explain_nothing_compared(
     table: Table, request: TableRequest, params: dict[str, Any], has_cells: bool
 ) -> str:
     """Explain why nothing was compared, and what to do."""
+    from udcd_bench.runs.names import format_data_title
+
     if not has_cells and params["against"] == "paper":
         groups = table.list_column_groups(request)
         if any(group.synthetic for group in groups):
@@ -249,7 +258,7 @@ def _explain_nothing_compared(
                 f"Nothing was compared: profile {request.profile} has synthetic stand-ins in place of the paper's "
                 "images, with which no published figure has anything to do; run and check with --profile paper."
             )
-        names = ", ".join(dict.fromkeys(group.source for group in groups))
+        names = ", ".join(dict.fromkeys(format_data_title(group.source) for group in groups))
         return f"Nothing was compared: the paper prints no figure for these rows on {names}."
     if not has_cells:
         return (
@@ -264,6 +273,7 @@ def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float
     frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
     """
     from udcd_bench.judging.verdicts import get_cell_key
+    from udcd_bench.runs.names import format_data_title
 
     earlier = _read_earlier_csv(file)
     names = _match_names(earlier["dataset"].astype(str), frame)
@@ -277,9 +287,9 @@ def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float
         now = hashes.get(key, row["split_hash"])
         if now != row["split_hash"]:
             raise UserError(
-                f"--against {file}: {row['method']} on {row['dataset']} was tested on other images there (split "
-                f"hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same --folds "
-                "and --split."
+                f"--against {file}: {row['method']} on {format_data_title(row['dataset'])} was tested on other images "
+                f"there (split hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same "
+                "--folds and --split."
             )
         figures[key] = row["ours"]
     return figures

@@ -33,8 +33,8 @@ def compare(table: str, **params: Any) -> int:
 
     A pair is of one fold and seed, tested on the same images. Prints the difference with its 95 % interval, p of no
     difference corrected over the rows of a column, the corrected resampled t-test over folds, and how probable it is
-    that the best row is truly the best; and writes it all as TABLE-compare.csv. Exit 1 when nothing was compared or
-    runs were refused as pairs.
+    that the best row is truly the best; and writes it all as TABLE-compare.csv. Exit 1 when runs were
+    refused as pairs, 2 when nothing was compared.
     """
     from udcd_bench import plugins
     from udcd_bench.judging import comparisons
@@ -60,7 +60,7 @@ def compare(table: str, **params: Any) -> int:
             f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
             err=True,
         )
-        return 1
+        return 2
     files = {"-compare.csv": csv.encode()}
     (file,) = artefact.write(request, results, files, artefact.list_runs(request))
     click.echo(file, err=params["form"] != "text")

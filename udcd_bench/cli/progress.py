@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.engines.events import EpochDone, Event, Note, RunDone, RunFailed, RunStarted
+from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def format_duration(seconds: float) -> str:
 def describe_estimate(seconds: float, unknown: int, slots: int) -> str:
     """Describe how long runs take that take ``seconds`` one after another; ``unknown`` others are not in that."""
     parts = [f"about {format_duration(seconds / slots)}"] if seconds else []
-    parts += [f"{unknown} runs nobody has timed here yet"] if unknown else []
+    parts += [f"{format_count(unknown, 'run')} nobody has timed here yet"] if unknown else []
     return " and ".join(parts)
 
 
@@ -56,7 +57,9 @@ class ProgressBoard:
             self.live = Progress(*columns, TextColumn("{task.fields[remark]}", markup=False), console=console)
             self.live.start()
             total = sum(self.epochs_left.values())
-            self.overall = self.live.add_task(f"all {len(self.jobs)} runs", total=total, remark="")
+            self.overall = self.live.add_task(
+                "the run" if len(self.jobs) == 1 else f"all {len(self.jobs)} runs", total=total, remark=""
+            )
         return self
 
     def __exit__(

@@ -10,7 +10,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import PATH_TYPE, make_option
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,14 +54,16 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
     target.create()
     for key, store in new.items():
         target.copy_run(key, store)
-    click.echo(f"{out}: {len(new)} runs added, {same} were there already, {len(target.list_keys())} in all.")
+    added = format_count(len(new), "run")
+    click.echo(f"{out}: {added} added, {same} there already, {len(target.list_keys())} in all.")
 
 
 def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
     """Return key → store of the runs to copy, how many ``target`` has already, and the reasons against merging."""
     first = dict.fromkeys(target.list_keys(), target)
     new: dict[str, Store] = {}
-    same, reasons = 0, []
+    same: set[str] = set()
+    reasons: list[str] = []
     for store in stores:
         for key in store.list_keys():
             other = first.setdefault(key, store)
@@ -72,9 +74,9 @@ def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store
             elif damage := other.find_damage(key):
                 reasons.append(damage)
             else:
-                same += 1
+                same |= {key} if other is target else set()
                 reasons += _find_conflicts(key, other, store)
-    return new, same, list(dict.fromkeys(reasons))
+    return new, len(same), list(dict.fromkeys(reasons))
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
@@ -114,7 +116,9 @@ def pack(folder: Path, out: Path) -> None:
     for key in new:
         target.pack_run(key, source)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    click.echo(f"{folder}: {len(new)} runs added, {len(target.list_keys())} in all, {size / 1e6:.1f} MB.")
+    click.echo(
+        f"{folder}: {format_count(len(new), 'run')} added, {len(target.list_keys())} in all, {size / 1e6:.1f} MB."
+    )
 
 
 @results.command()
@@ -141,7 +145,9 @@ def export(file: Path, out: Path) -> None:
         write_atomically(file, buffer.getvalue())
     runs = frame["key"].nunique() if len(frame) else 0
     synthetic = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
-    click.echo(f"{file}: {runs} runs{f', {synthetic} of them on synthetic images' if synthetic else ''}.")
+    click.echo(
+        f"{file}: {format_count(runs, 'run')}{f', {synthetic} of them on synthetic images' if synthetic else ''}."
+    )
 
 
 def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
@@ -165,7 +171,8 @@ def verify(out: Path) -> int:
             n_damaged += 1
             click.echo(f"{damage.partition(';')[0]}; moved to {store.quarantine(key)}")
     whole = len(keys) - n_damaged
-    click.echo(f"{out}: {whole} runs are whole{f', {n_damaged} were not' if n_damaged else ''}.")
+    damaged = f", {n_damaged} {'was' if n_damaged == 1 else 'were'} not" if n_damaged else ""
+    click.echo(f"{out}: {format_count(whole, 'run')} {'is' if whole == 1 else 'are'} whole{damaged}.")
     return 1 if n_damaged else 0
 
 
@@ -187,7 +194,9 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
         click.echo(f"{label:60} {reason:32} {path}")
     if not unneeded:
         click.echo(f"{out}: nothing to remove.")
-    elif yes or click.confirm(f"Remove these {len(unneeded)} from {out}?"):
+    elif yes or click.confirm(
+        f"Remove {'this one' if len(unneeded) == 1 else f'these {len(unneeded)}'} from {out}?"
+    ):
         for _, _, path in unneeded:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -11,7 +11,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -210,7 +210,8 @@ def _plan_and_run(
     else:
         store.create()
     if not todo:
-        click.echo(f"All {len(jobs)} runs are done; nothing to train.", err=True)
+        done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
+        click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
     known_seconds = _make_estimator(run_options.rates, todo, context, load)
     estimate = planner.estimate_seconds(todo, store, known_seconds)
@@ -251,7 +252,10 @@ def _run_jobs(
     with _open_engine(run_options, threads) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
         duration = describe_estimate(*estimate, slots)
-        click.echo(f"{len(todo)} of {len(jobs)} runs to make, {slots} at a time: {duration}.", err=True)
+        click.echo(
+            f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
+            err=True,
+        )
         if run_options.dry_run:
             return {}
         with ProgressBoard(jobs, slots) as board:

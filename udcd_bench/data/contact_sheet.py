@@ -25,6 +25,8 @@ N_AUGMENTED = 3
 """Images shown with their two augmented views."""
 CELL = 1.05
 """Inches a side."""
+LABEL_SIZE = 11
+"""Points."""
 GAP = 0.04
 """Between neighbours, as a fraction of a cell."""
 TOP = 0.95
@@ -52,7 +54,7 @@ class _Sheet:
     def write_label(self, y: float, text: str) -> None:
         """Write a label to the left of a row of cells."""
         x, bottom, _, high = self.compute_box(2.0, y)
-        self.figure.text(x, bottom + high / 2, text, fontsize=11, color=INK, ha="right", va="center")
+        self.figure.text(x, bottom + high / 2, text, fontsize=LABEL_SIZE, color=INK, ha="right", va="center")
 
     def draw_image(self, column: float, y: float, image: Images) -> None:
         """Draw an image into a cell."""
@@ -93,12 +95,15 @@ def draw_sheet(dataset: Dataset, out: Path, *, seed: int = 0) -> Path:
 
 def _draw_samples(sheet: _Sheet, dataset: Dataset, n_classes: int, rng: np.random.Generator) -> None:
     """Draw one row of random samples per class."""
-    labels = fonts.label_classes(dataset.classes)
+    from udcd_bench.render import plots
+
+    width = 72 * CELL * (2 - 2 * GAP)
+    labels = plots.fit_names(fonts.label_classes(dataset.classes[:n_classes]), width, LABEL_SIZE)
     for c in range(n_classes):
         rows = np.flatnonzero(dataset.labels == c)
         rows = np.sort(rng.permutation(rows)[:SAMPLES_PER_CLASS])
         y = TOP + c * CELL
-        sheet.write_label(y, _shorten(labels[c]))
+        sheet.write_label(y, _escape(labels[c]))
         for column, row in enumerate(rows):
             sheet.draw_image(column + 2.1, y, dataset.images[row])
 
@@ -133,9 +138,13 @@ def _format_count(n: int) -> str:
     return f"{n:,}".replace(",", "\u2009")
 
 
-def _shorten(text: str, most: int = 22) -> str:
-    """Cut a text to ``most`` characters; its dollar signs must not start mathematics."""
-    text = text if len(text) <= most else text[: most - 1] + "…"
+def _shorten(text: str, most: int) -> str:
+    """Cut a text to ``most`` characters."""
+    return _escape(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def _escape(text: str) -> str:
+    """Escape dollar signs, which must not start mathematics."""
     return text.replace("$", r"\$")
 
 

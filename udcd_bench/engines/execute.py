@@ -138,6 +138,9 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     declared = plugins.read_attributes("methods", spec.method)
     teacher = spec.teacher_backbone or spec.backbone
     hash_weights = functools.partial(_hash_weights, context.places.locate_weights(protocol.weights))
+    weights = hash_weights(spec.backbone)
+    if teacher != spec.backbone and planner.has_teacher_network(spec.method):
+        _check_teacher_weights(spec, teacher, hash_weights)
     numbers = {key: v for key, v in asdict(protocol).items() if key not in inputs.COVERED_ELSEWHERE}
     return inputs.RunInputs(
         method=spec.method,
@@ -146,7 +149,7 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         protocol=numbers,
         backbone=spec.backbone,
         teacher_backbone=teacher if planner.has_teacher_network(spec.method) else "",
-        weights=hash_weights(spec.backbone),
+        weights=weights,
         teacher_weights=hash_weights(teacher) if declared.get("teacher") == "own" else "",
         teacher_key="",
         data=dataset.fingerprint,
@@ -159,6 +162,18 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         rho=spec.rho,
         split_hash=make_split(spec, protocol, dataset).hash,
     )
+
+
+def _check_teacher_weights(spec: RunSpec, teacher: str, hash_weights: Callable[[str], str]) -> None:
+    """Raise UserError when the weights that a student begins with cannot be its teacher's, of another backbone."""
+    try:
+        hash_weights(teacher)
+    except UserError as error:
+        raise UserError(
+            f"The teacher of {spec.method} is of backbone {teacher}, and begins with the same weights as the student, "
+            f"which it cannot: {str(error).partition(';')[0].removesuffix('.')}; give --teacher-backbone "
+            f"{spec.backbone}, or --set weights=none for both."
+        ) from error
 
 
 def _hash_weights(weights: str, backbone: str) -> str:

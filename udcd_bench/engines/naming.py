@@ -6,6 +6,7 @@ takes the name of a stored run's data, and finds a path's digest in the prepared
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.runs.spec import Overrides, RunSpec
+    from udcd_bench.runs.spec import Overrides, RunSpec, Scalar
 
 NO_FILES = ("none", "imagenet")
 """Values of ``Protocol.weights`` that name no file."""
@@ -96,7 +97,7 @@ class NameResolver:
 
     def _name_weights(self, overrides: Overrides, backbone: str) -> Overrides:
         return tuple(
-            (key, self._name_file(str(value), backbone) if key == "weights" else value)
+            (key, self._name_file(_parse_weights(value), backbone) if key == "weights" else value)
             for key, value in overrides
         )
 
@@ -110,12 +111,19 @@ class NameResolver:
         return self._names[typed, backbone]
 
 
+def _parse_weights(value: Scalar) -> str:
+    return str(profiles.Protocol.parse_value("weights", value))
+
+
 def _hash_file(path: str, backbone: str) -> str:
-    from udcd_bench.training.weights import compute_digest
+    from udcd_bench.training.weights import compute_digest, describe_prefix
 
     if names.parse_name(path).digest and not Path(path).exists():
         raise UserError(f"weights={path} names a file by what it holds; give the file's path.")
-    return names.format_file_name(make_printable(Path(path).name), compute_digest(backbone, path))
+    digest = compute_digest(backbone, path)
+    if note := describe_prefix(backbone, path):
+        logging.getLogger(__name__).warning("%s", note)
+    return names.format_file_name(make_printable(Path(path).name), digest)
 
 
 # --- names of stored runs -------------------------------------------------------------------------------------
@@ -140,7 +148,9 @@ def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Pa
         request,
         datasets=request.datasets
         and tuple(_find_data_name(name, datasets, data) for name in request.datasets),
-        protocol=tuple((k, name_file(str(v)) if k == "weights" else v) for k, v in request.protocol),
+        protocol=tuple(
+            (k, name_file(_parse_weights(v)) if k == "weights" else v) for k, v in request.protocol
+        ),
     )
 
 

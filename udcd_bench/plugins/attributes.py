@@ -38,8 +38,8 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     )
     if body is None:
         raise UserError(
-            f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one, unless others import it or "
-            f"its name begins with an underscore: call it _{path.name}."
+            f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one. "
+            f"What others import may be called _{path.name}."
         )
     attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for name, value in _list_assignments(body):

@@ -200,9 +200,8 @@ def _refuse_nested(path: Path) -> None:
 
 def _refuse_unfollowed(module_name: str, content: ContentFile, modules: Iterable[str] = ()) -> None:
     """Raise UserError, and forget the method, when it has reached what its key does not cover."""
-    followed = {path for files in _loaded.values() for path in files}
     try:
-        unfollowed.refuse_unfollowed(content, followed, modules)
+        unfollowed.refuse_unfollowed(content, _loaded[module_name].keys(), modules)
     except UserError:
         sys.modules.pop(module_name, None)  # the next try is to see it again
         raise

@@ -46,12 +46,12 @@ def watch(content: ContentFile, files: Iterable[Path]) -> None:
         _is_installed.append(True)
 
 
-def refuse_unfollowed(content: ContentFile, followed: set[Path], modules: Iterable[str] = ()) -> None:
+def refuse_unfollowed(content: ContentFile, followed: Iterable[Path], modules: Iterable[str] = ()) -> None:
     """Raise UserError when a method has executed or read a file that its key does not cover, since the last check.
 
-    followed: files that keys cover. modules: names that its text imports; they may have been loaded before it was.
+    followed: files that its key covers. modules: names that its text imports; they may have been loaded before it was.
     """
-    noted = dict(_noted)
+    noted, known = dict(_noted), set(map(str, followed))
     _noted.clear()
     for name in modules:
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -59,7 +59,7 @@ def refuse_unfollowed(content: ContentFile, followed: set[Path], modules: Iterab
             noted.setdefault(file, "executes")
     for path, act in noted.items():
         forms = _list_forms(path)
-        if not forms.isdisjoint(map(str, followed)):
+        if not forms.isdisjoint(known):
             continue
         if inner := [form for form in forms if _lies_in_suite(Path(form), content)]:
             _forget_modules(path)
@@ -75,7 +75,9 @@ def refuse_unfollowed(content: ContentFile, followed: set[Path], modules: Iterab
 def _describe_inner(content: ContentFile, path: Path, act: str) -> str:
     if act == "reads":
         fix = (
-            f"import it by `import {path.stem}`" if path.suffix == ".py" else "put its values into that file"
+            f"import it by `import {path.stem}`"
+            if path.suffix == ".py"
+            else "put its values into a Python file"
         )
         return (
             f"{content.path} reads {path}, which its runs' keys do not cover, so that a change of it would go unseen; "

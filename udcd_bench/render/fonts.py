@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 # both come with matplotlib, so a picture whose letters they have is the same on every machine
 FONTS = ["STIXGeneral", "DejaVu Sans"]
-ADVICE = "install a font that has them, such as the package fonts-noto-cjk"
+PACKAGES = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL"), "fonts-noto-cjk")
+"""First word of a letter's name → the package of a font that has it."""
+SYMBOLS, OTHER_LETTERS = "fonts-symbola", "fonts-noto-core"
+"""The packages for pictographs, and for all others."""
 MAX_NAMED = 3
 """Most letters that a sentence names."""
 _BOXES: list[str] = []
@@ -46,7 +49,7 @@ def describe_numbers(names: Sequence[str]) -> str:
     if not letters:
         return ""
     named = _name_letters(letters)
-    return f"Classes are numbered in their order: no font here can draw {named} of their names; {ADVICE}."
+    return f"Classes are numbered in their order: no font here can draw {named} of their names; {_advise(letters)}."
 
 
 def use_fallbacks(figure: Figure) -> None:
@@ -59,6 +62,16 @@ def use_fallbacks(figure: Figure) -> None:
         assert isinstance(text, Text)
         if families := find_fallbacks(text.get_text()):
             text.set_fontfamily([*text.get_fontfamily(), *families])
+
+
+def _advise(letters: str) -> str:
+    """Advise which fonts to install for letters."""
+    packages = set()
+    for letter in letters:
+        other = SYMBOLS if unicodedata.category(letter) == "So" else OTHER_LETTERS
+        packages.add(PACKAGES.get(unicodedata.name(letter, "").partition(" ")[0], other))
+    noun = "package" if len(packages) == 1 else "packages"
+    return f"install a font that has them, such as the {noun} {' and '.join(sorted(packages))}"
 
 
 def _name_letters(letters: str) -> str:
@@ -99,7 +112,7 @@ def _find_families(missing: str) -> tuple[str, ...]:
         logging.getLogger(__name__).warning(
             "No font here can draw %s: boxes stand for such letters in pictures; %s.",
             _name_letters(lacking),
-            ADVICE,
+            _advise(lacking),
         )
     return tuple(dict.fromkeys(family_by_letter.values()))
 

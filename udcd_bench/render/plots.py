@@ -195,6 +195,29 @@ def truncate_text(text: str, width: float, size: float = _LEGEND_SIZE) -> str:
     return text.rstrip() + "…"
 
 
+def cut_middle(text: str, width: float, size: float = _LEGEND_SIZE) -> str:
+    """Cut a text that is wider than ``width`` points in its middle, so that both ends can be read."""
+    length, cut = len(text), text
+    while length > 2 and measure_text(cut, size) > width:
+        length -= 1
+        cut = f"{text[: length - length // 2].rstrip()}…{text[len(text) - length // 2 :].lstrip()}"
+    return cut
+
+
+def fit_names(names: Sequence[str], width: float, size: float = _LEGEND_SIZE) -> list[str]:
+    """Cut names to ``width`` points so that they stay apart: the words that all begin with go first."""
+    if all(measure_text(name, size) <= width for name in names):
+        return list(names)
+    common, rest = split_common_words(names)
+    shorter = [f"… {name}" if common else name for name in rest]
+    cut = [cut_middle(name, width, size) for name in shorter]
+    if len(set(cut)) == len(set(names)):
+        return cut
+    numbers = [f"{number} " for number in range(1, len(names) + 1)]
+    widest = max(measure_text(number, size) for number in numbers)
+    return [number + cut_middle(name, width - widest, size) for number, name in zip(numbers, shorter)]
+
+
 def split_common_words(names: Sequence[str]) -> tuple[str, list[str]]:
     """Split names into the words that all begin with, and the names without them."""
     split = [name.split() for name in names]

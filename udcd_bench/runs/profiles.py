@@ -82,8 +82,11 @@ class Protocol:
     def parse_value(cls, key: str, value: Scalar) -> Scalar:
         """Convert ``value`` to the type of the field ``key``. Raises UserError when that fails."""
         default: Scalar = getattr(cls, key)
-        if key == "weights" and str(value).lower() in ("none", "imagenet"):
-            return str(value).lower()
+        if key == "weights":
+            if not str(value):
+                raise UserError("weights= names nothing; give none, imagenet or the path of a file.")
+            if str(value).lower() in ("none", "imagenet"):
+                return str(value).lower()
         return coerce_value(key, value, default)
 
     def compute_stage_epochs(self, share: float) -> int:

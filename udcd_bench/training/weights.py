@@ -56,29 +56,41 @@ def build_backbone(name: str, weights: str = "none") -> nn.Module:
 def compute_digest(backbone: str, weights: str) -> str:
     """Compute the SHA-256 of a backbone's weights as training starts from them; ``none`` for ``none``.
 
-    It covers names, shapes and values in float32, so that it does not matter how a file names or stores them. Where a
-    file's names begin with more than the backbone's, that is logged, once.
+    It covers names, shapes and values in float32, so that it does not matter how a file names or stores them.
 
     Raises UserError as ``build_backbone`` does.
     """
-    if weights == "none":
-        return "none"
-    if weights == "imagenet":
-        return _compute_digest(backbone, weights)
-    file = _find_file(weights)
-    state = file.stat() if file.exists() else None
-    identity = (state.st_mtime_ns, state.st_size, state.st_ino) if state else ()
+    return "none" if weights == "none" else _read_digest(backbone, weights).digest
+
+
+def describe_prefix(backbone: str, weights: str) -> str:
+    """Describe, for a file whose names begin with more than the backbone's, what was read of it; else empty."""
+    return "" if weights == "none" else _read_digest(backbone, weights).prefix_note
+
+
+class _Digest(NamedTuple):
+    """The digest of weights, and what ``describe_prefix`` says of their file."""
+
+    digest: str
+    prefix_note: str
+
+
+def _read_digest(backbone: str, weights: str) -> _Digest:
+    file = None if weights == "imagenet" else _find_file(weights)
+    state = file.stat() if file and file.exists() else None
+    identity = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino) if state else ()
     return _compute_digest(backbone, weights, *identity)
 
 
 @cache
-def _compute_digest(name: str, weights: str, *_identity: int) -> str:
+def _compute_digest(name: str, weights: str, *_identity: int) -> _Digest:
+    note = ""
     if weights == "imagenet":
         tensors = _download_backbone(name).state_dict()
     else:
         own, file = create_backbone(name).state_dict(), _find_file(weights)
         fitting = _select_tensors(own, name, file)
-        _log_prefix(file, fitting)
+        note = _describe_prefix(file, fitting)
         tensors = {**own, **fitting.tensors}
     digest = hashlib.sha256()
     for key in sorted(tensors):
@@ -87,15 +99,16 @@ def _compute_digest(name: str, weights: str, *_identity: int) -> str:
             values = tensor.float() if tensor.is_floating_point() else tensor.long()
             digest.update(f"{key} {tuple(tensor.shape)}\0".encode())
             digest.update(values.contiguous().numpy())
-    return digest.hexdigest()
+    return _Digest(digest.hexdigest(), note)
 
 
-def _log_prefix(file: Path, fitting: FittingTensors) -> None:
-    if fitting.prefix or fitting.other_prefixes:
-        where = f"below {fitting.prefix!r}" if fitting.prefix else "at its top"
-        others = " and ".join(map(repr, fitting.other_prefixes))
-        others = f"; what is below {others} fits as well and is not read" if others else ""
-        logging.getLogger(__name__).warning("%s: read %s%s.", file, where, others)
+def _describe_prefix(file: Path, fitting: FittingTensors) -> str:
+    if not fitting.prefix and not fitting.other_prefixes:
+        return ""
+    where = f"below {fitting.prefix!r}" if fitting.prefix else "at its top"
+    others = " and ".join(map(repr, fitting.other_prefixes))
+    others = f"; what is below {others} fits as well and is not read" if others else ""
+    return f"{file}: read {where}{others}."
 
 
 # --- weights that timm downloads ----------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class FileRef:
     inside: the members from the outermost archive inwards; empty for a file on disk.
     display_path: the path below the folder that was scanned, for messages and to tell folders apart.
     size: bytes.
-    stamp: modification time in ns, or the member's CRC-32.
+    stamp: that of ``make_stamp``, or the member's CRC-32.
     offset: position in its archive, so that reading goes forwards.
     """
 
@@ -46,7 +46,7 @@ class FileRef:
     inside: tuple[str, ...]
     display_path: str
     size: int
-    stamp: int
+    stamp: int | tuple[int, ...]
     offset: int = 0
 
     @property
@@ -68,6 +68,11 @@ class FileRef:
     def folders(self) -> tuple[str, ...]:
         """The folders and archives above the file, lower case."""
         return tuple(self.display_path.lower().split("/")[:-1])
+
+
+def make_stamp(stat: os.stat_result) -> tuple[int, ...]:
+    """Make what changes when a file does: a copy may keep the name, the size and the time, not the inode's change."""
+    return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 class Archives:

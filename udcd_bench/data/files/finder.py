@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix
+from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, decode_name, encode_name, get_suffix
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.data.files.tables import normalize_nfc
 from udcd_bench.errors import make_printable
@@ -45,6 +45,7 @@ class FileFinder:
         Separators may be backslashes, accents in either form, the case and the suffix of the name another's. Where
         several files would answer, none does.
         """
+        text = encode_name(text)
         as_written = os.path.join(self.base, text)  # noqa: PTH118 (pathlib raises where a name is too long, and is slow)
         if os.path.isfile(as_written):  # noqa: PTH113
             return as_written
@@ -69,7 +70,7 @@ class FileFinder:
         return files[0] if len(files) == 1 else None
 
     def locate(self, file: str) -> tuple[str, str]:
-        """Return the one path of a file whose folders may be links, and its id: its path relative to ``base``.
+        """Return the one path of a file whose folders may be links, and its path from ``base`` for people.
 
         Both are the same however a table spells the file. A link to a file is a file of its own.
         """
@@ -78,7 +79,12 @@ class FileFinder:
             below = os.path.relpath(folder, self.base).replace(os.sep, "/")
             self._places[folder] = (os.path.realpath(folder), "" if below == "." else f"{below}/")
         real, below = self._places[folder]
-        return f"{real}/{name}", make_printable(normalize_nfc(below + name))
+        return f"{real}/{name}", make_printable(normalize_nfc(decode_name(below + name)))
+
+    def find_common_folder(self) -> str:
+        """Find the innermost folder that holds all matched files, wherever the table lies."""
+        folders = {os.path.dirname(os.path.abspath(path)) for path in self.matched.values()}  # noqa: PTH100, PTH120
+        return os.path.commonpath(folders) if folders else ""
 
     def list_folder(self, folder: Path) -> _Listing:
         """List the names in a folder, none if there is no such folder. Raises UserError when it may not be read."""
@@ -120,8 +126,13 @@ class FileFinder:
         return f"{folder} has {', '.join(near)}" if near else f"it is not in {folder}"
 
 
+def make_id(path: str, common: str) -> str:
+    """Make the id of a listed image: its path from the folder of all, the same wherever that lies."""
+    return make_printable(normalize_nfc(decode_name(os.path.relpath(path, common)))).replace(os.sep, "/")
+
+
 def _fold(name: str) -> str:
-    return normalize_nfc(name).casefold()
+    return normalize_nfc(decode_name(name)).casefold()
 
 
 def _strip_suffix(name: str) -> str:

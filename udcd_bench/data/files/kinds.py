@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection
 
 IMAGE_SUFFIXES = frozenset(
@@ -43,6 +44,20 @@ _SIGNATURES = (
     (b"\0\0\0\x0cjP", "a JPEG 2000 file"),
     (b"8BPS", "a Photoshop file"),
 )
+
+
+def decode_name(name: str) -> str:
+    """Decode a name of the file system as UTF-8, whatever the locale: the same file has the same name anywhere."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return name
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def encode_name(text: str) -> str:
+    """Return how this process calls a file of that name in UTF-8."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return text
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def get_suffix(name: str) -> str:

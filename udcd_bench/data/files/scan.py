@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from udcd_bench.data.files import kinds
-from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef
+from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef, make_stamp
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.errors import UserError, make_printable
 
@@ -114,7 +114,8 @@ def _scan_folders(files: ScannedFiles, archives: Archives) -> None:
             continue
         files.folders.append(below)
         for entry in entries:
-            name = make_printable(f"{below}/{entry.name}" if below else entry.name)
+            own_name = kinds.decode_name(entry.name)
+            name = make_printable(f"{below}/{own_name}" if below else own_name)
             if _is_folder(entry) and not kinds.is_hidden(entry.name):
                 (links if entry.is_symlink() else folders).append((entry.path, name))
             else:
@@ -161,7 +162,7 @@ def _scan_file(files: ScannedFiles, archives: Archives, entry: os.DirEntry[str],
         is_text = kinds.get_suffix(name) in kinds.TEXT_SUFFIXES
         files.leave_out(name, "other" if is_text else "dangling")
         return
-    file = FileRef(entry.path, (), name, stat.st_size, stat.st_mtime_ns)
+    file = FileRef(entry.path, (), name, stat.st_size, make_stamp(stat))
     if kinds.is_zip(name):
         _scan_zip(files, archives, file)
     else:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from udcd_bench.data.files.archives import FileRef
-from udcd_bench.data.files.finder import FileFinder
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, get_suffix, is_hidden
+from udcd_bench.data.files.archives import FileRef, make_stamp
+from udcd_bench.data.files.finder import FileFinder, make_id
+from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, encode_name, get_suffix, is_hidden
 from udcd_bench.data.files.labels import report_labels
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.tables import MISSING, Table, normalize_cells, read_table
@@ -27,7 +27,7 @@ GROUP_LIKE = re.compile(
 
 
 class CSVRow(NamedTuple):
-    """A row whose image exists and whose label is given once."""
+    """A row whose image exists and whose label is given once; its id is from the folder of all listed images."""
 
     id: str
     label: str
@@ -68,7 +68,10 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
     if not finder.matched and (examples := report.examples["missing"]):
         raise UserError(f"{path}: not one of its images is where it says, such as {examples[0]}.")
     _report_unlisted(finder, report)
-    single = [row for real, row in rows.items() if real not in disputed]
+    common = finder.find_common_folder()
+    single = [
+        row._replace(id=make_id(row.file.path, common)) for real, row in rows.items() if real not in disputed
+    ]
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
     _report_classes(listed, single, report)
@@ -99,7 +102,7 @@ def _describe_conflict(first: CSVRow, second: CSVRow) -> str:
 
 def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
     stat = path.stat()
-    table = FileRef(str(path), (), path.name, stat.st_size, stat.st_mtime_ns)
+    table = FileRef(str(path), (), path.name, stat.st_size, make_stamp(stat))
     columns = read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
     _report_unread(columns, report)
     blank = [""] * len(columns["label"])
@@ -147,11 +150,11 @@ def _match_row(path: Path, cells: _Cells, finder: FileFinder, report: Validation
     if not cells.label:
         report.add("unlabelled", id_)
         return None
-    if image != os.path.join(finder.base, cells.path):  # noqa: PTH118
+    if image != os.path.join(finder.base, encode_name(cells.path)):  # noqa: PTH118
         report.add("respelt", f"{cells.path} → {id_}")
     stat = os.stat(image)  # noqa: PTH116 (called ten thousand times, pathlib takes twice as long)
     return CSVRow(
-        id_, cells.label, FileRef(image, (), id_, stat.st_size, stat.st_mtime_ns), cells.group, split
+        id_, cells.label, FileRef(image, (), id_, stat.st_size, make_stamp(stat)), cells.group, split
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udcd_bench.data.files.archives import MAX_UNPACK_RATIO, ZIP_METHODS
+from udcd_bench.data.files.archives import MAX_UNPACK_RATIO, ZIP_METHODS, make_stamp
 from udcd_bench.data.layouts.image_arrays import ImageArrays
 from udcd_bench.errors import UserError, quote_command
 
@@ -61,7 +61,7 @@ def find_file(name: str, source_path: Path | None, data: Path) -> Path:
 def compute_checksum(file: Path, name: str) -> str:
     """Compute a checksum that changes when the set or its file does; the file is not read."""
     stat = file.stat()
-    return hashlib.sha256(repr((name, stat.st_size, stat.st_mtime_ns)).encode()).hexdigest()
+    return hashlib.sha256(repr((name, stat.st_size, make_stamp(stat))).encode()).hexdigest()
 
 
 def read_arrays(file: Path, name: str) -> ImageArrays:
