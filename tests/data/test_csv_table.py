@@ -397,7 +397,7 @@ def test_one_image_listed_in_two_ways_stops(rows, said, root):
     others = [f"{name},{label},,test" for name, label in zip(NAMES[1:], LABELS[1:], strict=True)]
     table = write(root, [*(f"{NAMES[0]},{row}" for row in rows), *others], head="path,label,group,split")
     index = folder.read_index(table)
-    assert index.report.examples["conflict"] == [f"{IDS[0]} ({said})"]
+    assert index.report.examples["conflict"] == [f"{NAMES[0]} ({said})"]
     assert "conflict" in index.report.list_blocking() and IDS[0] not in {item.id for item in index.items}
 
 
