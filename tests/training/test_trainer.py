@@ -209,6 +209,7 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     monkeypatch.setattr(execute, "load_data", lambda *_: data)
     monkeypatch.setattr(plugins, "load_class", lambda *_: Telling)
     monkeypatch.setattr(plugins, "check_loaded", lambda *_: None)
+    monkeypatch.setattr(plugins, "check_followed", lambda *_: None)
     store = Store(tmp_path)
     store.create()
     settings = (("epochs", 1), ("image_size", factories.SIZE), ("batch_size", factories.BATCH))
