@@ -95,6 +95,7 @@ class Figure(figure.Figure):
                     draw_terms(axes, names, of_row, quantity)
                 if len(of_row) and of_row["gradient"].gt(0).any():
                     left.set_yscale("log")
+                    left.yaxis.set_major_formatter("{x:g}")
                 left.set_ylabel("gradient's norm")
                 right.set_ylabel("weighted term")
         for axes in (left, right):

@@ -459,6 +459,18 @@ def test_gradients_are_the_histories(tmp_path):
 
 
 @png_only
+def test_the_ticks_of_a_logarithmic_axis_are_plain_numbers(tmp_path, monkeypatch):
+    pages, encode = [], plots.FigurePage.encode_files
+    monkeypatch.setattr(plots.FigurePage, "encode_files", lambda page: (pages.append(page), encode(page))[1])
+    render(tmp_path, "gradients", TableRequest(datasets=("digits",), methods=("udcd",)))
+    (page,) = pages
+    left = page.figure.axes[0]
+    assert left.get_yscale() == "log"
+    for label in left.get_yticklabels():
+        float(label.get_text())
+
+
+@png_only
 def test_gradients_of_runs_from_before_they_were_measured(tmp_path):
     ask = TableRequest(datasets=("digits",), methods=("udcd",))
     results = fill(tmp_path, "gradients", ask)
