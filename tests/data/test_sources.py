@@ -291,6 +291,11 @@ def test_medmnist(grey, tmp_path):
     )
 
 
+PARTS = ("train", "val", "test")
+ONE_LABEL = {f"{part}_labels": np.zeros((n, 1), np.uint8) for part, n in zip(PARTS, (12, 4, 6))}
+A_GAP = ONE_LABEL | {"test_labels": np.array([0, 0, 0, 2, 2, 2], np.uint8)[:, None]}
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
@@ -299,6 +304,8 @@ def test_medmnist(grey, tmp_path):
         ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "not volumes"),
         ({"test_labels": np.zeros((5, 1), np.uint8)}, "6 test_images but test_labels"),
         ({"test_labels": np.array([[None]] * 6)}, "damaged or no npz"),
+        (ONE_LABEL, r"two classes or more, numbered from 0 without a gap: 0 \(22\)"),
+        (A_GAP, r"without a gap: 0 \(19\), 1 \(0\), 2 \(3\)"),
     ],
 )
 def test_medmnist_that_cannot_be_used(changes, said, tmp_path):

@@ -75,6 +75,12 @@ def read_arrays(file: Path, name: str) -> ImageArrays:
     labels = np.concatenate([arrays[f"{split}_labels"].reshape(-1) for split in PARTS]).astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= len(labels):
         raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
+    sizes = np.bincount(labels)
+    if len(sizes) < 2 or not sizes.all():
+        listing = ", ".join(f"{label} ({n})" for label, n in enumerate(sizes))
+        raise UserError(
+            f"{file} needs images of two classes or more, numbered from 0 without a gap: {listing}."
+        )
     counts = {split: len(arrays[f"{split}_labels"]) for split in PARTS}
     return ImageArrays(
         name=f"{PREFIX}{name}",
