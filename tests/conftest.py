@@ -48,6 +48,7 @@ def pytest_runtest_logreport(report):
 
 def pytest_sessionfinish(session):
     """Write the sums, the slowest first, when ``nox -s durations`` asks for them."""
+    gc.unfreeze()  # some libraries report what the interpreter's own end leaves
     if WRITE_DURATIONS and not hasattr(session.config, "workerinput"):
         rows = sorted(seconds_by_file.items(), key=lambda row: -row[1])
         slow = {path: round(seconds, 1) for path, seconds in rows if seconds >= 1}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -69,14 +70,11 @@ class Fault:
 def context():
     """Where processes come from: forked from a server with everything loaded."""
     made = multiprocessing.get_context("forkserver")
-    modules = ["torch", "timm", "torchvision", "pandas", "sklearn.metrics", "matplotlib.figure"]
-    modules += [
-        "udcd_bench.training.trainer",
-        "udcd_bench.training.network",
-        "udcd_bench.data.batches.resident",
-        "udcd_bench.data.batches.augment",
-    ]
-    made.set_forkserver_preload([*modules, "udcd_bench.engines.local", "udcd_bench.cli"])
+    # what the engine's own server loads, and what a command needs beside it
+    modules = ["udcd_bench.engines.preload", "udcd_bench.cli", "udcd_bench.engines.local"]
+    modules += ["sklearn.metrics", "sklearn.manifold", "matplotlib.figure", "matplotlib.style"]
+    modules += ["matplotlib.backends.backend_pdf", "matplotlib.backends.backend_agg"]
+    made.set_forkserver_preload(modules)
     return made
 
 
@@ -110,6 +108,7 @@ def _worker(environment, fault, log, target, args):
 
 
 def _command(words, environment, fault, log, said, errors, cwd):
+    gc.freeze()  # no collection visits what the server has imported
     os.environ.update(environment)
     if cwd:
         os.chdir(cwd)
