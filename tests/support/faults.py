@@ -72,7 +72,7 @@ def context():
     made = multiprocessing.get_context("forkserver")
     # what the engine's own server loads, and what a command needs beside it
     modules = ["udcd_bench.engines.preload", "udcd_bench.cli", "udcd_bench.engines.local"]
-    modules += ["sklearn.metrics", "sklearn.manifold", "matplotlib.figure", "matplotlib.style"]
+    modules += ["sklearn.datasets", "sklearn.manifold", "matplotlib.figure", "matplotlib.style"]
     modules += ["matplotlib.backends.backend_pdf", "matplotlib.backends.backend_agg"]
     made.set_forkserver_preload(modules)
     return made
