@@ -161,10 +161,9 @@ class FigurePage:
     def encode_files(self) -> Mapping[str, bytes]:
         """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes."""
         use_fallbacks(self.figure)
-        engine = self.figure.get_layout_engine()
-        assert engine is not None
         # matplotlib would lay out and draw everything once more before each file
-        engine.execute(self.figure)
+        if self.figure.axes and (engine := self.figure.get_layout_engine()) is not None:
+            engine.execute(self.figure)
         self.figure.set_layout_engine(None)
         png, pdf = io.BytesIO(), io.BytesIO()
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
