@@ -240,6 +240,7 @@ def test_no_text_is_smaller_than_what_a_page_bears():
     assert min(sizes) >= plots.MIN_FONT_SIZE >= 7
 
 
+@png_only
 def test_a_users_own_style_changes_nothing(tmp_path):
     import matplotlib as mpl
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -90,12 +91,20 @@ def test_counts_do_not_depend_on_the_day():
 # --- growth -----------------------------------------------------------------------------------------------------
 
 
+SMALL = {"batch": 16, "n_train": 2000, "negatives": 500, "classes": 8, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def counted_small():
+    """Counts a method's terms at small sizes, once."""
+    return cache(lambda name: counted(name, **SMALL))
+
+
 @pytest.mark.parametrize("axis", ["n_train", "negatives", "classes"])
 @pytest.mark.parametrize("name", METHODS)
-def test_nothing_grows_faster_than_the_data_the_negatives_or_the_classes(name, axis):
+def test_nothing_grows_faster_than_the_data_the_negatives_or_the_classes(counted_small, name, axis):
     """Twice as many, at most twice the bytes; and nothing that has no such thing grows at all."""
-    small = {"batch": 16, "n_train": 2000, "negatives": 500, "classes": 8, "width": 64}
-    one, two = counted(name, **small), counted(name, **{**small, axis: 2 * small[axis]})
+    one, two = counted_small(name), counted(name, **{**SMALL, axis: 2 * SMALL[axis]})
     assert two.moved <= 2.01 * one.moved and two.flops <= 2.01 * one.flops
     if axis == "negatives" and axis not in plugins.load_class("methods", name).hparams:
         assert two == one

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from support.faults import command
 from udcd_bench import cli
 from udcd_bench.cli import check_formats
 from udcd_bench.data import workers
@@ -116,21 +117,28 @@ def test_a_container_counts_the_cores_of_its_quota(tmp_path, monkeypatch):
 
 def refuse(folder, *words, shell="", **environment):
     done = start(words, folder, shell=shell, **environment)
-    err = done.stderr.decode()
+    return check_refusal(done.returncode, done.stderr.decode())
+
+
+def check_refusal(code, err):
     *above, last = err.splitlines()
-    assert done.returncode == 2 and last.startswith("udcd-bench: ") and "Traceback" not in err, err
+    assert code == 2 and last.startswith("udcd-bench: ") and "Traceback" not in err, err
     assert all(re.match(r"digits: |  \S", line) for line in above), "but for what was understood of the data"
     return err
 
 
 @pytest.mark.slow
 def test_a_place_where_nothing_can_be_written(tmp_path):
+    def refuse_forked(*words):
+        out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+        return check_refusal(command(out, *words, errors=err, cwd=tmp_path), err.read_text())
+
     train = ("train", "scratch", "--dataset=digits", "--set=epochs=1")
-    assert "/proc/x cannot be written" in refuse(tmp_path, *train, "--out=/proc/x", "--data=d")
-    assert "choose another --data" in refuse(tmp_path, *train, "--data=/proc/x")
-    assert "File name too long" in refuse(tmp_path, *train, f"--out={'a' * 300}")
+    assert "/proc/x cannot be written" in refuse_forked(*train, "--out=/proc/x", "--data=d")
+    assert "choose another --data" in refuse_forked(*train, "--data=/proc/x")
+    assert "File name too long" in refuse_forked(*train, f"--out={'a' * 300}")
     Store(tmp_path / "results").create()
-    assert "/proc/x.csv cannot be written" in refuse(tmp_path, "results", "export", "/proc/x.csv")
+    assert "/proc/x.csv cannot be written" in refuse_forked("results", "export", "/proc/x.csv")
 
 
 @pytest.mark.slow
@@ -244,9 +252,9 @@ def test_a_record_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
 def test_an_interrupted_drawing_prints_one_line(wait, tmp_path):
     """At whatever moment: workers start one after another, and Ctrl-C reaches those that only import yet."""
     words = ["data", "prepare", "synthetic-fundus", "--n-images=5000", "--jobs=2"]
-    command = [sys.executable, "-m", "udcd_bench", *words]
+    typed = [sys.executable, "-m", "udcd_bench", *words]
     process = subprocess.Popen(
-        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
+        typed, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGINT)

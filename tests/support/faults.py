@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -21,6 +22,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
+LATE_IMPORTS = (
+    "artefacts.figure",
+    "artefacts.leak",
+    "report.page",
+    "judging.comparisons",
+    "judging.seed_check",
+)
+LATE_IMPORTS += ("data.cache.prepare", "data.synthetic.fundus", "data.synthetic.lesions", "engines.naming")
+"""Modules that a command imports when it needs them, and with them most others."""
 HANG_SECONDS = 180
 """Seconds after which something is wrong."""
 
@@ -69,14 +79,12 @@ class Fault:
 def context():
     """Where processes come from: forked from a server with everything loaded."""
     made = multiprocessing.get_context("forkserver")
-    modules = ["torch", "timm", "torchvision", "pandas", "sklearn.metrics", "matplotlib.figure"]
-    modules += [
-        "udcd_bench.training.trainer",
-        "udcd_bench.training.network",
-        "udcd_bench.data.batches.resident",
-        "udcd_bench.data.batches.augment",
-    ]
-    made.set_forkserver_preload([*modules, "udcd_bench.engines.local", "udcd_bench.cli"])
+    # what the engine's own server loads, and what a command needs beside it
+    modules = ["udcd_bench.engines.preload", "udcd_bench.engines.local", "udcd_bench.cli"]
+    modules += [f"udcd_bench.{name}" for name in LATE_IMPORTS]
+    modules += ["sklearn.datasets", "sklearn.manifold", "matplotlib.figure", "matplotlib.style"]
+    modules += ["matplotlib.backends.backend_pdf", "matplotlib.backends.backend_agg"]
+    made.set_forkserver_preload(modules)
     return made
 
 
@@ -110,6 +118,7 @@ def _worker(environment, fault, log, target, args):
 
 
 def _command(words, environment, fault, log, said, errors, cwd):
+    gc.freeze()  # no collection visits what the server has imported
     os.environ.update(environment)
     if cwd:
         os.chdir(cwd)

@@ -57,7 +57,8 @@ def use_fallbacks(figure: Figure) -> None:
     from matplotlib.text import Text
 
     for axes in figure.axes:
-        axes.get_xticklabels(), axes.get_yticklabels()  # makes the ticks that drawing would make
+        if axes.axison:
+            axes.get_xticklabels(), axes.get_yticklabels()  # makes the ticks that drawing would make
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         if families := find_fallbacks(text.get_text()):

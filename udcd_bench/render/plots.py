@@ -161,6 +161,10 @@ class FigurePage:
     def encode_files(self) -> Mapping[str, bytes]:
         """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes."""
         use_fallbacks(self.figure)
+        # matplotlib would lay out and draw everything once more before each file
+        if self.figure.axes and (engine := self.figure.get_layout_engine()) is not None:
+            engine.execute(self.figure)
+        self.figure.set_layout_engine(None)
         png, pdf = io.BytesIO(), io.BytesIO()
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
         pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}

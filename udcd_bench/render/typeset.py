@@ -44,12 +44,13 @@ def _measure_piece(piece: StyledText) -> float:
     if not piece.text:
         return 0.0
     # a space at either end has no extent of its own
-    long, extra = (_measure_extent(text, make_font(piece)) for text in (f"|{piece.text}|", "||"))
+    long, extra = (_measure_extent(replace(piece, text=text)) for text in (f"|{piece.text}|", "||"))
     return (long - extra) * 72 / MEASURING_DPI
 
 
-def _measure_extent(text: str, font: FontProperties) -> float:
-    width, _, _ = _make_renderer().get_text_width_height_descent(text, font, False)  # type: ignore[no-untyped-call]
+@lru_cache(4096)
+def _measure_extent(piece: StyledText) -> float:
+    width, _, _ = _make_renderer().get_text_width_height_descent(piece.text, make_font(piece), False)  # type: ignore[no-untyped-call]
     return float(width)
 
 
