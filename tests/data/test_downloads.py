@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from support import layouts
 from udcd_bench.data import sources
+from udcd_bench.data.cache import prepared
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, folder, ham10000, lesion_names
 from udcd_bench.errors import UserError
@@ -146,3 +149,44 @@ def test_what_git_lfs_did_not_fetch(tmp_path):
     (root / "HAM10000_images_part_1.zip").write_bytes(POINTER)
     with pytest.raises(UserError, match=r"part_1.zip \(a Git LFS pointer"):
         prepare("ham10000", root, tmp_path / "data")
+
+
+def test_squashed_copies_are_noted_and_stay_the_same_data(tmp_path):
+    root = layouts.aptos_class_folders(tmp_path / "a", "colored_images")
+    done = prepare("aptos", root, tmp_path / "data")
+    line = next(line for line in done.report if "of one size that the originals do not have" in line)
+    assert line.startswith("· 13 images") and "(32×32)" in line
+    dataset = sources.load_dataset("aptos", size=32, data=tmp_path / "data")
+    assert dataset.copies == "32 px copies"
+    originals = layouts.aptos_competition(tmp_path / "b")
+    prepare("aptos", originals, tmp_path / "other")
+    assert sources.load_dataset("aptos", size=32, data=tmp_path / "other").copies == ""
+
+
+def test_a_set_prepared_before_copies_were_noted_is_read_and_noted_when_prepared_again(tmp_path):
+    """With the same fingerprint, which is in the key of every run on it."""
+    root = layouts.aptos_class_folders(tmp_path / "a", "colored_images")
+    target = prepare("aptos", root, tmp_path / "data").path
+    fingerprint = sources.load_dataset("aptos", size=32, data=tmp_path / "data").fingerprint
+    content = json.loads((target / prepared.MANIFEST).read_text())
+    del content["copies"]
+    content["sha256"]["manifest"] = prepared.hash_manifest(content)
+    (target / prepared.MANIFEST).write_text(json.dumps(content))
+    old = sources.load_dataset("aptos", size=32, data=tmp_path / "data")
+    assert (old.copies, old.fingerprint) == ("", fingerprint)
+    assert prepare("aptos", root, tmp_path / "data").fresh
+    new = sources.load_dataset("aptos", size=32, data=tmp_path / "data")
+    assert (new.copies, new.fingerprint) == ("32 px copies", fingerprint)
+    assert not prepare("aptos", root, tmp_path / "data").fresh
+
+
+def test_the_originals_are_no_copies_and_own_squares_are_not_either(tmp_path):
+    root = layouts.ham_dataverse(tmp_path / "a")
+    for i, file in enumerate(sorted(root.rglob("*.jpg"))):
+        file.write_bytes(layouts.encode(layouts.picture(i, 600, 450)))
+    prepare("ham10000", root, tmp_path / "data")
+    assert sources.load_dataset("ham10000", size=32, data=tmp_path / "data").copies == ""
+    own = tmp_path / "own"
+    for i in range(4):
+        layouts.write(own / "ab"[i % 2] / f"{i}.png", layouts.encode(layouts.picture(i, 40, 40), "PNG"))
+    assert sources.load_dataset(f"folder:{own}", size=32, data=tmp_path / "data").copies == ""

@@ -107,7 +107,8 @@ def describe_record(record: Record, store: Store) -> list[str]:
     left_out = [record["incomplete"]] if record["incomplete"] else []
     untested = describe_untested_classes([spec], Results(store, {spec: record}, {}))
     split = f", split {describe_split(spec.split)}" if spec.split != "paper" else ""
-    head = f"{record['method_title']} on {title}{split}, {record['reporting']}, n=1:"
+    copies = f" ({text})" if (text := record.get("copies")) else ""
+    head = f"{record['method_title']} on {title}{copies}{split}, {record['reporting']}, n=1:"
     return [*(synthetic if record["synthetic"] else []), *left_out, *untested, head]
 
 
@@ -167,11 +168,13 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[st
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     on_val = parse_split(of_source[0][0].split)[1] == "val"
+    copies = dict.fromkeys(text for _, record in of_source if (text := record.get("copies")))
+    shown = f"{title} ({', '.join(copies)})" if copies else title
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images"
+        f"{shown}: {train} training and {test} {'validation' if on_val else 'test'} images"
         f"{_describe_official_test(of_source[0][0])}, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
     ]

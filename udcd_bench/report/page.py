@@ -179,7 +179,8 @@ def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
 
 def _list_facts(record: Record) -> Iterator[tuple[str, str]]:
     environment = record["environment"]
-    yield "Data", record["dataset_title"]
+    copies = f" ({text})" if (text := record.get("copies")) else ""
+    yield "Data", f"{record['dataset_title']}{copies}"
     if record["incomplete"]:
         yield "Incomplete", f"{record['dataset_title']}: {record['incomplete']}"
     yield "Reported", record["reporting"]

@@ -47,6 +47,7 @@ WHERE_TO_GET = (
     "the ISIC Archive's collection HAM10000, or ISIC 2018 challenge Task 3 (training input, ground truth and lesion "
     "groupings)"
 )
+ORIGINAL_SIZE = (600, 450)
 METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata", "HAM10000_metadata.tsv")
 GROUND_TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
 COPIED_TRUTH = "GroundTruth.csv"
@@ -86,7 +87,14 @@ def read_index(root: Path) -> ImageIndex:
         )
     items = match_files(rows, files, report, ignore=IGNORED_FOLDERS, prefer=_is_training_image)
     return ImageIndex(
-        SOURCE.name, SOURCE.title, CLASSES, items, report, expected=EXPECTED_COUNTS, source=str(root)
+        SOURCE.name,
+        SOURCE.title,
+        CLASSES,
+        items,
+        report,
+        expected=EXPECTED_COUNTS,
+        source=str(root),
+        original_size=ORIGINAL_SIZE,
     )
 
 
@@ -139,7 +147,16 @@ def _make_reader(name: str, title: str, part: str, expected: ExpectedCounts | No
             ignore=rf"{others}|part_|segmentation|masks|task1|task2",
             prefer=lambda file: any(folder_mark in folder for folder in file.folders),
         )
-        return ImageIndex(name, title, CLASSES, items, report, expected=expected, source=str(root))
+        return ImageIndex(
+            name,
+            title,
+            CLASSES,
+            items,
+            report,
+            expected=expected,
+            source=str(root),
+            original_size=ORIGINAL_SIZE,
+        )
 
     return read_part
 
