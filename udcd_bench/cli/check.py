@@ -151,7 +151,7 @@ def _make_report(
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
     from udcd_bench.cli.check_formats import CheckReport
-    from udcd_bench.judging.paper_check import list_other_protocol
+    from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
     from udcd_bench.runs.records import describe_ages
@@ -186,6 +186,7 @@ def _make_report(
         reason=reason,
         whole=None if params["each"] or reason else comparison.table,
         other_protocol=other,
+        differences=list_protocol_differences(table, request) if other else (),
     )
 
 
