@@ -56,16 +56,14 @@ STORED_RUN_OPTIONS = [
 
 def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:
     """Load the results folder, and the request with the folds and seeds that it has, unless they are given."""
-    from udcd_bench.engines.naming import UnknownDataError, find_stored_names
+    from udcd_bench.engines.naming import UnknownDataError, load_stored_results
     from udcd_bench.judging.uncertainty import select_available_repeats
-    from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
 
     request = build_request(params, (0,), (0,))
     table.list_column_groups(request)  # raises for an invalid request before the folder is read
-    results = load_results(Store(params["out"]))
     try:
-        request = find_stored_names(request, tuple(results.states), params["data"])
+        request, results = load_stored_results(request, Store(params["out"]), params["data"])
     except UnknownDataError as error:
         if any(
             name.startswith("folder:") and not options.is_existing_folder(name)

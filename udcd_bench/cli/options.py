@@ -140,9 +140,9 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
 
 def get_split(params: Mapping[str, Any]) -> str:
     """Name the split that ``--split`` and ``--test`` choose together."""
-    from udcd_bench.runs.spec import name_split
+    from udcd_bench.runs.spec import SPLIT_SETS, name_split
 
-    if params["split"] in ("both", "official") and params["test_part"] == "val":
+    if params["split"] in (*SPLIT_SETS, "official") and params["test_part"] == "val":
         raise UserError(
             f"--split {params['split']} says which images test: leave out --test val, or choose another split."
         )
@@ -237,11 +237,13 @@ RUN_OPTIONS = [
 
 GRID_OPTIONS = [
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both", "official"]),
-        help="By image, by lesion, or the challenge's own test set; both says what the leak is worth.",
+        "--split", default="paper", show_default=True,
+        type=click.Choice(["paper", "grouped", "both", "official", "all"]),
+        help="By image, by lesion, or the challenge's own test set; both, or all three, say what the leak is worth.",
     ),
     test_part,
     methods, datasets,
+    make_option("--stored", is_flag=True, help="Draw from what --out holds: train nothing, need no data."),
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
 ]  # fmt: skip
