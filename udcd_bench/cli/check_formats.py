@@ -13,7 +13,7 @@ from udcd_bench.runs.names import format_data_title
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from udcd_bench.judging.difference import TableVerdict
     from udcd_bench.judging.paper_check import ProtocolDifference, RankedColumn
@@ -265,3 +265,17 @@ FORMATTERS: dict[str, Callable[[CheckReport], str]] = {
     "junit": format_junit,
     "github": format_github,
 }
+
+
+def format_reports(reports: Sequence[CheckReport], form: str) -> str:
+    """Format the checks of several splits as one text; of a single one as it is alone."""
+    texts = [FORMATTERS[form](report) for report in reports]
+    if len(texts) == 1:
+        return texts[0]
+    if form == "json":
+        return "[\n" + ",\n".join(texts) + "\n]"
+    if form == "junit":
+        head = texts[0].partition("\n")[0]
+        suites = "\n".join(text.partition("\n")[2] for text in texts)
+        return f"{head}\n<testsuites>\n{suites}\n</testsuites>"
+    return ("\n\n" if form == "text" else "\n").join(texts)

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from udcd_bench.errors import UserError, quote_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from udcd_bench.runs.spec import Overrides
 
@@ -181,6 +181,13 @@ test_part = make_option(
     "--test", "test_part", default="test", show_default=True, type=click.Choice(["test", "val"]),
     help="The part of a data set's own split that tests; tables say so where it is val.",
 )  # fmt: skip
+
+
+def join_statuses(statuses: Iterable[int]) -> int:
+    """Join the exit statuses of several splits: 1 where one fails, 2 where none could be judged, else 0."""
+    several = set(statuses)
+    return 1 if 1 in several else min(several)
+
 
 # --- advice ---------------------------------------------------------------------------------------------------
 

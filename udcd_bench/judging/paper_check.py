@@ -19,6 +19,7 @@ from udcd_bench.judging.verdicts import (
 )
 from udcd_bench.paper import audit, published, rounded
 from udcd_bench.runs import names, profiles
+from udcd_bench.runs.spec import format_overrides
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
     other += [f"split {request.split}"] if request.split != "paper" else []
     other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
     other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
-    return (*other, *(f"{key}={value}" for key, value in (*request.protocol, *request.hparams)))
+    return (*other, *format_overrides((*request.protocol, *request.hparams)))
 
 
 def list_protocol_differences(grid: Grid, request: TableRequest) -> tuple[ProtocolDifference, ...]:
