@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
 
 def build_frame(table: Table, request: TableRequest, results: Results) -> pd.DataFrame:
-    """Build the long frames of all splits as one, each data set's splits after one another; ``split`` says which."""
+    """Build the long frames of all splits as one, each data set's splits after one another; ``split`` says which.
+
+    Data sets with all splits come first, so that each begins a band.
+    """
     import pandas as pd
 
-    frame = pd.concat([table.build(each, results) for each in split_request(request)], ignore_index=True)
-    order = {name: n for n, name in enumerate(dict.fromkeys(frame["dataset"]))}
-    return frame.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    frames = [table.build(each, results) for each in split_request(request)]
+    frame = pd.concat(frames, ignore_index=True)
+    n_splits = frame.groupby("dataset")["split"].nunique()
+    order = sorted(dict.fromkeys(frame["dataset"]), key=lambda name: -n_splits[name])
+    ranks = {name: rank for rank, name in enumerate(order)}
+    return frame.sort_values("dataset", key=lambda names: names.map(ranks), kind="stable", ignore_index=True)
 
 
 def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd.DataFrame) -> Sheet:
@@ -37,8 +43,8 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     columns = frame.assign(dataset=frame["dataset"] + " " + frame["split"], published=float("nan"))
     bands, notes = lay_out(
         columns,
-        [f"{format_heading(group)}, split {split}" for group, split in ordered],
-        table.groups_per_band,
+        [f"{format_heading(group)}, {split}" for group, split in ordered],
+        len(requests),
         {row.name for row in table.list_rows(request) if not row.listed},
     )
     runs: list[str] = []
