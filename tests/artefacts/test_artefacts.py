@@ -536,3 +536,8 @@ def test_every_published_figure_of_table2_has_a_place(table, tmp_path):
 def test_specs_in_a_cell_are_those_of_the_runs(table):
     ask = TableRequest("demo", folds=(0, 1))
     assert replace(table.list_runs(ask)[0], fold=1) in table.list_runs(ask)
+
+
+def test_a_caption_says_the_size_of_the_images_and_the_epochs(table, tmp_path):
+    got = rendered(table, TableRequest("demo"), tmp_path, {"protocol": {"image_size": 64, "epochs": 10}})
+    assert "Profile demo: 64×64 pixels, 10 epochs, densenet-tiny" in " ".join(got.text.split())

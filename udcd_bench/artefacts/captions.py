@@ -86,7 +86,7 @@ def describe_runs(
         record["reporting"] for record in records.values()
     )
     parts = [
-        f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
+        f"Profile {request.profile}: {_describe_training(records)}{_join_unique(spec.backbone for spec in records)}"
         f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
     ]
     for source in dict.fromkeys(spec.data_identity for spec in records):
@@ -147,6 +147,17 @@ def _describe_repeats(
     elif spread:
         text += f"; {spread}"
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+
+
+def _describe_training(records: Mapping[RunSpec, Record]) -> str:
+    """Describe the size of the images and the number of epochs, where the records say them."""
+    protocols = [p for record in records.values() if (p := record.get("protocol"))]
+    parts = []
+    for name, unit in (("image_size", "pixels"), ("epochs", "epochs")):
+        if numbers := sorted({p[name] for p in protocols if name in p}):
+            shown = (f"{n}×{n}" if unit == "pixels" else str(n) for n in numbers)
+            parts.append(f"{' and '.join(shown)} {unit}, ")
+    return "".join(parts)
 
 
 def _describe_spread(frame: pd.DataFrame) -> str:
