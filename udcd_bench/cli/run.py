@@ -57,11 +57,11 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     if params["stored"]:
         _render(artefacts, *_load_stored(artefacts, request, params))
         return 0
-    made = _make_runs(artefacts, request, params)
+    runs = _make_runs(artefacts, request, params)
     if params["dry_run"]:
         return 0
-    _render(artefacts, made.request, made.load_results())
-    return 1 if made.failed else 0
+    _render(artefacts, runs.request, runs.load_results())
+    return 1 if runs.failed else 0
 
 
 class _MadeRuns(NamedTuple):

@@ -220,8 +220,8 @@ def _read_archive(table: FileRef, report: ValidationReport) -> Iterator[LabelRow
     lesions = cells.get("lesion_id", [""] * len(cells["isic_id"]))
     for row, (image, lesion) in enumerate(zip(cells["isic_id"], lesions, strict=True)):
         if not _is_of_another_part(image):
-            said = [text for name in known if (text := cells[name][row]) not in MISSING]
-            yield _make_row(image, next(filter(find_class, said), " / ".join(said)), lesion)
+            diagnoses = [text for name in known if (text := cells[name][row]) not in MISSING]
+            yield _make_row(image, next(filter(find_class, diagnoses), " / ".join(diagnoses)), lesion)
 
 
 def _read_class_folders(files: ScannedFiles) -> list[LabelRow]:
