@@ -69,6 +69,7 @@ LEFT_OUT = {
     "written out, UTF-16": [RESIZED, "HAM10000_metadata.csv is read as UTF-16"],
     "competition": [f"1 {HELD_OUT}: test_images/0005cfc8afb6.png", "1 other files: test.csv"],
     "competition zip": [f"1 {HELD_OUT}", "1 other files: test.csv"],
+    "folders by grade": [f"1 {HELD_OUT}: test_images/0005cfc8afb6.png"],
     "resized": [f"2 {HELD_OUT}", "2 other files: labels/testImages19.csv, labels/trainLabels15.csv"],
 }
 """Layout → what its report says besides; nothing of the others."""

@@ -243,7 +243,8 @@ def aptos_class_folders(
 
 
 def aptos_numbered(root: Path) -> Path:
-    """Sorted into folders called by the grades, in parts, without a table."""
+    """Sorted into folders called by the grades, in parts, without a table; unlabelled test images beside them."""
+    write(root / "test_images" / "0005cfc8afb6.png", encode(picture(200), "PNG"))
     for i, id_ in enumerate(APTOS_IDS):
         part = "test" if i % 4 == 0 else "train"
         write(root / part / str(APTOS_GRADES[i]) / f"{id_}.png", encode(picture(100 + i), "PNG"))

@@ -130,7 +130,7 @@ def _set_class_folders_apart(files: ScannedFiles) -> list[tuple[FileRef, str]]:
     if len({grade for _, grade in graded}) < 2:
         return []
     originals = {stem: [file for file in same if file not in copies] for stem, same in files.images.items()}
-    if any(originals.values()):
+    if any(not _is_ignored(file) for same in originals.values() for file in same):
         for file in sorted(copies, key=lambda file: file.display_path):
             files.leave_out(file.display_path, "ignored")
         files.images = {stem: same for stem, same in originals.items() if same}
@@ -142,6 +142,10 @@ def _set_class_folders_apart(files: ScannedFiles) -> list[tuple[FileRef, str]]:
             "with --dataset folder:PATH."
         )
     return graded
+
+
+def _is_ignored(file: FileRef) -> bool:
+    return any(re.search(IGNORED_FOLDERS, folder) for folder in file.folders)
 
 
 def _find_grade(file: FileRef) -> str:
