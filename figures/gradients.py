@@ -94,8 +94,9 @@ class Figure(figure.Figure):
                 for axes, quantity in ((left, "gradient"), (right, "loss")):
                     draw_terms(axes, names, of_row, quantity)
                 if len(of_row) and of_row["gradient"].gt(0).any():
-                    left.set_yscale("log")
+                    left.set_yscale("log", subs=[2, 5])
                     left.yaxis.set_major_formatter("{x:g}")
+                    left.yaxis.set_minor_formatter("{x:g}")
                 left.set_ylabel("gradient's norm")
                 right.set_ylabel("weighted term")
         for axes in (left, right):

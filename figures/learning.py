@@ -74,6 +74,8 @@ def draw_curves(axes, rows, frame, x, y):
     axes.xaxis.get_major_locator().set_params(integer=True)
     if frame.empty:
         plots.draw_placeholder(axes, "No run is done.")
+    elif frame[x].nunique() == 1:
+        axes.set_xticks(frame[x].dropna().unique())  # of one epoch the locator would name fractions
     for index, row in enumerate(rows):
         curve = frame[frame["method"] == row.name].dropna(subset=[y])
         if curve.empty:

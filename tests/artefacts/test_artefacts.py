@@ -309,6 +309,14 @@ def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
         assert "out.." not in text
 
 
+def test_squashed_copies_are_told_in_every_caption(table, tmp_path):
+    got = rendered(table, TableRequest("demo"), tmp_path, {"copies": "128 px copies"})
+    with Image.open(got.files[2]) as picture:
+        about = picture.text["Description"]
+    for text in (got.text, about, got.files[1].read_text(encoding="utf-8")):
+        assert "(128 px copies): 800 training" in " ".join(text.split())
+
+
 def test_a_table_is_drawn_without_a_tensor_library():
     code = (
         "import sys; from udcd_bench import plugins; from udcd_bench.artefacts import table as artefact;"
@@ -528,3 +536,8 @@ def test_every_published_figure_of_table2_has_a_place(table, tmp_path):
 def test_specs_in_a_cell_are_those_of_the_runs(table):
     ask = TableRequest("demo", folds=(0, 1))
     assert replace(table.list_runs(ask)[0], fold=1) in table.list_runs(ask)
+
+
+def test_a_caption_says_the_size_of_the_images_and_the_epochs(table, tmp_path):
+    got = rendered(table, TableRequest("demo"), tmp_path, {"protocol": {"image_size": 64, "epochs": 10}})
+    assert "Profile demo: 64×64 pixels, 10 epochs, densenet-tiny" in " ".join(got.text.split())

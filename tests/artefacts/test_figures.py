@@ -459,6 +459,22 @@ def test_gradients_are_the_histories(tmp_path):
     assert "UDCD on Digits (long-tailed, ρ = 4): CRA, eq. 5, 80 %" in " ".join(made.text.split())
 
 
+def test_ticks_of_a_logarithmic_axis_are_numbers(tmp_path, monkeypatch):
+    """Text is never taken for mathematics here, so a power of ten would be drawn as its markup."""
+    labels = []
+
+    def look(page, file, **how):
+        for axes in page.axes:
+            texts = (*axes.get_yticklabels(), *axes.get_yticklabels(minor=True), *axes.get_xticklabels())
+            labels.extend(text.get_text() for text in texts)
+        file.write(b"left out")
+
+    monkeypatch.setattr(mpl_figure.Figure, "savefig", look)
+    for name in ("gradients", "learning"):
+        render(tmp_path / name, name, TableRequest(datasets=("digits",), methods=("udcd",)))
+    assert len(labels) > 20 and not [label for label in labels if "$" in label]
+
+
 @png_only
 def test_the_ticks_of_a_logarithmic_axis_are_plain_numbers(tmp_path, monkeypatch):
     pages, encode = [], plots.FigurePage.encode_files

@@ -392,6 +392,35 @@ def test_another_protocol_is_judged_on_request_alone(typed, printed, tmp_path, w
     assert status == 1 and not err and f"another protocol: {differs}" in out and "lower" in out
 
 
+def test_runs_of_another_protocol_are_a_comparison_and_no_reproduction(typed, printed, tmp_path):
+    """Said above the verdicts, with the numbers that differ, at the end, and in every format for programs."""
+    ask = TableRequest("lite", methods=ROWS, datasets=("aptos",))
+    printed(fill(tmp_path / "kept", ask, n=500))
+    words = ("--profile=lite", "--compare")
+    plain = tuple(word for word in PLAIN if not word.startswith("--profile"))
+    lines = typed(*words, plain=plain)[1].splitlines()
+    assert lines[1] == (
+        "A comparison, not a reproduction: image size 64 (224 in the paper), epochs 10 (80 in the paper), backbone "
+        "tf_efficientnet_lite0 (densenet121 in the paper)."
+    )
+    assert lines.index(next(line for line in lines if line.startswith("cell"))) > 1
+    assert lines[-1].endswith("passed as a comparison, not a reproduction.")
+    whole = json.loads(typed(*words, "--format=json", plain=plain)[1])
+    assert whole["kind"] == "comparison"
+    assert whole["protocol_differences"][0] == {"name": "image_size", "ours": 64, "paper": 224}
+    assert lines[1] in typed(*words, "--format=junit", plain=plain)[1]
+    assert "not a reproduction" in typed(*words, "--format=github", plain=plain)[1]
+    out = typed("--profile=lite", "--format=json", plain=plain)[1]
+    assert json.loads(out)["kind"] == "comparison", "judged or not"
+
+
+def test_runs_of_the_papers_protocol_are_a_reproduction(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", TableRequest("paper", methods=ROWS, datasets=("aptos",)), n=500))
+    whole = json.loads(typed("--format=json")[1])
+    assert whole["kind"] == "reproduction" and whole["protocol_differences"] == []
+    assert "comparison" not in typed()[1]
+
+
 def test_another_protocol_is_told_before_anything_is_run(typed):
     status, _, err = typed("--split=grouped")
     assert status == 2 and "another protocol than the paper's (split grouped)" in err

@@ -122,6 +122,72 @@ def ham_isic(root: Path, *, folder: bool = True) -> Path:
     return root
 
 
+ARCHIVE_WORDS = {
+    "nv": ("Benign", "Benign melanocytic proliferations", "Nevus"),
+    "mel": ("Malignant", "Malignant melanocytic proliferations (Melanoma)", "Melanoma, NOS"),
+    "bkl": ("Benign", "Benign epidermal proliferations", "Pigmented benign keratosis"),
+    "bcc": ("Malignant", "Malignant adnexal epithelial proliferations - Follicular", "Basal cell carcinoma"),
+    "akiec": ("Indeterminate", "Indeterminate epidermal proliferations", "Solar or actinic keratosis"),
+    "scc": ("Malignant", "Malignant epidermal proliferations", "Squamous cell carcinoma, NOS"),
+    "vasc": ("Benign", "Benign soft tissue proliferations - Vascular", ""),
+    "df": ("Benign", "Benign soft tissue proliferations - Fibro-histiocytic", "Dermatofibroma"),
+}
+"""The three diagnoses of the ISIC Archive; half of akiec is scc there."""
+WRITTEN_OUT = {
+    "nv": "Melanocytic nevi", "mel": "Melanoma", "bkl": "Benign keratosis-like lesions ", "bcc": "Basal cell carcinoma",
+    "akiec": "Actinic keratoses", "vasc": "Vascular lesions", "df": "Dermatofibroma",
+}  # fmt: skip
+
+
+def ham_archive(root: Path, *, one_column: bool = False) -> Path:
+    """The export of the ISIC Archive, by three diagnoses or one; one of the challenge's test images is among them."""
+    single = {
+        "nv": "nevus",
+        "akiec": "actinic keratosis",
+        "vasc": "vascular lesion",
+        "scc": "squamous cell carcinoma",
+    }
+    rows = [
+        "isic_id,age_approx,"
+        + ("diagnosis" if one_column else "diagnosis_1,diagnosis_2,diagnosis_3")
+        + ",lesion_id"
+    ]
+    images = zip([*HAM_IDS, "ISIC_0034524"], [*HAM_LABELS, "nv"], [*HAM_LESIONS, "HAM_9"], strict=True)
+    n_akiec = 0
+    for i, (id_, label, lesion) in enumerate(images):
+        n_akiec += label == "akiec"
+        key = "scc" if label == "akiec" and n_akiec % 2 else label
+        words = (
+            [single.get(key, ARCHIVE_WORDS[key][2].lower().removesuffix(", nos"))]
+            if one_column
+            else ARCHIVE_WORDS[key]
+        )
+        cells = [f'"{word}"' if "," in word else word for word in words]
+        rows.append(",".join([id_, "80", *cells, lesion.replace("HAM", "IL")]))
+        write(root / "ISIC-images" / f"{id_}.jpg", encode(picture(i)))
+    write(root / "metadata.csv", "\n".join(rows) + "\n")
+    write(root / "licenses" / "CC-BY-NC.txt", "licence")
+    return root
+
+
+def ham_written_out(root: Path, *, separator: str = ",", encoding: str = "utf-8") -> Path:
+    """The metadata with the classes written out, by another separator and in another encoding."""
+    ham_dataverse(root)
+    lines = [line.split(",") for line in ham_metadata().splitlines()]
+    lines[1:] = [[*cells[:2], WRITTEN_OUT[cells[2]], *cells[3:]] for cells in lines[1:]]
+    text = "".join(separator.join(cells) + "\n" for cells in lines)
+    (root / "HAM10000_metadata.csv").write_bytes(text.encode(encoding))
+    return root
+
+
+def ham_class_folders(root: Path) -> Path:
+    """Class folders, as they are made for readers of folders; the files keep their ids."""
+    for i, (id_, label) in enumerate(zip(HAM_IDS, HAM_LABELS, strict=True)):
+        name = WRITTEN_OUT[label].strip() if label in ("nv", "mel") else label
+        write(root / ("test" if i % 5 == 0 else "train") / name / f"{id_}.jpg", encode(picture(i)))
+    return root
+
+
 def _grades(rows: range, columns: str = "id_code,diagnosis") -> str:
     return "\n".join([columns, *(f"{APTOS_IDS[i]},{APTOS_GRADES[i]}" for i in rows)]) + "\n"
 
@@ -162,13 +228,26 @@ def aptos_three_way(root: Path) -> Path:
     return root
 
 
-def aptos_class_folders(root: Path, name: str = "gaussian_filtered_images") -> Path:
-    """The altered sets: one folder a grade."""
+def aptos_class_folders(
+    root: Path, name: str = "gaussian_filtered_images", *, filtered: bool = False
+) -> Path:
+    """The copies sorted by grade, 32×32, with the table; filtered: around the eye they are mid-grey."""
     grades = ("No_DR", "Mild", "Moderate", "Severe", "Proliferate_DR")
     for i, id_ in enumerate(APTOS_IDS):
         folder = root / name / name / grades[int(APTOS_GRADES[i])]
-        write(folder / f"{id_}.png", encode(picture(100 + i, 32, 32), "PNG"))
+        image = Image.new("RGB", (32, 32), (128, 128, 129) if filtered else (0, 0, 0))
+        image.paste(picture(100 + i, 20, 20), (6, 6))
+        write(folder / f"{id_}.png", encode(image, "PNG"))
     write(root / "train.csv", _grades(range(len(APTOS_IDS))))
+    return root
+
+
+def aptos_numbered(root: Path) -> Path:
+    """Sorted into folders called by the grades, in parts, without a table; unlabelled test images beside them."""
+    write(root / "test_images" / "0005cfc8afb6.png", encode(picture(200), "PNG"))
+    for i, id_ in enumerate(APTOS_IDS):
+        part = "test" if i % 4 == 0 else "train"
+        write(root / part / str(APTOS_GRADES[i]) / f"{id_}.png", encode(picture(100 + i), "PNG"))
     return root
 
 

@@ -123,7 +123,9 @@ def store_run(
     store.finish_run(
         record["key"],
         record,
-        pd.DataFrame({"epoch": [0]}) if history is None else history,
+        pd.DataFrame({"stage": ["main"], "epoch": [0], "loss": [1.0], "acc": [0.5]})
+        if history is None
+        else history,
         arrays or {"a": [1]},
         weights or {"w": np.zeros(1)},
     )

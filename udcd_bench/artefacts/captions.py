@@ -86,7 +86,7 @@ def describe_runs(
         record["reporting"] for record in records.values()
     )
     parts = [
-        f"Profile {request.profile}: {_join_unique(spec.backbone for spec in records)}"
+        f"Profile {request.profile}: {_describe_training(records)}{_join_unique(spec.backbone for spec in records)}"
         f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
     ]
     for source in dict.fromkeys(spec.data_identity for spec in records):
@@ -107,7 +107,8 @@ def describe_record(record: Record, store: Store) -> list[str]:
     left_out = [record["incomplete"]] if record["incomplete"] else []
     untested = describe_untested_classes([spec], Results(store, {spec: record}, {}))
     split = f", split {describe_split(spec.split)}" if spec.split != "paper" else ""
-    head = f"{record['method_title']} on {title}{split}, {record['reporting']}, n=1:"
+    copies = f" ({text})" if (text := record.get("copies")) else ""
+    head = f"{record['method_title']} on {title}{copies}{split}, {record['reporting']}, n=1:"
     return [*(synthetic if record["synthetic"] else []), *left_out, *untested, head]
 
 
@@ -148,6 +149,17 @@ def _describe_repeats(
     return text + (f"; {done} of {planned} runs are done" if done < planned else "")
 
 
+def _describe_training(records: Mapping[RunSpec, Record]) -> str:
+    """Describe the size of the images and the number of epochs, where the records say them."""
+    protocols = [p for record in records.values() if (p := record.get("protocol"))]
+    parts = []
+    for name, unit in (("image_size", "pixels"), ("epochs", "epochs")):
+        if numbers := sorted({p[name] for p in protocols if name in p}):
+            shown = (f"{n}×{n}" if unit == "pixels" else str(n) for n in numbers)
+            parts.append(f"{' and '.join(shown)} {unit}, ")
+    return "".join(parts)
+
+
 def _describe_spread(frame: pd.DataFrame) -> str:
     seeds = "between seeds of one fold"
     if has_both_spreads(frame):
@@ -167,11 +179,13 @@ def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[st
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     on_val = parse_split(of_source[0][0].split)[1] == "val"
+    copies = dict.fromkeys(text for _, record in of_source if (text := record.get("copies")))
+    shown = f"{title} ({', '.join(copies)})" if copies else title
     split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{title}: {train} training and {test} {'validation' if on_val else 'test'} images"
+        f"{shown}: {train} training and {test} {'validation' if on_val else 'test'} images"
         f"{_describe_official_test(of_source[0][0])}, {split}.",
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
     ]

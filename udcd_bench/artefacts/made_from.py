@@ -48,7 +48,7 @@ def find_used_keys(root: Path, records: Mapping[str, Record]) -> set[str]:
 def _list_index_stems(path: Path) -> set[Path]:
     """List the stems by which an index of a CSV may be named: a figure's further CSVs have the figure's."""
     stem = path.with_suffix("")
-    if stem.name.endswith(("-compare", "-leak")):
+    if stem.name.endswith(("-compare", "-leak", "-splits")):
         return {stem}
     return {stem, stem.with_name(stem.name.rpartition("-")[0] or stem.name)}
 

@@ -24,8 +24,8 @@ from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
-from udcd_bench.cli.results import results
-from udcd_bench.cli.run import plot, run, status, train
+from udcd_bench.cli.results import results, status
+from udcd_bench.cli.run import plot, run, train
 from udcd_bench.errors import UserError
 
 

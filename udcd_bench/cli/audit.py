@@ -88,14 +88,18 @@ def audit(files: tuple[Path, ...], own: dict[str, float], n_test: int | None, fo
 def claims(profile: str, out: Path, form: str) -> None:
     """Judge the paper's sentences on the figures it prints and on our runs: holds, fails, cannot tell.
 
-    Our runs are those of the profile in --out, on real data; each gain has its 95 % interval, of test images drawn by
-    groups and of training. This is a report: the exit status is 0 whatever it finds.
+    Our runs are those of the profile in --out, on real data, with the settings that they all have; each gain has its
+    95 % interval, of test images drawn by groups and of training. This is a report: the exit status is 0 whatever it
+    finds.
     """
     from udcd_bench.judging import claim_check, claim_file
     from udcd_bench.runs.results import load_results
+    from udcd_bench.runs.spec import format_overrides
     from udcd_bench.runs.store import Store
 
-    own_results = claim_check.OwnResults(load_results(Store(out)))
+    results = load_results(Store(out))
+    common = results.find_common_protocol(profile, "paper")
+    own_results = claim_check.OwnResults(results, common=common)
     verdicts = [
         (
             claim,
@@ -112,8 +116,11 @@ def claims(profile: str, out: Path, form: str) -> None:
             {key: getattr(claim, key) for key in fields} | {key: o.to_dict() for key, o in outcomes.items()}
             for claim, outcomes in verdicts
         ]
-        click.echo(json.dumps({"profile": profile, "claims": report}, indent=2))
+        settings = format_overrides(common)
+        click.echo(json.dumps({"profile": profile, "settings": settings, "claims": report}, indent=2))
         return
+    if common:
+        click.echo(f"Our runs are of profile {profile} with {', '.join(format_overrides(common))}.\n")
     for claim, outcomes in verdicts:
         click.echo(f"{claim.name}: “{claim.quote}” ({claim.where})\n  Read as: {claim.reading}")
         for name, outcome in outcomes.items():

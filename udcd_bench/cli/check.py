@@ -44,8 +44,8 @@ STORED_RUN_OPTIONS = [
     options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
     options.data, options.out,
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official"]),
-        help="By image, by lesion, or the challenge's own test set.",
+        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official", "all"]),
+        help="By image, by lesion, the challenge's own test set, or one after another.",
     ),
     options.test_part,
     make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
@@ -54,18 +54,18 @@ STORED_RUN_OPTIONS = [
 """Options that select runs of a results folder."""
 
 
-def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest, Results]:
-    """Load the results folder, and the request with the folds and seeds that it has, unless they are given."""
-    from udcd_bench.engines.naming import UnknownDataError, find_stored_names
+def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[list[TableRequest], Results]:
+    """Load the results folder, and a request for each split with the folds and seeds it has, unless they are given."""
+    from udcd_bench.engines.naming import UnknownDataError, load_stored_results
+    from udcd_bench.grid.cells import split_request
     from udcd_bench.judging.uncertainty import select_available_repeats
-    from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
 
     request = build_request(params, (0,), (0,))
-    table.list_column_groups(request)  # raises for an invalid request before the folder is read
-    results = load_results(Store(params["out"]))
+    for each in split_request(request):
+        table.list_column_groups(each)  # raises for an invalid request before the folder is read
     try:
-        request = find_stored_names(request, tuple(results.states), params["data"])
+        request, results = load_stored_results(request, Store(params["out"]), params["data"])
     except UnknownDataError as error:
         if any(
             name.startswith("folder:") and not options.is_existing_folder(name)
@@ -75,7 +75,8 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[TableRequest
         again = options.format_advice("run", table.name)
         raise UserError(f"{str(error).removesuffix('.')}, or make them with {again}") from error
     seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
-    return select_available_repeats(request, results, params["folds"], seeds), results
+    requests = split_request(request)
+    return [select_available_repeats(each, results, params["folds"], seeds) for each in requests], results
 
 
 @click.command()
@@ -134,16 +135,18 @@ def check(table: str, **params: Any) -> int:
             "--their-n and --compare are about the paper's figures; leave them out with --against FILE."
         )
     artefact: Table = plugins.load_class("tables", table)()
-    request, results = load_stored_runs(artefact, params)
+    requests, results = load_stored_runs(artefact, params)
     if params["record"] is not None:
-        return _write_baseline(artefact, request, results, params)
-    report = _make_report(artefact, request, results, params)
-    click.echo(check_formats.FORMATTERS[params["form"]](report))
-    for sentence in artefact.describe_untested(request, results):
+        if len(requests) > 1:
+            raise UserError("--record stores the figures of one split: choose it with --split.")
+        return _write_baseline(artefact, requests[0], results, params)
+    reports = [_make_report(artefact, request, results, params) for request in requests]
+    click.echo(check_formats.format_reports(reports, params["form"]))
+    sentences = [text for request in requests for text in artefact.describe_untested(request, results)]
+    sentences += [f"udcd-bench: {report.reason}" for report in reports if report.reason]
+    for sentence in dict.fromkeys(sentences):
         click.echo(sentence, err=True)
-    if report.reason:
-        click.echo(f"udcd-bench: {report.reason}", err=True)
-    return report.status
+    return options.join_statuses(report.status for report in reports)
 
 
 def _make_report(
@@ -151,7 +154,7 @@ def _make_report(
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
     from udcd_bench.cli.check_formats import CheckReport
-    from udcd_bench.judging.paper_check import list_other_protocol
+    from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
     from udcd_bench.runs.records import describe_ages
@@ -186,6 +189,7 @@ def _make_report(
         reason=reason,
         whole=None if params["each"] or reason else comparison.table,
         other_protocol=other,
+        differences=list_protocol_differences(table, request) if other else (),
     )
 
 

@@ -13,10 +13,10 @@ from udcd_bench.runs.names import format_data_title
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from udcd_bench.judging.difference import TableVerdict
-    from udcd_bench.judging.paper_check import RankedColumn
+    from udcd_bench.judging.paper_check import ProtocolDifference, RankedColumn
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class CheckReport:
     compared: number of cells that were compared.
     reason: why nothing could be judged; empty where something was.
     whole: the verdict on all cells together; None where each is judged alone.
-    other_protocol: in what the runs differ from the paper's protocol.
+    other_protocol: in what the runs differ from the paper's protocol, as options.
+    differences: the same number by number.
     """
 
     metadata: dict[str, str]
@@ -37,6 +38,7 @@ class CheckReport:
     reason: str
     whole: TableVerdict | None = None
     other_protocol: tuple[str, ...] = ()
+    differences: tuple[ProtocolDifference, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -52,6 +54,21 @@ class CheckReport:
     def outcome(self) -> str:
         """The exit status in words."""
         return ("passed", "failed", "not judged")[self.status]
+
+    @property
+    def kind(self) -> str:
+        """Of the paper a reproduction, or a comparison where the protocol is another; of a file a regression."""
+        if self.metadata["against"] != "paper":
+            return "regression"
+        return "comparison" if self.other_protocol else "reproduction"
+
+    @property
+    def caveat(self) -> str:
+        """A sentence that the protocol is not the paper's, and in what; empty where it is."""
+        if self.kind != "comparison":
+            return ""
+        numbers = ", ".join(difference.describe() for difference in self.differences)
+        return f"A comparison, not a reproduction: {numbers or ', '.join(self.other_protocol)}."
 
     @property
     def title(self) -> str:
@@ -91,7 +108,8 @@ def _format_interval(cell: JudgedCell) -> str:
 
 def format_text(report: CheckReport) -> str:
     """Format for people: one line for each cell, then the order of rows and the marks."""
-    lines = [report.title, *([older] if (older := report.metadata.get("older")) else []), ""]
+    above = (report.title, report.caveat, report.metadata.get("older", ""))
+    lines = [*filter(None, above), ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)
     if names:
@@ -114,12 +132,18 @@ def format_text(report: CheckReport) -> str:
                 else f", truly best with probability {mark.probability:.2f}"
             )
             lines.append(f"  {mark.mark}: {mark.method}: {mark.verdict}{sure}")
-    counts = [f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items()]
     lines += [""] if report.cells else []
     lines += [f"  {verdict}: {VERDICTS[verdict].meaning}" for verdict in count_verdicts(report.cells)]
     lines += [report.whole.describe()] if report.whole else []
-    lines.append(f"{', '.join(counts) or 'no cell'}; {report.outcome}.")
+    lines.append(_format_outcome(report))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _format_outcome(report: CheckReport) -> str:
+    """Format how many cells have each verdict, and the outcome."""
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
+    as_what = " as a comparison, not a reproduction" if report.kind == "comparison" else ""
+    return f"{counts or 'no cell'}; {report.outcome}{as_what}."
 
 
 def _format_column(column: RankedColumn) -> str:
@@ -135,7 +159,9 @@ def format_json(report: CheckReport) -> str:
         "passed": report.passed,
         "status": report.status,
         "outcome": report.outcome,
+        "kind": report.kind,
         "other_protocol": report.other_protocol,
+        "protocol_differences": [asdict(difference) for difference in report.differences],
         "table_verdict": asdict(report.whole) if report.whole else None,
         "compared": report.compared,
         "reason": report.reason,
@@ -166,7 +192,8 @@ def format_junit(report: CheckReport) -> str:
     suite = ElementTree.Element("testsuite", name=_strip_invalid_xml(report.title))
     properties = ElementTree.SubElement(suite, "properties")
     whole = asdict(report.whole) if report.whole else {}
-    for name, value in {"status": report.status, "outcome": report.outcome, **whole}.items():
+    caveat = {"caveat": report.caveat} if report.caveat else {}
+    for name, value in {"status": report.status, "outcome": report.outcome, **caveat, **whole}.items():
         words = ", ".join(value) if isinstance(value, tuple) else str(value)
         ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(words))
     for cell in report.cells:
@@ -216,9 +243,9 @@ def _list_annotations(report: CheckReport) -> Iterator[str]:
             yield _format_annotation("warning", cell.name, describe_cell(cell))
     if report.reason:
         yield _format_annotation("error", report.title, report.reason)
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
     whole = f"{report.whole.describe()} " if report.whole else ""
-    yield _format_annotation("notice", report.title, f"{whole}{counts or 'no cell'}; {report.outcome}.")
+    caveat = f"{report.caveat} " if report.caveat else ""
+    yield _format_annotation("notice", report.title, f"{caveat}{whole}{_format_outcome(report)}")
 
 
 def _format_annotation(kind: str, title: str, message: str) -> str:
@@ -238,3 +265,17 @@ FORMATTERS: dict[str, Callable[[CheckReport], str]] = {
     "junit": format_junit,
     "github": format_github,
 }
+
+
+def format_reports(reports: Sequence[CheckReport], form: str) -> str:
+    """Format the checks of several splits as one text; of a single one as it is alone."""
+    texts = [FORMATTERS[form](report) for report in reports]
+    if len(texts) == 1:
+        return texts[0]
+    if form == "json":
+        return "[\n" + ",\n".join(texts) + "\n]"
+    if form == "junit":
+        head = texts[0].partition("\n")[0]
+        suites = "\n".join(text.partition("\n")[2] for text in texts)
+        return f"{head}\n<testsuites>\n{suites}\n</testsuites>"
+    return ("\n\n" if form == "text" else "\n").join(texts)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.check import STORED_RUN_OPTIONS, load_stored_runs
 from udcd_bench.cli.options import make_option
+from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from udcd_bench.artefacts.table import Table
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.judging.comparisons import Comparison
+    from udcd_bench.runs.results import Results
 
 
 @click.command()
@@ -37,34 +42,68 @@ def compare(table: str, **params: Any) -> int:
     refused as pairs, 2 when nothing was compared.
     """
     from udcd_bench import plugins
-    from udcd_bench.judging import comparisons
-    from udcd_bench.judging.tolerances import load_tolerances
-    from udcd_bench.runs.records import describe_ages
 
     artefact: Table = plugins.load_class("tables", table)()
-    request, results = load_stored_runs(artefact, params)
-    compared = comparisons.compare_rows(artefact, request, results, params["other"], load_tolerances())
-    csv = comparisons.format_csv(compared)
-    if params["form"] == "csv":
-        click.echo(csv.encode(), nl=False)  # in UTF-8, whatever the console's encoding
-    else:
-        metadata = _describe_comparison(artefact, request, params["other"])
-        if older := describe_ages(results.select_records(artefact.list_runs(request)).values()):
-            metadata["older"] = older.rstrip(".")
-        click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
-    for sentence in artefact.describe_untested(request, results):
-        click.echo(sentence, err=True)
-    if not any(row.n for row in compared):
+    if params["form"] == "csv" and params["split"] == "all":
+        raise UserError("--format csv is of one split: choose it, or take the files that --split all writes.")
+    requests, results = load_stored_runs(artefact, params)
+    compared = [_compare_split(artefact, request, results, params["other"]) for request in requests]
+    # in UTF-8, whatever the console's encoding
+    click.echo(_join(compared, params["form"]).encode(), nl=params["form"] != "csv")
+    for request in requests:
+        for sentence in artefact.describe_untested(request, results):
+            click.echo(sentence, err=True)
+    for split in compared:
+        if split.file:
+            click.echo(split.file, err=params["form"] != "text")
+    if not any(split.file for split in compared):
         again = options.format_advice("run", table)
         click.echo(
             f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
             err=True,
         )
-        return 2
-    files = {"-compare.csv": csv.encode()}
-    (file,) = artefact.write(request, results, files, artefact.list_runs(request))
-    click.echo(file, err=params["form"] != "text")
-    return 1 if any(row.refused for row in compared) else 0
+    return options.join_statuses(split.status for split in compared)
+
+
+class _ComparedSplit(NamedTuple):
+    """The rows of one split, compared; file is None where no two could be paired, and then none is written."""
+
+    metadata: dict[str, str]
+    rows: list[Comparison]
+    file: Path | None
+
+    @property
+    def status(self) -> int:
+        return 2 if self.file is None else int(any(row.refused for row in self.rows))
+
+
+def _compare_split(table: Table, request: TableRequest, results: Results, other: str) -> _ComparedSplit:
+    from udcd_bench.judging import comparisons
+    from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.runs.records import describe_ages
+
+    rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
+    specs = table.list_runs(request)
+    metadata = _describe_comparison(table, request, other)
+    if older := describe_ages(results.select_records(specs).values()):
+        metadata["older"] = older.rstrip(".")
+    files = {"-compare.csv": comparisons.format_csv(rows).encode()}
+    (file,) = table.write(request, results, files, specs) if any(row.n for row in rows) else (None,)
+    return _ComparedSplit(metadata, rows, file)
+
+
+def _join(compared: Sequence[_ComparedSplit], form: str) -> str:
+    """Format all splits as one text: as JSON a list of them."""
+    from udcd_bench.judging import comparisons
+
+    if form == "csv":
+        return comparisons.format_csv(compared[0].rows)
+    texts = [
+        {"text": _format_text, "json": _format_json}[form](split.metadata, split.rows) for split in compared
+    ]
+    if form == "text":
+        return "\n\n".join(texts)
+    return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]"
 
 
 def _describe_comparison(table: Table, request: TableRequest, other: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from udcd_bench.errors import UserError, quote_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from udcd_bench.runs.spec import Overrides
 
@@ -140,9 +140,9 @@ def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ..
 
 def get_split(params: Mapping[str, Any]) -> str:
     """Name the split that ``--split`` and ``--test`` choose together."""
-    from udcd_bench.runs.spec import name_split
+    from udcd_bench.runs.spec import SPLIT_SETS, name_split
 
-    if params["split"] in ("both", "official") and params["test_part"] == "val":
+    if params["split"] in (*SPLIT_SETS, "official") and params["test_part"] == "val":
         raise UserError(
             f"--split {params['split']} says which images test: leave out --test val, or choose another split."
         )
@@ -181,6 +181,13 @@ test_part = make_option(
     "--test", "test_part", default="test", show_default=True, type=click.Choice(["test", "val"]),
     help="The part of a data set's own split that tests; tables say so where it is val.",
 )  # fmt: skip
+
+
+def join_statuses(statuses: Iterable[int]) -> int:
+    """Join the exit statuses of several splits: 1 where one fails, 2 where none could be judged, else 0."""
+    several = set(statuses)
+    return 1 if 1 in several else min(several)
+
 
 # --- advice ---------------------------------------------------------------------------------------------------
 
@@ -237,11 +244,13 @@ RUN_OPTIONS = [
 
 GRID_OPTIONS = [
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "both", "official"]),
-        help="By image, by lesion, or the challenge's own test set; both says what the leak is worth.",
+        "--split", default="paper", show_default=True,
+        type=click.Choice(["paper", "grouped", "both", "official", "all"]),
+        help="By image, by lesion, or the challenge's own test set; both, or all three, say what the leak is worth.",
     ),
     test_part,
     methods, datasets,
+    make_option("--stored", is_flag=True, help="Draw from what --out holds: train nothing, need no data."),
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The progress display while runs are made: a line a run with epochs, loss, images/s, and the time left."""
+"""How long runs take, and the display while they are made: a line a run with epochs, loss, images/s, time left."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.engines.events import EpochDone, Event, Note, RunDone, RunFailed, RunStarted
-from udcd_bench.errors import format_count
+from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from rich.progress import Progress, TaskID
 
+    from udcd_bench.engines.execute import DatasetLoader, RunContext
     from udcd_bench.runs.planner import Job
 
 
@@ -32,6 +34,29 @@ def describe_estimate(seconds: float, unknown: int, slots: int) -> str:
     parts = [f"about {format_duration(seconds / slots)}"] if seconds else []
     parts += [f"{format_count(unknown, 'run')} nobody has timed here yet"] if unknown else []
     return " and ".join(parts)
+
+
+def make_estimator(
+    file: Path | None, jobs: Iterable[Job], context: RunContext, load: DatasetLoader
+) -> Callable[[Job], float | None]:
+    """Make a function that estimates a run's seconds from a file of ``bench --json``."""
+    from udcd_bench.engines.execute import make_split, name_images
+    from udcd_bench.runs import planner, rates
+
+    if file is None:
+        return lambda job: None
+    measured = rates.read_rates(file)
+
+    def estimate_job(job: Job) -> float | None:
+        protocol = planner.resolve_protocol(job.spec)
+        split = make_split(job.spec, protocol, load(name_images(job.spec), protocol, context))
+        return measured.estimate_seconds(job, protocol, len(split.train))
+
+    if all(estimate_job(job) is None for job in jobs):
+        raise UserError(
+            f"--rates {file}: it is of {measured.describe()}, which no run here is; measure what they are."
+        )
+    return estimate_job
 
 
 class ProgressBoard:

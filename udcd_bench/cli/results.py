@@ -1,4 +1,4 @@
-"""Commands: results merge, pack, export, verify, prune."""
+"""Commands: results merge, pack, export, verify, prune; and status."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
+
+
+@click.command()
+@options.out
+def status(out: Path) -> None:
+    """List what a results folder holds: runs done, under way, interrupted, failed."""
+    from udcd_bench.runs.store import Store
+
+    if not out.exists():
+        raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
+    rows = Store(out).summarize()
+    for state, label, remark in rows:
+        click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
+    states = [state for state, _, _ in rows]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
 
 
 @click.group("results")

@@ -1,11 +1,11 @@
-"""Commands: run, plot, train, status. They plan, train the missing runs, and render or list."""
+"""Commands: run, plot, train. They plan, train the missing runs, and render."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,13 +14,15 @@ from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_o
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from udcd_bench.artefacts.table import Artefact
     from udcd_bench.engines.events import Event
-    from udcd_bench.engines.execute import DatasetLoader, RunContext
+    from udcd_bench.engines.execute import RunContext
     from udcd_bench.engines.naming import NameResolver
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
@@ -47,37 +49,83 @@ def plot(figure: str, **params: Any) -> int:
 
 def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
-    from dataclasses import replace
-
     from udcd_bench import plugins
-    from udcd_bench.artefacts import leak
-    from udcd_bench.artefacts.table import Table
-    from udcd_bench.engines.naming import NameResolver
-    from udcd_bench.runs.results import read_results
-    from udcd_bench.runs.store import Store
 
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    store, resolver = Store(params["out"]), NameResolver(params["data"])
-    typed_request = build_request(params, params["folds"], tuple(range(params["seeds"])))
-    request = resolver.resolve_request(typed_request)
-    splits = leak.SPLITS if request.split == "both" else (request.split,)
-    requests = [replace(request, split=split) for split in splits]
-    needed = [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]
-    jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
+    request = build_request(params, params["folds"], tuple(range(params["seeds"])))
+    if params["stored"]:
+        _render(artefacts, *_load_stored(artefacts, request, params))
+        return 0
+    runs = _make_runs(artefacts, request, params)
     if params["dry_run"]:
         return 0
+    _render(artefacts, runs.request, runs.load_results())
+    return 1 if runs.failed else 0
+
+
+class _MadeRuns(NamedTuple):
+    """The runs that a request needed: by the specs they were asked for as, and key → message of those that failed."""
+
+    request: TableRequest
+    store: Store
+    jobs: Mapping[RunSpec, Job]
+    failed: Mapping[str, str]
+
+    def load_results(self) -> Results:
+        from udcd_bench.runs.results import read_results
+
+        return read_results(self.store, self.jobs, self.failed)
+
+
+def _make_runs(
+    artefacts: Sequence[Artefact], typed_request: TableRequest, params: Mapping[str, Any]
+) -> _MadeRuns:
+    """Make the runs that are missing, or say which these are."""
+    from udcd_bench.engines.naming import NameResolver
+    from udcd_bench.runs.store import Store
+
+    store, resolver = Store(params["out"]), NameResolver(params["data"])
+    request = resolver.resolve_request(typed_request)
+    needed = _list_needed(artefacts, request)
+    jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
     by_spec = {spec: job for job in jobs for spec in job.specs}
     by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
-    results = read_results(store, by_spec, failed)
+    return _MadeRuns(request, store, by_spec, failed)
+
+
+def _load_stored(
+    artefacts: Sequence[Artefact], typed_request: TableRequest, params: Mapping[str, Any]
+) -> tuple[TableRequest, Results]:
+    """Load what the results folder holds. Raises UserError when it has no run of these."""
+    from udcd_bench.engines.naming import load_stored_results
+    from udcd_bench.runs.store import Store
+
+    if params["dry_run"]:
+        raise UserError("--stored trains nothing, so --dry-run has nothing to say: leave out one of them.")
+    request, results = load_stored_results(typed_request, Store(params["out"]), params["data"])
+    if not results.select_records(_list_needed(artefacts, request)):
+        raise UserError(
+            f"{params['out']} holds no finished run of these: name what it has (udcd-bench status), or make them "
+            "without --stored."
+        )
+    return request, results
+
+
+def _list_needed(artefacts: Iterable[Artefact], request: TableRequest) -> list[RunSpec]:
+    from udcd_bench.grid.cells import split_request
+
+    requests = split_request(request)
+    return [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]
+
+
+def _render(artefacts: Iterable[Artefact], request: TableRequest, results: Results) -> None:
+    from udcd_bench.artefacts import side_by_side
+
     for artefact in artefacts:
-        rendered = [artefact.render(each, results) for each in requests]
-        if len(requests) > 1 and isinstance(artefact, Table):
-            rendered.append(leak.render(artefact, request, results))
-        for output in rendered:
+        for output in side_by_side.render_splits(artefact, request, results):
             click.echo(output.text)
             click.echo("\n".join(map(str, output.files)))
-    return 1 if failed else 0
 
 
 def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tuple[int, ...]) -> TableRequest:
@@ -161,22 +209,6 @@ def _print_record(store: Store, key: str) -> None:
     click.echo(store.record_path(key))
 
 
-@click.command()
-@options.out
-def status(out: Path) -> None:
-    """List what a results folder holds: runs done, under way, interrupted, failed."""
-    from udcd_bench.runs.store import Store
-
-    if not out.exists():
-        raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
-    rows = Store(out).summarize()
-    for state, label, remark in rows:
-        click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
-    states = [state for state, _, _ in rows]
-    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-    click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
-
-
 # --- planning and training ------------------------------------------------------------------------------------
 
 
@@ -184,6 +216,7 @@ def _plan_and_run(
     specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
+    from udcd_bench.cli import progress
     from udcd_bench.engines import server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
@@ -213,7 +246,7 @@ def _plan_and_run(
         done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
-    known_seconds = _make_estimator(run_options.rates, todo, context, load)
+    known_seconds = progress.make_estimator(run_options.rates, todo, context, load)
     estimate = planner.estimate_seconds(todo, store, known_seconds)
     return jobs, _run_jobs(jobs, context, run_options, estimate)
 
@@ -244,45 +277,22 @@ def _run_jobs(
 
     estimate: as of ``planner.estimate_seconds``.
     """
-    from udcd_bench.cli.progress import ProgressBoard, describe_estimate
+    from udcd_bench.cli import progress
     from udcd_bench.runs import planner
 
     todo = [job for job in jobs if not job.done]
     threads = max(planner.resolve_protocol(job.spec).threads for job in todo)
     with _open_engine(run_options, threads) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
-        duration = describe_estimate(*estimate, slots)
+        duration = progress.describe_estimate(*estimate, slots)
         click.echo(
             f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
             err=True,
         )
         if run_options.dry_run:
             return {}
-        with ProgressBoard(jobs, slots) as board:
+        with progress.ProgressBoard(jobs, slots) as board:
             return run_engine(jobs, context, slots, board.notify)
-
-
-def _make_estimator(
-    file: Path | None, jobs: Iterable[Job], context: RunContext, load: DatasetLoader
-) -> Callable[[Job], float | None]:
-    """Make a function that estimates a run's seconds from a file of ``bench --json``."""
-    from udcd_bench.engines.execute import make_split, name_images
-    from udcd_bench.runs import planner, rates
-
-    if file is None:
-        return lambda job: None
-    measured = rates.read_rates(file)
-
-    def estimate_job(job: Job) -> float | None:
-        protocol = planner.resolve_protocol(job.spec)
-        split = make_split(job.spec, protocol, load(name_images(job.spec), protocol, context))
-        return measured.estimate_seconds(job, protocol, len(split.train))
-
-    if all(estimate_job(job) is None for job in jobs):
-        raise UserError(
-            f"--rates {file}: it is of {measured.describe()}, which no run here is; measure what they are."
-        )
-    return estimate_job
 
 
 @contextlib.contextmanager

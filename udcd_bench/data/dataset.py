@@ -32,6 +32,7 @@ class Dataset:
     ordered: the classes are grades with an order, so quadratic-weighted kappa applies.
     synthetic: drawn by this suite; no figure on it may pass for one on patients.
     incomplete: empty, or one sentence on what was left out when it was prepared.
+    copies: empty, or what the images are if not the originals, such as ``128 px copies``. Not in the fingerprint.
     report: the lines of the validation report: what was left out when it was prepared, and how it was understood.
     own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
     """
@@ -47,6 +48,7 @@ class Dataset:
     ordered: bool = False
     synthetic: bool = False
     incomplete: str = ""
+    copies: str = ""
     own_split: npt.NDArray[np.str_] | None = None
     report: tuple[str, ...] = ()
     identity: str = ""

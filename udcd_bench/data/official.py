@@ -80,6 +80,7 @@ def _write(train: Dataset, test: Dataset, target: Path, checksum: str) -> None:
             own_split=["train"] * len(train.labels) + ["test"] * len(test.labels),
             ordered=train.ordered,
             incomplete=" ".join(dataset.incomplete for dataset in (train, test) if dataset.incomplete),
+            copies=" and ".join(dict.fromkeys(dataset.copies for dataset in (train, test) if dataset.copies)),
             source=f"{train.name} and {test.name}",
             report=[*train.report, *test.report],
         )

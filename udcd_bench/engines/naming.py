@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from udcd_bench.data import own_images, sources, workers
 from udcd_bench.errors import UserError, make_printable
-from udcd_bench.runs import names, planner, profiles
+from udcd_bench.runs import names, planner, profiles, results
 from udcd_bench.runs.names import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides, RunSpec, Scalar
+    from udcd_bench.runs.store import Store
 
 NO_FILES = ("none", "imagenet")
 """Values of ``Protocol.weights`` that name no file."""
@@ -152,6 +154,12 @@ def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Pa
             (k, name_file(_parse_weights(v)) if k == "weights" else v) for k, v in request.protocol
         ),
     )
+
+
+def load_stored_results(request: TableRequest, store: Store, data: Path) -> tuple[TableRequest, Results]:
+    """Load a results folder, and name what a request names as its runs do; see ``find_stored_names``."""
+    loaded = results.load_results(store)
+    return find_stored_names(request, tuple(loaded.states), data), loaded
 
 
 def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:

@@ -125,6 +125,7 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "dataset_title": dataset.title,
         "synthetic": dataset.synthetic,
         "incomplete": dataset.incomplete,
+        "copies": dataset.copies,
         "classes": list(dataset.classes),
         "ordered": dataset.ordered,
         "split_hash": setup.split.hash,

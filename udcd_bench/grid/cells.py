@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from udcd_bench.data import understanding
+from udcd_bench.data import official, understanding
+from udcd_bench.runs.spec import SPLIT_SETS
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -82,6 +83,17 @@ class TableRow:
     def overrides(self) -> Overrides:
         """Overrides, by the row's name, of its method's hyper-parameters and of the protocol."""
         return parse_row_settings(self.name)
+
+
+def split_request(request: TableRequest) -> list[TableRequest]:
+    """Make a request of each split that is asked for; the official one of those data sets that have it, if any has."""
+    if request.split not in SPLIT_SETS:
+        return [request]
+    with_test = tuple(name for name in request.datasets or () if name in official.TESTS)
+    return [
+        replace(request, split=split, datasets=(split == official.SPLIT and with_test) or request.datasets)
+        for split in SPLIT_SETS[request.split]
+    ]
 
 
 def parse_row_method(name: str) -> str:

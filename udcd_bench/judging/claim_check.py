@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from udcd_bench.grid.cells import ValuesByRun
     from udcd_bench.judging.claim_file import Claim, ClaimColumn
     from udcd_bench.runs.results import Results
+    from udcd_bench.runs.spec import Overrides
     from udcd_bench.stats.metrics import Floats
 
 
@@ -151,15 +152,18 @@ class OwnResults:
     """Our finished runs on real data, by setting, and the uncertainty of their figures.
 
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
+    common: overrides of the protocol that all runs have and that no claim speaks of, such as a file of weights.
     """
 
-    def __init__(self, results: Results, rule: str = "mean") -> None:
+    def __init__(self, results: Results, rule: str = "mean", common: Overrides = ()) -> None:
         self.tolerances = load_tolerances()
         self.bootstrap = Bootstrap(results, rule, self.tolerances)
         self.specs_by_setting: dict[RunSpec, list[RunSpec]] = {}
         for spec, record in results.records.items():
             if not record["synthetic"]:
-                self.specs_by_setting.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
+                protocol = tuple(setting for setting in spec.protocol if setting not in common)
+                plain = replace(spec, fold=0, seed=0, protocol=protocol)
+                self.specs_by_setting.setdefault(plain, []).append(spec)
 
     def find_values(self, spec: RunSpec, metric: str) -> ValuesByRun:
         """Find the percent by fold and seed of all runs that differ from this one in those alone."""

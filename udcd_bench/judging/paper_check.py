@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,8 @@ from udcd_bench.judging.verdicts import (
     judge_cells,
 )
 from udcd_bench.paper import audit, published, rounded
-from udcd_bench.runs import profiles
+from udcd_bench.runs import names, profiles
+from udcd_bench.runs.spec import format_overrides
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from udcd_bench.judging.verdicts import JudgedCell
     from udcd_bench.paper.published import PublishedValue
     from udcd_bench.runs.results import Results
+    from udcd_bench.runs.spec import Scalar
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,21 @@ class TableComparison:
     cells: list[JudgedCell]
     table: TableVerdict | None
     columns: list[RankedColumn]
+
+
+@dataclass(frozen=True)
+class ProtocolDifference:
+    """A number of the protocol that is not the paper's. paper: None where the paper has none for it."""
+
+    name: str
+    ours: Scalar
+    paper: Scalar | None
+
+    def describe(self) -> str:
+        """Describe it in a few words."""
+        ours = names.format_file_title(str(self.ours)) if self.name == "weights" else self.ours
+        paper = "" if self.paper is None else f" ({self.paper} in the paper)"
+        return f"{self.name.replace('_', ' ')} {ours}{paper}"
 
 
 def compare_with_paper(
@@ -114,7 +131,31 @@ def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
     other += [f"split {request.split}"] if request.split != "paper" else []
     other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
     other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
-    return (*other, *(f"{key}={value}" for key, value in (*request.protocol, *request.hparams)))
+    return (*other, *format_overrides((*request.protocol, *request.hparams)))
+
+
+def list_protocol_differences(grid: Grid, request: TableRequest) -> tuple[ProtocolDifference, ...]:
+    """List the numbers in which the runs of a request differ from the paper's protocol, size and epochs first.
+
+    The epochs in which methods start, ramp and report follow from how many there are; cores are the machine's.
+    """
+    usual = profiles.find_profile("paper")
+    ours = profiles.find_profile(request.profile)
+    numbers: dict[str, tuple[Scalar, Scalar | None]] = dict.fromkeys(("image_size", "epochs"), (0, 0))
+    numbers["backbone"] = (request.backbone or ours.backbone, usual.backbone)
+    for group in grid.list_column_groups(request):
+        protocol = profiles.build_protocol(request.profile, group.source, request.protocol)
+        papers = asdict(usual.protocol.with_epochs(protocol.epochs)) | {"epochs": usual.protocol.epochs}
+        numbers |= {key: (value, papers[key]) for key, value in asdict(protocol).items()}
+    numbers["split"] = (request.split, "paper")
+    numbers["teacher_backbone"] = (request.teacher_backbone, "")
+    numbers |= {key: (value, None) for key, value in request.hparams}
+    left_out = ("threads", "n_images")
+    return tuple(
+        ProtocolDifference(key, *pair)
+        for key, pair in numbers.items()
+        if pair[0] != pair[1] and key not in left_out
+    )
 
 
 def find_contradicted_cells(table: str) -> dict[CellKey, str]:

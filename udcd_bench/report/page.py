@@ -28,7 +28,7 @@ from udcd_bench.report import runs as report_runs
 from udcd_bench.runs import profiles
 from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import load_results
-from udcd_bench.runs.spec import describe_split, format_split_options
+from udcd_bench.runs.spec import SPLIT_SETS, describe_split, format_split_options
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from udcd_bench.runs.store import Store
 
 
+def list_splits(store: Store, profile: str) -> list[str]:
+    """List the splits of ``--split all`` that a results folder has runs of."""
+    stored = {spec.split for spec in load_results(store).states if spec.profile == profile}
+    return [split for split in SPLIT_SETS["all"] if split in stored]
+
+
 def render_page(store: Store, profile: str, split: str = "paper") -> bytes:
     """Render the report on one profile and split, as UTF-8 HTML.
 
@@ -56,7 +62,8 @@ def render_page(store: Store, profile: str, split: str = "paper") -> bytes:
         raise UserError(f"{store.root}: there is no such folder; --out names one that a run has made.")
     results = load_results(store)
     others = _count_other_runs(results, profile, split)
-    request = select_available_repeats(TableRequest(profile, split=split), results, None, None)
+    plain = TableRequest(profile, split=split, protocol=results.find_common_protocol(profile, split))
+    request = select_available_repeats(plain, results, None, None)
     runs = report_runs.list_runs(request, results)
     if not runs:
         raise UserError(_explain_no_runs(store, profile, split, others))
@@ -179,7 +186,8 @@ def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
 
 def _list_facts(record: Record) -> Iterator[tuple[str, str]]:
     environment = record["environment"]
-    yield "Data", record["dataset_title"]
+    copies = f" ({text})" if (text := record.get("copies")) else ""
+    yield "Data", f"{record['dataset_title']}{copies}"
     if record["incomplete"]:
         yield "Incomplete", f"{record['dataset_title']}: {record['incomplete']}"
     yield "Reported", record["reporting"]
@@ -196,7 +204,7 @@ def _judge_claims(profile: str, results: Results) -> Iterator[tuple[Claim, Claim
     """Judge each sentence of the paper on its figures and on ours."""
     if not claim_file.find_claims_file().is_file():
         return
-    own_results = claim_check.OwnResults(results)
+    own_results = claim_check.OwnResults(results, common=results.find_common_protocol(profile, "paper"))
     for claim in claim_file.load_claims(claim_file.find_claims_file()):
         on_runs = claim_check.check_on_runs(claim, profile, own_results)
         yield claim, claim_check.check_on_paper(claim), on_runs

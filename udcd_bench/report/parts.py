@@ -17,7 +17,7 @@ from udcd_bench.judging.paper_check import TableComparison, compare_with_paper, 
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
-from udcd_bench.runs import profiles
+from udcd_bench.runs import names, profiles
 from udcd_bench.runs.spec import SPLITS, format_split_options
 from udcd_bench.stats.metrics import METRICS
 
@@ -165,7 +165,7 @@ def _describe_whole(comparison: TableComparison | None, request: TableRequest) -
 def _build_leak(table: Table, request: TableRequest, results: Results) -> Iterator[TablePart]:
     specs = [spec for split in leak.SPLITS for spec in table.list_runs(replace(request, split=split))]
     done = results.select_records(specs)
-    if len({spec.split for spec in done}) < len(leak.SPLITS):
+    if request.split not in leak.SPLITS or len({spec.split for spec in done}) < len(leak.SPLITS):
         return
     frame = leak.build_frame(table, request, results)
     sheet = leak.build_sheet(table, request, results, frame)
@@ -278,6 +278,8 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """Format the shell line that makes or checks an artefact with the folds and seeds of the request."""
     words = ["udcd-bench", verb, name, "--profile", request.profile]
     words += format_split_options(request.split)
+    for key, value in request.protocol:
+        words += ["--set", f"{key}={names.parse_name(str(value)).name if key == 'weights' else value}"]
     if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []

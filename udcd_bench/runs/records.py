@@ -32,6 +32,7 @@ class Record(TypedDict):
     dataset_title: str
     synthetic: bool
     incomplete: str
+    copies: NotRequired[str]
     classes: Annotated[list[str], msgspec.Meta(min_length=1)]
     ordered: bool
     split_hash: str

@@ -13,6 +13,7 @@ from udcd_bench.stats import metrics
 if TYPE_CHECKING:
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.records import Record
+    from udcd_bench.runs.spec import Overrides
     from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
     from udcd_bench.storage.packing import Arrays
@@ -47,6 +48,11 @@ class Results:
     def has_scores(self, spec: RunSpec) -> bool:
         """Tell whether a finished run's per-image scores are still in the folder."""
         return self.store.has_scores(self.records[spec]["key"])
+
+    def find_common_protocol(self, profile: str, split: str) -> Overrides:
+        """Find the overrides of the protocol that all runs of a profile and split have, such as one file of weights."""
+        of_runs = [set(s.protocol) for s in self.states if (s.profile, s.split) == (profile, split)]
+        return tuple(sorted(set.intersection(*of_runs))) if of_runs else ()
 
     def count_tested(self, spec: RunSpec) -> list[int]:
         """Count a finished run's test images by class, from its scores where its record is too old to say so.

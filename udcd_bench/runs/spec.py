@@ -28,6 +28,8 @@ TEACHER_METHOD = "scratch"
 SPLITS = ("paper", "grouped", "paper-val", "grouped-val", "official")
 """Names of splits: by image or by group, tested on the test images or, where the name says so, on ``val``; and all of a
 data set against its challenge's own test set."""
+SPLIT_SETS = {"both": ("paper", "grouped"), "all": ("paper", "grouped", "official")}
+"""What ``--split`` may say of several at once."""
 _ON_VAL = "-val"
 
 Scalar = bool | int | float | str

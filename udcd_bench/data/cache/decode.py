@@ -54,6 +54,7 @@ class DecodedFile:
     is_colour: a 16-bit image is colour, or has transparency: its lower eight bits are not read.
     lowest, highest: of its 8-bit values.
     dropped: what it has and the cache has not, as kinds of the validation report.
+    width, height: in pixels, as it is stored.
     """
 
     row: int
@@ -65,6 +66,8 @@ class DecodedFile:
     lowest: int = 0
     highest: int = 255
     dropped: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
 
 
 class Decoded(NamedTuple):
@@ -222,7 +225,7 @@ def _decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Imag
     sums = hashlib.sha256(data).hexdigest(), hash_pixels(image)
     extrema = np.asarray(image.getextrema())
     lowest, highest = int(extrema.min()), int(extrema.max())
-    return DecodedFile(row, *sums, "", deep_max, is_colour, lowest, highest, dropped), image
+    return DecodedFile(row, *sums, "", deep_max, is_colour, lowest, highest, dropped, *image.size), image
 
 
 def close_archives() -> None:

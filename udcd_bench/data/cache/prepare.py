@@ -92,7 +92,7 @@ def find_existing(
             return None
         if (manifest.incomplete and not allow_incomplete) or depth not in (None, manifest.depth):
             return None
-        if prepared.lacks_digest(manifest):
+        if prepared.lacks_digest(manifest) or prepared.lacks_copies(manifest):
             return None
         prepared.load(target, check_pixels=check_pixels)
     except UserError:  # a damaged one is prepared again
@@ -175,6 +175,7 @@ def _build_rows(
     problems.report_duplicates(image_index, pairs, report)
     problems.report_counts(image_index, items, report)
     problems.report_values(image_index, pairs, report, options.depth)
+    copies = problems.report_copies(image_index, pairs, report)
     checksum = image_index.compute_checksum()
     if image_index.name.startswith(names.FOLDER):
         image_index, pairs = problems.drop_lost_classes(image_index, pairs, report)
@@ -198,6 +199,7 @@ def _build_rows(
         source=image_index.source,
         report=report.format_lines(),
         depth=options.depth,
+        copies=copies,
     )
 
 

@@ -29,6 +29,8 @@ HEADER_BYTES = 128
 ARRAY, MANIFEST = "images.npy", "manifest.json"
 ADDED_FIELDS = {"content_sha256", "depth"}
 """Fields that manifests of schema 1 lack, and whose default is right for them."""
+LATER_FIELDS = {"copies"}
+"""Fields that manifests of either schema may lack, and whose default says so."""
 
 Index = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
@@ -46,6 +48,7 @@ class Rows:
     source: the path that the images came from, or what made them.
     report: the lines of the validation report.
     depth: the bits that 16-bit greys were said to use; None if nothing was said.
+    copies: as in ``Dataset``; None in manifests of earlier versions, which did not look.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Rows:
     source: str = ""
     report: Sequence[str] = field(default_factory=list)
     depth: int | None = None
+    copies: str | None = None
 
     def compute_sha256(self) -> str:
         """Hash what a row means: id, label, group, split, class names."""
@@ -178,7 +182,7 @@ def _read_content(target: Path) -> dict[str, Any] | None:
 
 def _parse_manifest(target: Path, content: dict[str, Any]) -> Manifest:
     # a field left out must not get its default: a stand-in would pass for real data
-    required = {attribute.name for attribute in fields(Manifest)}
+    required = {attribute.name for attribute in fields(Manifest)} - LATER_FIELDS
     complete = required - (ADDED_FIELDS if content["schema"] == 1 else set()) <= content.keys()
     try:
         manifest = msgspec.convert(content, Manifest)
@@ -224,6 +228,12 @@ def lacks_digest(manifest: Manifest) -> bool:
     return manifest.name.startswith(names.FOLDER) and not manifest.content_sha256
 
 
+def lacks_copies(manifest: Manifest) -> bool:
+    """Tell whether an earlier version prepared a published set from files without a look at their sizes."""
+    is_own = manifest.name.startswith(names.FOLDER)
+    return manifest.copies is None and bool(manifest.content_sha256) and not is_own
+
+
 def make_identity(manifest: Manifest) -> str:
     """Make the identity of a prepared set: own images by their content, others by their name."""
     if not manifest.name.startswith(names.FOLDER) or lacks_digest(manifest):
@@ -248,6 +258,7 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             ordered=manifest.ordered,
             synthetic=manifest.synthetic,
             incomplete=manifest.incomplete,
+            copies=manifest.copies or "",
             report=tuple(manifest.report),
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
             identity=make_identity(manifest),

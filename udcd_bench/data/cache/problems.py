@@ -149,6 +149,24 @@ def report_counts(image_index: ImageIndex, items: Sequence[Item], report: Valida
         report.add("counts", f"{expected.group_word} {groups} instead of {expected.groups}")
 
 
+def report_copies(
+    image_index: ImageIndex, pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport
+) -> str:
+    """Report images that are all of one size which the originals do not have, and name them: ``128 px copies``.
+
+    Where the originals have many sizes, images that are all one square are copies; of own images nothing is known.
+    """
+    sizes = {(file.width, file.height) for _, file in pairs}
+    if image_index.name.startswith(names.FOLDER) or len(sizes) != 1:
+        return ""
+    ((width, height),) = sizes
+    if (width, height) == image_index.original_size or (not image_index.original_size and width != height):
+        return ""
+    for item, _ in pairs:
+        report.add("resized", f"{item.file.display_path} ({width}×{height})")
+    return f"{min(width, height)} px copies"
+
+
 def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int) -> str:
     """Say why nothing was written, all reasons together, and the command that goes on all the same.
 

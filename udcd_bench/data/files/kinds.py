@@ -108,15 +108,23 @@ def describe_image_format(data: bytes) -> str:
     return next((name for start, name in _SIGNATURES if data.startswith(start)), "")
 
 
+def describe_pointer(data: bytes) -> str:
+    """Say that a file stands for one that Git keeps elsewhere, and how to get that; empty if it does not."""
+    start = data[:512].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself: run `git lfs pull`"
+    if b"/annex/objects/" in start:
+        return "a git-annex pointer, not the file itself: run `git annex get`"
+    return ""
+
+
 def describe_no_image(data: bytes) -> str:
     """Say what a file is that no decoder reads, if its bytes tell."""
     start = data[:512].lstrip().lower()
     if not data:
         return "an empty file"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the image: run `git lfs pull`"
-    if b"/annex/objects/" in start:
-        return "a git-annex pointer, not the image: run `git annex get`"
+    if pointer := describe_pointer(data):
+        return pointer
     if start.startswith((b"<!doctype html", b"<html")):
         return "not an image but a web page"
     if not data.strip(b"\0"):

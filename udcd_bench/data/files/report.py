@@ -54,6 +54,7 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "bytes": ("images byte-identical to another", False),
     "pixels": ("images pixel-identical to another, in a different file", False),
     "disputed": ("groups of identical images with conflicting labels", False),
+    "resized": ("images of one size that the originals do not have, so these are copies", False),
 }
 """What can be said of a set of images: its description, and whether it keeps the set from being prepared.
 
@@ -61,7 +62,7 @@ Every entry below a folder that is given is an image used, a table that is read,
 """
 PIXEL_KINDS = frozenset(
     ("counts", "unreadable", "lost_class", "depth", "deep_colour", "exposure", "dark", "blank", "frames", "turned",
-     "alpha", "clipped", "bytes", "pixels", "disputed")
+     "alpha", "clipped", "bytes", "pixels", "disputed", "resized")
 )  # fmt: skip
 """What only decoded images show; a class may be lost before too, which changes the set's checksum."""
 PIXEL_NOTE = "· 16-bit"

@@ -85,7 +85,8 @@ def scan_files(root: Path) -> ScannedFiles:
     with closing(Archives()) as archives:
         if root.is_file():
             if not zipfile.is_zipfile(root):
-                raise UserError(f"{root} is neither a folder nor a zip archive.")
+                pointer = _describe_pointer(archives, FileRef(str(root), (), "", 0, 0))
+                raise UserError(f"{root} is {pointer or 'neither a folder nor a zip archive'}.")
             _scan_zip(files, archives, FileRef(str(root), (), "", 0, 0))
         else:
             _scan_folders(files, archives)
@@ -180,7 +181,7 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
         files.leave_out(
             file.display_path or files.root.name,
             "unreadable",
-            make_printable(str(error)) or "cannot be opened",
+            _describe_pointer(archives, file) or make_printable(str(error)) or "cannot be opened",
         )
         return
     if file.display_path:
@@ -229,6 +230,13 @@ def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
         files.tables.setdefault(name, []).append(file)
     else:
         files.leave_out(file.display_path, "other")
+
+
+def _describe_pointer(archives: Archives, file: FileRef) -> str:
+    try:
+        return kinds.describe_pointer(archives.read_start(file, 512))
+    except OSError:
+        return ""
 
 
 def _peek_format(archives: Archives, file: FileRef) -> str:

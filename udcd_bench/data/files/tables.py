@@ -12,6 +12,7 @@ from contextlib import closing
 from decimal import Decimal, InvalidOperation
 
 from udcd_bench.data.files.archives import Archives, FileRef
+from udcd_bench.data.files.kinds import describe_pointer
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.errors import UserError
@@ -136,6 +137,8 @@ def _read_text(file: FileRef, report: ValidationReport) -> str:
             raise make_forbidden_error(file.path, error) from error
         except OSError as error:
             raise UserError(f"{file.display_path} cannot be read: {error}.") from error
+    if pointer := describe_pointer(data):
+        raise UserError(f"{file.display_path} is {pointer}.")
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             encoding, text = "UTF-16", data.decode("utf-16")

@@ -34,6 +34,7 @@ HELD_INSTEAD = {
     "other": "other files",
 }
 """What a class folder without an image holds instead, by the reason each was left out for."""
+ARCHIVE_ID = re.compile(r"ISIC_\d{7}", re.I)
 
 
 def make_path_slug(path: Path) -> str:
@@ -94,6 +95,11 @@ def _read_folders(root: Path) -> ImageIndex:
     shown_root = make_printable(str(root)).rstrip("/")
     rows = class_folders.list_labelled(top, shown_root, report)
     label_tables.check_tables(files, rows, shown_root)
+    if any(ARCHIVE_ID.fullmatch(row.file.stem) for row in rows):
+        report.note(
+            "files bear ids of the ISIC Archive, where several show one lesion, which class folders do not tell: a CSV "
+            "with a column group keeps the images of a lesion together"
+        )
     files.report_left_out(report)
     for name, left_out in class_folders.find_lost_classes(top).items():
         held = [f"{left_out[kind]} {words}" for kind, words in HELD_INSTEAD.items() if left_out[kind]]

@@ -72,6 +72,7 @@ class ImageIndex:
     report: the problems seen so far.
     expected: published numbers to compare with, if any.
     source: the path that was read.
+    original_size: width and height of every image as published; None where they differ.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ImageIndex:
     expected: ExpectedCounts | None = None
     ordered: bool = False
     source: str = ""
+    original_size: tuple[int, int] | None = None
 
     def compute_checksum(self) -> str:
         """Compute a checksum that changes when any file, label, group or blocking problem does; reads no image."""
