@@ -149,6 +149,9 @@ def _describe_repeats(
 
 
 def _describe_spread(frame: pd.DataFrame) -> str:
+    """Describe what ± is of; empty where none is shown."""
+    if frame[["spread_folds", "spread_seeds"]].isna().all(axis=None):
+        return ""
     seeds = "between seeds of one fold"
     if has_both_spreads(frame):
         return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"

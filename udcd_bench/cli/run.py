@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", metavar="TABLE|all")
 @options.add_options(GRID_OPTIONS)
+@options.add_options(options.TABLE_LOOKS)
 @options.add_options(RUN_OPTIONS)
 def run(table: str, **params: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
@@ -39,6 +40,7 @@ def run(table: str, **params: Any) -> int:
 @click.command()
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
+@options.bare
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
     """Make a figure: plan its runs, carry out those that are missing, draw it."""
@@ -60,7 +62,8 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     artefacts = [plugins.load_class(kind, name)() for name in names]
     store, resolver = Store(params["out"]), NameResolver(params["data"])
     typed_request = build_request(params, params["folds"], tuple(range(params["seeds"])))
-    request = resolver.resolve_request(typed_request)
+    looks = {key: params[key] for key in ("marks", "plain", "bare") if key in params}
+    request = replace(resolver.resolve_request(typed_request), **looks)
     splits = leak.SPLITS if request.split == "both" else (request.split,)
     requests = [replace(request, split=split) for split in splits]
     needed = [spec for artefact in artefacts for each in requests for spec in artefact.list_runs(each)]

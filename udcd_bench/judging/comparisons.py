@@ -110,13 +110,14 @@ def compare_rows(
     return [
         comparison
         for group in grid.list_column_groups(request)
-        for comparison in _compare_group(grid, request, group, other, bootstrap)
+        for comparison in compare_group(grid, request, group, other, bootstrap)
     ]
 
 
-def _compare_group(
+def compare_group(
     grid: Grid, request: TableRequest, group: ColumnGroup, other: str, bootstrap: Bootstrap
 ) -> list[Comparison]:
+    """Compare every row with ``other`` in one group of columns."""
     metrics = [metric for metric in grid.metrics if metric in statistics.CONFUSION_METRICS]
     rows = grid.list_rows(request)
     runs = {

@@ -22,7 +22,6 @@ from udcd_bench.judging.uncertainty import select_available_repeats
 from udcd_bench.judging.verdicts import VERDICTS
 from udcd_bench.paper import rounded
 from udcd_bench.paper.findings import AUDIT_RULES
-from udcd_bench.render.sheet import MARKS_LEGEND
 from udcd_bench.report import parts
 from udcd_bench.report import runs as report_runs
 from udcd_bench.runs import profiles
@@ -99,7 +98,6 @@ def _collect_results(request: TableRequest, results: Results) -> dict[str, Any]:
         "metrics": METRICS,
         "verdicts": VERDICTS,
         "symbols": parts.SYMBOLS,
-        "marks": MARKS_LEGEND,
     }
 
 
