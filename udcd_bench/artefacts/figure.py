@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.commands import format_artefact_command
 from udcd_bench.artefacts.table import Artefact, RenderedArtefact
 from udcd_bench.grid import cells
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading
@@ -272,6 +273,7 @@ class Figure(Grid, Artefact):
         texts = {"title": self.title, "warning": warning, "caption": caption}
         with plots.apply_style():
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
+            page.command = format_artefact_command("plot", self.name, request)
             files = dict(page.encode_files())
         files |= {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
         paths = self.write(request, results, files, self.list_runs(request))

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.stats.metrics import Floats
 
+DEFAULT_ROW = "udcd"
+"""The row that others are compared with unless another is asked for."""
 N_DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""
 

@@ -28,6 +28,8 @@ COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#C
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 GREY = "#606060"
+COMMAND_KEY = "Comment"
+"""Name of the PNG's text that holds the command that drew it."""
 WARNING_COLOUR = "#a02000"
 
 _TITLE_STYLE = StyledText("", 9.5, bold=True)
@@ -108,6 +110,7 @@ class FigurePage:
 
     size: width of the whole and height of the panels, inches; head, legend and caption add to the height.
     warning: stands below the title where images are synthetic. caption: sentences below the panels.
+    command: what draws the page; the PNG holds it.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class FigurePage:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         width, height = size
-        self.title, self.description = title, " ".join([warning, *caption]).strip()
+        self.title, self.description, self.command = title, " ".join([warning, *caption]).strip(), ""
         inner = 72 * width - 2 * _MARGIN
         head = [*wrap_text(f"{title}.", inner, _TITLE_STYLE), *wrap_text(warning, inner, _WARNING_STYLE)]
         foot = [*wrap_text(" ".join(caption), inner, _CAPTION_STYLE)]
@@ -163,6 +166,7 @@ class FigurePage:
         use_fallbacks(self.figure)
         png, pdf = io.BytesIO(), io.BytesIO()
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
+        png_metadata |= {COMMAND_KEY: self.command} if self.command else {}
         pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
         self.figure.savefig(png, format="png", dpi=DPI, metadata=png_metadata)
         self.figure.savefig(pdf, format="pdf", metadata=pdf_metadata)

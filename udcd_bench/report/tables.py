@@ -1,0 +1,328 @@
+"""Tables of the report: each one's rows and columns that have a run, with the published figure and a verdict."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import plugins
+from udcd_bench.artefacts import leak
+from udcd_bench.artefacts.commands import format_artefact_command
+from udcd_bench.grid.cells import ABSENT, STAND_IN
+from udcd_bench.judging import comparisons
+from udcd_bench.judging.paper_check import (
+    TableComparison,
+    add_verdicts,
+    compare_with_paper,
+    list_other_protocol,
+)
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
+from udcd_bench.stats.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from udcd_bench.artefacts.table import Table
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.judging.comparisons import Comparison
+    from udcd_bench.judging.paper_check import RankedColumn
+    from udcd_bench.judging.uncertainty import CellKey
+    from udcd_bench.judging.verdicts import JudgedCell
+    from udcd_bench.render.sheet import Sheet, SheetCell
+    from udcd_bench.report.views import View
+    from udcd_bench.runs.results import Results
+
+SYMBOLS = {
+    **{word: verdict.symbol for word, verdict in VERDICTS.items()},
+    ABSENT: "○",
+    "holds": "✓", "fails": "✕", "cannot tell": "?",
+    "done": "✓", "running": "…", "interrupted": "‖", "damaged": "✕",
+}  # fmt: skip
+"""Symbols beside the words of verdicts and states, so that colour alone tells nothing."""
+NO_RUN = ("not run", ABSENT)
+
+
+@dataclass(frozen=True)
+class ReportCell:
+    """One cell: as laid out, the figure it is sorted by (NaN: none), and its verdict, empty where none is due.
+
+    key: where the cell stands in its table.
+    """
+
+    cell: SheetCell
+    value: float
+    verdict: str
+    key: CellKey
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A row of a band. ruled: a rule stands above it. below: what stands below its title."""
+
+    title: str
+    note: str
+    ruled: bool
+    below: str
+    cells: tuple[ReportCell, ...]
+
+
+@dataclass(frozen=True)
+class ReportBand:
+    """Groups of columns side by side. metrics: (title, whether higher is better), the same in each group."""
+
+    groups: tuple[str, ...]
+    metrics: tuple[tuple[str, bool], ...]
+    rows: tuple[ReportRow, ...]
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """A table with the rows and columns that have runs.
+
+    done: its runs that are finished. not_run: those that are neither finished nor failed.
+
+    name: of the table's file. anchor: its name on the page. whole: the table's verdict.
+    absent: names of its rows, and of its columns, without any run. lines: every cell as plain values.
+    other, pairs: each row compared with this one, by column.
+    """
+
+    name: str
+    anchor: str
+    title: str
+    done: int
+    planned: int
+    not_run: int
+    commands: tuple[str, ...]
+    sheet: Sheet
+    bands: tuple[ReportBand, ...]
+    cells: tuple[JudgedCell, ...] = ()
+    whole: str = ""
+    columns: tuple[RankedColumn, ...] = ()
+    absent: tuple[str, ...] = ()
+    lines: tuple[dict[str, Any], ...] = ()
+    other: str = ""
+    pairs: tuple[tuple[str, tuple[Comparison, ...]], ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells that have runs have each verdict."""
+        return count_verdicts(cell for cell in self.cells if cell.n or cell.verdict == "failed")
+
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """The footnotes (letter, sentence) of the rows and cells that are shown."""
+        rows = [row for band in self.bands for row in band.rows]
+        used = {row.note for row in rows} | {each.cell.note for row in rows for each in row.cells}
+        return tuple(note for note in self.sheet.notes if note[0] in used)
+
+
+def build_tables(view: View, results: Results, prefix: str) -> Iterator[TablePart]:
+    """Build the tables of a view, with the leak's worth where both splits were run.
+
+    prefix: of their names on the page.
+    """
+    shown: set[object] = set()
+    for table, request in view.tables:
+        runs = [spec for spec in table.list_runs(request) if spec in results.records]
+        part = _build_table(table, request, results, f"{prefix}{table.name}")
+        part = replace(part, lines=tuple({"setting": view.title} | line for line in part.lines))
+        # what another table shows of the same runs compares as it does there
+        yield _add_pairs(part, table, request, results) if set(runs) - shown else part
+        shown.update(runs)
+        if request.split == leak.SPLITS[0]:
+            yield from _build_leak(table, request, results, f"{prefix}{table.name}-leak")
+
+
+def _build_table(table: Table, request: TableRequest, results: Results, anchor: str) -> TablePart:
+    specs = table.list_runs(request)
+    tolerances = load_tolerances()
+    plain = table.build_frame(request, results)
+    sheet = table.build_sheet(request, results, plain)
+    frame = add_verdicts(table, request, results, plain, tolerances)
+    comparison: TableComparison | None = None
+    verbs = ["run"] if table.name in plugins.list_names("tables") else []
+    if frame["published"].notna().any():
+        comparison = compare_with_paper(table, request, results, plain, tolerances)
+        verbs.append("check")
+    cells = comparison.cells if comparison else []
+    verdicts = {cell.key: cell.verdict for cell in cells}
+    return TablePart(
+        name=table.name,
+        anchor=anchor,
+        title=sheet.title,
+        done=len(results.select_records(specs)),
+        planned=len(specs),
+        not_run=sum(spec not in results.states for spec in specs),
+        commands=tuple(format_artefact_command(verb, table.name, request) for verb in verbs),
+        sheet=sheet,
+        bands=tuple(_drop_empty(_build_bands(sheet, plain, verdicts))),
+        cells=tuple(cells),
+        whole=_describe_whole(comparison, request),
+        columns=tuple(comparison.columns if comparison else ()),
+        absent=tuple(_list_absent(plain)),
+        lines=tuple(_list_lines(frame, verdicts)),
+    )
+
+
+def _add_pairs(part: TablePart, table: Table, request: TableRequest, results: Results) -> TablePart:
+    """Add the comparison of each row with UDCD, or with the first row that has runs where UDCD has none."""
+    with_runs = [
+        row.name
+        for row in table.list_rows(request)
+        if any(
+            results.select_records(table.list_cell_runs(request, row, group))
+            for group in table.list_column_groups(request)
+        )
+    ]
+    if len(with_runs) < 2:
+        return part
+    other = comparisons.DEFAULT_ROW if comparisons.DEFAULT_ROW in with_runs else with_runs[0]
+    compared = [
+        row
+        for row in comparisons.compare_rows(table, request, results, other, load_tolerances())
+        if row.n and row.method != row.other
+    ]
+    titles = {row.name: row.title for row in table.list_rows(request)}
+    pairs = tuple((title, tuple(rows)) for title, rows in comparisons.group_by_column(compared))
+    return replace(part, other=titles[other], pairs=pairs)
+
+
+def _list_absent(frame: pd.DataFrame) -> Iterator[str]:
+    """List the rows and the columns of a table's frame in which nothing was run."""
+    for column in ("method_title", "dataset_title"):
+        for title, lines in frame.groupby(column, sort=False):
+            if set(lines["verdict"]) <= set(NO_RUN):
+                yield str(title)
+
+
+def _list_lines(frame: pd.DataFrame, verdicts: Mapping[CellKey, str]) -> Iterator[dict[str, Any]]:
+    """List the cells that have a run of a frame with intervals as plain values, for the page's filter."""
+    for row in frame[frame["n"] > 0].to_dict("records"):
+        values = {
+            name: None if math.isnan(row[name]) else round(row[name], 2)
+            for name in ("ours", "spread", "low", "high", "published")
+        }
+        yield {
+            "data": row["dataset_title"],
+            "row": row["method_title"],
+            "metric": METRICS[row["metric"]].title,
+            "n": int(row["n"]),
+            "verdict": verdicts.get(get_cell_key(row), ""),
+            **values,
+        }
+
+
+def _drop_empty(bands: Iterator[ReportBand]) -> Iterator[ReportBand]:
+    """Drop the groups of columns and the rows in which nothing was run."""
+    for band in bands:
+        n_metrics = len(band.metrics)
+
+        def has_run(cells: Sequence[ReportCell]) -> bool:
+            return any(
+                cell.verdict not in (*NO_RUN, "impossible") or cell.value == cell.value for cell in cells
+            )
+
+        blocks = [slice(index * n_metrics, (index + 1) * n_metrics) for index in range(len(band.groups))]
+        filled = [block for block in blocks if any(has_run(row.cells[block]) for row in band.rows)]
+        rows = tuple(
+            replace(row, cells=tuple(itertools.chain(*(row.cells[block] for block in filled))))
+            for row in band.rows
+            if has_run(row.cells)
+        )
+        if rows:
+            groups = tuple(band.groups[blocks.index(block)] for block in filled)
+            yield replace(band, groups=groups, rows=rows)
+
+
+def _describe_whole(comparison: TableComparison | None, request: TableRequest) -> str:
+    """Describe the verdict on a table as a whole, and whether it is one on the paper."""
+    if comparison is None or comparison.table is None:
+        return ""
+    other = ", ".join(list_other_protocol(request))
+    caveat = f" No verdict on the paper: the runs follow another protocol ({other})." if other else ""
+    return f"{comparison.table.describe()}{caveat}"
+
+
+def _build_leak(table: Table, request: TableRequest, results: Results, anchor: str) -> Iterator[TablePart]:
+    by_split = [
+        results.select_records(table.list_runs(replace(request, split=split))) for split in leak.SPLITS
+    ]
+    # what both splits have, so that they are means over as many runs
+    folds, seeds = (
+        sorted(set.intersection(*({getattr(spec, name) for spec in done} for done in by_split)))
+        for name in ("fold", "seed")
+    )
+    if not folds or not seeds:
+        return
+    request = replace(request, folds=tuple(folds), seeds=tuple(seeds))
+    specs = [spec for split in leak.SPLITS for spec in table.list_runs(replace(request, split=split))]
+    done = results.select_records(specs)
+    frame = leak.build_frame(table, request, results)
+    sheet = leak.build_sheet(table, request, results, frame)
+    bands = _build_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
+    with_values = tuple(band for band in bands if any(map(_has_value, band.rows)))
+    if with_values:
+        yield TablePart(
+            name=sheet.name,
+            anchor=anchor,
+            title=sheet.title,
+            done=len(done),
+            planned=len(specs),
+            not_run=sum(spec not in results.states for spec in specs),
+            commands=(format_artefact_command("run", table.name, replace(request, split="both")),),
+            sheet=sheet,
+            bands=with_values,
+        )
+
+
+def _has_value(row: ReportRow) -> bool:
+    return any(not math.isnan(shown.value) for shown in row.cells)
+
+
+def _build_bands(sheet: Sheet, frame: pd.DataFrame, verdicts: Mapping[CellKey, str]) -> Iterator[ReportBand]:
+    """Join the sheet's bands with the lines of the long frame: groups, methods and metrics are in its order."""
+    groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
+    by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
+    metrics = tuple(
+        (METRICS[name].title, METRICS[name].better == "higher") for name in frame["metric"].unique()
+    )
+    start = 0
+    for band in sheet.bands:
+        part = by_method[start : start + len(band.groups)]
+        rows = []
+        for row, method in zip(band.rows, frame["method"].unique(), strict=True):
+            below = "published" if row.published else "no counterpart" if verdicts else ""
+            lines = [group[method].to_dict("records") for group in part]
+            cells = tuple(
+                cell
+                for block, block_lines in zip(row.blocks, lines, strict=True)
+                for cell in _build_cells(block, block_lines, verdicts)
+            )
+            rows.append(ReportRow(row.title, row.note, row.ruled, below, cells))
+        yield ReportBand(band.groups, metrics, tuple(rows))
+        start += len(band.groups)
+
+
+def _build_cells(
+    block: tuple[SheetCell, ...], lines: Sequence[Mapping[Hashable, Any]], verdicts: Mapping[CellKey, str]
+) -> Iterator[ReportCell]:
+    """Join a block of the sheet with its lines; a cell across the whole block stands in each, so that rows sort."""
+    wide = block if len(block) == len(lines) else block[:1] * len(lines)
+    for cell, line in zip(wide, lines, strict=True):
+        verdict = verdicts.get(get_cell_key(line)) or _describe_unjudged(line["verdict"])
+        yield ReportCell(cell, line["ours"], verdict, get_cell_key(line))
+
+
+def _describe_unjudged(state: str) -> str:
+    """Name the state of a cell that is not compared; empty where the cell has a figure."""
+    return "" if state in (STAND_IN, "no counterpart", "not judged") else state
+
+
+def format_number(value: float, digits: int = 2) -> str:
+    """Format a number with its digits; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
