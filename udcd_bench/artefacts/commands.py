@@ -27,6 +27,7 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
+    words += ["--bare"] if request.bare else []
     return shlex.join(words)
 
 

@@ -69,8 +69,8 @@ def _read_figure(file: Path, name: str, suffix: str) -> FigurePart:
 
 
 def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
-    """Find the CSVs and the PDF of a figure; those of other splits belong to another figure."""
-    others = tuple(f"{stem}-{split}" for split in SPLITS if split != "paper")
+    """Find the CSVs and the PDF of a figure; those of other splits, and bare ones, belong to others."""
+    others = (f"{stem}-bare", *(f"{stem}-{split}" for split in SPLITS if split != "paper"))
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
     return tuple(
         sorted(n for n in names if n.startswith((f"{stem}.", f"{stem}-")) and not n.startswith(others))
