@@ -77,6 +77,7 @@ def test_every_run_of_the_folder_stands_in_a_table(store):
         ({"datasets": (MOLES,)}, {"own images", "own images' rival"}),
         ({"methods": ("kd",)}, {"own images' rival"}),
         ({"protocol": (("epochs", "3"),)}, {"a protocol"}),
+        ({"protocol": (("epochs", "80"), ("weights", "imagenet")), "split": "grouped"}, {"another split"}),
         ({"methods": ("udcd",), "hparams": (("lambda_kl", "0.5"),)}, {"a hyper-parameter"}),
     ],
 )

@@ -6,7 +6,7 @@ suite that have a run of it, on whatever data there are, and for runs that no ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
@@ -14,14 +14,14 @@ from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
 from udcd_bench.paper import published
-from udcd_bench.runs import names, profiles
+from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import RunSpec, describe_split, format_overrides, identify_value, parse_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from udcd_bench.runs.results import Results
-    from udcd_bench.runs.spec import Overrides, Scalar
+    from udcd_bench.runs.spec import Overrides
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,13 @@ class Selection:
     hparams: Overrides = ()
 
     def admits(self, spec: RunSpec) -> bool:
-        """Tell whether a run is one of them; an override of a hyper-parameter concerns the methods that have it."""
-        own = plugins.read_attributes("methods", spec.method).get("hparams", {}) if _has_method(spec) else {}
+        """Tell whether a run is one of them; a hyper-parameter concerns the methods that have it."""
         return (
             self.profile in (None, spec.profile)
             and self.split in (None, spec.split, parse_split(spec.split)[1])
             and (self.datasets is None or any(_is_data(name, spec) for name in self.datasets))
             and (self.methods is None or spec.method in map(parse_row_method, self.methods))
-            and all(_has_value(spec.protocol, pair) for pair in self.protocol)
-            and all(_has_value(spec.hparams, pair) for pair in self.hparams if pair[0] in own)
+            and _has_values(spec, self.protocol, self.hparams)
         )
 
 
@@ -207,17 +205,17 @@ def _is_data(name: str, spec: RunSpec) -> bool:
     return spec.data_identity in (names.identify_data(name), names.identify_data(resolved))
 
 
-def _has_value(overrides: Overrides, pair: tuple[str, Scalar]) -> bool:
-    """Tell whether overrides have this one, as typed or as parsed."""
-    key, wanted = pair
-    return any(k == key and _is_same(key, value, wanted) for k, value in overrides)
-
-
-def _is_same(key: str, value: Scalar, wanted: Scalar) -> bool:
-    try:
-        return float(value) == float(wanted)
-    except ValueError:
-        return str(identify_value(key, value)) == str(identify_value(key, wanted))
+def _has_values(spec: RunSpec, protocol: Overrides, hparams: Overrides) -> bool:
+    """Tell whether a run was made with these values, by an override or because they are what is usual."""
+    if not _has_method(spec):
+        return not protocol and not hparams
+    numbers, own = asdict(planner.resolve_protocol(spec)), planner.resolve_hparams(spec)
+    known = tuple((key, value) for key, value in hparams if key in own)
+    wanted = planner.normalize_spec(replace(spec, protocol=protocol, hparams=known))
+    values = asdict(planner.resolve_protocol(wanted)), planner.resolve_hparams(wanted)
+    return all(
+        identify_value(key, numbers[key]) == identify_value(key, values[0][key]) for key, _ in protocol
+    ) and all(own[key] == values[1][key] for key, _ in known)
 
 
 def explain_nothing_selected(results: Results, root: str, command: str) -> UserError:
