@@ -197,3 +197,13 @@ def test_the_filter_finds_figures_by_data_row_and_metric(store, tmp_path):
         and found["says"] == f"{len(expected)} of {len(lines)} figures"
     )
     assert found["rows"][0][4] == f"{expected[0]['ours']:.2f}" and found["rows"][-1][9] == "85.01"
+
+
+def test_claims_are_judged_on_the_runs_of_the_view_that_answers(tmp_path):
+    store = Store(tmp_path)
+    for method, right in (("scratch", 0.9), ("udcd", 0.5)):
+        make.finish(store, replace(HELD["a protocol"], method=method), n=200, right=right)
+    box = pages.read(page.render_page(store, Selection()).html.decode()).one(cls="answer")
+    fails = box.one("ul", cls="outcomes").all("li")[1].text
+    assert "“" in fails and "aptos" in fails and "over scratch" in fails
+    assert "epochs=3" in box.one(cls="caveat").text

@@ -169,8 +169,8 @@ class OwnResults:
     def list_repeats(self, spec: RunSpec) -> Sequence[RunSpec]:
         """List the runs that differ from this one, under the overrides looked at, in fold and seed alone."""
         if self.protocol:
-            overrides = dict([*self.protocol, *spec.protocol])
-            spec = planner.normalize_spec(replace(spec, protocol=tuple(overrides.items())))
+            overrides = tuple(dict([*self.protocol, *spec.protocol]).items())
+            spec = planner.normalize_spec(replace(spec, protocol=overrides))
         return self.specs_by_setting.get(spec, ())
 
     def bootstrap_gain(
