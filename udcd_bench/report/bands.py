@@ -106,11 +106,17 @@ def drop_empty(bands: Iterator[ReportBand]) -> Iterator[ReportBand]:
 
         blocks = [slice(index * n_metrics, (index + 1) * n_metrics) for index in range(len(band.groups))]
         filled = [block for block in blocks if any(has_run(row.cells[block]) for row in band.rows)]
-        rows = tuple(
-            replace(row, cells=tuple(itertools.chain(*(row.cells[block] for block in filled))))
-            for row in band.rows
-            if has_run(row.cells)
-        )
+        rows = tuple(_keep_blocks(row, filled) for row in band.rows if has_run(row.cells))
         if rows:
             groups = tuple(band.groups[blocks.index(block)] for block in filled)
             yield replace(band, groups=groups, rows=rows)
+
+
+def _keep_blocks(row: ReportRow, blocks: Sequence[slice]) -> ReportRow:
+    """Keep the cells of these groups of columns; one in which nothing was run says nothing."""
+    cells = tuple(
+        replace(cell, verdict="") if cell.verdict in NO_RUN else cell
+        for cell in itertools.chain(*(row.cells[block] for block in blocks))
+    )
+    is_published = any(cell.cell.published for cell in cells)
+    return replace(row, cells=cells, below="" if row.below == "published" and not is_published else row.below)

@@ -19,6 +19,7 @@ from udcd_bench.judging.paper_check import (
 )
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
+from udcd_bench.paper import published
 from udcd_bench.report.bands import NO_RUN, ReportBand, ReportRow, build_bands, drop_empty
 from udcd_bench.stats.metrics import METRICS
 
@@ -100,7 +101,7 @@ def build_tables(view: View, results: Results, prefix: str) -> Iterator[TablePar
         # what another table shows of the same runs compares as it does there
         yield _add_pairs(part, table, request, results) if set(runs) - shown else part
         shown.update(runs)
-        if request.split == leak.SPLITS[0]:
+        if request.split == leak.SPLITS[0] and published.find_csv(table.name):
             yield from _build_leak(table, request, results, f"{prefix}{table.name}-leak")
 
 
@@ -209,7 +210,8 @@ def _build_leak(table: Table, request: TableRequest, results: Results, anchor: s
     frame = leak.build_frame(table, request, results)
     sheet = leak.build_sheet(table, request, results, frame)
     bands = build_bands(sheet, frame.assign(ours=frame["leak"], verdict=STAND_IN), {})
-    with_values = tuple(band for band in bands if any(map(_has_value, band.rows)))
+    filled = (replace(band, rows=tuple(filter(_has_value, band.rows))) for band in bands)
+    with_values = tuple(band for band in filled if band.rows)
     if with_values:
         yield TablePart(
             name=sheet.name,
