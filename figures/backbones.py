@@ -38,27 +38,26 @@ class Figure(figure.Figure):
     def draw(self, data, frames, **texts):
         by_dataset = data.split_by_dataset(frames[".csv"])
         legend = [
-            plots.make_legend_entry(index, data.format_label(row), line=False)
-            for index, row in enumerate(data.rows)
+            plots.make_legend_entry(data.styles[row.name], data.format_label(row), line=False)
+            for row in data.rows
         ]
         page = plots.FigurePage((plots.WIDE, 2.1 * len(by_dataset)), legend=legend, **texts)
         names = list(dict.fromkeys(group.backbone for group in data.column_groups))
         for (axes,), (title, frame) in zip(page.add_panels(len(by_dataset), 1), by_dataset):
-            draw_groups(axes, data.rows, names, frame)
+            draw_groups(axes, data.styles, names, frame)
             axes.set_ylabel(f"{METRICS[self.metrics[0]].title} (%)")
             axes.set_title(title, loc="left")
         return page
 
 
-def draw_groups(axes, rows, backbones, frame):
+def draw_groups(axes, styles, backbones, frame):
     """Draw a group of dots with their intervals for each backbone, of the lines of a data set's frame."""
     plots.tidy_axes(axes)
-    step = 0.66 / len(rows)
-    for index, row in enumerate(rows):
-        style = plots.pick_style(index)
+    step = 0.66 / len(styles)
+    for index, (name, style) in enumerate(styles.items()):
         for group, backbone in enumerate(backbones):
-            x = group + (index - (len(rows) - 1) / 2) * step
-            values = frame[(frame["method"] == row.name) & (frame["backbone"] == backbone)]
+            x = group + (index - (len(styles) - 1) / 2) * step
+            values = frame[(frame["method"] == name) & (frame["backbone"] == backbone)]
             if values.empty or not values["n"].iloc[0]:
                 text = values["state"].iloc[0] if len(values) else "not in the suite yet"
                 axes.text(

@@ -28,7 +28,8 @@ class Figure(figure.Figure):
     name = "confusion"
     title = "Confusion matrices"
     measured = (
-        "Rows: the true class; columns: the predicted one; each row in percent of its images, so that the diagonal "
+        "Rows: the true class, with its test images; columns: the predicted one; each row in percent of its images, so "
+        "that the diagonal "
         "is the class's recall. Counts are means over the reported epochs and seeds and sums over folds."
     )
     datasets = ("aptos", "ham10000")
@@ -72,8 +73,10 @@ class Figure(figure.Figure):
     def draw(self, data, frames, **texts):
         cells = frames[".csv"]
         by_dataset = cells.groupby("dataset")["true"].unique()
+        support = frames[self.ending].groupby(["dataset", "method", "class"], sort=False)["support"].first()
         long = max(measure_label(name) for names in by_dataset for name in split_labels(names)[1])
-        width, side = data.compute_panel_size(0.45 + long / 72)
+        counts = plots.measure_text(f" ({support.max():.0f})", plots.MIN_FONT_SIZE)
+        width, side = data.compute_panel_size(0.45 + (long + counts) / 72)
         page = plots.FigurePage((width, data.count_panel_rows() * (side + 0.5 + long / 72)), **texts)
         for axes, column, row, group in data.add_panels(page):
             axes.set_title(plots.truncate_text(row.title, 66 * side))
@@ -81,7 +84,8 @@ class Figure(figure.Figure):
             if matrix.empty:
                 plots.draw_placeholder(axes, data.describe_state(row, group))
                 continue
-            draw_matrix(axes, matrix, side, labelled=column == 0)
+            images = support[group.source, row.name].to_numpy() if column == 0 else None
+            draw_matrix(axes, matrix, side, images)
             if column == 0:
                 common, _ = split_labels(matrix["true"].unique())
                 labels = (group.title, f"true ({common} …)" if common else "true")
@@ -89,15 +93,16 @@ class Figure(figure.Figure):
         return page
 
 
-def draw_matrix(axes, cells, side, labelled):
-    """Draw the lines of one matrix. side: of the panel, inches. labelled: whether the true classes are named."""
+def draw_matrix(axes, cells, side, images):
+    """Draw the lines of one matrix. side: of the panel, inches. images: of each true class, named where given."""
     _, names = split_labels(cells["true"].unique())
     matrix = cells["percent"].to_numpy(dtype=float).reshape(len(names), -1)
     axes.imshow(matrix, cmap="Greys", vmin=0, vmax=100, aspect="auto")
     labels = [plots.truncate_text(name, MAX_LABEL_WIDTH, plots.MIN_FONT_SIZE) for name in names]
     fits = max(map(plots.measure_text, labels)) < 72 * side / len(names) - 4
     axes.set_xticks(range(len(names)), labels, rotation=0 if fits else 90)
-    axes.set_yticks(range(len(names)), labels if labelled else [])
+    named = [] if images is None else [f"{label} ({n:.0f})" for label, n in zip(labels, images)]
+    axes.set_yticks(range(len(names)), named)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted")
     if len(names) > MAX_CLASSES:

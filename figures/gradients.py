@@ -39,6 +39,7 @@ class Figure(figure.Figure):
     datasets = ("aptos", "ham10000")
     metrics = ()
     rows: ClassVar = {"udcd": "UDCD", "udcd-released": "UDCD (released code)"}
+    reported = False
     shown = ("dataset", "method", "term", "gradient", "loss", "share", "n", "state")
     ending = "-last.csv"
     main_columns = ("dataset", "method", "epoch", "term", "gradient", "loss", "synthetic")
@@ -82,7 +83,9 @@ class Figure(figure.Figure):
             for term in TERMS
             if any((frame["term"] == term).any() for _, frame in by_dataset if len(frame))
         ]
-        legend = [plots.make_legend_entry(index, TERMS[term]) for index, term in enumerate(names)]
+        legend = [
+            plots.make_legend_entry(plots.pick_style(index), TERMS[term]) for index, term in enumerate(names)
+        ]
         n_rows = len(by_dataset) * len(data.rows)
         page = plots.FigurePage((plots.WIDE, 1.8 * n_rows), legend=legend, **texts)
         panels = iter(page.add_panels(n_rows, 2))

@@ -58,15 +58,15 @@ class Figure(figure.Figure):
                 plots.draw_placeholder(axes, data.describe_state(row, group))
                 continue
             axes.set_title(f"{title}\nECE {errors.loc[(group.source, row.name), 'ece']:.1f} %")
-            draw_diagram(axes, of_cell)
+            draw_diagram(axes, of_cell, data.styles[row.name].colour)
             axes.tick_params(labelleft=column == 0)
             if column == 0:
                 axes.set_ylabel(f"{plots.truncate_text(group.title, 140)}\naccuracy, share")
         return page
 
 
-def draw_diagram(axes, bins):
-    """Draw one diagram: bars of the shares, the diagonal, dots of the accuracies."""
+def draw_diagram(axes, bins, colour):
+    """Draw one diagram in a method's colour: bars of the shares, the diagonal, dots of the accuracies."""
     plots.tidy_axes(axes, grid="both")
     axes.bar(
         bins["low"], bins["share"], bins["high"] - bins["low"], align="edge", color="#c8c8c8", edgecolor="white",
@@ -75,11 +75,11 @@ def draw_diagram(axes, bins):
     axes.plot([0, 1], [0, 1], color=plots.GREY, linestyle=(0, (4, 2)), linewidth=0.8)
     filled = bins.dropna(subset=["accuracy"])
     many = filled["predictions"] >= MIN_PREDICTIONS
-    axes.plot(filled["confidence"][many], filled["accuracy"][many], color=plots.COLOURS[0], linewidth=0.8)
-    for chosen, face in ((many, plots.COLOURS[0]), (~many, "white")):
+    axes.plot(filled["confidence"][many], filled["accuracy"][many], color=colour, linewidth=0.8)
+    for chosen, face in ((many, colour), (~many, "white")):
         axes.plot(
             filled["confidence"][chosen], filled["accuracy"][chosen], "o", markersize=3.5,
-            markerfacecolor=face, markeredgecolor=plots.COLOURS[0], markeredgewidth=0.8,
+            markerfacecolor=face, markeredgecolor=colour, markeredgewidth=0.8,
         )  # fmt: skip
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axes.set_xlabel("confidence")

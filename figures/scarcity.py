@@ -46,15 +46,13 @@ class Figure(figure.Figure):
 
     def draw(self, data, frames, **texts):
         by_dataset = data.split_by_dataset(frames[".csv"])
-        legend = [
-            plots.make_legend_entry(index, data.format_label(row)) for index, row in enumerate(data.rows)
-        ]
+        legend = [plots.make_legend_entry(data.styles[row.name], data.format_label(row)) for row in data.rows]
         page = plots.FigurePage((plots.WIDE, 2.3 * len(by_dataset)), legend=legend, **texts)
         panels = page.add_panels(len(by_dataset), len(self.metrics), sharex=True)
         for across, (title, frame) in zip(panels, by_dataset):
             across[0].set_title(title, loc="left")
             for axes, metric in zip(across, self.metrics):
-                draw_lines(axes, data.rows, frame[frame["metric"] == metric])
+                draw_lines(axes, data.styles, frame[frame["metric"] == metric])
                 axes.set_ylabel(f"{METRICS[metric].title} (%)")
                 axes.set_xticks([100 * fraction for fraction in self.fractions])
         for axes in panels[-1]:
@@ -62,13 +60,13 @@ class Figure(figure.Figure):
         return page
 
 
-def draw_lines(axes, rows, values):
+def draw_lines(axes, styles, values):
     """Draw a line for each row over the fractions, with intervals as bands, or upright lines where rows are many."""
     plots.tidy_axes(axes)
-    for index, row in enumerate(rows):
-        line = values[values["method"] == row.name].sort_values("fraction")
-        x, style = 100 * line["fraction"], plots.pick_style(index)
-        if len(rows) > MAX_BANDS:
+    for name, style in styles.items():
+        line = values[values["method"] == name].sort_values("fraction")
+        x = 100 * line["fraction"]
+        if len(styles) > MAX_BANDS:
             axes.vlines(x, line["low"], line["high"], color=style.colour, linewidth=0.6)
         else:
             axes.fill_between(x, line["low"], line["high"], color=style.colour, alpha=0.15, linewidth=0)

@@ -43,6 +43,7 @@ class Figure(figure.Figure):
     datasets = ("aptos",)
     metrics = ()
     rows: ClassVar = {"crckd": "CRCKD", "ssd-kd": "SSD-KD", "udcd": "UDCD"}
+    reported = False
     shown = ("dataset", "method", "fold", "seed", "silhouette", "purity", "chance", "images", "state")
     ending = "-separation.csv"
 
@@ -95,7 +96,9 @@ class Figure(figure.Figure):
         several = len(data.column_groups) > 1
         legend = [
             plots.make_legend_entry(
-                label, f"{name} ({count})" + (f", {source}" if several else ""), line=False
+                plots.pick_style(int(label)),
+                f"{name} ({count})" + (f", {source}" if several else ""),
+                line=False,
             )
             for source, label, name, count in count_classes(points)
         ]

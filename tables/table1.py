@@ -2,7 +2,7 @@
 
 Differs from the paper:
 1. It does not say how it resampled; the whole set is resampled before it is split (S), see ``imbalance``.
-2. Best and second are marked from the figures of our runs.
+2. Bold are the figures of our runs that cannot be told from the best; the paper marks the largest.
 3. Methods that the paper has no row of stand below a rule.
 At the data's own imbalance, 58, it needs the runs that Table 2 needs, and shares them.
 """

@@ -1,6 +1,6 @@
 """The paper's Table 2: what every baseline and UDCD reach on APTOS 2019 and HAM10000.
 
-Differs from the paper: best and second are marked from our figures; methods that the paper has no row of,
+Differs from the paper: bold are our figures that cannot be told from the best; methods that it has no row of,
 KD among them, stand below a rule.
 """
 

@@ -28,7 +28,7 @@ from udcd_bench.paper import published
 from udcd_bench.render import markdown
 from udcd_bench.render.latex import escape_latex, render_latex
 from udcd_bench.render.picture import render_png
-from udcd_bench.render.sheet import DASH, Sheet, format_table_csv
+from udcd_bench.render.sheet import DASH, format_table_csv
 from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import REVISION, RunSpec
 from udcd_bench.runs.store import Store
@@ -90,7 +90,7 @@ def rendered(table, ask, out, changes=None, missing=(), failed=()):
 # --- goldens ---------------------------------------------------------------------------------------------
 
 CASES = {
-    "demo": TableRequest("demo", backbone="tiny"),
+    "demo": TableRequest("demo", backbone="tiny", marks="largest"),
     "paper": TableRequest("paper", folds=(0, 1), seeds=(0, 1), backbone="densenet121"),
 }
 
@@ -387,27 +387,9 @@ def test_where_one_of_two_spreads_is_missing_stands_a_dash(table, tmp_path):
 # --- how it is set ---------------------------------------------------------------------------------------
 
 
-def marks(sheet: Sheet) -> dict[str, list[str]]:
-    return {row.title: [cell.mark for block in row.blocks for cell in block] for row in sheet.bands[0].rows}
-
-
-def test_best_and_second_are_marked_as_printed():
-    figures = {
-        "x": {"acc": 80.001, "ece": 5.0},
-        "y": {"acc": 80.004, "ece": 3.0},
-        "z": {"acc": 70.0, "ece": 9.0},
-    }
-    assert marks(sheet_of(frame_of(figures))) == {
-        "x": ["best", "second"],
-        "y": ["best", "best"],
-        "z": ["second", ""],
-    }
-
-
-def test_a_lone_figure_is_neither_best_nor_second():
-    figures = {"x": {"acc": 80.0}, "y": {"acc": math.nan}}
-    assert marks(sheet_of(frame_of(figures))) == {"x": [""], "y": [""]}
-    assert sheet_of(frame_of(figures)).bands[0].rows[1].blocks[0][0].text == DASH
+def test_a_figure_that_does_not_exist_is_a_dash():
+    sheet = sheet_of(frame_of({"x": {"acc": 80.0}, "y": {"acc": math.nan}}))
+    assert sheet.bands[0].rows[1].blocks[0][0].text == DASH
 
 
 def test_many_groups_stack_in_bands():
@@ -448,7 +430,7 @@ def test_the_picture_is_large_enough_to_print(table, tmp_path):
 
 
 def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
-    got = rendered(table, TableRequest("paper"), tmp_path, failed=("udcd",))
+    got = rendered(table, TableRequest("paper", marks="largest"), tmp_path, failed=("udcd",))
     text = got.files[3].read_text(encoding="utf-8")
     assert got.files[3].name == "table2.md"
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -457,7 +439,9 @@ def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
     assert len(re.findall(r"\*\*\d", text)) == len(re.findall(r"<u>\d", text)) == 8
     assert "| *published* | *83.13* | *70.34* |" in text
     assert re.search(r"^\| UDCD<sup>\w</sup> \| failed", text, re.M)
-    assert text.rstrip().splitlines()[-1].startswith("Bold: best of these figures; underlined: second.")
+    assert (
+        text.rstrip().splitlines()[-1].startswith("Bold: the best of these figures, underlined: the second")
+    )
     assert r"50% &amp; \{\_mine\_\} \#1 x^2" in text.replace("\\$", "")
 
 

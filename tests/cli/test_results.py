@@ -207,6 +207,7 @@ def test_every_run_and_rule_is_a_row(folders, tmp_path):
     one, _ = folders
     said = results("export", tmp_path / "runs.csv", "--out", one.root)
     assert "2 runs, 2 of them on synthetic images" in said
+    assert "Rule best is the epoch that is the most accurate on the test set itself" in said
     frame = pd.read_csv(tmp_path / "runs.csv")
     assert sorted(zip(frame["key"], frame["rule"])) == [
         (k, r) for k in ("k0", "k1") for r in ("best", "last", "mean")

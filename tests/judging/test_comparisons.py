@@ -246,3 +246,11 @@ def test_metrics_that_predictions_do_not_determine_are_named(tmp_path, monkeypat
         cli.main()
     out = capsys.readouterr().out
     assert "F1 of means" in out and "not compared: AUROC, AUPRC, κ, ECE" in out
+
+
+def test_columns_are_headed_by_the_names_of_the_two_rows(tmp_path, typed):
+    fill(tmp_path / "kept", paper(), n=60)
+    for words, head in ((("--with=scratch",), "row Scratch difference"), ((), "row UDCD difference")):
+        assert head in " ".join(typed(*words)[1].split())
+    two = ("--profile=paper", "--methods=scratch,udcd", "--datasets=aptos", "--out=kept")
+    assert "Scratch UDCD difference" in " ".join(typed(plain=two)[1].split())

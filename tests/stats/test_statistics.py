@@ -380,3 +380,20 @@ def test_a_t_without_variance_is_defined():
         assert all(math.isnan(value) for value in statistics.corrected_resampled_t(d, 8, 2))
     with pytest.raises(ValueError, match="at least 1"):
         statistics.corrected_resampled_t([1.0, 2.0], 0, 2)
+
+
+def test_classes_are_drawn_as_their_averages_are():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 120)
+    scores = rng.normal(size=(2, 120, 4)) + 1.2 * np.eye(4)[labels]
+
+    def resample():
+        return statistics.Resampling(labels, np.arange(120) // 2, 400, np.random.default_rng(1))
+
+    drawn = statistics.bootstrap_classes([scores, scores[:1]], resample())
+    joint = statistics.bootstrap_jointly([scores, scores[:1]], ["rec", "ap", "f1"], resample())
+    for metric, macro in (("recall", "rec"), ("precision", "ap"), ("f1", "f1")):
+        assert drawn[metric].shape == (400, 2, 4) and np.isnan(drawn[metric][..., 3]).all()
+        assert drawn[metric][..., :3].mean(-1) == pytest.approx(joint[macro])
+    alone = statistics.Resampling([0, 1], [0, 1], 10, np.random.default_rng(0))
+    assert statistics.bootstrap_classes([np.eye(2)], alone) == {}, "no class has two groups"

@@ -13,7 +13,7 @@ from udcd_bench.render.sheet import Sheet, lay_out
 def frame_of(values: dict[str, dict[str, float]], dataset: str = "a") -> pd.DataFrame:
     """A table's frame of these figures: method → metric → value."""
     none = ("published", "rho", "spread", "spread_folds", "spread_seeds", "low", "high")
-    rest = {**dict.fromkeys(none, math.nan), "verdict": "", "note": ""}
+    rest = {**dict.fromkeys(none, math.nan), "verdict": "", "note": "", "mark": ""}
     return pd.DataFrame(
         [
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from udcd_bench.data import official, sources
 from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
@@ -27,6 +27,15 @@ REPORTING_RULES = {
     "last": "last epoch",
     "best": "best epoch by accuracy on the test set itself, which is optimistic",
 }
+
+
+class RunCounts(NamedTuple):
+    """How many runs an artefact needs, and how many are behind each of its figures."""
+
+    planned: int
+    per_cell: tuple[int, ...]
+
+
 MAX_HASHES = 6
 """Most split hashes of one source that a caption lists."""
 
@@ -54,8 +63,7 @@ def build_table_caption(
     *runs, hardware = describe_runs(
         request,
         results.select_records(specs),
-        len(specs),
-        [int(n) for n in frame["n"]],
+        RunCounts(len(specs), tuple(int(n) for n in frame["n"])),
         spread=_describe_spread(frame),
     )
     intervals = [_describe_intervals(grid.metrics)] if frame["low"].notna().any() else []
@@ -69,25 +77,26 @@ def build_table_caption(
 def describe_runs(
     request: TableRequest,
     records: Mapping[RunSpec, Record],
-    planned: int,
-    n: Iterable[int],
+    counts: RunCounts,
     *,
     spread: str = "",
+    reported: bool = True,
 ) -> tuple[str, ...]:
     """Describe finished runs: profile, rule, split, folds, seeds, images, hardware.
 
-    n: runs behind each figure. spread: what ± is of, where figures have one.
+    spread: what ± is of, where figures have one. reported: whether figures are of the reported epochs, by the rule.
     """
     if not records:
         return (
-            f"Profile {request.profile}, split {describe_split(request.split)}. None of {planned} runs is done.",
+            f"Profile {request.profile}, split {describe_split(request.split)}. None of {counts.planned} runs is done.",
         )
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
     )
     parts = [
         f"Profile {request.profile}: {_describe_training(records)}{_join_unique(spec.backbone for spec in records)}"
-        f"{_format_overrides(request)}; {rule}; {_describe_repeats(request, n, planned, len(records), spread)}."
+        f"{_format_overrides(request)}; {f'{rule}; ' * reported}"
+        f"{_describe_repeats(request, counts, len(records), spread)}."
     ]
     for source in dict.fromkeys(spec.data_identity for spec in records):
         parts += _describe_dataset(source, records)
@@ -133,20 +142,18 @@ def _describe_intervals(metrics: Sequence[str]) -> str:
     )
 
 
-def _describe_repeats(
-    request: TableRequest, run_counts: Iterable[int], planned: int, done: int, spread: str
-) -> str:
+def _describe_repeats(request: TableRequest, counts: RunCounts, done: int, spread: str) -> str:
     """Describe folds, seeds, n and what the spread is of."""
     folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
-    n = sorted({value for value in run_counts if value})
+    n = sorted({value for value in counts.per_cell if value})
     runs = "–".join(map(str, dict.fromkeys([n[0], n[-1]])))
     text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {runs}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
         text += f"; {spread}"
-    return text + (f"; {done} of {planned} runs are done" if done < planned else "")
+    return text + (f"; {done} of {counts.planned} runs are done" if done < counts.planned else "")
 
 
 def _describe_training(records: Mapping[RunSpec, Record]) -> str:
@@ -161,6 +168,9 @@ def _describe_training(records: Mapping[RunSpec, Record]) -> str:
 
 
 def _describe_spread(frame: pd.DataFrame) -> str:
+    """Describe what ± is of; empty where none is shown."""
+    if frame[["spread_folds", "spread_seeds"]].isna().all(axis=None):
+        return ""
     seeds = "between seeds of one fold"
     if has_both_spreads(frame):
         return f"±a/b are sample standard deviations, a between folds (of the seeds' means), b {seeds}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from udcd_bench.artefacts import captions, leak
+from udcd_bench.artefacts.marks import mark_figures
 from udcd_bench.artefacts.table import RenderedArtefact, Table
 from udcd_bench.grid.cells import format_heading, split_request
+from udcd_bench.judging.verdicts import get_cell_key
 from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
 
 if TYPE_CHECKING:
@@ -40,7 +42,13 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     groups = [(group, each.split) for each in requests for group in table.list_column_groups(each)]
     names = dict.fromkeys(frame["dataset"])
     ordered = [pair for name in names for pair in groups if pair[0].source == name]
-    columns = frame.assign(dataset=frame["dataset"] + " " + frame["split"], published=float("nan"))
+    by_split = {
+        each.split: mark_figures(table, each, results, frame[frame["split"] == each.split])
+        for each in requests
+    }
+    marks = [by_split[r["split"]].by_cell.get(get_cell_key(r), "") for r in frame.to_dict("records")]
+    names_by_split = frame["dataset"] + " " + frame["split"]
+    columns = frame.assign(dataset=names_by_split, published=float("nan"), mark=marks)
     bands, notes = lay_out(
         columns,
         [f"{format_heading(group)}, {split}" for group, split in ordered],
@@ -50,7 +58,8 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     runs: list[str] = []
     for each in requests:
         specs, n = table.list_runs(each), frame.loc[frame["split"] == each.split, "n"]
-        runs += captions.describe_runs(each, results.select_records(specs), len(specs), map(int, n))
+        counts = captions.RunCounts(len(specs), tuple(map(int, n)))
+        runs += captions.describe_runs(each, results.select_records(specs), counts)
     return Sheet(
         name=f"{table.name}-splits",
         title=f"{table.title}: splits side by side",
@@ -62,6 +71,7 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
         ),
         notes=notes,
         bands=bands,
+        marks=" ".join(dict.fromkeys(each.legend for each in by_split.values() if each.legend)),
     )
 
 

@@ -6,15 +6,18 @@ a run that is missing or failed stays visible in its cell.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench.artefacts import captions
 from udcd_bench.artefacts.made_from import write_index
+from udcd_bench.artefacts.marks import mark_figures
 from udcd_bench.grid.cells import TableRequest, format_heading
 from udcd_bench.grid.grid import COLUMNS, Grid
 from udcd_bench.judging.paper_check import add_verdicts
 from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.verdicts import get_cell_key
 from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
 from udcd_bench.storage.atomic import write_atomically
 
@@ -63,9 +66,8 @@ class Artefact:
 
         The split's name stands before the ending unless it is the paper's. specs: of those runs, finished or not.
         """
-        split = "" if request.split == "paper" else f"-{request.split}"
         folder = results.store.root / request.profile
-        paths = tuple(folder / f"{self.name}{split}{ending}" for ending in files)
+        paths = tuple(folder / f"{self.name}{request.suffix}{ending}" for ending in files)
         write_index(paths[0], {str(record["key"]) for record in results.select_records(specs).values()})
         for path, data in zip(paths, files.values()):
             write_atomically(path, data)
@@ -89,6 +91,10 @@ class Table(Grid, Artefact):
     def build_sheet(self, request: TableRequest, results: Results, frame: pd.DataFrame) -> Sheet:
         """Lay out a frame of ``build`` or ``build_frame``, with its caption."""
         groups = self.list_column_groups(request)
+        marks = mark_figures(self, request, results, frame)
+        frame = frame.assign(mark=[marks.by_cell.get(get_cell_key(r), "") for r in frame.to_dict("records")])
+        if request.plain:
+            frame = frame.assign(spread_folds=math.nan, spread_seeds=math.nan)
         bands, notes = lay_out(
             frame,
             [format_heading(group) for group in groups],
@@ -96,7 +102,7 @@ class Table(Grid, Artefact):
             {row.name for row in self.list_rows(request) if not row.listed},
         )
         return Sheet(
-            name=self.name,
+            name=f"{self.name}{request.suffix}",
             title=self.title,
             warning=captions.format_warning([group.source for group in groups if group.synthetic]),
             caption=(
@@ -105,6 +111,7 @@ class Table(Grid, Artefact):
             ),
             notes=notes,
             bands=bands,
+            marks=marks.legend,
         )
 
     def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:

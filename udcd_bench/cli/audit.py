@@ -99,7 +99,7 @@ def claims(profile: str, out: Path, form: str) -> None:
 
     results = load_results(Store(out))
     common = results.find_common_protocol(profile, "paper")
-    own_results = claim_check.OwnResults(results, common=common)
+    own_results = claim_check.OwnResults(results, protocol=common)
     verdicts = [
         (
             claim,

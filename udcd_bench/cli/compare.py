@@ -118,6 +118,7 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
     metadata = {
         "title": f"compare {table.name} with {other} (profile {request.profile}, split {request.split})",
         "warning": captions.format_warning(stand_ins),
+        "other": next(row.title for row in table.list_rows(request) if row.name == other),
         **comparisons.describe_fields(load_tolerances(), other),
     }
     without = [
@@ -135,8 +136,12 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
     wide = max((len(row.method_title) for row in compared), default=0)
     for title, rows in comparisons.group_by_column(compared):
         head = f"{'difference [95 % interval]':31} {'p':>7} {'Holm':>7}   t-test over folds"
-        lines += ["", title, f"  {'':{wide}} {'ours':>6} {'other':>6}  {head}"]
-        lines += [f"  {_format_row(row, wide)}" for row in rows if row.method != row.other]
+        others = [row for row in rows if row.method != row.other]
+        # one row is called by its name, several by what they are
+        name = others[0].method_title if len(others) == 1 else "row"
+        columns = [max(6, len(text)) for text in (name, metadata["other"])]
+        lines += ["", title, f"  {'':{wide}} {name:>{columns[0]}} {metadata['other']:>{columns[1]}}  {head}"]
+        lines += [f"  {_format_row(row, wide, columns)}" for row in others]
         family = comparisons.count_tests(rows)
         notes = [f"Holm over {family} rows"] if family else []
         notes += [
@@ -147,17 +152,19 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
         lines += [f"  {'; '.join(notes)}"] if notes else []
     lines += [
         "",
-        *(f"{name}: {text}." for name, text in metadata.items() if name not in ("title", "warning")),
+        *(f"{name}: {text}." for name, text in metadata.items() if name not in ("title", "warning", "other")),
     ]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _format_row(row: Comparison, width: int) -> str:
+def _format_row(row: Comparison, width: int, columns: Sequence[int]) -> str:
+    """Format a row. width: of its title. columns: of the figures of the two rows."""
     if row.reason:
         return f"{row.method_title:{width}} {row.reason}"
     difference = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] n={row.n}"
     test = "n/a" if math.isnan(row.p_t) else f"t={row.t:.2f}, p={row.p_t:.4f}, Holm {row.p_t_holm:.4f}"
-    figures = f"{row.ours:6.2f} {row.theirs:6.2f}  {difference:31} {row.p:7.4f} {row.p_holm:7.4f}"
+    ours, theirs = columns
+    figures = f"{row.ours:{ours}.2f} {row.theirs:{theirs}.2f}  {difference:31} {row.p:7.4f} {row.p_holm:7.4f}"
     return f"{row.method_title:{width}} {figures}   {test}"
 
 

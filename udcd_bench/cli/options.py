@@ -256,6 +256,17 @@ GRID_OPTIONS = [
 ]  # fmt: skip
 """Of commands that make tables or figures."""
 
+TABLE_LOOKS = [
+    make_option(
+        "--marks", default="tested", show_default=True, type=click.Choice(["tested", "largest"]),
+        help="Bold is what cannot be told from the best, or the largest figure, with the second underlined.",
+    ),
+    make_option("--plain", is_flag=True, help="Leave out the ±, which stays in the CSV."),
+]  # fmt: skip
+bare = make_option(
+    "--bare", is_flag=True, help="Leave out title and caption, in NAME-bare.png and NAME-bare.pdf."
+)
+
 
 @dataclass(frozen=True)
 class RunOptions:

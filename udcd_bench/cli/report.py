@@ -1,44 +1,98 @@
-"""``udcd-bench report``: one page of everything in a results folder."""
+"""``udcd-bench report``: one page of what a results folder holds, or of the paper alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import make_option
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, suggest_nearest
+
+if TYPE_CHECKING:
+    from udcd_bench.report.page import Page
+    from udcd_bench.report.views import Selection
 
 
 @click.command()
-@make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
+@make_option("--profile", help="demo, lite, quick or paper.  [default: all in the folder]")
 @make_option(
-    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official", "all"]),
-    help="By image, by lesion, the challenge's own test set, or a page for each that there are runs of.",
+    "--split", type=click.Choice(["paper", "grouped", "official", "all"]),
+    help="By image, by lesion, or the challenge's own test set.  [default: all in the folder]",
 )  # fmt: skip
 @options.test_part
+@options.methods
+@options.datasets
+@options.settings
+@options.data
 @options.out
 @make_option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file.  [default: OUT/PROFILE/report.html]",
+    help="The file.  [default: OUT/PROFILE/report.html; of several profiles or splits OUT/report.html]",
 )
-def report(profile: str, split: str, test_part: str, out: Path, to: Path | None) -> None:
-    """Write one HTML page of all that a results folder holds of a profile; trains nothing, needs no data.
+@make_option("--paper-only", is_flag=True, help="The paper's tables, claims and audit, without any run.")
+def report(out: Path, to: Path | None, paper_only: bool, **params: Any) -> None:
+    """Write one HTML page of what a results folder holds; trains nothing, needs no data.
 
-    Tables with verdicts, figures, claims, audit, confusion matrices, learning curves, every run and how to
+    It begins with the answer: what holds, what does not, what cannot be told. Then tables with verdicts, rows in
+    pairs, classes, figures, the paper's own tables with what the audit finds in them, claims, every run and how to
     reproduce it. The file needs no network and no other file.
     """
-    from udcd_bench.report.page import list_splits, render_page
+    from udcd_bench.report.page import render_page, render_paper_page
     from udcd_bench.runs.store import Store
     from udcd_bench.storage.atomic import write_atomically
 
-    split, store = options.get_split({"split": split, "test_part": test_part}), Store(out)
-    if split == "all" and to is not None:
-        raise UserError("--split all writes a page for each split: leave out --to, or choose one split.")
-    for each in list_splits(store, profile) or ["paper"] if split == "all" else [split]:
-        name = "report.html" if each == "paper" else f"report-{each}.html"
-        file = to or out / profile / name
-        write_atomically(file, render_page(store, profile, each))
-        click.echo(file)
+    if paper_only:
+        page = render_paper_page()
+    else:
+        page = render_page(Store(out), _build_selection(out, params))
+    file = to or out / _name_file(page)
+    write_atomically(file, page.html)
+    click.echo(file)
+
+
+def _name_file(page: Page) -> Path:
+    if page.chief is None:
+        return Path("paper.html")
+    places = {(view.request.profile, view.request.suffix) for view in page.views}
+    if len(places) > 1:
+        return Path("report.html")
+    profile, suffix = places.pop()
+    return Path(profile) / f"report{suffix}.html"
+
+
+def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
+    """Build the selection of runs; what a user calls own images and weights becomes what the folder calls them."""
+    from udcd_bench import plugins
+    from udcd_bench.engines.naming import find_stored_names
+    from udcd_bench.grid.cells import TableRequest, parse_row_method
+    from udcd_bench.report.views import Selection
+    from udcd_bench.runs import profiles
+    from udcd_bench.runs.results import load_results
+    from udcd_bench.runs.store import Store
+
+    profile, methods = params["profile"], params["methods"]
+    if profile is not None:
+        profiles.find_profile(profile)  # raises for one that does not exist
+    for name in map(parse_row_method, methods or ()):
+        if name not in plugins.list_names("methods"):
+            nearest = suggest_nearest(name, plugins.list_names("methods"))
+            raise UserError(f"There is no method {name!r}{nearest}")
+    protocol, hparams = profiles.split_overrides(params["settings"])
+    request = TableRequest(
+        profile or TableRequest.profile, datasets=params["datasets"], protocol=protocol, hparams=hparams
+    )
+    if (params["datasets"] or protocol) and out.is_dir():
+        request = find_stored_names(request, tuple(load_results(Store(out)).states), params["data"])
+    split = options.get_split(params) if params["split"] not in (None, "all") else None
+    return Selection(
+        profile=profile,
+        split=split or ("val" if params["test_part"] == "val" else None),
+        datasets=request.datasets,
+        methods=methods,
+        protocol=request.protocol,
+        hparams=request.hparams,
+    )

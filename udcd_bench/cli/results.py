@@ -141,7 +141,10 @@ def pack(folder: Path, out: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @options.out
 def export(file: Path, out: Path) -> None:
-    """Write every finished run of --out to FILE, .csv or .parquet: a row a run and reporting rule."""
+    """Write every finished run of --out to FILE, .csv or .parquet: a row a run and reporting rule.
+
+    Rows of rule best take the epoch that is the most accurate on the test set itself, which is optimistic.
+    """
     import io
 
     import pandas as pd
@@ -164,6 +167,7 @@ def export(file: Path, out: Path) -> None:
     click.echo(
         f"{file}: {format_count(runs, 'run')}{f', {synthetic} of them on synthetic images' if synthetic else ''}."
     )
+    click.echo("Rule best is the epoch that is the most accurate on the test set itself: optimistic.")
 
 
 def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", metavar="TABLE|all")
 @options.add_options(GRID_OPTIONS)
+@options.add_options(options.TABLE_LOOKS)
 @options.add_options(RUN_OPTIONS)
 def run(table: str, **params: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
@@ -41,6 +42,7 @@ def run(table: str, **params: Any) -> int:
 @click.command()
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
+@options.bare
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
     """Make a figure: plan its runs, carry out those that are missing, draw it."""
@@ -49,11 +51,14 @@ def plot(figure: str, **params: Any) -> int:
 
 def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
     """Make one artefact of a kind, or all of them, from runs that they share."""
+    from dataclasses import replace
+
     from udcd_bench import plugins
 
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    request = build_request(params, params["folds"], tuple(range(params["seeds"])))
+    looks = {key: params[key] for key in ("marks", "plain", "bare") if key in params}
+    request = replace(build_request(params, params["folds"], tuple(range(params["seeds"]))), **looks)
     if params["stored"]:
         _render(artefacts, *_load_stored(artefacts, request, params))
         return 0

@@ -30,6 +30,8 @@ class TableRequest:
 
     methods, datasets: names; None for all that the artefact lists. hparams, protocol: overrides of every run.
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
+    marks: which figures of a table are bold, of ``artefacts.marks.KINDS``. plain: leave out the ± of a table.
+    bare: leave out the title and the caption of a figure.
     """
 
     profile: str = "demo"
@@ -43,6 +45,14 @@ class TableRequest:
     hparams: Overrides = ()
     protocol: Overrides = ()
     rule: str = "mean"
+    marks: str = "tested"
+    plain: bool = False
+    bare: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What the names of files and labels end in: the split, unless it is the paper's."""
+        return "" if self.split == "paper" else f"-{self.split}"
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,16 @@ class Grid:
             "split_hash": _join_unique(record["split_hash"] for record in records),
             "rule": request.rule,
             "incomplete": _join_unique(record["incomplete"] for record in records),
-            "note": " ".join(filter(None, [cells.format_note(row, specs, results), *untested])),
+            "note": " ".join(
+                filter(
+                    None,
+                    [
+                        cells.format_note(row, specs, results),
+                        _describe_own_protocol(request, specs),
+                        *untested,
+                    ],
+                )
+            ),
         }
 
     def describe_untested(self, request: TableRequest, results: Results) -> list[str]:
@@ -247,6 +256,18 @@ def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str)
     """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
     values = {(spec.fold, spec.seed): r["figures"][rule].get(metric) for spec, r in records.items()}
     return cells.summarize_values({run: 100 * value for run, value in values.items() if value is not None})
+
+
+def _describe_own_protocol(request: TableRequest, specs: Sequence[RunSpec]) -> str:
+    """Describe the numbers of the protocol that a row's method sets itself; empty where it sets none."""
+    if not specs:
+        return ""
+    names = plugins.read_attributes("methods", specs[0].method).get("protocol", {})
+    own = planner.resolve_protocol(specs[0])
+    usual = profiles.build_protocol(request.profile, specs[0].dataset, request.protocol)
+    pairs = [(name, getattr(own, name), getattr(usual, name)) for name in names]
+    changes = [f"{name} = {mine} in place of {theirs}" for name, mine, theirs in pairs if mine != theirs]
+    return f"The method sets numbers of the protocol itself: {', '.join(changes)}." if changes else ""
 
 
 def _find_method_title(name: str) -> str:

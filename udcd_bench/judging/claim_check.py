@@ -22,8 +22,8 @@ from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.paper import published, rounded
 from udcd_bench.paper.rounded import ROUNDING_RULES
-from udcd_bench.runs import profiles
-from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs import planner, profiles
+from udcd_bench.runs.spec import Overrides, RunSpec
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -151,23 +151,28 @@ def check_on_runs(claim: Claim, profile: str, own_results: OwnResults) -> ClaimV
 class OwnResults:
     """Our finished runs on real data, by setting, and the uncertainty of their figures.
 
-    rule: which epochs are reported, ``mean``, ``last`` or ``best``.
-    common: overrides of the protocol that all runs have and that no claim speaks of, such as a file of weights.
+    rule: which epochs are reported, ``mean``, ``last`` or ``best``. protocol: overrides that the runs looked at have.
     """
 
-    def __init__(self, results: Results, rule: str = "mean", common: Overrides = ()) -> None:
+    def __init__(self, results: Results, rule: str = "mean", protocol: Overrides = ()) -> None:
+        self.protocol = protocol
         self.tolerances = load_tolerances()
         self.bootstrap = Bootstrap(results, rule, self.tolerances)
         self.specs_by_setting: dict[RunSpec, list[RunSpec]] = {}
         for spec, record in results.records.items():
             if not record["synthetic"]:
-                protocol = tuple(setting for setting in spec.protocol if setting not in common)
-                plain = replace(spec, fold=0, seed=0, protocol=protocol)
-                self.specs_by_setting.setdefault(plain, []).append(spec)
+                self.specs_by_setting.setdefault(replace(spec, fold=0, seed=0), []).append(spec)
 
     def find_values(self, spec: RunSpec, metric: str) -> ValuesByRun:
         """Find the percent by fold and seed of all runs that differ from this one in those alone."""
-        return self.bootstrap.collect_percents(self.specs_by_setting.get(spec, ()), metric)
+        return self.bootstrap.collect_percents(self.list_repeats(spec), metric)
+
+    def list_repeats(self, spec: RunSpec) -> Sequence[RunSpec]:
+        """List the runs that differ from this one, under the overrides looked at, in fold and seed alone."""
+        if self.protocol:
+            overrides = tuple(dict([*self.protocol, *spec.protocol]).items())
+            spec = planner.normalize_spec(replace(spec, protocol=overrides))
+        return self.specs_by_setting.get(spec, ())
 
     def bootstrap_gain(
         self, claim: Claim, column: ClaimColumn, others: Sequence[str], shared: Sequence[tuple[int, int]]
@@ -177,9 +182,7 @@ class OwnResults:
         shared: the (fold, seed) that all rows have.
         """
         rows = {
-            row: [
-                each for each in self.specs_by_setting[column.specs[row]] if (each.fold, each.seed) in shared
-            ]
+            row: [each for each in self.list_repeats(column.specs[row]) if (each.fold, each.seed) in shared]
             for row in (claim.subject, *others)
         }
         draws = self.bootstrap.draw_rows(rows, [column.metric], (column.label, column.metric))

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.stats.metrics import Floats
 
+DEFAULT_ROW = "udcd"
+"""The row that others are compared with unless another is asked for."""
 N_DRAWS = 5000
 """p is at least 2/(draws + 1), which Holm multiplies by the number of rows."""
 
@@ -110,13 +112,14 @@ def compare_rows(
     return [
         comparison
         for group in grid.list_column_groups(request)
-        for comparison in _compare_group(grid, request, group, other, bootstrap)
+        for comparison in compare_group(grid, request, group, other, bootstrap)
     ]
 
 
-def _compare_group(
+def compare_group(
     grid: Grid, request: TableRequest, group: ColumnGroup, other: str, bootstrap: Bootstrap
 ) -> list[Comparison]:
+    """Compare every row with ``other`` in one group of columns."""
     metrics = [metric for metric in grid.metrics if metric in statistics.CONFUSION_METRICS]
     rows = grid.list_rows(request)
     runs = {

@@ -67,7 +67,7 @@ def _make_environment() -> jinja2.Environment:
 
 def render_latex(sheet: Sheet) -> str:
     r"""Render a document that is the table alone; where another document ``\input``s it, only the table."""
-    number = re.search(r"\d+$", sheet.name)
+    number = re.search(r"\d+", sheet.name)
     columns = max(len(band.groups) * len(band.metrics) for band in sheet.bands)
     before = int(number[0]) - 1 if number else 0
     template = _make_environment().get_template("table.tex.jinja")

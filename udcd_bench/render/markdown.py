@@ -32,7 +32,9 @@ def render_markdown(sheet: Sheet) -> str:
     for letter, text in sheet.notes:
         lines += [f"<sup>{letter}</sup> {escape_markdown(text)}", ""]
     return (
-        "\n".join([*lines, " ".join(map(escape_markdown, filter(None, (sheet.marks, *sheet.caption))))])
+        "\n".join(
+            [*lines, " ".join(map(escape_markdown, filter(None, (sheet.describe_marks(), *sheet.caption))))]
+        )
         + "\n"
     )
 

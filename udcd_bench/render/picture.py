@@ -157,7 +157,7 @@ def _draw_sheet(pen: _Pen, sheet: Sheet, widths: _Widths, inner: float) -> float
             pen.write(left + 8, y, [line])
             y += LINE_HEIGHT * 0.8
     y += 4 if sheet.notes else 0
-    for line in wrap_text(" ".join([sheet.marks, *sheet.caption]), inner, small):
+    for line in wrap_text(" ".join([sheet.describe_marks(), *sheet.caption]), inner, small):
         pen.write(left, y, [line])
         y += LINE_HEIGHT * 0.8
     return y - LINE_HEIGHT * 0.8 + MARGIN

@@ -24,10 +24,12 @@ NARROW, WIDE = 3.5, 7.2
 DPI = 300
 MIN_FONT_SIZE = 7.0
 """Points, at the size printed."""
-COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442")
+COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#8C8C8C")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 GREY = "#606060"
+COMMAND_KEY = "Comment"
+"""Name of the PNG's text that holds the command that drew it."""
 WARNING_COLOUR = "#a02000"
 
 _TITLE_STYLE = StyledText("", 9.5, bold=True)
@@ -63,16 +65,17 @@ _RC_PARAMS = {
 
 
 class Style(NamedTuple):
-    """Look of a row or a class: no two of the first 104 agree, and the first 13 differ in shape."""
+    """Look of a row or a class: no two of the first 117 agree, and the first 13 differ in shape."""
 
     colour: str
     marker: str
     dash: Any
 
 
-def pick_style(index: int) -> Style:
-    """Return the style of the row or class with this index, from 0."""
-    return Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+def pick_style(index: int, variant: int = 0) -> Style:
+    """Return the style of the row or class with this index, from 0; its variants differ in marker and dash alone."""
+    shape = index + variant
+    return Style(COLOURS[index % len(COLOURS)], MARKERS[shape % len(MARKERS)], DASHES[shape % len(DASHES)])
 
 
 @contextmanager
@@ -91,11 +94,10 @@ class LegendEntry(NamedTuple):
     label: str
 
 
-def make_legend_entry(index: int, label: str, *, line: bool = True) -> LegendEntry:
-    """Make the legend's entry of the style with this index. line: show a line beside the marker."""
+def make_legend_entry(style: Style, label: str, *, line: bool = True) -> LegendEntry:
+    """Make the legend's entry of a style. line: show a line beside the marker."""
     from matplotlib.lines import Line2D
 
-    style = pick_style(index)
     handle = Line2D(
         [], [], color=style.colour, marker=style.marker, linestyle=style.dash if line else "none",
         markeredgecolor="black", markeredgewidth=0.3,
@@ -108,6 +110,7 @@ class FigurePage:
 
     size: width of the whole and height of the panels, inches; head, legend and caption add to the height.
     warning: stands below the title where images are synthetic. caption: sentences below the panels.
+    command: what draws the page; the PNG holds it.
     """
 
     def __init__(
@@ -123,9 +126,10 @@ class FigurePage:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         width, height = size
-        self.title, self.description = title, " ".join([warning, *caption]).strip()
+        self.title, self.description, self.command = title, " ".join([warning, *caption]).strip(), ""
         inner = 72 * width - 2 * _MARGIN
-        head = [*wrap_text(f"{title}.", inner, _TITLE_STYLE), *wrap_text(warning, inner, _WARNING_STYLE)]
+        heading = f"{title}." if title else ""
+        head = [*wrap_text(heading, inner, _TITLE_STYLE), *wrap_text(warning, inner, _WARNING_STYLE)]
         foot = [*wrap_text(" ".join(caption), inner, _CAPTION_STYLE)]
         columns, deep = _arrange_legend([entry.label for entry in legend], inner)
         keys = deep * _LEGEND_SIZE * 1.5 + 6 if legend else 0.0
@@ -167,6 +171,7 @@ class FigurePage:
         self.figure.set_layout_engine(None)
         png, pdf = io.BytesIO(), io.BytesIO()
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
+        png_metadata |= {COMMAND_KEY: self.command} if self.command else {}
         pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
         self.figure.savefig(png, format="png", dpi=DPI, metadata=png_metadata)
         self.figure.savefig(pdf, format="pdf", metadata=pdf_metadata)
@@ -238,6 +243,13 @@ def draw_placeholder(axes: Axes, text: str) -> None:
     for spine in axes.spines.values():
         spine.set(linestyle=(0, (3, 3)), color=GREY)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", style="italic", color=GREY)
+
+
+def widen_axis(axes: Axes, least: float) -> None:
+    """Widen the y axis to both sides where it spans less than ``least``, so that noise does not fill it."""
+    low, high = axes.get_ylim()
+    if (missing := least - (high - low)) > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def tidy_axes(axes: Axes, *, grid: str = "y") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,6 @@ from udcd_bench.errors import make_printable
 from udcd_bench.stats.metrics import METRICS
 
 DASH = "–"
-MARKS_LEGEND = "Bold: best of these figures; underlined: second."
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Sheet:
     """A table ready to be set.
 
     caption: sentences. notes: (letter, sentence). warning: for synthetic images, empty where there are none.
+    marks: what a mark means, with {best} and {second} for how it looks; empty where nothing is to be said.
     """
 
     name: str
@@ -71,12 +70,12 @@ class Sheet:
     caption: tuple[str, ...]
     notes: tuple[tuple[str, str], ...]
     bands: tuple[SheetBand, ...]
+    marks: str = ""
 
-    @property
-    def marks(self) -> str:
-        """Legend of the marks, empty where there are none."""
-        blocks = itertools.chain.from_iterable(row.blocks for band in self.bands for row in band.rows)
-        return MARKS_LEGEND if any(cell.mark for block in blocks for cell in block) else ""
+    def describe_marks(self, best: str = "bold", second: str = "underlined") -> str:
+        """Describe the marks in a sentence. best, second: how a figure so marked looks."""
+        text = self.marks.format(best=best, second=second)
+        return text[:1].upper() + text[1:]
 
 
 @dataclass
@@ -100,8 +99,9 @@ def lay_out(
     groups_per_band: int = 2,
     below_rule: Collection[str] = (),
 ) -> tuple[tuple[SheetBand, ...], tuple[tuple[str, str], ...]]:
-    """Arrange a long frame (see ``Grid.build_frame``): a group of columns for each (dataset, rho).
+    """Arrange a long frame (see ``Grid.build_frame``) that has a ``mark`` too: a group of columns for each setting.
 
+    A setting is a (dataset, rho).
     headings: one for each group. below_rule: methods that the paper has no row of; a rule stands above the first.
     Returns a sheet's bands and its footnotes (letter, sentence).
     """
@@ -121,23 +121,20 @@ def _build_rows(
     groups: Sequence[pd.DataFrame], below_rule: Collection[str], notes: _Footnotes
 ) -> Iterator[SheetRow]:
     """Build the rows of one band, whose groups of columns have the same methods."""
-    marks = [_rank_values(group) for group in groups]
     has_rule = False
     for index, method in enumerate(dict.fromkeys(groups[0]["method"])):
         parts = [group[group["method"] == method] for group in groups]
         texts = {text for part in parts for text in part["note"]}
         # a note that all cells share stands at the row's title
         note = texts.pop() if len(texts) == 1 else None
-        blocks = tuple(_build_block(part, mark, notes, note is None) for part, mark in zip(parts, marks))
+        blocks = tuple(_build_block(part, notes, note is None) for part in parts)
         ruled = method in below_rule and not has_rule and index > 0
         has_rule = has_rule or ruled
         title = str(parts[0]["method_title"].iloc[0])
         yield SheetRow(title, notes.assign_letter(note or ""), blocks, ruled)
 
 
-def _build_block(
-    part: pd.DataFrame, marks: dict[tuple[str, str], str], notes: _Footnotes, noted: bool
-) -> tuple[SheetCell, ...]:
+def _build_block(part: pd.DataFrame, notes: _Footnotes, noted: bool) -> tuple[SheetCell, ...]:
     """Build the cells of one method in one group of columns. noted: whether cells have their own footnotes."""
     rows = part.to_dict("records")
     letters = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
@@ -150,25 +147,12 @@ def _build_block(
             text=format_percent(row["ours"])
             or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
             spread=row["spread_text"],
-            mark=marks.get((row["method"], row["metric"]), ""),
+            mark=row["mark"],
             note=letter,
             published=printed,
         )
         for row, letter, printed in zip(rows, letters, published)
     )
-
-
-def _rank_values(group: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Mark (method, metric) by our figures as printed; equals share a mark, a lone figure has none."""
-    marks: dict[tuple[str, str], str] = {}
-    for metric, column in group.groupby("metric", sort=False):
-        ours = column.set_index("method")["ours"].dropna().round(2)
-        if len(ours) < 2:
-            continue
-        ranked = sorted(set(ours), reverse=METRICS[str(metric)].better == "higher")
-        for mark, value in zip(("best", "second"), ranked):
-            marks |= {(str(method), str(metric)): mark for method in ours.index[ours == value]}
-    return marks
 
 
 def has_both_spreads(frame: pd.DataFrame) -> bool:
@@ -210,7 +194,7 @@ _CONSOLE_MARKS = {"best": "*", "second": "+", "": " "}
 
 
 def render_console(sheet: Sheet, width: int = 100) -> str:
-    """Render plain text, at most ``width`` characters wide where a group of columns fits: ``*`` best, ``+`` second."""
+    """Render plain text, at most ``width`` characters wide where a group of columns fits."""
     lines = [f"{sheet.name}: {sheet.title}"]
     if sheet.warning:
         lines += wrap_paragraph(f"!! {sheet.warning}", width)
@@ -230,7 +214,7 @@ def render_console(sheet: Sheet, width: int = 100) -> str:
         for start in range(0, len(band.groups), fit):
             part = slice(start, start + fit)
             lines += ["", *_render_band(band, names, part, (first, wide, block_width))]
-    lines += ["", *(["percent; * best, + second of these figures"] if sheet.marks else [])]
+    lines += ["", *wrap_paragraph(sheet.describe_marks("*", "+"), width)]
     for letter, text in sheet.notes:
         lines += wrap_paragraph(f"[{letter}] {text}", width)
     for sentence in sheet.caption:

@@ -1,124 +1,167 @@
-"""The report: everything in a results folder on one HTML page that needs no other file and no network.
+"""The report: everything in a results folder, or what the paper alone shows, on one HTML page that needs nothing else.
 
-It trains nothing and reads no data. The same folder gives the same bytes.
+It trains nothing, reads no data and no network. The same folder gives the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shlex
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.artefacts import captions
-from udcd_bench.errors import UserError, quote_command
-from udcd_bench.grid.cells import TableRequest
-from udcd_bench.judging import claim_check, claim_file
-from udcd_bench.judging.paper_audit import audit_paper, group_by_rule
-from udcd_bench.judging.uncertainty import select_available_repeats
+from udcd_bench.artefacts.commands import format_artefact_command
+from udcd_bench.errors import UserError
+from udcd_bench.judging.paper_audit import audit_paper
 from udcd_bench.judging.verdicts import VERDICTS
 from udcd_bench.paper import rounded
-from udcd_bench.paper.findings import AUDIT_RULES
-from udcd_bench.render.sheet import MARKS_LEGEND
-from udcd_bench.report import parts
+from udcd_bench.report import answer, classes, figures, paper, tables
 from udcd_bench.report import runs as report_runs
-from udcd_bench.runs import profiles
+from udcd_bench.report.views import explain_nothing_selected, list_views
 from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import load_results
-from udcd_bench.runs.spec import SPLIT_SETS, describe_split, format_split_options
+from udcd_bench.runs.spec import describe_split
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import jinja2
 
-    from udcd_bench.judging.claim_check import ClaimVerdict
-    from udcd_bench.judging.claim_file import Claim
-    from udcd_bench.judging.paper_audit import Audit
-    from udcd_bench.paper.findings import AuditRule, Finding
     from udcd_bench.report.runs import ReportRun
+    from udcd_bench.report.tables import TablePart
+    from udcd_bench.report.views import Selection, View
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.store import Store
 
+NO_RUNS: Mapping[str, Any] = {
+    "warning": "", "facts": [], "states": {}, "newest": "", "unfinished": [], "views": [], "figures": [], "undrawn": [],
+    "runs": [], "settings": [], "splits": [], "environment": [], "plot_command": "",
+}  # fmt: skip
+"""What the template shows of a folder, where there is none."""
 
-def list_splits(store: Store, profile: str) -> list[str]:
-    """List the splits of ``--split all`` that a results folder has runs of."""
-    stored = {spec.split for spec in load_results(store).states if spec.profile == profile}
-    return [split for split in SPLIT_SETS["all"] if split in stored]
+
+@dataclass(frozen=True)
+class Page:
+    """A report as UTF-8 HTML, and the view that answers; None for a page of the paper alone. views: how many."""
+
+    html: bytes
+    chief: View | None = None
+    views: tuple[View, ...] = ()
 
 
-def render_page(store: Store, profile: str, split: str = "paper") -> bytes:
-    """Render the report on one profile and split, as UTF-8 HTML.
+def render_page(store: Store, selection: Selection) -> Page:
+    """Render the report on the selected runs of a folder.
 
-    Raises UserError when the folder does not exist or has no run of these, and for runs that are damaged.
+    Raises UserError when the folder does not exist or has no such run, and for runs that are damaged.
     """
-    declared = profiles.find_profile(profile)
     if not store.root.is_dir():
         raise UserError(f"{store.root}: there is no such folder; --out names one that a run has made.")
     results = load_results(store)
-    others = _count_other_runs(results, profile, split)
-    plain = TableRequest(profile, split=split, protocol=results.find_common_protocol(profile, split))
-    request = select_available_repeats(plain, results, None, None)
-    runs = report_runs.list_runs(request, results)
-    if not runs:
-        raise UserError(_explain_no_runs(store, profile, split, others))
-    template = _make_environment().get_template("report.html.jinja")
+    views = list_views(results, selection)
+    chief = answer.choose_chief(views, results)
+    if chief is None:
+        command = f"`udcd-bench run table2 --out {shlex.quote(str(store.root))}`"
+        raise explain_nothing_selected(results, str(store.root), command)
+    parts = [list(tables.build_tables(view, results, _prefix(n, views))) for n, view in enumerate(views, 1)]
+    own = parts[views.index(chief)]
+    claims = paper.judge_claims(chief, results)
+    return Page(
+        _render(
+            **_collect_paper(own),
+            claims=claims,
+            answer=answer.answer_by_runs(chief, views, results, (claims, own)),
+            chief=chief,
+            **_collect_folder(views, parts, results),
+        ),
+        chief,
+        tuple(views),
+    )
+
+
+def render_paper_page() -> Page:
+    """Render the page of the paper alone: its tables, claims and what the audit finds."""
+    content = _collect_paper([])
+    claims = paper.judge_claims(None, None)
+    box = answer.answer_by_paper(claims, content["audited"].findings)
+    return Page(_render(**content, claims=claims, answer=box, chief=None, **NO_RUNS))
+
+
+def _prefix(number: int, views: Sequence[View]) -> str:
+    """Return what the names of a view's tables begin with on the page; the first view's are plain."""
+    return "" if number == 1 or len(views) == 1 else f"{number}-"
+
+
+def _render(**content: Any) -> bytes:
     script = _read_template("report.js")
-    return template.render(
-        **_collect_head(runs, store),
-        **_collect_results(request, results),
-        **_collect_runs(runs, store),
-        profile=declared,
-        request=request,
-        others=others,
-        command=f"udcd-bench report --profile {shlex.quote(profile)} {_format_split(split)}",
-        style=_read_template("report.css"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    ).encode()
+    parts = [part for _, of_view in content["views"] for part in of_view]
+    # a figure that several tables of a view show stands in it once, with the verdict of the first
+    by_cell = {
+        (line["setting"], line["data"], line["row"], line["metric"]): line
+        for part in reversed(parts)
+        for line in part.lines
+    }
+    lines = list(reversed(by_cell.values()))
+    lines += paper.list_printed_lines(content["printed"])
+    return (
+        _make_environment()
+        .get_template("report.html.jinja")
+        .render(
+            **content,
+            metrics=METRICS,
+            verdicts=VERDICTS,
+            symbols=tables.SYMBOLS,
+            class_metrics=classes.CLASS_METRICS,
+            curve=report_runs,
+            # no text may end the element that holds it
+            lines=json.dumps(lines, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
+            style=_read_template("report.css"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+        .encode()
+    )
 
 
-def _collect_head(runs: Sequence[ReportRun], store: Store) -> dict[str, Any]:
-    """Collect what the template shows at the head of the page."""
-    stand_ins = [run.spec.dataset for run in runs if run.record and run.record["synthetic"]]
+def _collect_paper(parts: Sequence[TablePart]) -> dict[str, Any]:
+    """Collect what the template shows of the paper. parts: our tables beside its own."""
+    audited = audit_paper(rounded.find_own_rhos())
+    return {
+        "audited": audited,
+        "printed": list(paper.build_printed_tables(audited.findings, parts)),
+        "findings": list(paper.list_findings(audited.findings)),
+    }
+
+
+def _collect_folder(
+    views: Sequence[View], parts: Sequence[Sequence[TablePart]], results: Results
+) -> dict[str, Any]:
+    """Collect what the template shows of a folder."""
+    runs = report_runs.list_runs(views, results)
+    store = results.store
+    stand_ins = {run.spec.dataset for run in runs if run.record and run.record["synthetic"]}
+    pictures = list(figures.build_figures(store.root, [view.request for view in views]))
     return {
         "warning": captions.format_warning(sorted(stand_ins)),
         "states": Counter("done" if run.record else "failed" for run in runs),
         "newest": _find_newest_day(store, runs),
         "facts": _collect_facts(runs),
-    }
-
-
-def _collect_results(request: TableRequest, results: Results) -> dict[str, Any]:
-    """Collect what the template shows of tables, figures, claims and findings."""
-    audited = audit_paper(rounded.find_own_rhos())
-    return {
-        "tables": list(parts.build_tables(request, results)),
-        "figures": list(parts.build_figures(request, results.store)),
-        "claims": list(_judge_claims(request.profile, results)),
-        "findings": list(_collect_findings(audited)),
-        "margins": audited.margins,
-        "metrics": METRICS,
-        "verdicts": VERDICTS,
-        "symbols": parts.SYMBOLS,
-        "marks": MARKS_LEGEND,
-    }
-
-
-def _collect_runs(runs: Sequence[ReportRun], store: Store) -> dict[str, Any]:
-    """Collect what the template shows of the runs themselves."""
-    return {
+        "views": list(zip(views, parts)),
+        "figures": pictures,
+        "undrawn": figures.list_undrawn(pictures),
+        "plot_command": format_artefact_command("plot", "all", views[0].request),
         "runs": runs,
         "unfinished": [row for row in store.summarize() if row[0] not in ("done", "failed")],
         "settings": report_runs.group_by_setting(runs, store),
         "splits": report_runs.list_splits(runs),
         "environment": report_runs.count_environments(runs),
-        "curve": report_runs,
     }
 
 
@@ -139,32 +182,9 @@ def _make_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         autoescape=True,
     )
-    environment.filters["number"] = parts.format_number
+    environment.filters["number"] = tables.format_number
     environment.filters["split_text"] = describe_split
-    environment.filters["split_options"] = _format_split
     return environment
-
-
-def _count_other_runs(results: Results, profile: str, split: str) -> list[tuple[str, str, int]]:
-    """Count what else the folder holds: (profile, split, runs)."""
-    counts = Counter((spec.profile, spec.split) for spec in results.states)
-    return [(*key, n) for key, n in sorted(counts.items()) if key != (profile, split)]
-
-
-def _format_split(name: str) -> str:
-    """Format the options that choose a split, the default one too."""
-    return " ".join(format_split_options(name)) or f"--split {name}"
-
-
-def _explain_no_runs(store: Store, profile: str, split: str, others: Iterable[tuple[str, str, int]]) -> str:
-    """Explain why there is nothing to report, and what to do."""
-    nothing = f"{store.root} holds no run of profile {profile} with split {describe_split(split)}"
-    choices = [f"--profile {name} {_format_split(kind)} ({n})" for name, kind, n in others]
-    if choices:
-        return f"{nothing}; it has those of {', '.join(choices)}."
-    split_words = () if split == "paper" else ("--split", split)
-    command = quote_command("run", "table2", "--profile", profile, *split_words, "--out", store.root)
-    return f"{nothing}; make some with `{command}`, or give another --out."
 
 
 def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:
@@ -174,7 +194,7 @@ def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:
 
 
 def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
-    """Collect the facts at the head of the page: each one's values, once each."""
+    """Collect the facts on how the runs were made: each one's values, once each."""
     facts: dict[str, set[str]] = {}
     for run in runs:
         if run.record:
@@ -186,8 +206,8 @@ def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
 
 def _list_facts(record: Record) -> Iterator[tuple[str, str]]:
     environment = record["environment"]
-    copies = f" ({text})" if (text := record.get("copies")) else ""
-    yield "Data", f"{record['dataset_title']}{copies}"
+    if copies := record.get("copies"):
+        yield "Copies", f"{record['dataset_title']}: {copies}"
     if record["incomplete"]:
         yield "Incomplete", f"{record['dataset_title']}: {record['incomplete']}"
     yield "Reported", record["reporting"]
@@ -198,19 +218,3 @@ def _list_facts(record: Record) -> Iterator[tuple[str, str]]:
         "Commit",
         f"udcd-bench {environment['udcd_bench']}, {environment['commit'] or 'not from a checkout'}",
     )
-
-
-def _judge_claims(profile: str, results: Results) -> Iterator[tuple[Claim, ClaimVerdict, ClaimVerdict]]:
-    """Judge each sentence of the paper on its figures and on ours."""
-    if not claim_file.find_claims_file().is_file():
-        return
-    own_results = claim_check.OwnResults(results, common=results.find_common_protocol(profile, "paper"))
-    for claim in claim_file.load_claims(claim_file.find_claims_file()):
-        on_runs = claim_check.check_on_runs(claim, profile, own_results)
-        yield claim, claim_check.check_on_paper(claim), on_runs
-
-
-def _collect_findings(result: Audit) -> Iterator[tuple[str, AuditRule, list[Finding]]]:
-    """Collect what the published tables show of themselves, by rule."""
-    for name, findings in group_by_rule(result.findings).items():
-        yield name, AUDIT_RULES[name], findings

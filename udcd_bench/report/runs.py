@@ -1,4 +1,4 @@
-"""Runs of the report: each one, their confusion matrices and their learning curves."""
+"""Runs of the report: each one, its row's figures by class, and learning curves."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 
 from udcd_bench import plugins
 from udcd_bench.grid.cells import ColumnGroup, format_heading
+from udcd_bench.report.classes import ClassFigures, build_classes
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import format_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.report.views import View
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
-    from udcd_bench.stats.metrics import Floats
 
 WIDTH, HEIGHT, EDGE = 220.0, 64.0, 3.0
 """Size of a learning curve and its margin, CSS pixels."""
@@ -34,50 +34,16 @@ Points = list[tuple[float, float]]
 class ReportRun:
     """One run that is done or failed.
 
-    setting: what it was trained and tested on. command: the line that makes it again. record: None for a failed run.
-    reason: a failed run's message.
+    setting: what it was trained and tested on. title: of its row. command: the line that makes it again.
+    record: None for a failed run. reason: a failed run's message.
     """
 
     spec: RunSpec
     setting: str
+    title: str
     command: str
     record: Record | None = None
     reason: str = ""
-
-    @property
-    def title(self) -> str:
-        """The method's title in tables, and its overrides."""
-        overrides = format_overrides((*self.spec.hparams, *self.spec.protocol))
-        method = self.spec.method
-        if self.record:
-            method = self.record["method_title"]
-        elif method in plugins.list_names("methods"):
-            method = plugins.read_attributes("methods", method).get("title", method)
-        return ", ".join([method, *overrides])
-
-
-@dataclass(frozen=True)
-class ConfusionMatrix:
-    """Confusion matrix of one row, over its folds and seeds.
-
-    shares (C, C): percent of the true class's images, NaN without any.
-    images (C,): test images of each class, every fold's once. recalls (C,) percent; their mean is macro.
-    """
-
-    classes: tuple[str, ...]
-    shares: Floats
-    images: tuple[int, ...]
-
-    @property
-    def recalls(self) -> Floats:
-        """Recall (C,) of each class, percent."""
-        diagonal: Floats = np.diagonal(self.shares)
-        return diagonal
-
-    @property
-    def macro(self) -> float:
-        """Mean recall over the classes that have test images, percent."""
-        return float(np.nanmean(self.recalls))
 
 
 @dataclass(frozen=True)
@@ -100,7 +66,7 @@ class RowRuns:
 
     title: str
     n: int
-    confusion: ConfusionMatrix
+    classes: ClassFigures
     curve: LearningCurve
 
 
@@ -113,26 +79,39 @@ class Setting:
     rows: tuple[RowRuns, ...]
 
 
-def list_runs(request: TableRequest, results: Results) -> list[ReportRun]:
-    """List every run of the profile and split, done or failed."""
+def list_runs(views: Sequence[View], results: Results) -> list[ReportRun]:
+    """List every run of the views, done or failed."""
     runs, places = [], planner.CommandPlaces(Path("data"), Path("results"))
     data_names: dict[str, str] = {}
-    for stored_spec in results.states:
-        if (stored_spec.profile, stored_spec.split) == (request.profile, request.split):
-            record = results.records.get(stored_spec)
-            # two laboratories may have called the same images differently
-            name = data_names.setdefault(stored_spec.data_identity, stored_spec.dataset)
-            spec = replace(stored_spec, dataset=name)
-            runs.append(
-                ReportRun(
-                    spec=spec,
-                    setting=format_setting(spec, record),
-                    command=planner.format_command(spec, places),
-                    record=record,
-                    reason="" if record else results.find_failure(spec) or "",
-                )
+    for view, stored_spec in ((each, spec) for each in views for spec in each.specs):
+        record = results.records.get(stored_spec)
+        # two laboratories may have called the same images differently
+        name = data_names.setdefault(stored_spec.data_identity, stored_spec.dataset)
+        spec = replace(stored_spec, dataset=name)
+        setting = format_setting(spec, record) + (f"; {view.title}" if len(views) > 1 else "")
+        runs.append(
+            ReportRun(
+                spec=spec,
+                setting=setting,
+                title=_format_title(spec, record, view),
+                command=planner.format_command(spec, places),
+                record=record,
+                reason="" if record else results.find_failure(spec) or "",
             )
+        )
     return sorted(runs, key=_make_sort_key)
+
+
+def _format_title(spec: RunSpec, record: Record | None, view: View) -> str:
+    """Format the method's title in tables, and the overrides that not all runs of the view have."""
+    title = spec.method
+    if record:
+        title = record["method_title"]
+    elif spec.method in plugins.list_names("methods"):
+        title = plugins.read_attributes("methods", spec.method).get("title", spec.method)
+    shared = {key for key, _ in view.request.protocol}
+    own = tuple(pair for pair in spec.protocol if pair[0] not in shared)
+    return ", ".join([title, *format_overrides((*spec.hparams, *own))])
 
 
 def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
@@ -159,7 +138,7 @@ def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Set
                     RowRuns(
                         title=members[0].title,
                         n=len(members),
-                        confusion=build_confusion(members, store),
+                        classes=build_classes([run.record for run in members if run.record], store),
                         curve=build_curve(members, store),
                     )
                     for members in rows.values()
@@ -207,30 +186,6 @@ def count_environments(report_runs: Iterable[ReportRun]) -> list[tuple[str, list
         for name, value in (run.record["environment"] if run.record else {}).items():
             counts.setdefault(name, Counter())[str(value)] += 1
     return [(name, sorted(values.items())) for name, values in sorted(counts.items())]
-
-
-# --- confusion matrices -------------------------------------------------------------------------------------
-
-
-def build_confusion(members: Sequence[ReportRun], store: Store) -> ConfusionMatrix:
-    """Build the confusion matrix of all reported epochs of all members, which is what their mean reports."""
-    classes: tuple[str, ...] = ()
-    images: dict[int, Floats] = {}
-    counts: Any = 0
-    for run in members:
-        assert run.record is not None
-        classes = tuple(map(str, run.record["classes"]))
-        arrays = store.read_scores(run.record["key"])
-        labels, n = np.asarray(arrays["labels"]), len(classes)
-        predicted = np.asarray(arrays["scores"]).argmax(-1)
-        pairs = np.bincount((labels * n + predicted).ravel(), minlength=n * n).reshape(n, n)
-        counts = counts + pairs / len(predicted)
-        images.setdefault(run.spec.fold, np.bincount(labels, minlength=n).astype(np.float64))
-    totals = counts.sum(1, keepdims=True)
-    shares = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
-    return ConfusionMatrix(
-        classes, shares, tuple(int(total) for total in sum(images.values(), np.zeros(len(classes))))
-    )
 
 
 # --- learning curves ----------------------------------------------------------------------------------------

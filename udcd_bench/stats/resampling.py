@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +72,61 @@ def bootstrap_jointly(
     All draws are NaN when no class has two groups.
     Raises ValueError when shapes do not match or a metric is not among ``CONFUSION_METRICS``.
     """
-    n_draws = resampling.n_draws
-    predictions, y, n_classes = _predict_classes(scores, resampling.labels)
     if unknown := set(metrics) - set(CONFUSION_METRICS):
         raise ValueError(
             f"no confusion matrix gives {', '.join(sorted(unknown))}; it gives {CONFUSION_METRICS}"
         )
+    sums = {metric: np.zeros((resampling.n_draws, len(scores))) for metric in metrics}
+    epochs = np.zeros(len(scores))
+    for model, counts in _draw_counts(scores, resampling):
+        values = compute_confusion_metrics(counts)
+        epochs[model] += 1
+        for metric in metrics:
+            sums[metric][:, model] += values[metric]
+    with np.errstate(invalid="ignore"):  # without any draw it is 0 / 0
+        return {metric: total / epochs for metric, total in sums.items()}
+
+
+def bootstrap_classes(scores: Sequence[npt.ArrayLike], resampling: Resampling) -> dict[str, Floats]:
+    """Bootstrap ``compute_class_metrics`` of several models on the same resampled test sets: (draws, models, C).
+
+    scores, and what is NaN: as in ``bootstrap_jointly``.
+    """
+    sums: dict[str, Floats] = {}
+    epochs = np.zeros((len(scores), 1))
+    for model, counts in _draw_counts(scores, resampling):
+        epochs[model] += 1
+        for metric, values in compute_class_metrics(counts).items():
+            shape = (resampling.n_draws, len(scores), values.shape[-1])
+            sums.setdefault(metric, np.zeros(shape))[:, model] += values
+    return {metric: total / epochs for metric, total in sums.items()}
+
+
+def compute_class_metrics(counts: npt.ArrayLike) -> dict[str, Floats]:
+    """Compute each class's recall, precision and F1 from confusion matrices (…, C, C), each (…, C).
+
+    All are NaN for a class without images; precision is 0 for a class that is never predicted.
+    """
+    matrix = np.asarray(counts, dtype=np.float64)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    predicted, true = matrix.sum(-2), matrix.sum(-1)
+    absent = np.where(true > 0, 0.0, math.nan)
+    return {
+        "recall": hits / np.maximum(true, 1) + absent,
+        "precision": hits / np.maximum(predicted, 1) + absent,
+        "f1": 2 * hits / np.maximum(predicted + true, 1) + absent,
+    }
+
+
+def _draw_counts(
+    scores: Sequence[npt.ArrayLike], resampling: Resampling
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Draw confusion matrices: each model's index and (draws, C, C) for each of its epochs, in order.
+
+    None where no class has two groups. Raises ValueError when shapes do not match.
+    """
+    n_draws = resampling.n_draws
+    predictions, y, n_classes = _predict_classes(scores, resampling.labels)
     if n_draws < 1:
         raise ValueError(f"n_draws is {n_draws}; give 1 or more")
     bounds = np.cumsum([0, *(len(model) for model in predictions)])
@@ -85,20 +134,13 @@ def bootstrap_jointly(
     times, patterns = _sample_patterns(
         np.vstack([y, stacked]), np.asarray(resampling.groups), n_draws, resampling.generator
     )
-    draws = {metric: np.full((n_draws, len(predictions)), math.nan) for metric in metrics}
     if times is None:
-        return draws
+        return
     for model, (start, end) in enumerate(itertools.pairwise(bounds)):
-        sums = {metric: np.zeros(n_draws) for metric in metrics}
         for epoch in patterns[1 + start : 1 + end]:
             cells = np.zeros((len(epoch), n_classes**2), dtype=np.float32)
             cells[np.arange(len(epoch)), patterns[0] * n_classes + epoch] = 1
-            values = compute_confusion_metrics((times @ cells).reshape(n_draws, n_classes, n_classes))
-            for metric in metrics:
-                sums[metric] += values[metric]
-        for metric in metrics:
-            draws[metric][:, model] = sums[metric] / (end - start)
-    return draws
+            yield model, (times @ cells).reshape(n_draws, n_classes, n_classes)
 
 
 def compute_point_estimates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

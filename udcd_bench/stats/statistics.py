@@ -19,7 +19,9 @@ from udcd_bench.stats.metrics import Floats
 from udcd_bench.stats.resampling import (
     CONFUSION_METRICS,
     Resampling,
+    bootstrap_classes,
     bootstrap_jointly,
+    compute_class_metrics,
     compute_confusion_metrics,
     compute_point_estimates,
 )
@@ -31,10 +33,12 @@ __all__ = [
     "Resampling",
     "Spread",
     "TTest",
+    "bootstrap_classes",
     "bootstrap_difference",
     "bootstrap_intervals",
     "bootstrap_jointly",
     "compute_best_share",
+    "compute_class_metrics",
     "compute_confusion_metrics",
     "compute_interval",
     "compute_p_value",

@@ -52,6 +52,40 @@
     }
   }
 
+  // the filter: every figure of the page stands in it as JSON
+  const lines = JSON.parse(document.getElementById("lines").textContent);
+  const selects = [...document.querySelectorAll("#find select")];
+  const body = document.querySelector("#matching tbody");
+  const show = (value, digits) => (typeof value === "number" && digits ? value.toFixed(digits) : (value ?? ""));
+  const filter = () => {
+    const wanted = selects.filter((select) => select.value).map((select) => [select.dataset.field, select.value]);
+    const matching = wanted.length ? lines.filter((line) => wanted.every(([field, value]) => line[field] === value)) : [];
+    const texts = (line) => [
+      line.setting, line.data, line.row, line.metric, show(line.ours, 2), show(line.spread, 2), show(line.low, 2),
+      show(line.high, 2), show(line.n), show(line.published, 2), show(line.verdict), (line.findings ?? []).join(", "),
+    ];
+    body.replaceChildren(...matching.map((line) => {
+      const row = document.createElement("tr");
+      row.append(...texts(line).map((text) => {
+        const cell = document.createElement("td");
+        cell.textContent = text;
+        return cell;
+      }));
+      return row;
+    }));
+    document.getElementById("matching").hidden = matching.length === 0;
+    document.getElementById("matches").textContent = wanted.length
+      ? `${matching.length} of ${lines.length} figures` : `${lines.length} figures; choose one of these`;
+  };
+  for (const select of selects) {
+    for (const value of [...new Set(lines.map((line) => line[select.dataset.field]))]) {
+      select.append(new Option(value, value));
+    }
+    select.addEventListener("change", filter);
+  }
+  document.querySelector("#find .filters").hidden = false;
+  filter();
+
   const copy = async (code) => {
     try {
       await navigator.clipboard.writeText(code.textContent);

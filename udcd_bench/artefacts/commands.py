@@ -1,0 +1,35 @@
+"""The command that makes a table or a figure as it is, or checks it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from udcd_bench.runs import names
+from udcd_bench.runs.spec import format_split_options
+
+if TYPE_CHECKING:
+    from udcd_bench.grid.cells import TableRequest
+
+
+def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
+    """Format the shell line that makes or checks an artefact as requested.
+
+    Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie.
+    """
+    words = ["udcd-bench", verb, name, "--profile", request.profile, *format_split_options(request.split)]
+    words += ["--datasets", ",".join(map(_quote, request.datasets))] if request.datasets else []
+    words += ["--methods", ",".join(map(_quote, request.methods))] if request.methods else []
+    words += ["--backbone", request.backbone] if request.backbone else []
+    words += ["--teacher-backbone", request.teacher_backbone] if request.teacher_backbone else []
+    for key, value in (*request.protocol, *request.hparams):
+        words += ["--set", f"{key}={names.parse_name(str(value)).name if key == 'weights' else value}"]
+    if verb != "check":  # which takes all in the folder
+        words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
+        words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
+    words += ["--bare"] if request.bare else []
+    return shlex.join(words)
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
