@@ -295,6 +295,13 @@ def test_medmnist(grey, tmp_path):
     "changes, said",
     [
         ({"labels": 14}, "multi-label"),
+        (
+            {
+                f"{part}_labels": np.zeros((n, 1), np.uint8)
+                for part, n in (("train", 12), ("val", 4), ("test", 6))
+            },
+            "at least two classes; all its labels are 0",
+        ),
         ({"val_labels": None}, "has no val_labels; it has: train_images"),
         ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "not volumes"),
         ({"test_labels": np.zeros((5, 1), np.uint8)}, "6 test_images but test_labels"),

@@ -24,6 +24,7 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "copied_class": ("classes whose images are all copies of another class's", True),
     "depth": ("16-bit images whose values use fewer bits", True),
     "deep_colour": ("16-bit colour images whose values use fewer bits", True),
+    "one_colour": ("classes whose images are all black to the eye, or of a single colour each", True),
     "exposure": ("classes whose 16-bit images are all darker than another's", False),
     "format": ("image files of a format that is not read (convert them to PNG)", False),
     "archive": ("archives that are not read (unpack them)", False),
@@ -34,6 +35,7 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "no_label": ("class names that often stand for a missing label", False),
     "dark": ("images without a value above 15 of 255 (masks? label maps?)", False),
     "blank": ("images of a single colour", False),
+    "cut": ("JPEG files that seem cut: their lowest rows are one middle grey, or scans are missing", False),
     "frames": ("images of several frames, of which the first is used", False),
     "turned": ("images with an EXIF orientation, which is ignored", False),
     "alpha": ("images with transparent parts, whose hidden colours are used", False),
@@ -60,8 +62,8 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
 Every entry below a folder that is given is an image used, a table that is read, or counted under one of these.
 """
 PIXEL_KINDS = frozenset(
-    ("counts", "unreadable", "lost_class", "depth", "deep_colour", "exposure", "dark", "blank", "frames", "turned",
-     "alpha", "clipped", "bytes", "pixels", "disputed")
+    ("counts", "unreadable", "lost_class", "depth", "deep_colour", "one_colour", "exposure", "dark", "blank", "cut",
+     "frames", "turned", "alpha", "clipped", "bytes", "pixels", "disputed")
 )  # fmt: skip
 """What only decoded images show; a class may be lost before too, which changes the set's checksum."""
 PIXEL_NOTE = "· 16-bit"

@@ -75,6 +75,8 @@ def read_arrays(file: Path, name: str) -> ImageArrays:
     labels = np.concatenate([arrays[f"{split}_labels"].reshape(-1) for split in PARTS]).astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= len(labels):
         raise UserError(f"{file} holds no images, or labels below 0, or fewer images than classes.")
+    if labels.min() == labels.max():
+        raise UserError(f"{file} needs images of at least two classes; all its labels are {labels[0]}.")
     counts = {split: len(arrays[f"{split}_labels"]) for split in PARTS}
     return ImageArrays(
         name=f"{PREFIX}{name}",
