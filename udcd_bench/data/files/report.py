@@ -21,6 +21,12 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "conflict": ("ids listed twice with different labels, groups or splits", True),
     "ambiguous": ("ids with several different files (leave one of each)", True),
     "lost_class": ("classes without an image that is read", True),
+    "nameless": (
+        "class folders whose names say nothing of what they hold (rename them, or move them out)",
+        True,
+    ),
+    "variant": ("classes called as a variant of another's images (join them, or move them out)", True),
+    "part_masks": ("classes of which some images pass for masks of another's (rename the folder)", True),
     "copied_class": ("classes whose images are all copies of another class's", True),
     "depth": ("16-bit images whose values use fewer bits", True),
     "deep_colour": ("16-bit colour images whose values use fewer bits", True),

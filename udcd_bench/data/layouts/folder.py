@@ -93,7 +93,7 @@ def _read_folders(root: Path) -> ImageIndex:
         report.note(f"all images lie in {'/'.join(above)}, so its subfolders are read")
     shown_root = make_printable(str(root)).rstrip("/")
     rows = class_folders.list_labelled(top, shown_root, report)
-    label_tables.check_tables(files, rows, shown_root)
+    label_tables.check_tables(files, rows, shown_root, report)
     files.report_left_out(report)
     for name, left_out in class_folders.find_lost_classes(top).items():
         held = [f"{left_out[kind]} {words}" for kind, words in HELD_INSTEAD.items() if left_out[kind]]
