@@ -106,7 +106,7 @@ class Archives:
             handle = None
             try:
                 handle = self._open_member(path, inside) if inside else None
-                self._open[key] = (zipfile.ZipFile(handle or path), handle)
+                self._open[key] = (_open_zip(handle or path), handle)
             except ZIP_ERRORS as error:
                 if handle is not None:
                     handle.close()
@@ -137,6 +137,14 @@ class Archives:
             if handle is not None:
                 handle.close()
         self._open.clear()
+
+
+def _open_zip(source: str | IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip. Names that do not say so are UTF-8 too if all of them are valid, as a Mac writes them."""
+    try:
+        return zipfile.ZipFile(source, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(source)
 
 
 def have_same_content(files: Sequence[FileRef]) -> bool:

@@ -32,6 +32,7 @@ CACHE_NAMES = frozenset(
 )  # fmt: skip
 """What file managers and file servers leave in folders, in lower case."""
 
+ZIP_START = b"PK\x03\x04"
 _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG file"),
     (b"\x89PNG", "a PNG file"),

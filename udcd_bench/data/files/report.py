@@ -39,6 +39,8 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "alike": ("class names that hardly differ", False),
     "joined": ("labels that may join several labels of this set", False),
     "no_label": ("class names that often stand for a missing label", False),
+    "formula": ("class names that begin with =, as formulas do that were not computed", False),
+    "groups": ("groups that hardly differ, and may be one", False),
     "dark": ("images without a value above 15 of 255 (masks? label maps?)", False),
     "blank": ("images of a single colour", False),
     "cut": ("JPEG files that seem cut: their lowest rows are one middle grey, or scans are missing", False),

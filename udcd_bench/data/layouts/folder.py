@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from udcd_bench.data.files import kinds
-from udcd_bench.data.files.archives import have_same_content
+from udcd_bench.data.files.archives import ZIP_ERRORS, have_same_content
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
 from udcd_bench.data.files.tables import normalize_nfc, parse_number
@@ -50,6 +51,7 @@ def read_index(path: Path) -> ImageIndex:
         raise UserError(f"There is no folder or CSV {make_printable(str(path))}.")
     if path.is_file() and not kinds.is_zip(path.name):
         _check_called_table(path)
+    if path.is_file() and not kinds.is_zip(path.name) and not zipfile.is_zipfile(path):
         index = _read_csv(path)
     else:
         index = _read_folders(path)
@@ -78,8 +80,17 @@ def _check_called_table(path: Path) -> None:
         )
     if suffix in kinds.IMAGE_SUFFIXES:
         raise UserError(f"{path} is an image: give the folder that holds the class folders, or a CSV.")
-    if suffix in (".xls", ".xlsx", ".ods"):
+    if suffix in (".xls", ".xlsx", ".ods") or _holds_spreadsheet(path):
         raise UserError(f"{path} is a spreadsheet: save it as a CSV in UTF-8.")
+
+
+def _holds_spreadsheet(path: Path) -> bool:
+    """Whether a file is a spreadsheet by its content, whatever it is called."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" in archive.namelist()
+    except ZIP_ERRORS:
+        return False
 
 
 def _read_folders(root: Path) -> ImageIndex:
