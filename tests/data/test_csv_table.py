@@ -358,6 +358,26 @@ def test_a_table_whose_end_is_zeros_is_not_read(n, root):
         folder.read_index(table)
 
 
+@pytest.mark.parametrize(
+    "name, start, said",
+    [
+        ("x.nii", bytes(352), "of a format that is not read"),
+        ("IM0001", bytes(128) + b"DICM", "a DICOM file"),
+        ("x.npz", b"PK\3\4", "of a format that is not read"),
+        ("t.csv", b"PK\3\4" + bytes(300), "a damaged zip or spreadsheet"),
+        ("t.csv", b"\xd0\xcf\x11\xe0" + bytes(300), "a spreadsheet, to be saved as a CSV in UTF-8"),
+        ("t.csv", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the table"),
+        ("t.csv", b"<!DOCTYPE html><html>", "a web page"),
+        ("x.pdf", b"%PDF-1.4\n", "a PDF file"),
+        ("t.csv", bytes(300), "nothing but zero bytes"),
+    ],
+)
+def test_a_file_that_is_no_table_is_called_what_it_is(name, start, said, root):
+    with pytest.raises(UserError, match=f"{name} is {said}"):
+        folder.read_index(layouts.write(root / name, start))
+    assert read(write(root, [f"20,{row}" for row in rows_of()], head="BMI,path,label"))[0]
+
+
 def test_a_spreadsheet_that_is_called_a_table(root):
     with zipfile.ZipFile(root / "t.csv", "w") as archive:
         archive.writestr("[Content_Types].xml", "x")

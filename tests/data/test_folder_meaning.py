@@ -196,7 +196,7 @@ def test_classes_may_be_numbered(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["New folder", "New Folder (2)", "untitled folder", "images", "Pictures", "Neuer Ordner"]
+    "name", ["New folder", "New_Folder (2)", "untitled folder", "images", "Pictures", "Neuer Ordner"]
 )
 def test_a_folder_without_a_name_of_its_own_stops(name, tmp_path):
     report = folder.read_index(tree(tmp_path, "benign", "malignant", name)).report

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-SOF_PROGRESSIVE, EOI, SOS = 0xC2, 0xD9, 0xDA
+SOF_BASELINE, SOF_EXTENDED, SOF_PROGRESSIVE, EOI, SOS = 0xC0, 0xC1, 0xC2, 0xD9, 0xDA
+"""Markers of a JPEG: the kind of its frame, its end, a scan."""
 FILL_BYTES = 16
 """From so many equal bytes on, the end of a file without a marker of its end is no picture."""
 WEBP_FILL_BYTES = 64
@@ -26,11 +27,12 @@ def describe_lost_end(data: bytes, kind: str | None) -> str:
 
     kind: the format, as Pillow calls it.
     """
-    is_open = kind in ("JPEG", "MPO") and EOI not in [marker for marker, _ in _list_markers(data)]
-    if is_open or (kind == "PNG" and b"IEND" not in data):
-        n_filled = len(data) - len(data.rstrip(data[-1:]))
-        if n_filled >= FILL_BYTES:
-            return f"its last {n_filled} bytes are all {data[-1]}, as of a copy that was not finished"
+    n_filled = len(data) - len(data.rstrip(data[-1:]))
+    if n_filled >= FILL_BYTES and (
+        (kind in ("JPEG", "MPO") and EOI not in [marker for marker, _ in _list_markers(data)])
+        or (kind == "PNG" and b"IEND" not in data)
+    ):
+        return f"its last {n_filled} bytes are all {data[-1]}, as of a copy that was not finished"
     if kind == "WEBP" and not (b"EXIF" in data or b"XMP " in data):
         end = 8 + int.from_bytes(data[4:8], "little")  # of the RIFF; what follows is not read
         n_filled = len(data[:end]) - len(data[:end].rstrip(b"\0"))
@@ -63,6 +65,8 @@ def _lacks_scans(data: bytes) -> bool:
     """Whether a progressive JPEG has not said every coefficient of every component to its last bit."""
     missing: dict[int, int] = {}
     for marker, segment in _list_markers(data):
+        if marker in (SOF_BASELINE, SOF_EXTENDED):
+            return False
         if marker == SOF_PROGRESSIVE and len(segment) > 5:
             missing = dict.fromkeys(segment[6::3], 2**64 - 1)
         elif marker == SOS and missing and len(segment) >= 4 + 2 * segment[0]:

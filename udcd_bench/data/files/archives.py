@@ -21,6 +21,8 @@ MAX_UNPACK_RATIO = 100
 """Of a zip within a zip, which is read to its end; images hardly shrink."""
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """Of any other method Python unpacks more bytes than were requested."""
+UTF8_FLAG = 0x800
+"""Of an entry: its name is UTF-8."""
 ZIP_ERRORS = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
@@ -145,6 +147,13 @@ def _open_zip(source: str | IO[bytes]) -> zipfile.ZipFile:
         return zipfile.ZipFile(source, metadata_encoding="utf-8")
     except UnicodeDecodeError:
         return zipfile.ZipFile(source)
+
+
+def has_dos_names(archive: zipfile.ZipFile) -> bool:
+    """Whether names of a zip were read as of DOS: they neither say UTF-8 nor are it."""
+    is_utf8 = getattr(archive, "metadata_encoding", None) is not None
+    names = [info.filename for info in archive.infolist() if not info.flag_bits & UTF8_FLAG]
+    return not is_utf8 and not all(name.isascii() for name in names)
 
 
 def have_same_content(files: Sequence[FileRef]) -> bool:

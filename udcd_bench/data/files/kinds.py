@@ -46,6 +46,15 @@ _SIGNATURES = (
     (b"8BPS", "a Photoshop file"),
 )
 
+_NO_TABLES = (
+    (ZIP_START, "a damaged zip or spreadsheet"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet, to be saved as a CSV in UTF-8"),
+    (b"%PDF", "a PDF file"),
+    (b"PAR1", "a Parquet file"),
+    (b"MATLAB 5", "a MATLAB file"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
 
 def decode_name(name: str) -> str:
     """Decode a name of the file system as UTF-8, whatever the locale: the same file has the same name anywhere."""
@@ -125,3 +134,17 @@ def describe_no_image(data: bytes) -> str:
     name = describe_image_format(data)
     readable = name.endswith(("JPEG file", "PNG file", "GIF file", "BMP file", "TIFF file", "WebP file"))
     return f"{name}, which is not read: convert it to PNG" if name and not readable else ""
+
+
+def describe_no_table(start: bytes) -> str:
+    """Say what a file is that is given as a table and is none, if its first bytes tell."""
+    if start.lstrip().lower().startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the table (run `git lfs pull`)"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    for begin, name in _NO_TABLES:
+        if start.startswith(begin):
+            return name
+    if start and not start.strip(b"\0"):
+        return "nothing but zero bytes"
+    return describe_image_format(start) if b"\0" in start else ""  # a header may begin with BM

@@ -26,7 +26,10 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
         True,
     ),
     "variant": ("classes called as a variant of another's images (join them, or move them out)", True),
-    "part_masks": ("classes of which some images pass for masks of another's (rename the folder)", True),
+    "part_masks": (
+        "classes of which some images pass for masks of another's (rename the folder, or move the masks out)",
+        True,
+    ),
     "copied_class": ("classes whose images are all copies of another class's", True),
     "depth": ("16-bit images whose values use fewer bits", True),
     "deep_colour": ("16-bit colour images whose values use fewer bits", True),

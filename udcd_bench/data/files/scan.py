@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from udcd_bench.data.files import kinds
-from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef, make_stamp
+from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef, has_dos_names, make_stamp
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.errors import UserError, make_printable
 
-UTF8_FLAG = 0x800
-"""Of an entry of a zip: its name is UTF-8."""
 UNNAMED_ZIP = re.compile(r".*\.zip(\.\d+|\.part| ?\(\d+\))", re.I)
 """A download that was numbered, or is not finished."""
 
@@ -194,9 +192,7 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
         return
     if file.display_path:
         files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
-    if getattr(archive, "metadata_encoding", None) is None and any(
-        not (info.flag_bits & UTF8_FLAG or info.filename.isascii()) for info in infos
-    ):
+    if has_dos_names(archive):
         name = file.display_path or files.root.name
         files.notes.append(
             f"names in {name} are read as of DOS (cp437), as they are not UTF-8; if wrong, zip again"

@@ -253,9 +253,9 @@ def _are_labels(classes: list[list[dict[str, Tree]]], words: dict[str, str], *, 
     classes: the folders above them, each with those that it holds. words: what each says itself. is_top: whether each
     class is one folder here.
     """
-    said = [[{words[name] for name in folder} for folder in folders] for folders in classes]
-    single = [len(one) == 1 for folders in said for one in folders]
-    every = [set.union(*folders) for folders in said]
+    words_of = [[{words[name] for name in folder} for folder in folders] for folders in classes]
+    single = [len(one) == 1 for folders in words_of for one in folders]
+    every = [set.union(*folders) for folders in words_of]
     return (
         (is_top or 2 * sum(single) > len(single))
         and "" not in set.union(*every)

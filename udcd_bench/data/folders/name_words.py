@@ -36,8 +36,9 @@ _VARIANT_OF = re.compile(
 )
 """A name that puts such a word beside another name: benign_aug, a_rot90, Copy of benign."""
 _NAMELESS = re.compile(
-    r"(images?|imgs?|pictures?|files|unsorted|untitled|(new|untitled) ?folder|neuer ordner|nouveau dossier"
-    r"|dossier sans titre|nueva carpeta|nuova cartella)( *\(?\d+\)?)?",
+    r"(images?|imgs?|pictures?|files|unsorted|untitled|(new|untitled)[ _-]?folder"
+    r"|neuer[ _-]ordner|nouveau[ _-]dossier|dossier[ _-]sans[ _-]titre|nueva[ _-]carpeta|nuova[ _-]cartella)"
+    r"([ _-]*\(?\d+\)?)?",
     re.I,
 )
 """What a folder is called before anybody says what it holds."""
@@ -76,13 +77,13 @@ def is_nameless(name: str) -> bool:
 def find_variants(names: list[str]) -> list[tuple[str, str]]:
     """Find the names that are another one and a word for what was made of its images, each with that other one."""
     by_fold = {_fold(name): name for name in names}
-    found = []
+    variants = []
     for name in sorted(names):
         match = _VARIANT_OF.fullmatch(name)
         base = by_fold.get(_fold(match["behind"] or match["before"])) if match else None
         if base is not None:
-            found.append((name, base))
-    return found
+            variants.append((name, base))
+    return variants
 
 
 def _fold(name: str) -> str:

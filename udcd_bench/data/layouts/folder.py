@@ -82,6 +82,19 @@ def _check_called_table(path: Path) -> None:
         raise UserError(f"{path} is an image: give the folder that holds the class folders, or a CSV.")
     if suffix in (".xls", ".xlsx", ".ods") or _holds_spreadsheet(path):
         raise UserError(f"{path} is a spreadsheet: save it as a CSV in UTF-8.")
+    what = "of a format that is not read" if suffix in kinds.UNREAD_FORMATS else ""
+    if not zipfile.is_zipfile(path):
+        what = what or kinds.describe_no_table(_read_start(path))
+    if what:
+        raise UserError(f"{path} is {what}: give the folder that holds the class folders, or a CSV.")
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError:  # reading it as a table says why
+        return b""
 
 
 def _holds_spreadsheet(path: Path) -> bool:
