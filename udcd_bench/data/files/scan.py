@@ -178,31 +178,8 @@ def _scan_file(files: ScannedFiles, archives: Archives, entry: os.DirEntry[str],
 def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     """Add the images and tables of a zip, and of the zips in it, to ``files``."""
     start = f"{file.display_path}/" if file.display_path else ""
-    try:
-        archive = archives.open_zip(file.path, file.inside)
-        infos = archive.infolist()
-    except PermissionError as error:
-        raise make_forbidden_error(file.path, error) from error
-    except ZIP_ERRORS as error:
-        files.leave_out(
-            file.display_path or files.root.name,
-            "unreadable",
-            make_printable(str(error)) or "cannot be opened",
-        )
-        return
-    if file.display_path:
-        files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
-    if has_dos_names(archive):
-        name = file.display_path or files.root.name
-        files.notes.append(
-            f"names in {name} are read as of DOS (cp437), as they are not UTF-8; if wrong, zip again"
-        )
-    members = {info.filename: info for info in infos}  # of several with one name only the last can be read
-    for info in infos:
-        if info is not members[info.filename] and not info.is_dir():
-            files.leave_out(start + make_printable(info.filename), "replaced")
     hidden_paths: set[str] = set()
-    for info in members.values():
+    for info in _list_members(files, archives, file):
         parts = re.split(r"[/\\]", info.filename)
         name = start + make_printable("/".join(parts))
         hidden = [k for k, part in enumerate(parts) if part not in (".", "..") and kinds.is_hidden(part)]
@@ -222,6 +199,31 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
             _add_file(files, archives, member)
     for path in sorted(hidden_paths):
         files.leave_out(path, "hidden")
+
+
+def _list_members(files: ScannedFiles, archives: Archives, file: FileRef) -> list[zipfile.ZipInfo]:
+    """List what can be read of a zip, and leave out what cannot; nothing of one that cannot be opened."""
+    start = f"{file.display_path}/" if file.display_path else ""
+    name = file.display_path or files.root.name
+    try:
+        archive = archives.open_zip(file.path, file.inside)
+        infos = archive.infolist()
+    except PermissionError as error:
+        raise make_forbidden_error(file.path, error) from error
+    except ZIP_ERRORS as error:
+        files.leave_out(name, "unreadable", make_printable(str(error)) or "cannot be opened")
+        return []
+    if file.display_path:
+        files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
+    if has_dos_names(archive):
+        files.notes.append(
+            f"names in {name} are read as of DOS (cp437), as they are not UTF-8; if wrong, zip again"
+        )
+    members = {info.filename: info for info in infos}  # of several with one name only the last can be read
+    for info in infos:
+        if info is not members[info.filename] and not info.is_dir():
+            files.leave_out(start + make_printable(info.filename), "replaced")
+    return list(members.values())
 
 
 def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
