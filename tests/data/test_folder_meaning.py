@@ -162,6 +162,7 @@ def test_two_levels_that_may_be_the_classes_are_refused(folders, said, tmp_path)
 @pytest.mark.parametrize(
     "folders",
     [
+        ["a/Patient_JD", "a/Patient_ABC", "b/Patient_KL"],
         ["a/site A", "a/siteB", "b/Hospital 3", "b/hospital4"],
         ["a/TCGA-A1-XYZ1", "a/TCGA-B2-KLM3", "b/HAM_0001", "b/deadbeef-0a1b-feed2"],
         ["a/P1/axial", "a/P1/coronal", "a/P2/axial", "a/P2/coronal", "b/P3/axial", "b/P3/coronal"],  # series

@@ -93,11 +93,13 @@ def _fold(name: str) -> str:
 def find_own_word(name: str) -> str:
     """Find what a name says beside numbers, places, variants and single letters; empty if nothing.
 
-    study1_positive says positive, site A, 2019 and left nothing. Short words beside digits are codes.
+    study1_positive says positive; site A, Patient_JD, 2019 and left say nothing: short words beside digits or a place
+    are codes.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = [word for word in re.split(r"[\W\d_]+", spaced.casefold()) if word]
-    least = 4 if re.search(r"\d", name) else 2
+    is_code = re.search(r"\d", name) or any(word.removesuffix("s") in _PLACES for word in words)
+    least = 4 if is_code else 2
     known = _PLACES | _VARIANTS | FILLERS | SPLIT_ALIASES.keys()
     own = [w for w in words if len(w) >= least and w not in known and w.removesuffix("s") not in known]
     return " ".join(own)
