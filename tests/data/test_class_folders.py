@@ -220,6 +220,47 @@ def test_zips_as_data_sets_are_handed_out(tmp_path):
         assert dataset.fingerprint == wanted.fingerprint, path
 
 
+def drop_utf8_flags(path):
+    """Take the flag of UTF-8 from every name of a zip, as macOS writes them."""
+    data = bytearray(path.read_bytes())
+    for start, at in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        where = -1
+        while (where := data.find(start, where + 1)) >= 0:
+            data[where + at] &= ~8
+    path.write_bytes(data)
+
+
+def test_names_in_a_zip_are_utf8_also_without_its_flag(tmp_path):
+    plain = tree(tmp_path / "set", "größe", "naïve")
+    zip_tree(tmp_path / "inner" / "mac.zip", plain)
+    drop_utf8_flags(tmp_path / "inner" / "mac.zip")
+    zip_tree(tmp_path / "outer.zip", tmp_path / "inner")
+    wanted = sources.load_dataset(f"folder:{plain}", size=32, data=tmp_path / "data")
+    for path in (tmp_path / "inner" / "mac.zip", tmp_path / "outer.zip"):
+        dataset = sources.load_dataset(f"folder:{path}", size=32, data=tmp_path / "data")
+        assert (dataset.fingerprint, dataset.identity) == (wanted.fingerprint, wanted.identity)
+        assert not any("cp437" in line for line in read(path)[2])
+
+
+def test_names_of_dos_in_a_zip_are_told(tmp_path):
+    path = zip_tree(tmp_path / "dos.zip", tree(tmp_path / "set", "gr??e", "b"))
+    path.write_bytes(path.read_bytes().replace(b"gr??e", "größe".encode("cp437")))
+    ids, _, lines = read(path)
+    assert sorted(ids) == ["b", "größe"]
+    assert lines == [
+        "· names in dos.zip are read as of DOS (cp437), as they are not UTF-8; if wrong, zip again"
+    ]
+
+
+@pytest.mark.parametrize("name", ["set.zip.1", "set", "set.zip (1)"])
+def test_a_zip_by_another_name(name, tmp_path):
+    plain = tree(tmp_path / "plain", "a", "b")
+    path = zip_tree(tmp_path / name, plain)
+    assert read(path)[:2] == read(plain)[:2]
+    path.rename(plain / name)
+    assert read(plain)[2] == [f"✗ 1 archives that are not read (unpack them): {name}"]
+
+
 def test_train_zip_and_test_zip_are_parts(tmp_path):
     plain = tree(tmp_path / "set", "train/a", "train/b", "test/a", "test/b")
     for wrapper in ("", "train/"):

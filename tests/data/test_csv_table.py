@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from PIL import Image
@@ -211,6 +212,37 @@ def test_numbers_that_would_be_written_without_end(root):
     assert tables.parse_number("0e-999999999") == 0 and tables.parse_number("1_0") is None
 
 
+@pytest.mark.parametrize("error", ["#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#WERT!", "Err:502"])
+def test_cells_that_a_spreadsheet_could_not_compute_are_missing(error, root):
+    labels, lines = read(write(root, rows_of(labels=["0.0", error, "0", *"11111"])))
+    assert set(labels.values()) == {"0", "1"} and lines == [
+        "✗ 1 rows without a label: im/a/001.png",
+        f"· 1 cells hold a spreadsheet's error, such as {error}, and are read as missing",
+    ]
+
+
+def test_a_label_that_is_a_formula_is_told(root):
+    report = folder.read_index(write(root, rows_of(labels=["=B2", *"aaabbbb"]))).report
+    assert report.examples["formula"] == ["=B2"] and report.list_blocking() == []
+
+
+@pytest.mark.parametrize(
+    "groups, alike",
+    [
+        (["P1", "p1", "P 1", "P2"], ["P 1 and P1 and p1"]),
+        (["1", "1.0", "01", "P7"], ["01 and 1 and 1.0"]),
+        (["P01", "P1", "P10"], ["P01 and P1"]),
+        (["Ann Lee", "ann lee", "Ann"], ["Ann Lee and ann lee"]),
+        (["1", "1.0", "2"], []),  # numbers all, and one group
+        (["1-11", "11-1", "1 11", "11 1", "1.10x", "1.1x", "A-1", "A1"], []),
+    ],
+)
+def test_groups_that_hardly_differ_are_told(groups, alike, root):
+    rows = [f"{row},{group}" for row, group in zip(rows_of(), itertools.cycle(groups))]
+    report = folder.read_index(write(root, rows, head="path,label,group")).report
+    assert report.examples["groups"] == alike and report.list_blocking() == []
+
+
 def test_a_missing_group_is_no_group_and_a_missing_split_is_none(root):
     rows = [
         f"{name},{label},{group}"
@@ -316,6 +348,43 @@ def test_what_is_no_table_is_one_sentence(data, root):
     assert "t.csv" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("n", [1, 300])
+def test_a_table_whose_end_is_zeros_is_not_read(n, root):
+    table = write(root, rows_of())
+    table.write_bytes(table.read_bytes() + bytes(n))
+    with pytest.raises(
+        UserError, match=f"t.csv ends in {n} zero bytes, as a copy does that was not finished"
+    ):
+        folder.read_index(table)
+
+
+@pytest.mark.parametrize(
+    "name, start, said",
+    [
+        ("x.nii", bytes(352), "of a format that is not read"),
+        ("IM0001", bytes(128) + b"DICM", "a DICOM file"),
+        ("x.npz", b"PK\3\4", "of a format that is not read"),
+        ("t.csv", b"PK\3\4" + bytes(300), "a damaged zip or spreadsheet"),
+        ("t.csv", b"\xd0\xcf\x11\xe0" + bytes(300), "a spreadsheet, to be saved as a CSV in UTF-8"),
+        ("t.csv", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the table"),
+        ("t.csv", b"<!DOCTYPE html><html>", "a web page"),
+        ("x.pdf", b"%PDF-1.4\n", "a PDF file"),
+        ("t.csv", bytes(300), "nothing but zero bytes"),
+    ],
+)
+def test_a_file_that_is_no_table_is_called_what_it_is(name, start, said, root):
+    with pytest.raises(UserError, match=f"{name} is {said}"):
+        folder.read_index(layouts.write(root / name, start))
+    assert read(write(root, [f"20,{row}" for row in rows_of()], head="BMI,path,label"))[0]
+
+
+def test_a_spreadsheet_that_is_called_a_table(root):
+    with zipfile.ZipFile(root / "t.csv", "w") as archive:
+        archive.writestr("[Content_Types].xml", "x")
+    with pytest.raises(UserError, match="is a spreadsheet: save it as a CSV"):
+        folder.read_index(root / "t.csv")
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 
@@ -361,6 +430,26 @@ def test_the_ids_do_not_depend_on_where_the_table_lies(root):
     for table in tables:
         assert read(table)[0] == dict(zip(IDS, LABELS, strict=True))
     assert read(root / "im")[0] == dict(zip(IDS, LABELS, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".DCM", ".nii.gz", ".npy"])
+def test_images_that_were_converted_are_found_by_their_old_name(suffix, root):
+    labels, lines = read(write(root, rows_of([name[:-4] + suffix for name in NAMES])))
+    assert labels == dict(zip(IDS, LABELS, strict=True)) and lines[0].startswith("· 8 names of the table")
+    layouts.write(root / f"{NAMES[0][:-4]}{suffix}.png", layouts.encode(layouts.picture(50), "PNG"))
+    assert read(write(root, rows_of([name[:-4] + suffix for name in NAMES])))[1][0].startswith(
+        "✗ 1 ids without"
+    )
+
+
+@pytest.mark.parametrize("start", ["file://", "file://localhost", "FILE://"])
+def test_paths_as_urls_of_this_machine(start, root):
+    moved = root / "my set"
+    (root / "im").rename(moved)
+    names = [f"{start}{moved}/{name}".replace(" ", "%20") for name in IDS]
+    assert read(write(root, rows_of(names)))[0] == dict(zip(IDS, LABELS, strict=True))
+    with pytest.raises(UserError, match="it is a path of another machine"):
+        read(write(root, rows_of([f"file:///C:/set/{i}.png" for i in range(8)])))
 
 
 def test_where_several_files_answer_none_does(root):
@@ -416,7 +505,7 @@ def test_images_beside_listed_ones_are_told(root):
         ("t.csv", "//server/x.png", "there is no folder"),
         ("t.csv", "https://example.org/{0}", "it is a URL: download the images"),
         ("t.csv", "im/x{0}", "not one of its images"),
-        ("t.csv", "im/a", "not one of its images"),
+        ("t.csv", "im/a", "im/a .it is a folder: list the images in it"),
     ],
 )
 def test_names_without_a_file_say_where_it_looked(place, name, said, root):

@@ -96,6 +96,12 @@ def test_data_sets_side_by_side_are_to_be_given_one_by_one(tmp_path):
     refuse(tmp_path, "give .*/OCT or give .*/xray, as data sets of their own")
 
 
+@pytest.mark.parametrize("name", ["test", "Validation"])
+def test_a_part_within_a_part_is_refused(name, tmp_path):
+    tree(tmp_path, "train/cat", "train/dog", f"train/{name}", "test/cat", "test/dog")
+    refuse(tmp_path, f"train, a part of a split, holds {name}, which is called like another part")
+
+
 # --- folders that share folders -----------------------------------------------------------------------------------
 
 
@@ -136,6 +142,83 @@ def test_folders_that_are_no_classes_are_refused(folders, said, tmp_path):
 )  # fmt: skip
 def test_subfolders_of_classes_may_be_called_alike(folders, classes, tmp_path):
     assert read(tree(tmp_path, *folders))[0] == classes
+
+
+@pytest.mark.parametrize(
+    "folders, said",
+    [
+        (["colon/colon_aca", "colon/colon_n", "lung/lung_aca", "lung/lung_n", "lung/lung_scc"],
+         r"holds colon and lung, and all their images lie in colon_aca, colon_n, .* so either may be its classes"),
+        (["benign/SOB/adenosis", "benign/SOB/tumour", "malignant/SOB/ductal"], "lie in adenosis, ductal and tumour"),
+        ([f"{part}/XR_{x}/patient{i:05}/study{k}_{label}" for part in ("train", "valid") for x in ("WRIST", "HAND")
+          for i, k, label in ((1, 1, "positive"), (2, 1, "negative"), (3, 2, "negative"))],
+         r"train holds XR_HAND and XR_WRIST, and all their images lie in study1_negative, study1_positive and"),
+    ],
+)  # fmt: skip
+def test_two_levels_that_may_be_the_classes_are_refused(folders, said, tmp_path):
+    refuse(tree(tmp_path, *folders, n=1), said)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["a/Patient_JD", "a/Patient_ABC", "b/Patient_KL"],
+        ["a/site A", "a/siteB", "b/Hospital 3", "b/hospital4"],
+        ["a/TCGA-A1-XYZ1", "a/TCGA-B2-KLM3", "b/HAM_0001", "b/deadbeef-0a1b-feed2"],
+        ["a/P1/axial", "a/P1/coronal", "a/P2/axial", "a/P2/coronal", "b/P3/axial", "b/P3/coronal"],  # series
+        ["a/2019-01-02", "a/2020", "b/3", "b/4"],
+        ["a/lesion1", "a/lesion2/left", "b/lesion3"],
+        ["a/adenosis", "b/ductal"],
+    ],
+)
+def test_sites_patients_series_and_dates_stay_below_their_class(folders, tmp_path):
+    assert read(tree(tmp_path, *folders, n=1))[0] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["patient_00", "patient_01", "patient_11"], ["subject1", "subject2"], ["case 1", "case 2"], ["fold0", "fold1"],
+     ["part_1", "part_2"], ["batch1", "batch2"], ["train/sub-01", "train/sub-02", "test/sub-03"]],
+)  # fmt: skip
+def test_folders_that_divide_images_are_no_classes(folders, tmp_path):
+    refuse(
+        tree(tmp_path, *folders),
+        "which say no class by their names: give a CSV with the columns path and label,",
+    )
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["grade_0", "grade_1"], ["stage1", "stage2"], ["class_1", "class_2"], ["level 1", "level 2"], ["type1", "type2"],
+     ["colon_case1", "lung_case2"], ["part_1", "whole"], ["BI-RADS 2", "BI-RADS 3"], ["n02085620", "n02085782"]],
+)  # fmt: skip
+def test_classes_may_be_numbered(folders, tmp_path):
+    assert read(tree(tmp_path, *folders))[0::2] == (tuple(sorted(folders)), [])
+
+
+@pytest.mark.parametrize(
+    "name", ["New folder", "New_Folder (2)", "untitled folder", "images", "Pictures", "Neuer Ordner"]
+)
+def test_a_folder_without_a_name_of_its_own_stops(name, tmp_path):
+    report = folder.read_index(tree(tmp_path, "benign", "malignant", name)).report
+    assert report.list_blocking() == ["nameless"] and report.examples["nameless"] == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["benign_augmented", "benign-aug", "aug_benign", "benign_rot90", "benign flipped", "benign (copy)",
+             "Benign_copy 2", "Copy of benign", "benign_resized", "benign_cropped", "benign_roi"]
+)  # fmt: skip
+def test_a_class_called_a_variant_of_another_stops(name, tmp_path):
+    report = folder.read_index(tree(tmp_path, "benign", "malignant", name)).report
+    assert report.list_blocking() == ["variant"] and report.examples["variant"] == [f"{name} beside benign"]
+
+
+@pytest.mark.parametrize(
+    "names", [("apple", "apple_rot"), ("T1", "T1_enhanced"), ("fox", "fox_grey"), ("left_flipped", "right_flipped"),
+              ("meat", "processed meat"), ("crop", "weed"), ("abnormal", "normal")]
+)  # fmt: skip
+def test_words_that_may_be_what_is_shown_are_classes(names, tmp_path):
+    assert read(tree(tmp_path, *names))[0::2] == (names, [])
 
 
 def test_a_folder_in_an_archive_is_to_be_unpacked(tmp_path):
@@ -179,6 +262,40 @@ def test_a_table_that_says_the_same_is_told(labels, tmp_path):
     assert read(tmp_path)[0] == ("grade1", "grade2")
 
 
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.json", "sub/info.xlsx"])
+def test_parts_beside_a_table_that_is_not_read(name, tmp_path):
+    layouts.write(tree(tmp_path, "part_1", "part_2") / name, "x")
+    source = ", from labels" if "sub" not in name else ", and"
+    refuse(tmp_path, f"holds part_1 and part_2, which say no class by their names: .*label{source}")
+    layouts.write(tree(tmp_path / "other", "P001", "P002") / "truth.json", "x")
+    refuse(tmp_path / "other", "from truth.json if it has the labels")
+
+
+def test_a_spreadsheet_of_labels_beside_classes_is_told(tmp_path):
+    tree(tmp_path, "in/cat", "in/dog")
+    for name in ("in/labels.xlsx", "prices.xlsx", "in/cat/label_0.json"):
+        layouts.write(tmp_path / name, "x")
+    lines = read(tmp_path)[2]
+    said = "· in/labels.xlsx is not read: if it says the labels, save it as a CSV with the columns path and label"
+    assert said in lines and not any("prices.xlsx is" in line or "label_0.json is" in line for line in lines)
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("cat", "dog"), ("a", "b", "c")])
+def test_a_table_that_says_the_other_way_round(names, tmp_path):
+    tree(tmp_path, *names)
+    for turn in (0, 1):
+        rows = [
+            f"{name}/{i}.png,{names[(k + turn) % len(names)]}"
+            for k, name in enumerate(names)
+            for i in range(3)
+        ]
+        layouts.write(tmp_path / "labels.csv", "\n".join(["path,label", *rows]) + "\n")
+        if turn:
+            refuse(tmp_path, "a table of the images that sorts them otherwise")
+        else:
+            assert read(tmp_path)[0] == names
+
+
 def test_tables_of_other_things_are_told(tmp_path):
     tree(tmp_path, "cat", "dog")
     layouts.write(tmp_path / "metadata.csv", "file,age\n" + "".join(f"{i}.png,{i}\n" for i in range(3)))
@@ -200,6 +317,23 @@ def test_tables_of_other_things_are_told(tmp_path):
 )
 def test_a_class_that_passes_for_masks_stops(folders, lost, tmp_path):
     assert list_lost(tree(tmp_path, *folders)) == lost
+
+
+@pytest.mark.parametrize("n, kinds", [(6, ["lost_class"]), (10, ["part_masks"]), (4, ["lost_class"])])
+def test_segmented_neutrophils_are_a_class(n, kinds, tmp_path):
+    """A kind of white cell: numbered as the others are, its images pass for their masks."""
+    tree(tmp_path, "neutrophil", "lymphocyte", n=6)
+    report = folder.read_index(tree(tmp_path, "neutrophil_seg", n=n)).report
+    assert report.list_blocking() == kinds and report.examples[kinds[0]][0].startswith("neutrophil_seg (")
+
+
+def test_a_thumb_among_fingers_is_no_thumbnail(tmp_path):
+    tree(tmp_path, "broken", "whole")
+    for i in range(3):
+        shutil.copy(tmp_path / "whole" / f"{i}.png", tmp_path / "whole" / f"{i}_thumb.png")
+    assert folder.read_index(tmp_path).report.list_blocking() == []
+    shutil.copy(tmp_path / "whole" / "0.png", tmp_path / "broken" / "0_index.png")
+    assert folder.read_index(tmp_path).report.list_blocking() == ["masks"]
 
 
 def test_too_few_classes_name_the_masks(tmp_path):
@@ -291,6 +425,10 @@ def test_a_class_of_copies_stops(tmp_path):
     )
     layouts.write(root / "benign - Copy" / "0.png", layouts.encode(layouts.picture(999), "PNG"))
     layouts.write(root / "malignant_backup" / "9.png", layouts.encode(layouts.picture(998), "PNG"))
+    with pytest.raises(UserError, match="✗ 2 classes called as a variant of another's images"):
+        sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
+    (root / "benign - Copy").rename(root / "cyst")
+    (root / "malignant_backup").rename(root / "nevus")
     assert len(sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data").classes) == 4
 
 

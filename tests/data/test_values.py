@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from support import layouts
-from udcd_bench.data import sources
+from udcd_bench.data import own_images, sources
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.errors import UserError
@@ -242,3 +242,86 @@ def test_a_depth_that_no_image_has(depth, tmp_path):
         )
     with pytest.raises(UserError, match="--depth is for sets of image files, and digits is none"):
         sources.prepare_dataset("digits", size=32, data=tmp_path, options=PrepareOptions(depth=12))
+
+
+# --- files that end too early -----------------------------------------------------------------------------------------
+
+
+def photo(kind="JPEG", **options):
+    """A file of a picture so rich that zeros in place of its second half decode."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    return layouts.encode(Image.fromarray(noise), kind, **options)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [photo(quality=90), photo(quality=90, progressive=True), photo("WEBP", quality=90), photo("GIF"),
+     layouts.encode(Image.new("RGB", (500, 500), "white"), "PNG")],
+    ids=["jpeg", "progressive", "webp", "gif", "png"],
+)  # fmt: skip
+def test_a_file_whose_end_is_zeros_is_not_read(data, tmp_path):
+    root = tree(tmp_path / "set", "a", "b")
+    layouts.write(root / "a" / "x.jpg", data)
+    whole = sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
+    assert not any("truncated" in line or "cut" in line for line in whole.report)
+    layouts.write(root / "a" / "x.jpg", data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(UserError, match=r"✗ 1 files that are truncated or not images: a/x.jpg"):
+        sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
+
+
+def test_zeros_that_decode_are_said(tmp_path):
+    data = photo(quality=90)
+    with pytest.raises(ValueError, match="bytes are all 0, as of a copy that was not finished"):
+        decode.to_rgb(data[: len(data) // 2] + bytes(len(data) // 2))
+    assert decode.to_rgb(data + bytes(500)).size == (300, 300), "behind its end a file may be filled"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_was_cut_and_closed_is_told(mode, progressive, tmp_path):
+    root = tree(tmp_path / "set", "a", "b")
+    image = layouts.picture(5, 300, 200).convert(mode)
+    whole = layouts.encode(image, quality=92, progressive=progressive)
+    layouts.write(root / "a" / "whole.jpg", whole)
+    layouts.write(root / "a" / "x.jpg", whole[: len(whole) // 2] + b"\xff\xd9")
+    report = sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data").report
+    assert report == [
+        "· 1 JPEG files that seem cut: their lowest rows are one middle grey, or scans are missing: a/x.jpg"
+    ]
+
+
+@pytest.mark.parametrize("largest, colour", [(1, 0), (0, 90)])
+def test_a_class_with_nothing_to_see_stops(largest, colour, tmp_path):
+    root = tree(tmp_path / "set", "a", "b")
+    for i in range(3):
+        values = np.random.default_rng(i).integers(0, largest + 1, (12, 9), np.uint8) + np.uint8(colour + i)
+        layouts.write(root / "a" / f"{i}.png", layouts.encode(Image.fromarray(values), "PNG"))
+    said = "classes whose images are all black to the eye, or of a single colour each: a"
+    with pytest.raises(UserError, match=f"✗ 1 {said}"):
+        sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data")
+    layouts.write(root / "a" / "9.png", layouts.encode(layouts.picture(3), "PNG"))
+    assert len(sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data").ids) == 7
+
+
+def test_the_depth_that_was_given_is_repeated_and_kept(tmp_path):
+    name, data = grey_set(tmp_path / "set", 4095), tmp_path / "data"
+    (tmp_path / "set" / "c").mkdir()
+    with pytest.raises(UserError, match=r"--size 40 --depth 12 --data .* --allow-incomplete"):
+        sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=12))
+    (tmp_path / "set" / "c").rmdir()
+    sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=12))
+    shutil.copy(tmp_path / "set" / "a" / "0.png", tmp_path / "set" / "a" / "new.png")
+    dataset = sources.load_dataset(name, size=40, data=data)
+    assert len(dataset.ids) == 5 and dataset.images.max() == 255
+
+
+def test_a_set_prepared_at_two_sizes_is_known_by_the_one_that_is_up_to_date(tmp_path):
+    root, data = tree(tmp_path / "set", "a", "b"), tmp_path / "data"
+    name = f"folder:{root}"
+    sources.load_dataset(name, size=32, data=data)
+    (root / "a" / "0.png").unlink()
+    with pytest.raises(UserError, match="has changed since it was prepared"):
+        own_images.find_prepared_digest(root, data)
+    dataset = sources.load_dataset(name, size=40, data=data)
+    digest = own_images.find_prepared_digest(root, data)
+    assert digest and digest.startswith(dataset.identity.partition("folder#")[2])

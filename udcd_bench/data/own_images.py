@@ -43,21 +43,27 @@ def list_own_images(data: Path) -> list[OwnImages]:
 def find_prepared_digest(path: Path, data: Path) -> str:
     """Find the digest of what is prepared of own images at a path; empty if nothing is.
 
-    Raises UserError when they have changed since they were prepared.
+    What was prepared at another size may be of images that have changed since.
+
+    Raises UserError when nothing is prepared of the images as they are now.
     """
     from udcd_bench.data.cache import prepared
 
-    for target in data.glob(f"{folder.make_path_slug(path)}/*"):
-        manifest = prepared.read_manifest(target) if target.name.isdecimal() else None
-        if manifest is None or not manifest.content_sha256:
-            continue
-        if path.exists() and folder.read_index(path).compute_checksum() != manifest.source_sha256:
+    manifests = [
+        manifest
+        for target in sorted(data.glob(f"{folder.make_path_slug(path)}/*"))
+        if target.name.isdecimal() and (manifest := prepared.read_manifest(target))
+    ]
+    manifests = [manifest for manifest in manifests if manifest.content_sha256]
+    if manifests and path.exists():
+        checksum = folder.read_index(path).compute_checksum()
+        manifests = [manifest for manifest in manifests if manifest.source_sha256 == checksum]
+        if not manifests:
             raise UserError(
                 f"{path} has changed since it was prepared in {data}; prepare it again, or name what was trained on "
                 "as folder:NAME#DIGEST."
             )
-        return manifest.content_sha256
-    return ""
+    return manifests[0].content_sha256 if manifests else ""
 
 
 def name_by_content(dataset: Dataset, target: Path) -> Dataset:
@@ -70,6 +76,16 @@ def name_by_content(dataset: Dataset, target: Path) -> Dataset:
         )
     own_name = names.take_last_part(dataset.name.removeprefix(names.FOLDER))
     return replace(dataset, title=names.format_data_title(names.format_data_name(own_name, digest)))
+
+
+def find_depth(target: Path) -> int | None:
+    """Find the --depth that a set was prepared with; None if nothing is prepared, or without one."""
+    from udcd_bench.data.cache import prepared
+
+    with suppress(UserError):
+        manifest = prepared.read_manifest(target)
+        return None if manifest is None else manifest.depth
+    return None
 
 
 def announce_renewal(target: Path) -> None:

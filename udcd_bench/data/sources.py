@@ -197,6 +197,8 @@ def _prepare(
         existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
     ):
         return prepare.refresh_report(existing, image_index)
+    if accept_incomplete:
+        options = replace(options, depth=own_images.find_depth(target))  # as it was prepared before
     return prepare.prepare_images(image_index, target, size, options)
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from udcd_bench.data.cache.endings import describe_lost_end, seems_cut
 from udcd_bench.data.dataset import Images, Ints
 from udcd_bench.data.files.archives import Archives, FileRef
 from udcd_bench.data.files.kinds import describe_no_image
@@ -53,7 +54,7 @@ class DecodedFile:
     deep_max: the largest value of a 16-bit image, but for a few pixels far above all others; -1 of any other image.
     is_colour: a 16-bit image is colour, or has transparency: its lower eight bits are not read.
     lowest, highest: of its 8-bit values.
-    dropped: what it has and the cache has not, as kinds of the validation report.
+    dropped: what it has and the cache has not, or what it seems to lack, as kinds of the validation report.
     width, height: in pixels, as it is stored.
     """
 
@@ -94,7 +95,11 @@ def _decode(data: bytes, depth: int) -> Decoded:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             image.load()
+            if lost := describe_lost_end(data, image.format):
+                raise ValueError(lost)
             dropped = _list_dropped(image)
+            if seems_cut(data, image):
+                dropped = (*dropped, "cut")
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no defined range")
             if image.mode.startswith("I"):

@@ -75,6 +75,20 @@ def report_values(
     is_wanted = depth is not None and all(file.deep_max >= 0 for _, file in pairs)  # the user has said so
     if report.counts["dark"] == len(pairs) and not is_wanted:
         report.block("dark")
+    else:
+        _report_flat_classes(image_index, pairs, report)
+
+
+def _report_flat_classes(
+    image_index: ImageIndex, pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport
+) -> None:
+    """Report classes with nothing to see in any image; of 16-bit ones the depth is judged instead."""
+    flat: dict[int, bool] = {}
+    for item, file in pairs:
+        is_flat = file.deep_max < 0 and (file.highest <= decode.DARK or file.lowest == file.highest)
+        flat[item.label] = flat.get(item.label, True) and is_flat
+    for label in sorted(label for label, is_flat in flat.items() if is_flat):
+        report.add("one_colour", image_index.classes[label])
 
 
 def _count_bits(files: Iterable[DecodedFile]) -> int:
@@ -167,10 +181,12 @@ def report_copies(
     return f"{min(width, height)} px copies"
 
 
-def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int) -> str:
+def format_refusal(
+    image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int, depth: int | None
+) -> str:
     """Say why nothing was written, all reasons together, and the command that goes on all the same.
 
-    n_classes: with an image that can be used.
+    n_classes: with an image that can be used. depth: that was given.
     """
     lines = "\n".join(f"  {line}" for line in report.format_lines())
     if n_classes < 2:
@@ -179,7 +195,7 @@ def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Pa
     words = ["data", "prepare", image_index.name]
     if not image_index.name.startswith(names.FOLDER):
         words += ["--from", image_index.source]
-    words += ["--size", target.name]
+    words += ["--size", target.name, *(["--depth", str(depth)] if depth else [])]
     if (data := target.parent.parent) != Path("data"):
         words += ["--data", str(data)]
     return (

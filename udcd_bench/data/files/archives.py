@@ -21,6 +21,8 @@ MAX_UNPACK_RATIO = 100
 """Of a zip within a zip, which is read to its end; images hardly shrink."""
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """Of any other method Python unpacks more bytes than were requested."""
+UTF8_FLAG = 0x800
+"""Of an entry: its name is UTF-8."""
 ZIP_ERRORS = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
@@ -106,7 +108,7 @@ class Archives:
             handle = None
             try:
                 handle = self._open_member(path, inside) if inside else None
-                self._open[key] = (zipfile.ZipFile(handle or path), handle)
+                self._open[key] = (_open_zip(handle or path), handle)
             except ZIP_ERRORS as error:
                 if handle is not None:
                     handle.close()
@@ -137,6 +139,21 @@ class Archives:
             if handle is not None:
                 handle.close()
         self._open.clear()
+
+
+def _open_zip(source: str | IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip. Names that do not say so are UTF-8 too if all of them are valid, as a Mac writes them."""
+    try:
+        return zipfile.ZipFile(source, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(source)
+
+
+def has_dos_names(archive: zipfile.ZipFile) -> bool:
+    """Whether names of a zip were read as of DOS: they neither say UTF-8 nor are it."""
+    is_utf8 = getattr(archive, "metadata_encoding", None) is not None
+    names = [info.filename for info in archive.infolist() if not info.flag_bits & UTF8_FLAG]
+    return not is_utf8 and not all(name.isascii() for name in names)
 
 
 def have_same_content(files: Sequence[FileRef]) -> bool:

@@ -6,13 +6,14 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, decode_name, encode_name, get_suffix
+from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, UNREAD_FORMATS, decode_name, encode_name, get_suffix
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.data.files.tables import normalize_nfc
 from udcd_bench.errors import make_printable
 
-REMOTE = re.compile(r"(https?|ftp|s3|gs|file)://", re.I)
+REMOTE = re.compile(r"(https?|ftp|s3|gs)://", re.I)
 ELSEWHERE = re.compile(r"[a-z]:[\\/]|\\\\", re.I)
 """A drive's letter, or a Windows server."""
 
@@ -45,7 +46,7 @@ class FileFinder:
         Separators may be backslashes, accents in either form, the case and the suffix of the name another's. Where
         several files would answer, none does.
         """
-        text = encode_name(text)
+        text = encode_name(_strip_scheme(text))
         as_written = os.path.join(self.base, text)  # noqa: PTH118 (pathlib raises where a name is too long, and is slow)
         if os.path.isfile(as_written):  # noqa: PTH113
             return as_written
@@ -64,8 +65,8 @@ class FileFinder:
         listing = self.list_folder(folder)
         candidates = listing.by_fold.get(_fold(name), [])
         if not candidates:
-            stem = _fold(_strip_suffix(name))
-            candidates = listing.images_by_stem.get(stem, []) or listing.images_by_stem.get(_fold(name), [])
+            stems = {_fold(_strip_suffix(name)), _fold(name)}
+            candidates = [other for stem in stems for other in listing.images_by_stem.get(stem, [])]
         files = [str(folder / other) for other in candidates if os.path.isfile(folder / other)]  # noqa: PTH113
         return files[0] if len(files) == 1 else None
 
@@ -106,12 +107,15 @@ class FileFinder:
 
     def describe_missing(self, text: str) -> str:
         """Say what there is in place of a file that was not found. Raises UserError when it may not be looked for."""
+        text = _strip_scheme(text)
         if REMOTE.match(text):
             return "it is a URL: download the images, and list their files"
         if ELSEWHERE.match(text):
             return "it is a path of another machine: make paths relative to the CSV"
         written = Path(text.replace("\\", "/"))
         folder = self.base / written.parent
+        if os.path.isdir(self.base / text):  # noqa: PTH112
+            return "it is a folder: list the images in it"
         try:
             (self.base / text).stat()
         except PermissionError as error:
@@ -136,5 +140,15 @@ def _fold(name: str) -> str:
 
 
 def _strip_suffix(name: str) -> str:
+    """Strip the suffix of an image, also of a format that is not read: it may have been converted."""
     suffix = get_suffix(name)
-    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
+    stem = name[:-3] if name.lower().endswith(".nii.gz") else name
+    return stem[: -len(suffix)] if suffix in IMAGE_SUFFIXES | UNREAD_FORMATS else name
+
+
+def _strip_scheme(text: str) -> str:
+    """Turn ``file:///home/x%20y/1.png`` into the path that it means; any other text stays."""
+    match = re.match(r"file://(localhost)?/(?=([a-z]:)?)", text, re.I)
+    if match is None:
+        return text
+    return unquote(text[match.end() :] if match[2] else text[match.end() - 1 :])

@@ -32,6 +32,7 @@ CACHE_NAMES = frozenset(
 )  # fmt: skip
 """What file managers and file servers leave in folders, in lower case."""
 
+ZIP_START = b"PK\x03\x04"
 _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG file"),
     (b"\x89PNG", "a PNG file"),
@@ -43,6 +44,15 @@ _SIGNATURES = (
     (b"\x89HDF", "an HDF5 file"),
     (b"\0\0\0\x0cjP", "a JPEG 2000 file"),
     (b"8BPS", "a Photoshop file"),
+)
+
+_NO_TABLES = (
+    (ZIP_START, "a damaged zip or spreadsheet"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet, to be saved as a CSV in UTF-8"),
+    (b"%PDF", "a PDF file"),
+    (b"PAR1", "a Parquet file"),
+    (b"MATLAB 5", "a MATLAB file"),
+    (b"\x1f\x8b", "a gzip archive"),
 )
 
 
@@ -132,3 +142,17 @@ def describe_no_image(data: bytes) -> str:
     name = describe_image_format(data)
     readable = name.endswith(("JPEG file", "PNG file", "GIF file", "BMP file", "TIFF file", "WebP file"))
     return f"{name}, which is not read: convert it to PNG" if name and not readable else ""
+
+
+def describe_no_table(start: bytes) -> str:
+    """Say what a file is that is given as a table and is none, if its first bytes tell."""
+    if start.lstrip().lower().startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the table (run `git lfs pull`)"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    for begin, name in _NO_TABLES:
+        if start.startswith(begin):
+            return name
+    if start and not start.strip(b"\0"):
+        return "nothing but zero bytes"
+    return describe_image_format(start) if b"\0" in start else ""  # a header may begin with BM

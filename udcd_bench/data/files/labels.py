@@ -26,6 +26,20 @@ def find_alike(names: Iterable[str]) -> list[list[str]]:
     return [same for same in alike.values() if len(same) > 1]
 
 
+def find_alike_groups(names: Iterable[str]) -> list[list[str]]:
+    """Find the groups that differ only in case, spaces, or how a number is written: P1, p1 and P 01.
+
+    Unlike in a class's name a dash tells 1-11 from 11-1.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        number = parse_number(name)
+        text = unicodedata.normalize("NFKC", name).casefold() if number is None else format_number(number)
+        text = re.sub(r"\s+(?=\D)|(?<=\D)\s+", "", text) if number is None else text
+        alike.setdefault(re.sub(r"(?<![\d.])0+(?=\d)", "", text), []).append(name)
+    return [same for same in alike.values() if len(same) > 1]
+
+
 def _fold(name: str) -> str:
     text = unicodedata.normalize("NFKC", name.strip().strip(QUOTES))
     text = "".join(
@@ -98,3 +112,5 @@ def report_labels(parts: Mapping[str, Set[str]], report: ValidationReport) -> No
     for name in sorted(parts):
         if name.strip().casefold() in NO_LABELS:
             report.add("no_label", name)
+        if name.startswith("="):
+            report.add("formula", name)

@@ -21,9 +21,19 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "conflict": ("ids listed twice with different labels, groups or splits", True),
     "ambiguous": ("ids with several different files (leave one of each)", True),
     "lost_class": ("classes without an image that is read", True),
+    "nameless": (
+        "class folders whose names say nothing of what they hold (rename them, or move them out)",
+        True,
+    ),
+    "variant": ("classes called as a variant of another's images (join them, or move them out)", True),
+    "part_masks": (
+        "classes of which some images pass for masks of another's (rename the folder, or move the masks out)",
+        True,
+    ),
     "copied_class": ("classes whose images are all copies of another class's", True),
     "depth": ("16-bit images whose values use fewer bits", True),
     "deep_colour": ("16-bit colour images whose values use fewer bits", True),
+    "one_colour": ("classes whose images are all black to the eye, or of a single colour each", True),
     "exposure": ("classes whose 16-bit images are all darker than another's", False),
     "format": ("image files of a format that is not read (convert them to PNG)", False),
     "archive": ("archives that are not read (unpack them)", False),
@@ -32,8 +42,11 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "alike": ("class names that hardly differ", False),
     "joined": ("labels that may join several labels of this set", False),
     "no_label": ("class names that often stand for a missing label", False),
+    "formula": ("class names that begin with =, as formulas do that were not computed", False),
+    "groups": ("groups that hardly differ, and may be one", False),
     "dark": ("images without a value above 15 of 255 (masks? label maps?)", False),
     "blank": ("images of a single colour", False),
+    "cut": ("JPEG files that seem cut: their lowest rows are one middle grey, or scans are missing", False),
     "frames": ("images of several frames, of which the first is used", False),
     "turned": ("images with an EXIF orientation, which is ignored", False),
     "alpha": ("images with transparent parts, whose hidden colours are used", False),
@@ -61,8 +74,8 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
 Every entry below a folder that is given is an image used, a table that is read, or counted under one of these.
 """
 PIXEL_KINDS = frozenset(
-    ("counts", "unreadable", "lost_class", "depth", "deep_colour", "exposure", "dark", "blank", "frames", "turned",
-     "alpha", "clipped", "bytes", "pixels", "disputed", "resized")
+    ("counts", "unreadable", "lost_class", "depth", "deep_colour", "one_colour", "exposure", "dark", "blank", "cut",
+     "frames", "turned", "alpha", "clipped", "bytes", "pixels", "disputed", "resized")
 )  # fmt: skip
 """What only decoded images show; a class may be lost before too, which changes the set's checksum."""
 PIXEL_NOTE = "· 16-bit"

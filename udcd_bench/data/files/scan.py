@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from udcd_bench.data.files import kinds
-from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef, make_stamp
+from udcd_bench.data.files.archives import ZIP_ERRORS, Archives, FileRef, has_dos_names, make_stamp
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.errors import UserError, make_printable
+
+UNNAMED_ZIP = re.compile(r".*\.zip(\.\d+|\.part| ?\(\d+\))", re.I)
+"""A download that was numbered, or is not finished."""
 
 
 class LeftOut(NamedTuple):
@@ -32,7 +35,7 @@ class ScannedFiles:
     Attributes
     ----------
     images: by stem. tables: by lower-case name, without the mark of a second copy. left_out: everything else.
-    folders: those that were entered.
+    folders: those that were entered. notes: sentences on how names were understood.
     """
 
     root: Path
@@ -40,6 +43,7 @@ class ScannedFiles:
     tables: dict[str, list[FileRef]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _used_tables: set[FileRef] = field(default_factory=set)
 
     def find_table(self, *names: str) -> FileRef | None:
@@ -68,6 +72,8 @@ class ScannedFiles:
         unused = [LeftOut(file.display_path, "other") for file in tables]
         for path, kind, detail in sorted([*self.left_out, *unused]):
             report.add(kind, f"{path} ({detail})" if detail else path)
+        for sentence in self.notes:
+            report.note(sentence)
 
     def leave_out(self, path: str, kind: str, detail: str = "") -> None:
         """Say why an entry is left out."""
@@ -173,25 +179,8 @@ def _scan_file(files: ScannedFiles, archives: Archives, entry: os.DirEntry[str],
 def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     """Add the images and tables of a zip, and of the zips in it, to ``files``."""
     start = f"{file.display_path}/" if file.display_path else ""
-    try:
-        infos = archives.open_zip(file.path, file.inside).infolist()
-    except PermissionError as error:
-        raise make_forbidden_error(file.path, error) from error
-    except ZIP_ERRORS as error:
-        files.leave_out(
-            file.display_path or files.root.name,
-            "unreadable",
-            _describe_pointer(archives, file) or make_printable(str(error)) or "cannot be opened",
-        )
-        return
-    if file.display_path:
-        files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
-    members = {info.filename: info for info in infos}  # of several with one name only the last can be read
-    for info in infos:
-        if info is not members[info.filename] and not info.is_dir():
-            files.leave_out(start + make_printable(info.filename), "replaced")
     hidden_paths: set[str] = set()
-    for info in members.values():
+    for info in _list_members(files, archives, file):
         parts = re.split(r"[/\\]", info.filename)
         name = start + make_printable("/".join(parts))
         hidden = [k for k, part in enumerate(parts) if part not in (".", "..") and kinds.is_hidden(part)]
@@ -213,10 +202,38 @@ def _scan_zip(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
         files.leave_out(path, "hidden")
 
 
+def _list_members(files: ScannedFiles, archives: Archives, file: FileRef) -> list[zipfile.ZipInfo]:
+    """List what can be read of a zip, and leave out what cannot; nothing of one that cannot be opened."""
+    start = f"{file.display_path}/" if file.display_path else ""
+    name = file.display_path or files.root.name
+    try:
+        archive = archives.open_zip(file.path, file.inside)
+        infos = archive.infolist()
+    except PermissionError as error:
+        raise make_forbidden_error(file.path, error) from error
+    except ZIP_ERRORS as error:
+        reason = _describe_pointer(archives, file) or make_printable(str(error)) or "cannot be opened"
+        files.leave_out(name, "unreadable", reason)
+        return []
+    if file.display_path:
+        files.folders.append(file.display_path)  # a folder as any other, though nothing may be in it
+    if has_dos_names(archive):
+        files.notes.append(
+            f"names in {name} are read as of DOS (cp437), as they are not UTF-8; if wrong, zip again"
+        )
+    members = {info.filename: info for info in infos}  # of several with one name only the last can be read
+    for info in infos:
+        if info is not members[info.filename] and not info.is_dir():
+            files.leave_out(start + make_printable(info.filename), "replaced")
+    return list(members.values())
+
+
 def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     suffix = kinds.get_suffix(file.name)
     if suffix in kinds.IMAGE_SUFFIXES:
         files.images.setdefault(file.stem, []).append(file)
+    elif UNNAMED_ZIP.fullmatch(file.name):
+        files.leave_out(file.display_path, "archive")
     elif suffix in kinds.UNREAD_FORMATS:
         files.leave_out(file.display_path, "format")
     elif suffix in kinds.UNREAD_ARCHIVES or kinds.is_zip(file.name):
@@ -225,6 +242,8 @@ def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
         files.leave_out(file.display_path, "other")
     elif suffix not in kinds.TABLE_SUFFIXES - {""} and (kind := _peek_format(archives, file)):
         files.leave_out(file.display_path, "format", f"{kind} by another name")
+    elif not suffix and _read_start(archives, file).startswith(kinds.ZIP_START):
+        files.leave_out(file.display_path, "archive")
     elif suffix in kinds.TABLE_SUFFIXES:
         name = re.sub(r"( ?\(\d+\)|[ -]+copy)(?=\.|$)", "", file.name.lower())
         files.tables.setdefault(name, []).append(file)
@@ -241,9 +260,13 @@ def _describe_pointer(archives: Archives, file: FileRef) -> str:
 
 def _peek_format(archives: Archives, file: FileRef) -> str:
     """Name the image format of a file that is not called an image, from its first bytes."""
+    return kinds.describe_image_format(_read_start(archives, file))
+
+
+def _read_start(archives: Archives, file: FileRef) -> bytes:
     try:
-        return kinds.describe_image_format(archives.read_start(file, 512))
+        return archives.read_start(file, 512)
     except PermissionError as error:
         raise make_forbidden_error(file.path, error) from error
     except OSError:
-        return ""
+        return b""

@@ -22,12 +22,19 @@ MISSING = frozenset(
      "NULL", "NaN", "None", "n/a", "nan", "null")
 )  # fmt: skip
 """The cells that pandas reads as missing."""
+SPREADSHEET_ERROR = re.compile(r"#[A-ZÀ-Ý0-9/]+[!?]|Err:\d{3}")
+"""What a spreadsheet writes into a cell that it could not compute: #REF!, #NAME?, also in other languages."""
 SEPARATORS = ",;\t|"
 
 
 def normalize_nfc(text: str) -> str:
     """Compose accents: a letter with an accent is one character on some systems and two on others."""
     return unicodedata.normalize("NFC", text)
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says nothing: pandas reads it as missing, or a spreadsheet could not compute it."""
+    return cell in MISSING or SPREADSHEET_ERROR.fullmatch(cell) is not None
 
 
 def parse_number(text: str) -> Decimal | None:
@@ -74,7 +81,7 @@ def normalize_cells(cells: Iterable[str], separator: str = ",") -> list[str]:
     where it was ``0``. Otherwise as text, accents composed. separator: the table's.
     """
     texts = [normalize_nfc(cell.strip()) for cell in cells]
-    texts = ["" if text in MISSING else text for text in texts]
+    texts = ["" if is_missing(text) else text for text in texts]
     spelling = {"": ""}
     spelt = set(texts) - {""}
     if any("," in text for text in spelt) and not (separator == ";" and _has_decimal_commas(spelt)):
@@ -139,6 +146,12 @@ def _read_text(file: FileRef, report: ValidationReport) -> str:
             raise UserError(f"{file.display_path} cannot be read: {error}.") from error
     if pointer := describe_pointer(data):
         raise UserError(f"{file.display_path} is {pointer}.")
+    n_zeros = len(data) - len(data.rstrip(b"\0"))
+    if n_zeros and b"\0" not in data[:-n_zeros]:
+        raise UserError(
+            f"{file.display_path} ends in {n_zeros} zero bytes, as a copy does that was not finished: copy it again, "
+            "or remove them if all rows are there."
+        )
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             encoding, text = "UTF-16", data.decode("utf-16")

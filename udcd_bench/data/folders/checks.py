@@ -7,25 +7,11 @@ from collections import Counter
 
 from udcd_bench.data.files.kinds import is_zip
 from udcd_bench.data.folders.masks import MASK_FOLDER
-from udcd_bench.data.folders.part_names import FILLERS, find_parts, list_mentions
+from udcd_bench.data.folders.name_words import find_own_word, is_numbered, is_variant
+from udcd_bench.data.folders.part_names import find_parts, find_split, list_mentions
 from udcd_bench.data.folders.tree import IMAGE_FOLDER, Tree
 from udcd_bench.errors import UserError
 
-_NUMBERED = re.compile(
-    r"((.*[ _-])?(folds?|splits?|parts?|batch|cv|sets?|groups?|sites?|hospitals?|cent(er|re)s?|rounds?|years?|scanners?"
-    r"|raters?|patients?|subjects?|cases?|persons?|pat|pt|p|images?|imgs?|slides?|studies|study|sessions?|cameras?"
-    r"|devices?|dataset|data)[ _-]*\d+|[a-z]{1,3}[ _-]?\d{2,}|\d+x|x\d+)",
-    re.I,
-)
-"""Names that number what is no class: fold1, HAM10000_images_part_2, P001, 40X."""
-_VARIANTS = frozenset(
-    ("original", "originals", "orig", "resized", "resize", "rescaled", "augmented", "augmentation", "augmentations",
-     "aug", "cropped", "crop", "crops", "raw", "processed", "preprocessed", "enhanced", "filtered", "normalized",
-     "normalised", "denoised", "clahe", "gray", "grey", "grayscale", "greyscale", "colour", "color", "colored", "rgb",
-     "sample", "samples", "example", "examples", "copy", "copies", "backup", "old", "new", "extra", "left", "right",
-     "front", "back")
-)  # fmt: skip
-"""Words for a variant of images: originals and resized are no classes where they hold the same folders."""
 _WAYS_OUT = (
     "put the class folders at the top with nothing but images in them, or list the images in a CSV with the columns "
     "path and label, and group where a folder is a patient"
@@ -103,17 +89,29 @@ def _refuse_others(top: Tree, levels: dict[str, Tree], root: str) -> None:
     )
 
 
-def check_classes(level: Tree, root: str) -> None:
-    """Check that folders are classes and nothing else. Raises UserError."""
+def check_classes(level: Tree, root: str, split: str = "") -> None:
+    """Check that folders are classes and nothing else. split: the part that they lie in. Raises UserError."""
     holders = level.list_holders()
     inner = {name: list(_unwrap(node).list_holders()) for name, node in holders.items()}
     where = get_path(level, root)
+    _refuse_parts_within(holders, split, where)
     _refuse_mentions(holders, where)
     _refuse_split_below(holders, root, where)
     _refuse_classes_again(holders, inner, root, where)
     _refuse_lone_holder(holders, inner, root, where)
     _refuse_images_and_masks(level, root, where)
     _refuse_shared(level, root, where)
+    _refuse_two_levels(holders, where)
+
+
+def _refuse_parts_within(holders: dict[str, Tree], split: str, where: str) -> None:
+    """Refuse the name of a part within a part: train/test, beside train/cat."""
+    within = [name for name in holders if split and find_split(name)]
+    if within:
+        raise UserError(
+            f"{where}, a part of a split, holds {join_names(within)}, which is called like another part, beside its "
+            f"classes: move {join_names(within)} out, or rename it if it is a class."
+        )
 
 
 def _unwrap(node: Tree) -> Tree:
@@ -163,9 +161,9 @@ def _refuse_classes_again(
     for name, names in inner.items():
         others = {other.casefold() for other in holders} - {name.casefold()}
         again = [child for child in names if child.casefold() in others]
-        if not again or (len(holders) < 3 and not _is_variant(name)):
+        if not again or (len(holders) < 3 and not is_variant(name)):
             continue
-        if len(again) > 1 or len(again) == len(names) or _is_variant(name):
+        if len(again) > 1 or len(again) == len(names) or is_variant(name):
             raise UserError(
                 f"{where} holds {join_names([n for n in holders if n != name])} and {name}, which holds "
                 f"{join_names(again)} again: move {name} out, or {advise_giving(holders[name], root)}."
@@ -210,13 +208,13 @@ def _refuse_shared(level: Tree, root: str, where: str) -> None:
     inner = {name: {child.casefold() for child in below} for name, below in children.items()}
     counts = Counter(child for below in inner.values() for child in below)
     is_numbering = any(child.isdecimal() and int(child) > 9 for child in counts)
-    meant = {c for c in counts if not (_is_variant(c) or (is_numbering and c.isdecimal()))}
+    meant = {c for c in counts if not (is_variant(c) or (is_numbering and c.isdecimal()))}
     shared = sorted(child for child in meant if counts[child] > 1)
     sharing = [name for name in holders if inner[name] & set(shared)]
     numbered = all(is_numbered(name) for name in holders)
     if numbered and len(holders) > 1 and all(below & meant for below in inner.values()):
         sharing, shared = list(holders), shared or sorted(meant)
-    is_certain = any(_is_variant(name) or name.isdecimal() for name in sharing)
+    is_certain = any(is_variant(name) or name.isdecimal() for name in sharing)
     every = len(sharing) == len(holders) and (
         len(shared) > 1 or not any(node.images for node in nodes.values())
     )
@@ -227,13 +225,52 @@ def _refuse_shared(level: Tree, root: str, where: str) -> None:
         )
 
 
-def _is_variant(name: str) -> bool:
-    """Whether a name says a part or a variant of images, and no class."""
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
-    is_variant = bool(words) and set(words) <= _VARIANTS | FILLERS
-    return is_variant or is_numbered(name) or bool(MASK_FOLDER.fullmatch(name))
+def _refuse_two_levels(holders: dict[str, Tree], where: str) -> None:
+    """Refuse classes whose images all lie in folders with words for names: these may be the classes.
+
+    Below folders of patients such words are labels where most patients have one of them, and series where they have
+    all.
+    """
+    classes = {name: [node] for name, node in holders.items() if node.count_images()}
+    is_top = True
+    while len(classes) > 1 and not any(node.images for nodes in classes.values() for node in nodes):
+        below = {name: [_list_filled(node) for node in nodes] for name, nodes in classes.items()}
+        children = [child for folders in below.values() for folder in folders for child in folder]
+        if _are_labels(list(below.values()), _list_own_words(children), is_top=is_top):
+            raise UserError(
+                f"{where} holds {join_names(list(classes))}, and all their images lie in "
+                f"{join_names(sorted(set(children)))}, so either may be its classes: {_WAYS_OUT}."
+            )
+        is_top = is_top and all(len(folder) == 1 for folders in below.values() for folder in folders)
+        classes = {
+            name: [c for folder in folders for c in folder.values()] for name, folders in below.items()
+        }
 
 
-def is_numbered(name: str) -> bool:
-    """Whether a name numbers what is no class: fold1, images_part_2, P001, 40X."""
-    return bool(_NUMBERED.fullmatch(name))
+def _are_labels(classes: list[list[dict[str, Tree]]], words: dict[str, str], *, is_top: bool) -> bool:
+    """Whether the folders at one depth are called by labels, of which a class has several.
+
+    classes: the folders above them, each with those that it holds. words: what each says itself. is_top: whether each
+    class is one folder here.
+    """
+    words_of = [[{words[name] for name in folder} for folder in folders] for folders in classes]
+    single = [len(one) == 1 for folders in words_of for one in folders]
+    every = [set.union(*folders) for folders in words_of]
+    return (
+        (is_top or 2 * sum(single) > len(single))
+        and "" not in set.union(*every)
+        and any(len(of_class) > 1 for of_class in every)
+    )
+
+
+def _list_filled(node: Tree) -> dict[str, Tree]:
+    return {name: child for name, child in node.folders.items() if child.count_images()}
+
+
+def _list_own_words(names: list[str]) -> dict[str, str]:
+    """List what each of these names says itself; what is in one name with digits alone is part of its number."""
+    words = {name: find_own_word(name) for name in names}
+    counts = Counter(words[name] for name in names)
+    return {
+        name: word if counts[word] > 1 or not re.search(r"\d", name) else "" for name, word in words.items()
+    }

@@ -16,6 +16,7 @@ from udcd_bench.data.files.labels import report_labels
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.folders import checks
 from udcd_bench.data.folders.masks import MASK_FOLDER, find_owner
+from udcd_bench.data.folders.name_words import find_variants, is_nameless
 from udcd_bench.data.folders.part_names import find_parts, list_mentions
 from udcd_bench.data.folders.tree import IMAGE_FOLDER, Tree
 
@@ -70,10 +71,11 @@ def list_labelled(top: Tree, root: str, report: ValidationReport) -> list[Labell
         checks.check_parts(top, {level.above[0]: level.tree for level in levels}, root)
     rows: list[Labelled] = []
     for level in levels:
-        checks.check_classes(level.tree, root)
+        checks.check_classes(level.tree, root, level.split)
         for file in level.tree.images:
             report.add("outside", file.display_path)
         for name, node in sorted(level.tree.folders.items()):
+            _report_part_masks(node, (*level.above, name), report)
             rows += _list_class(node, (*level.above, name), level.split, report)
     if parts:
         for file in top.images:
@@ -101,8 +103,15 @@ def _list_class(tree: Tree, above: tuple[str, ...], split: str, report: Validati
     return rows
 
 
+def _report_part_masks(tree: Tree, path: tuple[str, ...], report: ValidationReport) -> None:
+    """Report a class folder called like masks of which some images passed for masks: neutrophil_seg is a class."""
+    n_masks, n_images = tree.sum_left_out()["masks"], tree.count_images()
+    if n_masks and n_images and (find_owner(path[-1]) or MASK_FOLDER.fullmatch(path[-1])):
+        report.add("part_masks", f"{'/'.join(path)} ({n_masks} of {n_masks + n_images})")
+
+
 def _report_classes(rows: list[Labelled], report: ValidationReport) -> None:
-    """Report classes that only one part of a split has, and names that hardly differ."""
+    """Report classes that only one part of a split has, and names that hardly differ, say nothing, or a variant."""
     splits = {row.split for row in rows}
     parts: dict[str, set[str]] = {}
     for row in rows:
@@ -110,6 +119,10 @@ def _report_classes(rows: list[Labelled], report: ValidationReport) -> None:
     for name in sorted(parts):
         if not splits & {"train", "test"} <= parts[name]:
             report.add("one_sided", f"{name} ({', '.join(sorted(parts[name]))} only)")
+        if is_nameless(name) and len(parts) > 1:
+            report.add("nameless", name)
+    for name, base in find_variants(list(parts)):
+        report.add("variant", f"{name} beside {base}")
     report_labels(parts, report)
 
 

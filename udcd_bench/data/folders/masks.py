@@ -21,6 +21,10 @@ _STEM_WORDS = (
 _STEM_BEHIND = re.compile(rf"(.+?)([ _.-]+|(?<=\d)|(?=[A-Z]))(?i:{_STEM_WORDS})([ _-]?\d+)?")
 """x_mask, x.mask, 0mask, xMask, x_mask_1."""
 _STEM_BEFORE = re.compile(rf"(?i:{_STEM_WORDS})[ _.-]+(.+)")
+_THUMB = re.compile(r".*thumb", re.I)
+_FINGERS = re.compile(
+    r"(.*[ _.-])?(index|middle|ring|little|pinky|fingers?|palm|hands?|wrist)([ _-]?\d+)?", re.I
+)
 
 Path = tuple[str, ...]
 
@@ -44,6 +48,8 @@ def leave_out_masks(tree: Tree, report: ValidationReport) -> None:
             node.images.remove(file)
             node.left_out["masks"] += 1
             report.add("masks", file.display_path)
+            if _THUMB.fullmatch(file.stem) and any(_FINGERS.fullmatch(stem) for _, stem in stems):
+                report.block("masks")  # a thumb of a hand
 
 
 def _is_mask(path: Path, stem: str, stems: set[tuple[Path, str]], beside: list[Path]) -> bool:

@@ -12,9 +12,16 @@ from typing import NamedTuple
 from udcd_bench.data.files.archives import FileRef, make_stamp
 from udcd_bench.data.files.finder import FileFinder, make_id
 from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, encode_name, get_suffix, is_hidden
-from udcd_bench.data.files.labels import report_labels
+from udcd_bench.data.files.labels import find_alike_groups, report_labels
 from udcd_bench.data.files.report import ValidationReport
-from udcd_bench.data.files.tables import MISSING, Table, normalize_cells, read_table
+from udcd_bench.data.files.tables import (
+    MISSING,
+    SPREADSHEET_ERROR,
+    Table,
+    is_missing,
+    normalize_cells,
+    read_table,
+)
 from udcd_bench.data.folders.part_names import find_split
 from udcd_bench.errors import UserError
 
@@ -75,6 +82,8 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
     _report_classes(listed, single, report)
+    for same in find_alike_groups({row.group for row in single} - {""}):
+        report.add("groups", " and ".join(same))
     return single
 
 
@@ -106,7 +115,12 @@ def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
     columns = read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
     _report_unread(columns, report)
     blank = [""] * len(columns["label"])
-    paths = ["" if cell in MISSING else cell for cell in columns["path"]]
+    errors = [cell for name in COLUMNS for cell in columns.get(name, []) if SPREADSHEET_ERROR.fullmatch(cell)]
+    if errors:
+        report.note(
+            f"{len(errors)} cells hold a spreadsheet's error, such as {errors[0]}, and are read as missing"
+        )
+    paths = ["" if is_missing(cell) else cell for cell in columns["path"]]
     label, group, split = (
         normalize_cells(columns.get(name, blank), columns.separator) for name in COLUMNS[1:]
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from udcd_bench.data.files import kinds
-from udcd_bench.data.files.archives import have_same_content
+from udcd_bench.data.files.archives import ZIP_ERRORS, have_same_content
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
 from udcd_bench.data.files.tables import normalize_nfc, parse_number
@@ -51,6 +52,7 @@ def read_index(path: Path) -> ImageIndex:
         raise UserError(f"There is no folder or CSV {make_printable(str(path))}.")
     if path.is_file() and not kinds.is_zip(path.name):
         _check_called_table(path)
+    if path.is_file() and not kinds.is_zip(path.name) and not zipfile.is_zipfile(path):
         index = _read_csv(path)
     else:
         index = _read_folders(path)
@@ -79,8 +81,30 @@ def _check_called_table(path: Path) -> None:
         )
     if suffix in kinds.IMAGE_SUFFIXES:
         raise UserError(f"{path} is an image: give the folder that holds the class folders, or a CSV.")
-    if suffix in (".xls", ".xlsx", ".ods"):
+    if suffix in (".xls", ".xlsx", ".ods") or _holds_spreadsheet(path):
         raise UserError(f"{path} is a spreadsheet: save it as a CSV in UTF-8.")
+    what = "of a format that is not read" if suffix in kinds.UNREAD_FORMATS else ""
+    if not zipfile.is_zipfile(path):
+        what = what or kinds.describe_no_table(_read_start(path))
+    if what:
+        raise UserError(f"{path} is {what}: give the folder that holds the class folders, or a CSV.")
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError:  # reading it as a table says why
+        return b""
+
+
+def _holds_spreadsheet(path: Path) -> bool:
+    """Whether a file is a spreadsheet by its content, whatever it is called."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" in archive.namelist()
+    except ZIP_ERRORS:
+        return False
 
 
 def _read_folders(root: Path) -> ImageIndex:
@@ -94,7 +118,7 @@ def _read_folders(root: Path) -> ImageIndex:
         report.note(f"all images lie in {'/'.join(above)}, so its subfolders are read")
     shown_root = make_printable(str(root)).rstrip("/")
     rows = class_folders.list_labelled(top, shown_root, report)
-    label_tables.check_tables(files, rows, shown_root)
+    label_tables.check_tables(files, rows, shown_root, report)
     if any(ARCHIVE_ID.fullmatch(row.file.stem) for row in rows):
         report.note(
             "files bear ids of the ISIC Archive, where several show one lesion, which class folders do not tell: a CSV "
