@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", metavar="TABLE")
 @make_option(
-    "--with", "other", default="udcd", show_default=True, metavar="ROW", help="The row to compare with."
-)
+    "--with", "other", default="udcd", show_default=True, metavar="ROW", callback=options.decode_text,
+    help="The row to compare with.",
+)  # fmt: skip
 @options.add_options(STORED_RUN_OPTIONS)
 @make_option(
     "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json", "csv"]),

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from udcd_bench.errors import UserError, quote_command
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +46,17 @@ class _Names(click.types.StringParamType):
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]
+
+
+def decode_text(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Decode a method's name as it was typed: the names of files are UTF-8 whatever the locale."""
+    return decode_name(value)
+
+
+def parse_methods(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+    """Parse names of rows; a method's is its file's, which is UTF-8 whatever the locale."""
+    parsed = parse_names(context, parameter, values)
+    return None if parsed is None else tuple(map(decode_name, parsed))
 
 
 def parse_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -127,8 +139,21 @@ def check_fraction(_: click.Context, __: click.Parameter, value: float) -> float
     return value
 
 
-def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
-    """Parse ``name=value`` pairs; of two for one name the last counts."""
+class _Settings(click.types.StringParamType):
+    """``name=value``; its environment variable holds several, and a value may have spaces in it."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return re.split(r"\s+(?=\w+\s*=)", rv.strip())
+
+
+def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:
+    """Parse ``name=value`` pairs; of two for one name the last counts.
+
+    Those of the environment variable count beside typed ones, which win name by name.
+    """
+    source = context.get_parameter_source(parameter.name or "") if context else None
+    if source is ParameterSource.COMMANDLINE:
+        values = (*(parameter.value_from_envvar(context) or ()), *values)
     pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
@@ -153,7 +178,7 @@ def get_split(params: Mapping[str, Any]) -> str:
 
 profile = make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
 methods = make_option(
-    "--methods", multiple=True, type=_Names(), callback=parse_names, metavar="NAMES",
+    "--methods", multiple=True, type=_Names(), callback=parse_methods, metavar="NAMES",
     help="Only these rows, such as scratch,udcd.",
 )  # fmt: skip
 datasets = make_option(
@@ -168,6 +193,7 @@ settings = make_option(
     "--set",
     "settings",
     multiple=True,
+    type=_Settings(),
     callback=parse_overrides,
     metavar="NAME=VALUE",
     help="Override a method's hyper-parameter or a number of the protocol.",

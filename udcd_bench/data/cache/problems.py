@@ -9,10 +9,9 @@ from pathlib import Path
 
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.decode import DecodedFile
+from udcd_bench.data.cache.options import PrepareOptions, format_prepare_command
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
-from udcd_bench.errors import quote_command
-from udcd_bench.runs import names
 
 
 def report_duplicates(
@@ -149,7 +148,9 @@ def report_counts(image_index: ImageIndex, items: Sequence[Item], report: Valida
         report.add("counts", f"{expected.group_word} {groups} instead of {expected.groups}")
 
 
-def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int) -> str:
+def format_refusal(
+    image_index: ImageIndex, report: ValidationReport, target: Path, options: PrepareOptions, n_classes: int
+) -> str:
     """Say why nothing was written, all reasons together, and the command that goes on all the same.
 
     n_classes: with an image that can be used.
@@ -158,16 +159,10 @@ def format_refusal(image_index: ImageIndex, report: ValidationReport, target: Pa
     if n_classes < 2:
         what = "images of one class only" if n_classes else "not one image"
         return f"{image_index.source}: {what} could be read, so nothing was written.\n{lines}"
-    words = ["data", "prepare", image_index.name]
-    if not image_index.name.startswith(names.FOLDER):
-        words += ["--from", image_index.source]
-    words += ["--size", target.name]
-    if (data := target.parent.parent) != Path("data"):
-        words += ["--data", str(data)]
+    command = format_prepare_command(image_index.name, target, replace(options, allow_incomplete=True))
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on all the same: "
-        f"`{quote_command(*words, '--allow-incomplete')}`."
+        f"Fix what is marked ✗, or go on all the same: `{command}`."
     )
 
 
