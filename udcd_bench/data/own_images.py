@@ -42,7 +42,7 @@ def list_own_images(data: Path) -> list[OwnImages]:
 
 
 def find_prepared_digests(path: Path, data: Path) -> dict[int, str]:
-    """Find the digests of what is prepared of own images at a path, by size; the images themselves are not looked at."""
+    """Find the digests of what is prepared of own images at a path, by size; the images are not looked at."""
     from udcd_bench.data.cache import prepared
 
     digests = {}

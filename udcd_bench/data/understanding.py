@@ -143,8 +143,8 @@ def _describe_shared_groups(dataset: Dataset, by_name: dict[str, list[Split]]) -
             # another split would test on other images than the challenge's
             fix = "no other split has that test" if name == "official" else "--split grouped keeps them apart"
             lines.append(
-                f"Up to {format_count(shared, 'test image')} of split {name} {'has' if shared == 1 else 'have'} a group "
-                f"or a copy among the training images; {fix}."
+                f"Up to {format_count(shared, 'test image')} of split {name} {'has' if shared == 1 else 'have'} "
+                f"a group or a copy among the training images; {fix}."
             )
     return lines
 

@@ -23,8 +23,8 @@ def refuse_variables(files: Iterable[Path]) -> None:
         if reader := _find_first_reader(file.read_bytes()):
             line, name = reader
             raise UserError(
-                f"{file}, line {line}, reads environment variables ({name}), which its runs' keys do not cover, so that "
-                "another value would go unseen; make it a hyper-parameter, an entry of hparams that --set changes."
+                f"{file}, line {line}, reads environment variables ({name}), which its runs' keys do not cover, so "
+                "that another value would go unseen; make it a hyper-parameter, an entry of hparams that --set changes."
             )
 
 
