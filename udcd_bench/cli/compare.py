@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.check import STORED_RUN_OPTIONS, load_stored_runs
+from udcd_bench.cli.check import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
 from udcd_bench.cli.options import make_option
+from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
     from udcd_bench.artefacts.table import Table
@@ -46,21 +47,19 @@ def compare(table: str, **params: Any) -> int:
     request, results = load_stored_runs(artefact, params)
     compared = comparisons.compare_rows(artefact, request, results, params["other"], load_tolerances())
     csv = comparisons.format_csv(compared)
+    is_empty = not any(row.n for row in compared)
     if params["form"] == "csv":
         click.echo(csv.encode(), nl=False)  # in UTF-8, whatever the console's encoding
-    else:
+    elif params["form"] == "json" or not is_empty or any(row.refused for row in compared):
         metadata = _describe_comparison(artefact, request, params["other"])
         if older := describe_ages(results.select_records(artefact.list_runs(request)).values()):
             metadata["older"] = older.rstrip(".")
         click.echo({"text": _format_text, "json": _format_json}[params["form"]](metadata, compared))
     for sentence in artefact.describe_untested(request, results):
         click.echo(sentence, err=True)
-    if not any(row.n for row in compared):
-        again = options.format_advice("run", table)
-        click.echo(
-            f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
-            err=True,
-        )
+    if is_empty:
+        reason = explain_no_runs(artefact, request, results, "two rows to pair")
+        click.echo(f"udcd-bench: Nothing was compared: {reason}", err=True)
         return 2
     files = {"-compare.csv": csv.encode()}
     (file,) = artefact.write(request, results, files, artefact.list_runs(request))
@@ -100,7 +99,7 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
         lines += ["", title, f"  {'':{wide}} {'ours':>6} {'other':>6}  {head}"]
         lines += [f"  {_format_row(row, wide)}" for row in rows if row.method != row.other]
         family = comparisons.count_tests(rows)
-        notes = [f"Holm over {family} rows"] if family else []
+        notes = [f"Holm over {format_count(family, 'row')}"] if family else []
         notes += [
             f"best: {row.method_title}, truly the best with probability {row.best:.2f}"
             for row in rows

@@ -211,17 +211,23 @@ test_part = make_option(
 # --- advice ---------------------------------------------------------------------------------------------------
 
 
-def format_advice(name: str, *arguments: str) -> str:
-    """Format a command to type instead of the present one, with all options that were typed and that it has too."""
+def format_advice(name: str, *arguments: str, changed: Mapping[str, Any] | None = None) -> str:
+    """Format a command to type instead of the present one, with all options that were typed and that it has too.
+
+    changed: parameter → another value than the typed one; None leaves the option out.
+    """
+    changed = changed or {}
     context = click.get_current_context()
     group = context.find_root().command
     target = group.get_command(context, name) if isinstance(group, click.Group) else None
     known = {param.name for param in target.params} if target else set()
     words = [name, *arguments]
     for param in context.command.params:
-        is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-        if isinstance(param, click.Option) and param.name in known and is_typed:
-            words += _format_option(param, context.params[str(param.name)])
+        param_name = str(param.name)
+        is_typed = context.get_parameter_source(param_name) is ParameterSource.COMMANDLINE
+        value = changed.get(param_name, context.params[param_name] if is_typed else None)
+        if isinstance(param, click.Option) and param_name in known and value is not None:
+            words += _format_option(param, value)
     return quote_command(*words)
 
 

@@ -51,7 +51,7 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
     from udcd_bench.runs.store import Store
 
     target, stores = Store(out), [_open_store(folder) for folder in folders]
-    there = set(target.list_keys())
+    keys_before = set(target.list_keys())
     new, same, reasons = _plan_merge(stores, target)
     if reasons:
         raise UserError("Nothing was merged:\n" + "\n".join(f"  {reason}" for reason in reasons))
@@ -60,9 +60,9 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
         target.copy_run(key, store)
     for store in stores:
         add_indices(store.root, target.root)
-    added = format_count(len(new.keys() - there), "run")
-    fuller = format_count(len(new.keys() & there), "packed run")
-    replaced = f", {fuller} now with weights" if new.keys() & there else ""
+    added = format_count(len(new.keys() - keys_before), "run")
+    fuller = format_count(len(new.keys() & keys_before), "packed run")
+    replaced = f", {fuller} now with weights" if new.keys() & keys_before else ""
     click.echo(f"{out}: {added} added{replaced}, {same} there already, {len(target.list_keys())} in all.")
 
 

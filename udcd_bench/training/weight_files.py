@@ -37,7 +37,7 @@ ARRAY_MAKERS = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._r
 PLAIN_CLASSES: list[Any] = [
     argparse.Namespace, np.ndarray, np.dtype, type(np.dtype("f4")), type(np.dtype("f8")), type(np.dtype("f2")),
     type(np.dtype("i8")), type(np.dtype("i4")),
-    *((np._core.multiarray._reconstruct, name) for name in ARRAY_MAKERS),
+    *((np.empty(0).__reduce__()[0], name) for name in ARRAY_MAKERS),
 ]  # fmt: skip
 """What may be unpickled beside tensors: timm's own options, and arrays of NumPy, whose makers execute nothing."""
 
