@@ -72,12 +72,16 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
     from udcd_bench.artefacts import captions
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.runs.spec import format_overrides
     from udcd_bench.stats import statistics
     from udcd_bench.stats.metrics import METRICS
 
     stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
+    settings = "".join(f", {text}" for text in format_overrides((*request.hparams, *request.protocol)))
+    backbone = f", {request.backbone}" if request.backbone else ""
+    about = f"profile {request.profile}, split {request.split}{backbone}{settings}"
     metadata = {
-        "title": f"compare {table.name} with {other} (profile {request.profile}, split {request.split})",
+        "title": f"compare {table.name} with {other} ({about})",
         "warning": captions.format_warning(stand_ins),
         **comparisons.describe_fields(load_tolerances(), other),
     }

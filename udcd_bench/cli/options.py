@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from udcd_bench.errors import UserError, quote_command
+from udcd_bench.errors import UserError, quote_command, quote_name
 from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
@@ -81,11 +81,6 @@ def _split_names(text: str) -> list[str]:
         else:
             names[-1] += part[1:-1].replace('""', '"') if part.startswith('"') else part
     return [name.strip() for name in names if name.strip()]
-
-
-def quote_name(name: str) -> str:
-    """Quote a name as ``parse_names`` takes it."""
-    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
 def parse_datasets(

@@ -114,8 +114,8 @@ def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
 def pack(folder: Path, out: Path) -> None:
     """Copy the finished runs of --out into a small folder, without weights, for a repository or a colleague.
 
-    check, compare, plot and report read it as it is. Embeddings are stored in half precision. Runs that are there
-    already stay as they are.
+    check, compare and report read it as it is; run and plot want the data too. Embeddings are stored in half
+    precision. Runs that are there already stay as they are.
     """
     from udcd_bench.artefacts.made_from import add_indices
     from udcd_bench.runs.store import Store

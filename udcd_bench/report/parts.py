@@ -13,6 +13,7 @@ from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.data import sources
 from udcd_bench.grid.cells import ABSENT, STAND_IN
+from udcd_bench.grid.stored_settings import format_settings, list_other_requests
 from udcd_bench.judging.paper_check import TableComparison, compare_with_paper, list_other_protocol
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
@@ -76,7 +77,10 @@ class ReportBand:
 
 @dataclass(frozen=True)
 class TablePart:
-    """A table of the suite. done: its runs that are finished; with none it has no sheet. whole: the table's verdict."""
+    """A table of the suite. done: its runs that are finished; with none it has no sheet. whole: the table's verdict.
+
+    elsewhere: (number of runs, command that shows them) of its rows under other settings, where it has no sheet.
+    """
 
     name: str
     title: str
@@ -86,6 +90,7 @@ class TablePart:
     sheet: Sheet | None = None
     bands: tuple[ReportBand, ...] = ()
     cells: tuple[JudgedCell, ...] = ()
+    elsewhere: tuple[tuple[int, str], ...] = ()
     whole: str = ""
     columns: tuple[RankedColumn, ...] = ()
 
@@ -133,7 +138,9 @@ def _build_table(table: Table, request: TableRequest, results: Results) -> Table
         commands=(format_artefact_command("run", table.name, request),),
     )
     if not any(spec in results.states for spec in specs):
-        return part
+        others = list_other_requests(table, request, results)
+        lines = ((other.n, format_artefact_command("check", table.name, other.request)) for other in others)
+        return replace(part, elsewhere=tuple(lines))
     frame = table.build_frame(request, results)
     sheet = table.build_sheet(request, results, frame)
     comparison: TableComparison | None = None
@@ -277,7 +284,7 @@ def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """Format the shell line that makes or checks an artefact with the folds and seeds of the request."""
     words = ["udcd-bench", verb, name, "--profile", request.profile]
-    words += format_split_options(request.split)
+    words += [*format_split_options(request.split), *format_settings(request)]
     if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
