@@ -69,7 +69,7 @@ def test_the_command_that_goes_on_repeats_the_depth_and_changed_images_keep_it(t
     ):
         with pytest.raises(UserError) as error:
             load()
-        command = f"udcd-bench data prepare {name} --size 40 --depth 12 --allow-incomplete --data {data}"
+        command = f"udcd-bench data prepare {name} --size 40 --depth 12 --data {data} --allow-incomplete"
         assert f"`{command}`" in str(error.value)
 
 

@@ -79,9 +79,9 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
     stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
     settings = "".join(f", {text}" for text in format_overrides((*request.hparams, *request.protocol)))
     backbone = f", {request.backbone}" if request.backbone else ""
-    about = f"profile {request.profile}, split {request.split}{backbone}{settings}"
+    conditions = f"profile {request.profile}, split {request.split}{backbone}{settings}"
     metadata = {
-        "title": f"compare {table.name} with {other} ({about})",
+        "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),
         **comparisons.describe_fields(load_tolerances(), other),
     }

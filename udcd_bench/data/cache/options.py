@@ -56,6 +56,6 @@ def format_prepare_command(name: str, target: Path, options: PrepareOptions) -> 
     words += ["--from", options.source_path] if options.source_path is not None else []
     words += ["--size", target.name]
     words += ["--depth", options.depth] if options.depth is not None else []
-    words += ["--allow-incomplete"] if options.allow_incomplete else []
     data = target.parent.parent
-    return quote_command(*words, *(["--data", data] if data != Path("data") else []))
+    words += ["--data", data] if data != Path("data") else []
+    return quote_command(*words, *(["--allow-incomplete"] if options.allow_incomplete else []))
