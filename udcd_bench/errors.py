@@ -63,3 +63,8 @@ def quote_command(*words: object) -> str:
     suites = [suite for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if suite]
     given = [word for suite in suites for word in ("--suite", suite)]
     return shlex.join(["udcd-bench", *given, *map(str, words)])
+
+
+def quote_name(name: str) -> str:
+    """Quote a name as options with names between commas take it."""
+    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name

@@ -112,3 +112,37 @@ def test_advice_repeats_every_option_that_was_typed(typed, tmp_path, monkeypatch
 
 def test_advice_is_short_where_little_was_typed(typed):
     assert typed("compare", "table2")[1].rstrip().endswith("make them with udcd-bench run table2")
+
+
+@pytest.mark.parametrize(
+    ("variable", "words", "settings"),
+    [
+        ("epochs=1 image_size=32", (), {"epochs": "1", "image_size": "32"}),
+        ("weights=/my w.pth  epochs = 2", (), {"weights": "/my w.pth", "epochs": "2"}),
+        ("epochs=1 image_size=32", ("--set=epochs=3",), {"epochs": "3", "image_size": "32"}),
+        ("", ("--set=epochs=3",), {"epochs": "3"}),
+    ],
+)
+def test_settings_of_the_variable_count_beside_typed_ones(monkeypatch, variable, words, settings):
+    monkeypatch.setenv("UDCD_BENCH_SET", variable)
+    made = []
+    monkeypatch.setattr(cli.run, "callback", lambda **params: made.append(dict(params["settings"])))
+    cli.cli.main(["run", "table2", *words], standalone_mode=False)
+    assert made == [settings]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("train", "kd", "--datasets=digits"), "--dataset"),
+        (("run", "table2", "--dataset=digits"), "--datasets"),
+    ],
+)  # fmt: skip
+def test_each_command_names_its_own_option(typed, words, meant):
+    said = typed(*words)[1]
+    assert f"{meant}" in said.replace("'", " ").split() or f"{meant}?" in said, said
+
+
+def test_a_name_that_tables_do_not_take_is_refused_by_train_too(typed):
+    for words in (("train", "scratch", "--dataset"), ("run", "table2", "--datasets")):
+        assert "Unknown data set 'ham10000-official'" in typed(*words, "ham10000-official")[1]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -350,6 +351,39 @@ def test_a_check_that_could_judge_nothing_says_so_and_has_a_status_of_its_own(ty
         2,
         "not judged",
     )
+
+
+def stored_elsewhere(out):
+    """Two rows at two seeds, of two epochs, and one row of another backbone."""
+    fill(out, paper(protocol=(("epochs", 2),), seeds=(0, 1)), methods=("scratch", "mtg"))
+    fill(out, paper(backbone="resnet50"), methods=("udcd",))
+
+
+@pytest.mark.parametrize("command", ["check", "compare"])
+def test_runs_of_other_settings_are_counted_and_the_command_that_takes_them_is_told(
+    tmp_path, monkeypatch, capsys, command
+):
+    stored_elsewhere(tmp_path / "kept")
+    tell = typist(command, PLAIN, tmp_path, monkeypatch, capsys)
+    status, out, err = tell("--seeds=1", "--with=mtg" if command == "compare" else "--each")
+    assert status == 2 and len(out.splitlines()) < 4, "no line for each cell that was not run"
+    assert "kept holds no " in err and "it holds 4 runs by " in err and ", and 1 run by " in err
+    advised = err.strip().splitlines()[-1].partition("it holds 4 runs by ")[2].partition(", and 1 run by ")
+    words = shlex.split(advised[0])
+    assert "--set" in words and "epochs=2" in words and "--seeds" not in words
+    assert (
+        shlex.split(advised[2])[-4:] == ["--out", "kept", "--backbone", "resnet50"]
+        or "resnet50" in advised[2]
+    )
+    more = ["--compare"] if command == "check" else []
+    status, out, err = tell(*words[3:], *more, plain=())
+    assert "it holds" not in err and "n=2" in out if command == "compare" else "not judged" not in err
+
+
+def test_a_folder_that_has_nothing_else_tells_what_makes_runs(typed, tmp_path):
+    fill(tmp_path / "kept", paper(), methods=("scratch",))
+    err = typed(plain=("--profile=paper", "--datasets=aptos", "--out=kept", "--methods=udcd"))[2]
+    assert "make them with udcd-bench run table2" in err and "it holds" not in err
 
 
 def test_runs_of_stand_ins_are_never_held_against_the_paper(typed, tmp_path):

@@ -30,6 +30,12 @@ def test_show_tells_every_value_and_its_source(name):
         assert repr(value) in line and any(f"[{letter}" in line for letter in "PROS"), line
 
 
+def test_numbers_that_sources_refer_to_as_above_are_above():
+    alone, beside = show("udcd"), show("udcd", "udcd-released")
+    assert alone.index("Differs from") < alone.index("\n3. ") < alone.index("see 3 above")
+    assert beside.index("citation") < beside.index("Differs from") < beside.index("lambda_scl  ")
+
+
 def test_two_side_by_side_mark_what_differs():
     lines = show("udcd", "udcd-released").splitlines()
     marked = {line.split()[0] for line in lines if "≠" in line and not line.startswith("  ")}

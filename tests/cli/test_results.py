@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +133,36 @@ def test_a_merge_that_is_cut_short_has_whole_runs_and_goes_on(folders, tmp_path,
     assert "2 runs added" in results("merge", one.root, two.root, "--out", out.root)
 
 
+@pytest.mark.parametrize("packed_first", [True, False])
+def test_of_a_packed_run_and_a_whole_one_the_whole_is_merged(folders, tmp_path, packed_first):
+    one, _ = folders
+    results("pack", "--to", tmp_path / "packed", "--out", one.root)
+    both = (tmp_path / "packed", one.root) if packed_first else (one.root, tmp_path / "packed")
+    assert "2 runs added, 0 there already, 2 in all" in results("merge", *both, "--out", tmp_path / "all")
+    into_packed = results("merge", one.root, "--out", tmp_path / "packed")
+    assert "0 runs added, 2 packed runs now with weights, 0 there already, 2 in all" in into_packed
+    for folder in ("all", "packed"):
+        assert tree(tmp_path / folder / "runs" / "k0") == tree(one.runs / "k0")
+    assert "0 runs added, 2 there already" in results("merge", one.root, "--out", tmp_path / "all")
+
+
+def test_a_folder_that_holds_no_results_is_named(folders, tmp_path):
+    one, _ = folders
+    for folder in (one.runs, tmp_path):
+        with pytest.raises(
+            UserError, match=f"{folder} is no results folder; give the one that holds store.json"
+        ):
+            results("merge", folder, "--out", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_is_not_packed_into_itself(folders, tmp_path):
+    one, _ = folders
+    (tmp_path / "link").symlink_to(one.root)
+    with pytest.raises(UserError, match="is the folder whose runs are packed; give another one"):
+        results("pack", "--to", tmp_path / "link", "--out", one.root)
+
+
 def test_what_is_no_folder_is_refused(tmp_path):
     for words in (("merge", tmp_path / "no", "--out", tmp_path / "x"), ("verify", "--out", tmp_path / "no")):
         with pytest.raises(UserError, match="no such results folder"):
@@ -153,7 +185,7 @@ def digits(tmp_path):
 def test_a_packed_folder_gives_the_same_tables_and_has_no_weights(digits, tmp_path):
     store, request = digits
     said = results("pack", "--to", tmp_path / "evidence", "--out", store.root)
-    assert "2 runs added, 2 in all, 0." in said
+    assert re.search(r"2 runs added, 2 in all, \d+ kB\.", said)
     packed = Store(tmp_path / "evidence")
     assert packed.list_keys() == store.list_keys()
     assert all(packed.find_damage(key, thorough=True) == "" for key in packed.list_keys())
@@ -322,7 +354,11 @@ def test_what_a_table_on_disk_was_made_from_stays(own_table):
     said = results("prune", "--out", store.root, input="n\n")
     assert "Remove this one from" in said
     (line,) = [line for line in said.splitlines() if "runs/" in line]
-    assert "scratch others" in line and "in no table or figure" in line
+    assert "scratch others" in line
+    assert (
+        "in no table or figure here; one with --set epochs=2 --backbone resnet-tiny --datasets others would"
+        in line
+    )
     assert json.loads((files[0].parent / "table2.runs.json").read_text()) == {"runs": ["of-kd", "of-scratch"]}
 
 
@@ -336,6 +372,28 @@ def test_so_it_does_where_an_older_version_wrote_the_table(own_table):
     for file in files:
         file.unlink()
     assert "Remove these 4 from" in results("prune", "--out", store.root, input="n\n")
+
+
+def test_it_does_in_a_folder_that_they_were_merged_or_packed_into(own_table, tmp_path):
+    store, _ = own_table
+    for words in (
+        ("merge", store.root, "--out", tmp_path / "m"),
+        ("pack", "--out", store.root, "--to", tmp_path / "m"),
+    ):
+        results(*words)
+        assert "Remove this one from" in results("prune", "--out", tmp_path / "m", input="n\n")
+        shutil.rmtree(tmp_path / "m")
+
+
+def test_runs_of_a_method_that_no_suite_here_has_are_not_offered(tmp_path):
+    store = Store(tmp_path / "results")
+    spec = finish(store, replace(KD, method="theirs"), "theirs") and replace(KD, method="theirs", seed=1)
+    store.start_run("under-way", spec)
+    said = results("prune", "--out", store.root)
+    assert said.startswith(
+        "1 run of theirs stays, since its method is in no suite here; udcd-bench --suite DIR adds one."
+    )
+    assert "nothing to remove" in said
 
 
 def test_another_profiles_runs_are_not_needed(pruned):

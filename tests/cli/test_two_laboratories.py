@@ -121,9 +121,31 @@ def test_stored_runs_are_found_by_path_or_name(labs):
         *asked, "--datasets=folder:skin", "--set=weights=no.pth", fails=True
     )
     Image.new("RGB", (32, 32)).save("sets/moles/benign/99.png")
-    assert "sets/moles has changed since it was prepared" in typed(
-        *asked, "--datasets=folder:sets/moles", weights, fails=True
+    typed("data", "prepare", "folder:sets/moles", "--size=64")
+    next(Path("sets/moles/benign").iterdir()).chmod(0o600)
+    assert "n=1" in typed(*asked, "--datasets=folder:sets/moles", weights), "by what the runs were trained on"
+
+
+def test_the_set_that_was_trained_on_is_found_among_several_prepared_ones(labs):
+    one, two = labs
+    shutil.copytree(one / "results", two / "results")
+    asked = (
+        "compare",
+        "table2",
+        "--with=kd",
+        "--methods=scratch,kd",
+        *SETTINGS,
+        "--set=weights=downloaded.pth",
     )
+    Image.new("RGB", (32, 32)).save("sets/moles/benign/99.png")
+    typed("data", "prepare", "folder:sets/moles", "--size=40")
+    Path("sets/moles/benign/99.png").unlink()
+    typed("data", "prepare", "folder:sets/moles", "--size=48")
+    assert "n=1" in typed(*asked, "--datasets=folder:sets/moles"), "the first is of other images"
+    typed("data", "prepare", "folder:sets/moles", "--size=32")
+    for file in Path("sets/moles/benign").iterdir():
+        file.chmod(0o600)
+    assert "n=1" in typed(*asked, "--datasets=folder:sets/moles"), "no pixel has changed"
 
 
 def test_two_sets_of_one_name_stay_apart(labs, monkeypatch):

@@ -137,7 +137,8 @@ def test_it_is_trained_on_all_and_the_caption_says_whose_the_test_images_are(tmp
     ("words", "says"),
     [
         (("run", "table2", "--profile=lite", "--datasets=aptos"), "aptos has no official test set; --split official"),
-        (("run", "table2"), "synthetic-fundus has no official test set"),
+        (("run", "table2"), "synthetic-lesions in place of ham10000, whose official test set it is; add"),
+        (("run", "table2", "--datasets=ham10000"), "add --profile quick or lite or paper"),
         (("train", "scratch", "--dataset=digits"), "digits has no official test set"),
         (("run", "table2", "--profile=lite", "--test=val"), "--split official says which images test"),
     ],

@@ -314,10 +314,24 @@ def test_medmnist_that_cannot_be_used(changes, said, tmp_path):
         sources.load_dataset("medmnist:x", size=32, data=tmp_path)
 
 
+def test_medmnist_with_a_channel_of_grey_is_the_same_set(tmp_path):
+    file = layouts.medmnist_file(tmp_path / "a" / "x.npz")
+    with np.load(file) as held:
+        deeper = {key: held[key][..., None] for key in held.files if key.endswith("images")}
+    layouts.medmnist_file(tmp_path / "b" / "x.npz", **deeper)
+    flat, deep = (sources.load_dataset("medmnist:x", size=32, data=tmp_path / side) for side in "ab")
+    assert flat.fingerprint == deep.fingerprint
+
+
 def test_medmnist_names_and_files(tmp_path):
+    other = layouts.medmnist_file(tmp_path / "pathmnist.npz")
+    with pytest.raises(UserError, match=r"pathmnist.npz is called as another set, and not dermamnist"):
+        sources.prepare_dataset(
+            "medmnist:dermamnist", size=32, data=tmp_path, options=PrepareOptions(source_path=other)
+        )
     with pytest.raises(UserError, match="is no MedMNIST set"):
         sources.load_dataset("medmnist:../x", size=32, data=tmp_path)
-    with pytest.raises(UserError, match="zenodo"):
+    with pytest.raises(UserError, match=rf"zenodo.*--from DIR --size 32 --data {tmp_path}`"):
         sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path)
     layouts.write(tmp_path / "dermamnist.npz", "no npz")
     with pytest.raises(UserError, match="damaged or no npz"):

@@ -57,6 +57,22 @@ def test_12_bits_in_16_stop_and_depth_fixes_them(tmp_path):
         sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=10))
 
 
+def test_the_command_that_goes_on_repeats_the_depth_and_changed_images_keep_it(tmp_path):
+    name, data = grey_set(tmp_path / "set", 4095), tmp_path / "data"
+    sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=12))
+    (tmp_path / "set" / "a" / "0.png").chmod(0o600)
+    assert sources.load_dataset(name, size=40, data=data).images.max() == 255, "decoded again, as before"
+    (tmp_path / "set" / "c").mkdir()
+    for load in (
+        lambda: sources.load_dataset(name, size=40, data=data),
+        lambda: sources.prepare_dataset(name, size=40, data=data, options=PrepareOptions(depth=12)),
+    ):
+        with pytest.raises(UserError) as error:
+            load()
+        command = f"udcd-bench data prepare {name} --size 40 --depth 12 --data {data} --allow-incomplete"
+        assert f"`{command}`" in str(error.value)
+
+
 def test_a_few_of_12_bits_among_16_are_told_and_a_whole_class_stops(tmp_path):
     """As of two scanners: by the whole set the depth is 16. Where the dark ones are a class, it is the exposure."""
     root = tmp_path / "set"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import records
+from support import layouts, records
 from udcd_bench import plugins
 from udcd_bench.engines import execute
 from udcd_bench.engines.naming import NameResolver
@@ -383,3 +383,35 @@ def test_a_plan_knows_its_specs_by_any_name():
     spec = RunSpec("kd", "folder:a#0123456789ab", "demo", "resnet-tiny")
     jobs = planner.plan([spec], Store(Path("results")), records.make_inputs)
     assert replace(spec, dataset="folder:b#0123456789ab") in jobs[-1].specs
+
+
+def test_names_in_a_key_are_utf8_whatever_the_locale(tmp_path):
+    """A method's file and a folder of images, in a process that takes the names of files for ASCII."""
+    layouts.class_folders(tmp_path / "ü", ("a", "b"))
+    layouts.write(
+        tmp_path / "mine" / "lß.py", "class Method:\n    title = 'Mine'\n    citation = 'Me, 2024'\n"
+    )
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom udcd_bench import plugins\n"
+        "from udcd_bench.cli.options import parse_methods\nfrom udcd_bench.data import own_images\n"
+        "from udcd_bench.engines.naming import NameResolver\nfrom udcd_bench.runs.spec import RunSpec\n"
+        "assert (sys.getfilesystemencoding() == 'utf-8') == (sys.argv[3] == 'utf-8')\n"
+        "plugins.add_suite(Path('mine'))\n(name,) = parse_methods(None, None, (sys.argv[2],))\n"
+        "spec = RunSpec(name, 'folder:' + sys.argv[1], 'demo', 'densenet-tiny')\n"
+        "resolver = NameResolver(Path('data'))\nspec = resolver.resolve_spec(spec)\n"
+        "by_name = resolver.resolve_spec(RunSpec(name, spec.dataset, 'demo', 'densenet-tiny')).dataset\n"
+        "print(ascii((spec, by_name, plugins.hash_sources('methods', spec.method),\n"
+        "    [s.name for s in own_images.list_own_images(Path('data'))])))\n"
+    )
+    printed = []
+    for encoding, settings in (
+        ("ascii", {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}),
+        ("utf-8", {"PYTHONUTF8": "1"}),
+    ):
+        words = [sys.executable, "-c", code, "ü", "lß", encoding]
+        done = subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | settings, check=False
+        )
+        assert not done.returncode, done.stderr
+        printed.append(done.stdout)
+    assert printed[0] == printed[1] and ascii("folder:ü#").strip("'") in printed[0], printed

@@ -151,3 +151,22 @@ def test_hyper_parameters_resolve():
         resolve_hparams("KD", defaults, choices, (("wieght", "2"),))
     with pytest.raises(UserError, match="invalid kind=c: it is one of a, b"):
         resolve_hparams("KD", defaults, choices, (("kind", "c"),))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("epoch", "epochs"),
+        ("lr", "learning_rate"),
+        ("batchsize", "batch_size"),
+        ("wieght", "weight"),
+        ("zz", ""),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest_of_the_methods_and_the_protocol(typed, meant):
+    said = profiles.suggest_setting(typed, ["weight", *(f"lambda_{n}" for n in range(40))])
+    assert said.startswith(
+        f"; did you mean {meant!r}? Known, the nearest first: {meant}, " if meant else ". Known"
+    )
+    assert said.endswith("more.") and said.count(",") <= 12
+    assert "learning_rate" in profiles.suggest_setting("learn_rate", ()), "also for a method that has none"

@@ -18,6 +18,7 @@ from support import factories
 from udcd_bench import plugins
 from udcd_bench.data import splits
 from udcd_bench.engines import execute
+from udcd_bench.errors import RunError
 from udcd_bench.method import BaseMethod, Progress
 from udcd_bench.runs.planner import Job
 from udcd_bench.runs.spec import RunSpec
@@ -337,6 +338,40 @@ def test_a_loss_that_is_no_number_stops_with_term_epoch_and_step(data, bad, save
     assert [row["epoch"] for row in rows] == [0, 1], "the epoch it happened in is not reported"
     assert kept.saved[-1][1]["epoch"] == 2, "and the last checkpoint is from before it"
     assert all(np.isfinite(value).all() for value in kept.saved[-1][0].values())
+
+
+UNFIT = {
+    "a float as term 'ce'": lambda self, batch: {"ce": 0.5},
+    "a float;": lambda self, batch: 0.5,
+    "a Tensor;": lambda self, batch: self.student(batch.views[0]).logits.mean(),
+    "a list as term 'kd'": lambda self, batch: {"ce": self.student(batch.views[0]).logits.mean(), "kd": [1]},
+    r"a tensor of shape \(8, 4\) and type float32 as term 'ce'": lambda self, batch: {
+        "ce": self.student(batch.views[0]).logits
+    },
+    r"a tensor of shape \(\) and type int64 as term 'n'": lambda self, batch: {"n": batch.labels.sum()},
+    "no term with a gradient": lambda self, batch: {
+        "ce": self.student(batch.views[0]).logits.mean().detach()
+    },
+    "no term;": lambda self, batch: {},
+    "a term called 1,": lambda self, batch: {1: self.student(batch.views[0]).logits.mean()},
+    "ce at one step and ce, kd at another": lambda self, batch: dict.fromkeys(
+        ("ce", "kd") if self.after else ("ce",), self.student(batch.views[0]).logits.mean()
+    ),
+}
+
+
+@pytest.mark.parametrize("said", UNFIT)
+def test_terms_that_no_loop_can_train_on_are_named_with_the_file(data, said):
+    class Unfit(Plain):
+        after = False
+
+        def compute_losses(self, batch, progress):
+            terms = UNFIT[said](self, batch)
+            self.after = True
+            return terms
+
+    with pytest.raises(RunError, match=rf"^{re.escape(__file__)}: compute_losses returns {said}"):
+        trainer(Unfit, data, epochs=2, batch_size=8).run()
 
 
 def test_both_terms_are_named_where_both_are_bad(data):

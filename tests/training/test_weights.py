@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import pickle
 import tarfile
 import zipfile
 
@@ -57,6 +58,9 @@ WRAPPED = {
     "nested": lambda t: {"model": rename(t, "module.student.encoder."), "optimizer": {0: {"x": torch.ones(2)}}},
     "timm's script": lambda t: {"state_dict": t, "args": argparse.Namespace(lr=1.0), "metric": 0.5},
     "with a classifier": lambda t: {**t, "fc.weight": torch.ones(7, 32)},
+    "parameters": lambda t: {key: torch.nn.Parameter(v, requires_grad=v.is_floating_point()) for key, v in t.items()},
+    "sparse": lambda t: {key: tensor.to_sparse() if tensor.ndim else tensor for key, tensor in t.items()},
+    "arrays of NumPy": lambda t: {key: tensor.numpy() for key, tensor in t.items()},
     "without counters": lambda t: {key: value for key, value in t.items() if "num_batches" not in key},
 }  # fmt: skip
 
@@ -152,6 +156,7 @@ FOREIGN = {
     b"\x08\x07\x12\x07pytorch\x1a\x051.8.0": "an ONNX graph",
     b"\x1f\x8b\x08" + bytes(64): "compressed",
     b"\x93NUMPY\x01\x00": "an array of NumPy",
+    pickle.dumps({"a": np.ones(2)}): "a pickle that torch.save has not written",
     b"Not found": "text, which begins 'Not found'",
     b"PK\x03\x04" + bytes(99): "cut short or damaged",
     bytes(range(128, 256)): "damaged, or of no kind that PyTorch writes",
@@ -189,6 +194,8 @@ def test_damage_and_what_is_no_number_is_named(tensors, tmp_path):
         broken["layer1.0.bn1.running_var"][1] = value
         torch.save({"state_dict": broken}, tmp_path / "broken.pth")
         assert "NaN or infinity in state_dict.layer1.0.bn1.running_var" in refuse(tmp_path / "broken.pth")
+    torch.save({key: tensor.to("meta") for key, tensor in tensors.items()}, tmp_path / "meta.pth")
+    assert "it has a shape and no values); save plain tensors" in refuse(tmp_path / "meta.pth")
     torch.save(torch.ones(3), tmp_path / "nameless.pth")
     assert "no tensors with names" in refuse(tmp_path / "nameless.pth")
 

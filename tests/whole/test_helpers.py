@@ -359,3 +359,31 @@ def test_a_linked_method_says_where_its_helpers_are_looked_for(tmp_path):
         plugins.load_class("methods", "mine")
     (tmp_path / "linked" / "_beside.py").symlink_to("../real/_beside.py")
     assert plugins.load_class("methods", "mine").value == 1
+
+
+READERS = {
+    "an item": ("import os", "os.environ['EPS']"),
+    "a call": ("import os.path", "os.getenv('EPS', '1')"),
+    "an alias": ("import os as system", "system.environb.get(b'EPS')"),
+    "a name": ("from os import environ as e", "e.get('EPS')"),
+    "a helper": ("from _common import SCALE", "SCALE"),
+}
+
+
+@pytest.mark.parametrize("case", READERS)
+def test_a_method_that_reads_an_environment_variable_is_refused_by_its_text(tmp_path, monkeypatch, case):
+    monkeypatch.setenv("EPS", "2")
+    imports, value = READERS[case]
+    make_suite(tmp_path, imports, f"lambda self: {value}", _common="import os\nSCALE = os.environ.get('EPS')")
+    file = "_common.py" if case == "a helper" else "mine.py"
+    for read in (plugins.hash_sources, plugins.load_class):
+        with pytest.raises(
+            UserError, match=rf"{file}, line \d+, reads environment .*make it a hyper-parameter"
+        ):
+            read("methods", "mine")
+
+
+def test_a_method_may_set_an_environment_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPS", "2")
+    make_suite(tmp_path, "import os\nos.environ['EPS'] = '3'\ndel os.environ['EPS']", "1")
+    assert plugins.load_class("methods", "mine").value == 1

@@ -88,7 +88,7 @@ def describe_runs(
     """
     if not records:
         return (
-            f"Profile {request.profile}, split {describe_split(request.split)}. None of {counts.planned} runs is done.",
+            f"Profile {request.profile}, split {describe_split(request.split)}. {_describe_none(counts.planned)}",
         )
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
@@ -106,6 +106,10 @@ def describe_runs(
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)
+
+
+def _describe_none(planned: int) -> str:
+    return "Its one run is not done." if planned == 1 else f"None of {planned} runs is done."
 
 
 def describe_record(record: Record, store: Store) -> list[str]:

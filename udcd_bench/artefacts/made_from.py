@@ -24,6 +24,22 @@ def write_index(path: Path, keys: Iterable[str]) -> None:
     )
 
 
+def add_indices(source: Path, target: Path) -> None:
+    """Add to a results folder's indices what those of another name, whose runs have been copied into it."""
+    for path in source.glob(f"*/*{INDEX_ENDING}"):
+        copy = target / path.relative_to(source)
+        if (keys := _read_index(path)) - _read_index(copy):
+            write_atomically(copy, to_json({"runs": sorted(keys | _read_index(copy))}))
+
+
+def _read_index(path: Path) -> set[str]:
+    """Read the keys that an index names; none of one that is missing or damaged."""
+    try:
+        return set(map(str, from_json(path.read_bytes())["runs"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
 def find_used_keys(root: Path, records: Mapping[str, Record]) -> set[str]:
     """Find the keys of the runs that any table or figure in a results folder was made from.
 

@@ -25,6 +25,7 @@ from udcd_bench.bench.step import (
     make_random_data,
 )
 from udcd_bench.engines.environment import describe_environment, pick_device
+from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,8 @@ def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line
     clock = Clock(device)
     data = make_random_data(config, device)
     log(
-        f"{len(config.methods)} methods on {config.backbone}, {config.image_size}², B={config.batch}, on random images"
+        f"{format_count(len(config.methods), 'method')} on {config.backbone}, {config.image_size}², "
+        f"B={config.batch}, on random images"
     )
     subjects = [TimedMethod(config, name, data) for name in config.methods]
     pairs = _time_pairs(subjects, clock, config.rounds, log)

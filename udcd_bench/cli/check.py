@@ -11,23 +11,18 @@ import click
 from udcd_bench.cli import options
 from udcd_bench.cli.options import make_option
 from udcd_bench.cli.run import build_request
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import pandas as pd
-
     from udcd_bench.artefacts.table import Table
     from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.judging.paper_check import TableComparison
     from udcd_bench.judging.tolerances import Tolerances
-    from udcd_bench.judging.uncertainty import CellKey
     from udcd_bench.runs.results import Results
 
-REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
-"""Columns that the CSV of an earlier result must have."""
+NO_RUNS = "finished run of these cells"
+"""What a folder lacks where nothing can be judged."""
 
 
 def _check_points(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -154,6 +149,7 @@ def _make_report(
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
     from udcd_bench.cli.check_formats import CheckReport
+    from udcd_bench.grid.stored_settings import list_other_requests
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
@@ -164,10 +160,15 @@ def _make_report(
     comparison = _judge_table(table, request, results, against, tolerances)
     other = list_other_protocol(request) if against == "paper" else ()
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
-    reason = "" if compared else _explain_nothing_compared(table, request, params, bool(comparison.cells))
+    reason = ""
+    is_empty = not results.select_records(table.list_runs(request))
+    if is_empty and list_other_requests(table, request, results):
+        reason = f"Nothing was judged: {explain_no_runs(table, request, results, NO_RUNS)}"
+        comparison = replace(comparison, cells=[], columns=[])
+    elif not compared:
+        reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
     if comparison.cells and other and not params["other_protocol_allowed"]:
-        is_empty = not results.select_records(table.list_runs(request))
-        none = f"{params['out']} holds no finished run of these cells, and " if is_empty else ""
+        none = f"{params['out']} holds no {NO_RUNS}, and " if is_empty else ""
         reason = (
             f"Nothing was judged: {none}the runs follow another protocol than the paper's ({', '.join(other)}), so a "
             f"difference from its figures says nothing about it; check runs of --profile paper without such options, "
@@ -208,19 +209,15 @@ def _judge_table(
     file = Path(against)
     if seed_baseline.is_baseline_file(file):
         baselines = seed_baseline.load_baselines(file, seed_baseline.describe_settings(table, request))
-        names = _match_names((row[0] for of_device in baselines.values() for row in of_device.rows), frame)
+        names = seed_baseline.match_names(
+            (row[0] for of_device in baselines.values() for row in of_device.rows), frame
+        )
         baselines = {device: of_device.rename_data(names) for device, of_device in baselines.items()}
         ours = seed_baseline.collect_by_device(table, request, results)
         return TableComparison(judge_by_seeds(frame, ours, file, baselines, tolerances), None, [])
-    return TableComparison(judge_regressions(frame, _read_earlier_result(file, frame), tolerances), None, [])
-
-
-def _match_names(theirs: Iterable[str], frame: pd.DataFrame) -> dict[str, str]:
-    """Match the data sets of an earlier result with ours: own images by what they hold, whatever they were called."""
-    from udcd_bench.runs.names import identify_data
-
-    ours = {identify_data(name): name for name in frame["dataset"]}
-    return {name: ours.get(identify_data(name), name) for name in theirs}
+    return TableComparison(
+        judge_regressions(frame, seed_baseline.read_earlier_result(file, frame), tolerances), None, []
+    )
 
 
 def _write_baseline(table: Table, request: TableRequest, results: Results, params: dict[str, Any]) -> int:
@@ -232,30 +229,60 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
         raise UserError("--record writes figures and --against checks them; give one of the two.")
     baselines = seed_baseline.collect_by_device(table, request, results)
     if not baselines:
-        click.echo(f"udcd-bench: {_explain_no_runs(table, params)}", err=True)
+        click.echo(f"udcd-bench: {explain_no_runs(table, request, results, NO_RUNS)}", err=True)
         return 2
     seed_baseline.save_baselines(params["record"], seed_baseline.describe_settings(table, request), baselines)
     for device, baseline in baselines.items():
         fewest = baseline.count_fewest_seeds()
-        seeds = f"{fewest} seed{'s' * (fewest > 1)} a fold or more, of {device}"
-        click.echo(f"{params['record']}: {len(baseline.rows)} rows, {seeds}.")
+        seeds = f"{format_count(fewest, 'seed')} a fold or more, of {device}"
+        click.echo(f"{params['record']}: {format_count(len(baseline.rows), 'row')}, {seeds}.")
         if fewest < MIN_SEEDS:
             click.echo(f"Fewer than {MIN_SEEDS} seeds: a check against them is underpowered.", err=True)
     return 0
 
 
-def _explain_no_runs(table: Table, params: dict[str, Any]) -> str:
-    again = options.format_advice("run", table.name)
-    return f"{params['out']} holds no finished run of these cells; make them with {again}"
+def explain_no_runs(table: Table, request: TableRequest, results: Results, what: str) -> str:
+    """Explain that a folder holds not what a command needs, and what to type: other settings, or what makes runs.
+
+    what: it needs.
+    """
+    from udcd_bench.grid.stored_settings import list_other_requests
+
+    head = f"{results.store.root} holds no {what}"
+    others = list_other_requests(table, request, results)
+    if not others:
+        return f"{head}; make them with {options.format_advice('run', table.name)}"
+    command = click.get_current_context().info_name or "check"
+    choices = [f"{format_count(n, 'run')} by {_format_request(command, table, other)}" for other, n in others]
+    return f"{head}; it holds {', and '.join(choices)}"
+
+
+def _format_request(command: str, table: Table, request: TableRequest) -> str:
+    """Format the present command with the settings of another request, at every fold and seed that is stored."""
+    from udcd_bench.runs.spec import parse_split
+
+    split, test_part = parse_split(request.split)
+    settings = (*request.hparams, *request.protocol)
+    changed = {
+        "profile": request.profile if request.profile != "demo" else None,
+        "split": split if split != "paper" else None,
+        "test_part": test_part if test_part != "test" else None,
+        "settings": settings or None,
+        "teacher_backbone": request.teacher_backbone or None,
+        "folds": None,
+        "seeds": None,
+        **{name: getattr(request, name) for name in ("backbone", "datasets")},
+    }
+    return options.format_advice(command, table.name, changed=changed)
 
 
 def _explain_nothing_compared(
-    table: Table, request: TableRequest, params: dict[str, Any], has_cells: bool
+    table: Table, request: TableRequest, results: Results, against: str, has_cells: bool
 ) -> str:
     """Explain why nothing was compared, and what to do."""
     from udcd_bench.runs.names import format_data_title
 
-    if not has_cells and params["against"] == "paper":
+    if not has_cells and against == "paper":
         groups = table.list_column_groups(request)
         if any(group.synthetic for group in groups):
             return (
@@ -265,60 +292,5 @@ def _explain_nothing_compared(
         names = ", ".join(dict.fromkeys(format_data_title(group.source) for group in groups))
         return f"Nothing was compared: the paper prints no figure for these rows on {names}."
     if not has_cells:
-        return (
-            f"Nothing was compared: {params['against']} has no figure in any cell of this table as asked for."
-        )
-    return f"Nothing was compared: {_explain_no_runs(table, params)}"
-
-
-def _read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]:
-    """Read an earlier result's figures, percent.
-
-    frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
-    """
-    from udcd_bench.judging.verdicts import get_cell_key
-    from udcd_bench.runs.names import format_data_title
-
-    earlier = _read_earlier_csv(file)
-    names = _match_names(earlier["dataset"].astype(str), frame)
-    earlier["dataset"] = earlier["dataset"].astype(str).map(names)
-    hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
-    figures: dict[CellKey, float] = {}
-    for row in earlier[earlier["ours"].notna()].to_dict("records"):
-        key = get_cell_key(row)
-        if key in figures:
-            raise UserError(f"--against {file}: {row['method']} {row['metric']} appears twice.")
-        now = hashes.get(key, row["split_hash"])
-        if now != row["split_hash"]:
-            raise UserError(
-                f"--against {file}: {row['method']} on {format_data_title(row['dataset'])} was tested on other images "
-                f"there (split hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same "
-                "--folds and --split."
-            )
-        figures[key] = row["ours"]
-    return figures
-
-
-def _read_earlier_csv(file: Path) -> pd.DataFrame:
-    import numpy as np
-    import pandas as pd
-
-    try:
-        # opened here: pandas would unpack archives, and fetch what looks like an address
-        with file.open(encoding="utf-8", newline="") as opened:
-            types = {"split_hash": str, "dataset": str, "method": str, "metric": str}
-            frame = pd.read_csv(opened, dtype=types, index_col=False, low_memory=False)
-    except (OSError, ValueError, OverflowError, Warning) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"--against {file}: it cannot be read as an earlier result ({reason}).") from error
-    if missing := [name for name in REQUIRED_COLUMNS if name not in frame]:
-        raise UserError(
-            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
-        )
-    try:
-        frame = frame.astype({"rho": float, "ours": float})
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
-    if np.isinf(frame[["rho", "ours"]]).any(axis=None):
-        raise UserError(f"--against {file}: a figure in it is infinite.")
-    return frame.dropna(subset=["dataset", "method", "metric"])
+        return f"Nothing was compared: {against} has no figure in any cell of this table as asked for."
+    return f"Nothing was compared: {explain_no_runs(table, request, results, NO_RUNS)}"

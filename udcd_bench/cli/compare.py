@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.check import STORED_RUN_OPTIONS, load_stored_runs
+from udcd_bench.cli.check import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
 from udcd_bench.cli.options import make_option
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", metavar="TABLE")
 @make_option(
-    "--with", "other", default="udcd", show_default=True, metavar="ROW", help="The row to compare with."
-)
+    "--with", "other", default="udcd", show_default=True, metavar="ROW", callback=options.decode_text,
+    help="The row to compare with.",
+)  # fmt: skip
 @options.add_options(STORED_RUN_OPTIONS)
 @make_option(
     "--format", "form", default="text", show_default=True, type=click.Choice(["text", "json", "csv"]),
@@ -48,8 +49,9 @@ def compare(table: str, **params: Any) -> int:
         raise UserError("--format csv is of one split: choose it, or take the files that --split all writes.")
     requests, results = load_stored_runs(artefact, params)
     compared = [_compare_split(artefact, request, results, params["other"]) for request in requests]
-    # in UTF-8, whatever the console's encoding
-    click.echo(_join(compared, params["form"]).encode(), nl=params["form"] != "csv")
+    shown = [split for split in compared if split.status != 2 or split.refused or params["form"] != "text"]
+    if shown:  # in UTF-8, whatever the console's encoding
+        click.echo(_join(shown, params["form"]).encode(), nl=params["form"] != "csv")
     for request in requests:
         for sentence in artefact.describe_untested(request, results):
             click.echo(sentence, err=True)
@@ -57,11 +59,8 @@ def compare(table: str, **params: Any) -> int:
         if split.file:
             click.echo(split.file, err=params["form"] != "text")
     if not any(split.file for split in compared):
-        again = options.format_advice("run", table)
-        click.echo(
-            f"udcd-bench: Nothing was compared: {params['out']} holds no two rows to pair; make them with {again}",
-            err=True,
-        )
+        reason = explain_no_runs(artefact, requests[0], results, "two rows to pair")
+        click.echo(f"udcd-bench: Nothing was compared: {reason}", err=True)
     return options.join_statuses(split.status for split in compared)
 
 
@@ -73,8 +72,12 @@ class _ComparedSplit(NamedTuple):
     file: Path | None
 
     @property
+    def refused(self) -> bool:
+        return any(row.refused for row in self.rows)
+
+    @property
     def status(self) -> int:
-        return 2 if self.file is None else int(any(row.refused for row in self.rows))
+        return 2 if self.file is None else int(self.refused)
 
 
 def _compare_split(table: Table, request: TableRequest, results: Results, other: str) -> _ComparedSplit:
@@ -111,12 +114,16 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
     from udcd_bench.artefacts import captions
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.runs.spec import format_overrides
     from udcd_bench.stats import statistics
     from udcd_bench.stats.metrics import METRICS
 
     stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
+    settings = "".join(f", {text}" for text in format_overrides((*request.hparams, *request.protocol)))
+    backbone = f", {request.backbone}" if request.backbone else ""
+    conditions = f"profile {request.profile}, split {request.split}{backbone}{settings}"
     metadata = {
-        "title": f"compare {table.name} with {other} (profile {request.profile}, split {request.split})",
+        "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),
         "other": next(row.title for row in table.list_rows(request) if row.name == other),
         **comparisons.describe_fields(load_tolerances(), other),
@@ -143,7 +150,7 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
         lines += ["", title, f"  {'':{wide}} {name:>{columns[0]}} {metadata['other']:>{columns[1]}}  {head}"]
         lines += [f"  {_format_row(row, wide, columns)}" for row in others]
         family = comparisons.count_tests(rows)
-        notes = [f"Holm over {family} rows"] if family else []
+        notes = [f"Holm over {format_count(family, 'row')}"] if family else []
         notes += [
             f"best: {row.method_title}, truly the best with probability {row.best:.2f}"
             for row in rows

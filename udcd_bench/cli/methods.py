@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEAD = ("method", "citation", "teacher", "views")
+"""Facts that stand above a method's docstring."""
 
 
 @click.group()
@@ -41,7 +49,10 @@ def show(names: tuple[str, ...]) -> None:
 
 
 def _list_facts(name: str) -> list[tuple[str, str]]:
-    """List (label, text) of a method: its attributes, its hyper-parameters, and unlabelled docstring paragraphs."""
+    """List (label, text) of a method: its attributes, unlabelled docstring paragraphs, its hyper-parameters.
+
+    In this order, as the sources of hyper-parameters refer to numbers in the docstring as above.
+    """
     from udcd_bench import plugins
 
     attributes = plugins.read_attributes("methods", name)
@@ -52,15 +63,14 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
         ("citation", attributes.get("citation", "")),
         ("teacher", str(attributes.get("teacher"))),
         ("views", str(attributes.get("views", 1))),
+        *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].replace("``", "").split("\n\n")]),
     ]
     for key, value in attributes.get("hparams", {}).items():
         choices = attributes.get("choices", {}).get(key)
         allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
         lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
-    lines += [(key, f"{value!r}, of the protocol") for key, value in attributes.get("protocol", {}).items()]
-    return [
-        *lines,
-        *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].replace("``", "").split("\n\n")]),
+    return lines + [
+        (key, f"{value!r}, of the protocol") for key, value in attributes.get("protocol", {}).items()
     ]
 
 
@@ -76,12 +86,18 @@ def _print_comparison(left: str, right: str) -> None:
     table = Table(show_header=False, box=None, padding=(0, 1), expand=True)
     for ratio in (3, 0, 8, 8):
         table.add_column(ratio=ratio or None, width=None if ratio else 1)
-    for label in dict.fromkeys([*labelled[0], *labelled[1]]):
-        a, b = (side.get(label, "–") for side in labelled)
-        # the sources of one value may be worded differently
-        table.add_row(label, "≠" if a.partition("  [")[0] != b.partition("  [")[0] else "", a, b)
+
+    def add_labelled(labels: Iterable[str]) -> None:
+        for label in labels:
+            a, b = (side.get(label, "–") for side in labelled)
+            # the sources of one value may be worded differently
+            table.add_row(label, "≠" if a.partition("  [")[0] != b.partition("  [")[0] else "", a, b)
+
+    labels = dict.fromkeys([*labelled[0], *labelled[1]])
+    add_labelled(label for label in labels if label in HEAD)
     for a, b in zip_longest(*([text for label, text in side if not label] for side in facts), fillvalue=""):
         table.add_row("", "≠" if a != b else "", a, b)
+    add_labelled(label for label in labels if label not in HEAD)
     Console(markup=False, highlight=False, emoji=False, width=_get_console_width()).print(table, markup=False)
 
 

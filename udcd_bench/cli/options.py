@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from udcd_bench.errors import UserError, quote_command
+from udcd_bench.errors import UserError, quote_command, quote_name
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,17 @@ class _Names(click.types.StringParamType):
         return [rv]
 
 
+def decode_text(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Decode a method's name as it was typed: the names of files are UTF-8 whatever the locale."""
+    return decode_name(value)
+
+
+def parse_methods(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+    """Parse names of rows; a method's is its file's, which is UTF-8 whatever the locale."""
+    parsed = parse_names(context, parameter, values)
+    return None if parsed is None else tuple(map(decode_name, parsed))
+
+
 def parse_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
     """Parse each ``a, "b, c"`` into its names; None when the option is not given."""
     if not values:
@@ -69,11 +81,6 @@ def _split_names(text: str) -> list[str]:
         else:
             names[-1] += part[1:-1].replace('""', '"') if part.startswith('"') else part
     return [name.strip() for name in names if name.strip()]
-
-
-def quote_name(name: str) -> str:
-    """Quote a name as ``parse_names`` takes it."""
-    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
 def parse_datasets(
@@ -127,8 +134,21 @@ def check_fraction(_: click.Context, __: click.Parameter, value: float) -> float
     return value
 
 
-def parse_overrides(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Overrides:
-    """Parse ``name=value`` pairs; of two for one name the last counts."""
+class _Settings(click.types.StringParamType):
+    """``name=value``; its environment variable holds several, and a value may have spaces in it."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return re.split(r"\s+(?=\w+\s*=)", rv.strip())
+
+
+def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:
+    """Parse ``name=value`` pairs; of two for one name the last counts.
+
+    Those of the environment variable count beside typed ones, which win name by name.
+    """
+    source = context.get_parameter_source(parameter.name or "") if context else None
+    if source is ParameterSource.COMMANDLINE:
+        values = (*(parameter.value_from_envvar(context) or ()), *values)
     pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
@@ -153,7 +173,7 @@ def get_split(params: Mapping[str, Any]) -> str:
 
 profile = make_option("--profile", default="demo", show_default=True, help="demo, lite, quick or paper.")
 methods = make_option(
-    "--methods", multiple=True, type=_Names(), callback=parse_names, metavar="NAMES",
+    "--methods", multiple=True, type=_Names(), callback=parse_methods, metavar="NAMES",
     help="Only these rows, such as scratch,udcd.",
 )  # fmt: skip
 datasets = make_option(
@@ -168,6 +188,7 @@ settings = make_option(
     "--set",
     "settings",
     multiple=True,
+    type=_Settings(),
     callback=parse_overrides,
     metavar="NAME=VALUE",
     help="Override a method's hyper-parameter or a number of the protocol.",
@@ -192,17 +213,23 @@ def join_statuses(statuses: Iterable[int]) -> int:
 # --- advice ---------------------------------------------------------------------------------------------------
 
 
-def format_advice(name: str, *arguments: str) -> str:
-    """Format a command to type instead of the present one, with all options that were typed and that it has too."""
+def format_advice(name: str, *arguments: str, changed: Mapping[str, Any] | None = None) -> str:
+    """Format a command to type instead of the present one, with all options that were typed and that it has too.
+
+    changed: parameter → another value than the typed one; None leaves the option out.
+    """
+    changed = changed or {}
     context = click.get_current_context()
     group = context.find_root().command
     target = group.get_command(context, name) if isinstance(group, click.Group) else None
     known = {param.name for param in target.params} if target else set()
     words = [name, *arguments]
     for param in context.command.params:
-        is_typed = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-        if isinstance(param, click.Option) and param.name in known and is_typed:
-            words += _format_option(param, context.params[str(param.name)])
+        param_name = str(param.name)
+        is_typed = context.get_parameter_source(param_name) is ParameterSource.COMMANDLINE
+        value = changed.get(param_name, context.params[param_name] if is_typed else None)
+        if isinstance(param, click.Option) and param_name in known and value is not None:
+            words += _format_option(param, value)
     return quote_command(*words)
 
 

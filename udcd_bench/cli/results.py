@@ -13,11 +13,10 @@ from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
-    from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
 
@@ -47,7 +46,10 @@ def _open_store(folder: Path) -> Store:
 
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such results folder.")
-    return Store(folder)
+    store = Store(folder)
+    if not store.version_path.exists() and not store.list_keys():
+        raise UserError(f"{folder} is no results folder; give the one that holds store.json and runs.")
+    return store
 
 
 def _read_label(store: Store, key: str) -> str:
@@ -61,21 +63,30 @@ def _read_label(store: Store, key: str) -> str:
 @options.out
 def merge(folders: tuple[Path, ...], out: Path) -> None:
     """Copy the finished runs of FOLDERS into --out, each whole; nothing when two folders disagree about a run."""
+    from udcd_bench.artefacts.made_from import add_indices
     from udcd_bench.runs.store import Store
 
-    target = Store(out)
-    new, same, reasons = _plan_merge([_open_store(folder) for folder in folders], target)
+    target, stores = Store(out), [_open_store(folder) for folder in folders]
+    keys_before = set(target.list_keys())
+    new, same, reasons = _plan_merge(stores, target)
     if reasons:
         raise UserError("Nothing was merged:\n" + "\n".join(f"  {reason}" for reason in reasons))
     target.create()
     for key, store in new.items():
         target.copy_run(key, store)
-    added = format_count(len(new), "run")
-    click.echo(f"{out}: {added} added, {same} there already, {len(target.list_keys())} in all.")
+    for store in stores:
+        add_indices(store.root, target.root)
+    added = format_count(len(new.keys() - keys_before), "run")
+    fuller = format_count(len(new.keys() & keys_before), "packed run")
+    replaced = f", {fuller} now with weights" if new.keys() & keys_before else ""
+    click.echo(f"{out}: {added} added{replaced}, {same} there already, {len(target.list_keys())} in all.")
 
 
 def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
-    """Return key → store of the runs to copy, how many ``target`` has already, and the reasons against merging."""
+    """Return key → store of the runs to copy, how many ``target`` has already, and the reasons against merging.
+
+    Of a run packed without its weights and the same with them, the one with weights is copied.
+    """
     first = dict.fromkeys(target.list_keys(), target)
     new: dict[str, Store] = {}
     same: set[str] = set()
@@ -92,7 +103,9 @@ def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store
             else:
                 same |= {key} if other is target else set()
                 reasons += _find_conflicts(key, other, store)
-    return new, len(same), list(dict.fromkeys(reasons))
+                if store.has_weights(key) and not other.has_weights(key):
+                    first[key] = new[key] = store
+    return new, len(same - new.keys()), list(dict.fromkeys(reasons))
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
@@ -117,12 +130,20 @@ def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
 def pack(folder: Path, out: Path) -> None:
     """Copy the finished runs of --out into a small folder, without weights, for a repository or a colleague.
 
-    check, compare, plot and report read it as it is. Embeddings are stored in half precision. Runs that are there
-    already stay as they are.
+    check, compare and report read it as it is; run and plot want the data too. Embeddings are stored in half
+    precision. Runs that are there already stay as they are.
     """
+    from udcd_bench.artefacts.made_from import add_indices
     from udcd_bench.runs.store import Store
 
-    source, target = _open_store(out), Store(folder)
+    if folder.exists() and folder.samefile(out):
+        raise UserError(
+            f"--to {folder} is the folder whose runs are packed; give another one, such as evidence."
+        )
+    try:
+        source, target = _open_store(out), Store(folder)
+    except UserError as error:
+        raise UserError(str(error).replace("give another --out", "give another folder")) from error
     if damages := [
         damage for key in source.list_keys() if (damage := source.find_damage(key, thorough=True))
     ]:
@@ -131,10 +152,10 @@ def pack(folder: Path, out: Path) -> None:
     new = [key for key in source.list_keys() if not target.is_finished(key)]
     for key in new:
         target.pack_run(key, source)
+    add_indices(source.root, target.root)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    click.echo(
-        f"{folder}: {format_count(len(new), 'run')} added, {len(target.list_keys())} in all, {size / 1e6:.1f} MB."
-    )
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    click.echo(f"{folder}: {format_count(len(new), 'run')} added, {len(target.list_keys())} in all, {shown}.")
 
 
 @results.command()
@@ -206,12 +227,15 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
     """Remove runs that no table or figure needs at any fold or seed, and that none in the folder was made from;
     reports of failures; and damaged runs. Lists them with the reason, and asks.
     """
+    from udcd_bench.artefacts.unneeded import describe_unknown, list_unneeded
     from udcd_bench.runs.profiles import PROFILES
 
     store = _open_store(out)
-    unneeded = list(_find_unneeded(store, profiles or tuple(PROFILES)))
+    unneeded = list_unneeded(store, profiles or tuple(PROFILES))
     for label, reason, path in unneeded:
         click.echo(f"{label:60} {reason:32} {path}")
+    if sentence := describe_unknown(store):
+        click.echo(sentence)
     if not unneeded:
         click.echo(f"{out}: nothing to remove.")
     elif yes or click.confirm(
@@ -223,70 +247,3 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
             else:
                 path.unlink(missing_ok=True)
         click.echo(f"{len(unneeded)} removed.")
-
-
-def _find_unneeded(store: Store, profiles: Sequence[str]) -> Iterable[tuple[str, str, Path]]:
-    """Find what may be removed: a label, the reason and a path each."""
-    from udcd_bench.artefacts.made_from import find_used_keys
-    from udcd_bench.runs import planner
-    from udcd_bench.runs.spec import RunSpec
-
-    records = {key: store.read_record(key) for key in store.list_keys()}
-    specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
-    needed = _collect_needed(profiles)
-    # one spec may have several runs, as after a change of its method: the newest counts
-    oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
-    newest = {specs[key]: key for key in oldest_first}
-    keep = {
-        key
-        for spec, key in newest.items()
-        if needed.intersection(map(_take_first_repeat, planner.list_equal_specs(spec)))
-    }
-    keep |= find_used_keys(store.root, records)
-    keep |= {
-        str(records[key]["teacher_key"]) for key in keep & records.keys() if records[key].get("teacher_key")
-    }
-    for key, spec in specs.items():
-        if key not in keep:
-            reason = "in no table or figure" if newest[spec] == key else "a newer run is in its place"
-            yield spec.format_label(), reason, store.run_folder(key)
-    for path in store.list_work_folders():
-        running = store.read_running_spec(path.name)
-        if not store.locks.is_locked(path.name) and (
-            running is None or _take_first_repeat(running) not in needed
-        ):
-            yield running.format_label() if running else path.name, "unfinished, in no table or figure", path
-    for key in store.list_failed():
-        report = store.read_failure(key)
-        label = RunSpec.from_dict(report["spec"]).format_label() if report else key
-        yield label, "the report of a failure", store.failure_path(key)
-    for path in store.list_damaged():
-        yield path.name, "damaged, and moved aside", path
-
-
-def _take_first_repeat(spec: RunSpec) -> RunSpec:
-    """Return the run of the same cell whose fold, seed and split are the first: a table may ask for any."""
-    from dataclasses import replace
-
-    return replace(spec, fold=0, seed=0, split="paper")
-
-
-def _collect_needed(profiles: Sequence[str]) -> set[RunSpec]:
-    """Collect the specs of every table and figure, and of their teachers, as ``_take_first_repeat`` returns them."""
-    from udcd_bench import plugins
-    from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.runs import planner
-
-    specs = {
-        planner.normalize_spec(spec)
-        for kind in ("tables", "figures")
-        for name in plugins.list_names(kind)
-        for profile in profiles
-        for spec in plugins.load_class(kind, name)().list_runs(TableRequest(profile))
-    }
-    teachers = {
-        spec.build_teacher_spec()
-        for spec in specs
-        if plugins.read_attributes("methods", spec.method).get("teacher") == "trained"
-    }
-    return specs | teachers

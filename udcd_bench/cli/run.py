@@ -154,7 +154,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 
 
 @click.command()
-@click.argument("method")
+@click.argument("method", callback=options.decode_text)
 @make_option("--dataset", required=True, help="A source's name, folder:PATH or medmnist:NAME.")
 @make_option("--fold", default=0, show_default=True, type=click.IntRange(0, 4))
 @make_option("--seed", default=0, show_default=True, type=click.IntRange(0))
@@ -176,11 +176,13 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 @options.add_options(RUN_OPTIONS)
 def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
+    from udcd_bench.data import sources
     from udcd_bench.engines.naming import NameResolver
     from udcd_bench.runs import profiles
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
+    sources.find_title(dataset)  # raises for a name that tables do not take either
     run_options = RunOptions.from_params(params)
     protocol, hparams = profiles.split_overrides(run_options.settings)
     spec = RunSpec(

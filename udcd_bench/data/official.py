@@ -31,9 +31,7 @@ def name_images(dataset: str, split: str) -> str:
     if split != SPLIT:
         return dataset
     if dataset not in TESTS:
-        raise UserError(
-            f"{dataset} has no official test set; --split {SPLIT} is for --datasets {', '.join(TESTS)}."
-        )
+        raise UserError(f"{dataset} has no official test set; --split {SPLIT} is for {', '.join(TESTS)}.")
     return dataset + _SUFFIX
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from udcd_bench.data.layouts import folder
 from udcd_bench.errors import UserError
 from udcd_bench.runs import names
+from udcd_bench.storage.file_names import encode_name
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset
@@ -34,36 +35,23 @@ def list_own_images(data: Path) -> list[OwnImages]:
             if manifest is None or not manifest.content_sha256:
                 continue
             path = manifest.name.removeprefix(names.FOLDER)
-            if folder.make_path_slug(Path(path)) == target.parent.name:
+            if folder.make_path_slug(Path(encode_name(path))) == target.parent.name:
                 name = names.format_data_name(names.take_last_part(path), manifest.content_sha256)
-                sets.append(OwnImages(name, path))
+                sets.append(OwnImages(name, encode_name(path)))
     return sets
 
 
-def find_prepared_digest(path: Path, data: Path) -> str:
-    """Find the digest of what is prepared of own images at a path; empty if nothing is.
-
-    What was prepared at another size may be of images that have changed since.
-
-    Raises UserError when nothing is prepared of the images as they are now.
-    """
+def find_prepared_digests(path: Path, data: Path) -> dict[int, str]:
+    """Find the digests of what is prepared of own images at a path, by size; the images are not looked at."""
     from udcd_bench.data.cache import prepared
 
-    manifests = [
-        manifest
-        for target in sorted(data.glob(f"{folder.make_path_slug(path)}/*"))
-        if target.name.isdecimal() and (manifest := prepared.read_manifest(target))
-    ]
-    manifests = [manifest for manifest in manifests if manifest.content_sha256]
-    if manifests and path.exists():
-        checksum = folder.read_index(path).compute_checksum()
-        manifests = [manifest for manifest in manifests if manifest.source_sha256 == checksum]
-        if not manifests:
-            raise UserError(
-                f"{path} has changed since it was prepared in {data}; prepare it again, or name what was trained on "
-                "as folder:NAME#DIGEST."
-            )
-    return manifests[0].content_sha256 if manifests else ""
+    digests = {}
+    for target in data.glob(f"{folder.make_path_slug(path)}/*"):
+        with suppress(UserError):  # a damaged set names nothing
+            manifest = prepared.read_manifest(target) if target.name.isdecimal() else None
+            if manifest is not None and manifest.content_sha256:
+                digests[int(target.name)] = manifest.content_sha256
+    return digests
 
 
 def name_by_content(dataset: Dataset, target: Path) -> Dataset:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import official, own_images
-from udcd_bench.data.cache.options import PrepareOptions
+from udcd_bench.data.cache.options import PrepareOptions, format_prepare_command
 from udcd_bench.data.layouts import aptos, digits, folder, ham10000, medmnist
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.data.synthetic import import_artist
-from udcd_bench.errors import UserError, make_printable, quote_command, suggest_nearest
+from udcd_bench.errors import UserError, make_printable, suggest_nearest
 from udcd_bench.runs import names
 from udcd_bench.storage.atomic import quarantine
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from udcd_bench.data.cache.options import PreparedSet
@@ -144,8 +145,10 @@ def load_dataset(
     if prepares and _may_have_changed(name, data, is_prepared=is_prepared):
         _prepare(name, size, data, n_images, PrepareOptions(jobs=options.jobs), accept_incomplete=True)
     elif not is_prepared:
-        raise _make_missing_error(name, size, data)
-    dataset = replace(prepared.load(target, check_pixels=options.check_pixels), name=make_printable(name))
+        raise _make_missing_error(name, target)
+    dataset = replace(
+        prepared.load(target, check_pixels=options.check_pixels), name=make_printable(decode_name(name))
+    )
     return own_images.name_by_content(dataset, target) if name.startswith(names.FOLDER) else dataset
 
 
@@ -182,7 +185,7 @@ def _prepare(
     source = SOURCES.get(name)
     if name.startswith(medmnist.PREFIX):
         short = name.removeprefix(medmnist.PREFIX)
-        file = medmnist.find_file(short, options.source_path, data)
+        file = medmnist.find_file(short, options.source_path, target)
         checksum = medmnist.compute_checksum(file, short)
         return prepare_arrays.prepare_arrays(
             lambda: medmnist.read_arrays(file, short), target, size, checksum
@@ -191,7 +194,9 @@ def _prepare(
         return prepare_arrays.prepare_arrays(digits.read_arrays, target, size, digits.compute_checksum())
     if source and source.synthetic:
         return prepare_synthetic.prepare_synthetic(source, target, size, n_images or N_IMAGES, options)
-    image_index = _read_index(name, size, data, options.source_path)
+    image_index = _read_index(name, target, options.source_path)
+    if accept_incomplete and options.depth is None:
+        options = replace(options, depth=_read_depth(target))
     own_images.announce_renewal(target)
     if accept_incomplete and (
         existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
@@ -211,14 +216,24 @@ def _check_options(name: str, options: PrepareOptions) -> None:
         raise UserError(f"--depth is for sets of image files, and {name} is none.")
 
 
-def _read_index(name: str, size: int, data: Path, source_path: Path | None) -> ImageIndex:
+def _read_depth(target: Path) -> int | None:
+    """Read the depth that a set was prepared with, so that changed images are read as those before."""
+    from udcd_bench.data.cache import prepared
+
+    with suppress(UserError):
+        manifest = prepared.read_manifest(target)
+        return manifest.depth if manifest else None
+    return None
+
+
+def _read_index(name: str, target: Path, source_path: Path | None) -> ImageIndex:
     """List the images of a set that comes as files. Raises UserError when it needs a path and has none."""
     if name.startswith(names.FOLDER):
         return folder.read_index(_parse_folder_path(name))
     read_index = _find_source(name).read_index
     assert read_index is not None
     if source_path is None:
-        raise _make_missing_error(name, size, data)
+        raise _make_missing_error(name, target)
     return read_index(source_path)
 
 
@@ -249,19 +264,17 @@ def _may_have_changed(name: str, data: Path, *, is_prepared: bool) -> bool:
     return not is_prepared
 
 
-def _make_missing_error(name: str, size: int, data: Path) -> UserError:
-    options = ["--size", size, *([] if data == Path("data") else ["--data", data])]
-    if name in SOURCES and SOURCES[name].read_index:
+def _make_missing_error(name: str, target: Path) -> UserError:
+    head = f"{find_title(name)} is not prepared at {target.name} pixels in {target.parent.parent}: "
+    source = SOURCES.get(name)
+    if source is not None and source.read_index:
+        command = format_prepare_command(name, target, PrepareOptions(source_path=Path("DIR")))
         return UserError(
-            f"{find_title(name)} is not prepared at {size} pixels in {data}: get it from "
-            f"{SOURCES[name].where_to_get}, then run "
-            f"`{quote_command('data', 'prepare', name, '--from', 'DIR', *options)}` with DIR the folder that holds it; "
+            f"{head}get it from {source.where_to_get}, then run `{command}` with DIR the folder that holds it; "
             "the demo profile needs none of this."
         )
-    return UserError(
-        f"{name} is not prepared at {size} pixels in {data}: run "
-        f"`{quote_command('data', 'prepare', name, *options)}`; the demo profile needs none of this."
-    )
+    command = format_prepare_command(name, target, PREPARE)
+    return UserError(f"{head}run `{command}`; the demo profile needs none of this.")
 
 
 def _find_source(name: str) -> Source:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from udcd_bench.data.splits import FOLDS
+from udcd_bench.errors import format_count
 from udcd_bench.runs.names import FOLDER
 from udcd_bench.runs.spec import describe_split, parse_split
 
@@ -139,9 +140,11 @@ def _describe_shared_groups(dataset: Dataset, by_name: dict[str, list[Split]]) -
             int(np.isin(dataset.groups[split.test], dataset.groups[split.train]).sum()) for split in splits
         )
         if shared:
+            # another split would test on other images than the challenge's
+            fix = "no other split has that test" if name == "official" else "--split grouped keeps them apart"
             lines.append(
-                f"Up to {shared} test images of split {name} have a group or a copy among the training images; "
-                "--split grouped keeps them apart."
+                f"Up to {format_count(shared, 'test image')} of split {name} {'has' if shared == 1 else 'have'} "
+                f"a group or a copy among the training images; {fix}."
             )
     return lines
 

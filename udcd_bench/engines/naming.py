@@ -16,6 +16,7 @@ from udcd_bench.data import own_images, sources, workers
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names, planner, profiles, results
 from udcd_bench.runs.names import FOLDER
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,9 +76,7 @@ class NameResolver:
             path = self._find_folder(typed)
             options = sources.LoadOptions(jobs=workers.count_cores(), check_pixels=True)
             dataset = sources.load_dataset(f"{FOLDER}{path}", size=size, data=self.data, options=options)
-            name = names.format_data_name(
-                make_printable(names.take_last_part(path)), dataset.identity.partition("#")[2]
-            )
+            name = names.format_data_name(_show_last_part(path), dataset.identity.partition("#")[2])
             wanted = names.parse_name(typed).digest
             if wanted and f"{FOLDER}{path}" != typed and names.parse_name(name).digest != wanted:
                 raise UserError(
@@ -92,7 +91,7 @@ class NameResolver:
         path = typed.removeprefix(FOLDER)
         if not path or sources.list_prepared(typed, self.data) or os.path.lexists(os.path.expanduser(path)):  # noqa: PTH111
             return path
-        sets = [s for s in own_images.list_own_images(self.data) if names.matches(typed, s.name)]
+        sets = [s for s in own_images.list_own_images(self.data) if names.matches(decode_name(typed), s.name)]
         if len({s.name for s in sets}) > 1:
             raise _make_ambiguous_error(typed, {s.name for s in sets}, str(self.data))
         return sets[0].path if sets else path
@@ -125,7 +124,11 @@ def _hash_file(path: str, backbone: str) -> str:
     digest = compute_digest(backbone, path)
     if note := describe_prefix(backbone, path):
         logging.getLogger(__name__).warning("%s", note)
-    return names.format_file_name(make_printable(Path(path).name), digest)
+    return names.format_file_name(make_printable(decode_name(Path(path).name)), digest)
+
+
+def _show_last_part(path: str) -> str:
+    return make_printable(decode_name(names.take_last_part(path)))
 
 
 # --- names of stored runs -------------------------------------------------------------------------------------
@@ -146,10 +149,13 @@ def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Pa
             return typed
         return _hash_file(typed, backbone) if Path(typed).is_file() else _choose(typed, files)
 
+    def name_data(typed: str) -> str:
+        size = profiles.build_protocol(request.profile, typed, request.protocol).image_size
+        return _find_data_name(typed, datasets, data, size)
+
     return replace(
         request,
-        datasets=request.datasets
-        and tuple(_find_data_name(name, datasets, data) for name in request.datasets),
+        datasets=request.datasets and tuple(map(name_data, request.datasets)),
         protocol=tuple(
             (k, name_file(_parse_weights(v)) if k == "weights" else v) for k, v in request.protocol
         ),
@@ -162,17 +168,28 @@ def load_stored_results(request: TableRequest, store: Store, data: Path) -> tupl
     return find_stored_names(request, tuple(loaded.states), data), loaded
 
 
-def _find_data_name(typed: str, stored: Sequence[str], data: Path) -> str:
-    """Find how the stored runs call own images: by the digest of what is prepared of a path, else by the name."""
+def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) -> str:
+    """Find how the stored runs call own images: by a digest of what is prepared of a path, else by the name.
+
+    size: at which prepared images are taken first. Whether the images have changed since is not asked: the runs say
+    what they were trained on.
+    """
     if not typed.startswith(FOLDER):
         return typed
     path = typed.removeprefix(FOLDER)
-    if digest := own_images.find_prepared_digest(Path(path).expanduser(), data):
-        name = names.format_data_name(make_printable(names.take_last_part(path)), digest)
-        known = any(names.identify_data(name) == names.identify_data(other) for other in stored)
-        if known or typed not in stored:
-            return name
-    return typed if typed in stored else _choose(typed, stored)
+    digests = own_images.find_prepared_digests(Path(path).expanduser(), data)
+    prepared = {
+        names.format_data_name(_show_last_part(path), digests[side]): side == size
+        for side in sorted(digests, key=lambda side: (side != size, side))
+    }
+    known = {names.identify_data(name) for name in stored}
+    if trained_on := [name for name in prepared if names.identify_data(name) in known]:
+        if len(trained_on) > 1 and not prepared[trained_on[0]]:
+            raise _make_ambiguous_error(typed, trained_on, "the results folder")
+        return trained_on[0]
+    if prepared and typed not in stored:
+        return next(iter(prepared))
+    return typed if typed in stored else _choose(decode_name(typed), stored)
 
 
 def _choose(typed: str, stored: Iterable[str]) -> str:

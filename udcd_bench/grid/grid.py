@@ -103,6 +103,8 @@ class Grid:
         resolved = [profile.resolve_dataset(name) for name in request.datasets or self.datasets]
         if request.split == official.SPLIT and request.datasets is None:
             resolved = [name for name in resolved if name in official.TESTS] or resolved
+        for name in resolved if request.split == official.SPLIT else ():
+            _refuse_stand_in(name, request)
         for name in resolved:
             official.name_images(name, request.split)
         return list(dict.fromkeys(resolved))
@@ -173,7 +175,7 @@ class Grid:
             if key not in known:
                 names = ", ".join(row.method for row in table_rows)
                 raise UserError(
-                    f"No row ({names}) has a hyper-parameter {key!r}{suggest_nearest(key, known)}"
+                    f"No row ({names}) has a hyper-parameter {key!r}{profiles.suggest_setting(key, known)}"
                 )
 
     # --- the long frame ------------------------------------------------------------------------------------
@@ -268,6 +270,17 @@ def _describe_own_protocol(request: TableRequest, specs: Sequence[RunSpec]) -> s
     pairs = [(name, getattr(own, name), getattr(usual, name)) for name in names]
     changes = [f"{name} = {mine} in place of {theirs}" for name, mine, theirs in pairs if mine != theirs]
     return f"The method sets numbers of the protocol itself: {', '.join(changes)}." if changes else ""
+
+
+def _refuse_stand_in(name: str, request: TableRequest) -> None:
+    """Raise UserError when a data set without an official test stands for one that has it, in this profile."""
+    for other in official.TESTS:
+        if profiles.find_profile(request.profile).resolve_dataset(other) == name != other:
+            choices = [p.name for p in profiles.PROFILES.values() if p.resolve_dataset(other) == other]
+            raise UserError(
+                f"Profile {request.profile} has {name} in place of {other}, whose official test set it is; add "
+                f"--profile {' or '.join(choices)}."
+            )
 
 
 def _find_method_title(name: str) -> str:

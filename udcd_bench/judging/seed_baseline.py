@@ -1,4 +1,4 @@
-"""Baselines: figures seed by seed in a file, one set for each device, for later results of one's own."""
+"""Earlier results of one's own: figures seed by seed in a file, one set for each device; and CSVs of tables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import format_heading
+from udcd_bench.judging.verdicts import get_cell_key
+from udcd_bench.runs.names import format_data_title, identify_data
 from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    import pandas as pd
 
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
+    from udcd_bench.judging.uncertainty import CellKey
     from udcd_bench.runs.results import Results
 
 FORMAT_VERSION = 1
@@ -26,6 +32,8 @@ FILE_KIND = "udcd-bench figures by seed"
 
 RowKey = tuple[str, float | None, str]
 """Data set, imbalance as shown, method."""
+REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
+"""Columns that the CSV of an earlier result must have."""
 ENVIRONMENT_KEYS = ("udcd_bench", "torch", "timm", "python", "precision", "threads")
 
 
@@ -170,3 +178,62 @@ def load_baselines(file: Path, settings: Mapping[str, Any]) -> dict[str, SeedBas
                 f"{file} was made with {name} {stored.get(name)!r} and this is {value!r}, so they do not compare."
             )
     return devices
+
+
+# --- a CSV that an earlier start wrote ---------------------------------------------------------------------------
+
+
+def match_names(theirs: Iterable[str], frame: pd.DataFrame) -> dict[str, str]:
+    """Match the data sets of an earlier result with ours: own images by what they hold, whatever they were called."""
+    ours = {identify_data(name): name for name in frame["dataset"]}
+    return {name: ours.get(identify_data(name), name) for name in theirs}
+
+
+def read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]:
+    """Read an earlier result's figures, percent.
+
+    frame: ours. Raises UserError for a file that is no earlier result, and where the test images differ.
+    """
+    earlier = _read_earlier_csv(file)
+    names = match_names(earlier["dataset"].astype(str), frame)
+    earlier["dataset"] = earlier["dataset"].astype(str).map(names)
+    hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
+    figures: dict[CellKey, float] = {}
+    for row in earlier[earlier["ours"].notna()].to_dict("records"):
+        key = get_cell_key(row)
+        if key in figures:
+            raise UserError(f"--against {file}: {row['method']} {row['metric']} appears twice.")
+        now = hashes.get(key, row["split_hash"])
+        if now != row["split_hash"]:
+            raise UserError(
+                f"--against {file}: {row['method']} on {format_data_title(row['dataset'])} was tested on other images "
+                f"there (split hash {row['split_hash']}, here {now}), so the figures do not compare; choose the same "
+                "--folds and --split."
+            )
+        figures[key] = row["ours"]
+    return figures
+
+
+def _read_earlier_csv(file: Path) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    try:
+        # opened here: pandas would unpack archives, and fetch what looks like an address
+        with file.open(encoding="utf-8", newline="") as opened:
+            types = {"split_hash": str, "dataset": str, "method": str, "metric": str}
+            frame = pd.read_csv(opened, dtype=types, index_col=False, low_memory=False)
+    except (OSError, ValueError, OverflowError, Warning) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--against {file}: it cannot be read as an earlier result ({reason}).") from error
+    if missing := [name for name in REQUIRED_COLUMNS if name not in frame]:
+        raise UserError(
+            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
+        )
+    try:
+        frame = frame.astype({"rho": float, "ours": float})
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
+    if np.isinf(frame[["rho", "ours"]]).any(axis=None):
+        raise UserError(f"--against {file}: a figure in it is infinite.")
+    return frame.dropna(subset=["dataset", "method", "metric"])

@@ -17,6 +17,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.plugins import sources, unfollowed
 from udcd_bench.plugins.old_names import refuse_old_names
 from udcd_bench.plugins.suites import CONTENT_CLASSES, ContentFile, find_content
+from udcd_bench.plugins.variables import refuse_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ def load_module(kind: str, name: str) -> ModuleType:
     _claim_names(helpers, content)
     _loaded[module_name] = {path: sources.hash_file(path) for path in files}
     if kind == "methods":
+        refuse_variables(files)
         unfollowed.watch(content, files)
     module = _execute(module_name, content)
     if kind == "methods":

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from udcd_bench.errors import UserError
 from udcd_bench.plugins.suites import ContentFile, Suite, find_content, list_suites
+from udcd_bench.plugins.variables import refuse_variables
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,17 +31,19 @@ def hash_sources(kind: str, name: str) -> dict[str, str]:
     """Hash a content file and the files of its suite that it imports: path from the file's folder → SHA-256.
 
     The hashes enter the run's key, so that a changed source means a new run. Raises UserError when a file cannot be
-    read, or when a file of another suite is imported by the same name.
+    read, when a method reads environment variables, or when a file of another suite is imported by the same name.
     """
     content = find_content(kind, name)
     helpers = list_helpers(content)
+    if kind == "methods":
+        refuse_variables((content.path, *helpers.values()))
     return label_files(content, {path: hash_file(path) for path in (content.path, *helpers.values())})
 
 
 def label_files(content: ContentFile, hashes: Mapping[Path, str]) -> dict[str, str]:
     """Name files by their path from the content file's folder, whichever way the suite was given."""
     folder = content.path.parent
-    return {os.path.relpath(path, folder): hashes[path] for path in sorted(hashes)}
+    return {decode_name(os.path.relpath(path, folder)): hashes[path] for path in sorted(hashes)}
 
 
 def hash_file(path: Path) -> str:

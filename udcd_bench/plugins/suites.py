@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from udcd_bench.errors import UserError, suggest_nearest
+from udcd_bench.storage.file_names import decode_name
 
 CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 """Kind of content → the class that its files define."""
@@ -115,7 +116,7 @@ def find_files(kind: str) -> dict[str, ContentFile]:
     for suite in list_suites():
         folder = suite.find_folder(kind)
         for path in sorted(folder.glob("*.py")) if folder else ():
-            name = path.stem
+            name = decode_name(path.stem)
             if name.startswith(("_", ".")) or _is_helper(path, CONTENT_CLASSES[kind]):
                 continue
             if name in files:

@@ -6,6 +6,7 @@ Each value's source is beside it: P the paper, R its released code, O:CRCKD the 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.errors import UserError, suggest_nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from udcd_bench.runs.spec import Overrides, Scalar
 
 TINY_DENSENET = "densenet-tiny"
 """A DenseNet small enough for two CPU cores; see ``training.network``."""
+
+MOST_SUGGESTED = 12
+"""Most names that a sentence about an unknown one lists."""
 
 ONE_STAGE = {"train": 1.0}
 """Stage → share of the epochs, for a method that declares no stages."""
@@ -213,6 +217,24 @@ def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
     return tuple(s for s in settings if s[0] in names), tuple(s for s in settings if s[0] not in names)
 
 
+def suggest_setting(word: str, hparams: Iterable[str]) -> str:
+    """Make the end of a sentence about a name that is neither a hyper-parameter nor a number of the protocol.
+
+    hparams: the names that would do beside the protocol's.
+    """
+    known = sorted({*hparams, *Protocol.list_names()})
+
+    def measure_nearness(name: str) -> float:
+        if word.lower() == "".join(part[:1] for part in name.split("_")):
+            return 1.0  # lr, bs, wd
+        return difflib.SequenceMatcher(None, word.lower(), name).ratio()
+
+    nearest = sorted(known, key=measure_nearness, reverse=True)
+    hint = f"; did you mean {nearest[0]!r}?" if measure_nearness(nearest[0]) >= 0.5 else "."
+    more = f" and {len(known) - MOST_SUGGESTED} more" if len(known) > MOST_SUGGESTED else ""
+    return f"{hint} Known, the nearest first: {', '.join(nearest[:MOST_SUGGESTED])}{more}."
+
+
 def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
     """Convert ``value``, often text from the command line, to the type of ``default``.
 
@@ -247,7 +269,7 @@ def resolve_hparams(
     values = dict(defaults)
     for key, value in overrides:
         if key not in values:
-            raise UserError(f"{method_title} has no hyper-parameter {key!r}{suggest_nearest(key, values)}")
+            raise UserError(f"{method_title} has no hyper-parameter {key!r}{suggest_setting(key, values)}")
         values[key] = coerce_value(key, value, defaults[key])
         if key in choices and values[key] not in choices[key]:
             raise UserError(f"invalid {key}={value}: it is one of {', '.join(map(str, choices[key]))}.")

@@ -184,9 +184,10 @@ class Store(FinishedRuns):
         self.write_run(key, {**files, RECORD: dump_with_checksum({**record, "files": sums, "bytes": sizes})})
 
     def copy_run(self, key: str, source: Store) -> None:
-        """Copy a finished run of another store, whole or not at all."""
+        """Copy a finished run of another store, whole or not at all; one that is here already gives way to it."""
         names = [*source.read_record(key)["files"], RECORD]
-        self.write_run(key, {name: (source.run_folder(key) / name).read_bytes() for name in names})
+        files = {name: (source.run_folder(key) / name).read_bytes() for name in names}
+        self.write_run(key, files, self.is_finished(key))
 
     def pack_run(self, key: str, source: Store) -> None:
         """Store a finished run of another store without its weights, and with its embeddings in half precision.
@@ -200,13 +201,18 @@ class Store(FinishedRuns):
         record.pop("sha256", None)
         self._write_with_record(key, record, {**files, SCORES: packing.pack_npz(arrays)})
 
-    def write_run(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Store a run's folder made of these files, the last of which is its record: whole or not at all."""
+    def write_run(self, key: str, files: Mapping[str, bytes], replaces: bool = False) -> None:
+        """Store a run's folder made of these files, the last of which is its record: whole or not at all.
+
+        replaces: a run of this key that is there gives way.
+        """
         folder = self.work / f"{key}.{format_owner()}.whole"
         shutil.rmtree(folder, ignore_errors=True)
         try:
             for name, data in files.items():
                 write_atomically(folder / name, data)
+            if replaces:
+                shutil.rmtree(self.run_folder(key))
             try:
                 folder.rename(self.run_folder(key))
             except OSError:

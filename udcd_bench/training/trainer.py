@@ -17,6 +17,7 @@ from torch import Tensor
 from udcd_bench.method import Progress
 from udcd_bench.training import checkpoint, gradients
 from udcd_bench.training.ema import EMA, compute_ema_decay
+from udcd_bench.training.terms import check_names, check_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -195,7 +196,8 @@ class Trainer:
         n_images = 0
         for batch in self.train_data.iterate_batches(self.protocol.batch_size, stage.views):
             run_step = self.run_training_step if values else self._run_watched_step
-            names, step_values = run_step(stage, batch, progress)
+            step_names, step_values = run_step(stage, batch, progress)
+            names = check_names(names or step_names, step_names, self.method)
             values.append(step_values)
             n_images += len(batch.index)
             self.on_step()
@@ -210,6 +212,7 @@ class Trainer:
         """Take one step as ``run_training_step`` does, and note the size of each term's gradient."""
         with gradients.watch_feature_maps(self.method.student) as feature_maps:
             terms = stage.compute_losses(batch, progress)
+        check_terms(terms, self.method)
         self.gradient_norms = gradients.compute_gradient_norms(terms, feature_maps)
         return list(terms), self._take_step(terms)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,17 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (rb"\x89PNG|\xff\xd8\xff|%PDF", "a picture or a document; give PyTorch's weights"),
 )  # fmt: skip
 """How files begin that people take for weights, and what to call them."""
+LEGACY_MAGIC = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+"""Near the beginning of what torch.save has written before it wrote zip archives."""
 MAX_DEPTH = 8
+ARRAY_MAKERS = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
+"""How a pickled array names the function that makes it, in NumPy 2 and before."""
+PLAIN_CLASSES: list[Any] = [
+    argparse.Namespace, np.ndarray, np.dtype, type(np.dtype("f4")), type(np.dtype("f8")), type(np.dtype("f2")),
+    type(np.dtype("i8")), type(np.dtype("i4")),
+    *((np.empty(0).__reduce__()[0], name) for name in ARRAY_MAKERS),
+]  # fmt: skip
+"""What may be unpickled beside tensors: timm's own options, and arrays of NumPy, whose makers execute nothing."""
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -53,7 +64,23 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} cannot be read as weights ({error.strerror or error}).") from error
     if not tensors:
         raise UserError(f"{file} holds no tensors with names; give a state_dict, or a file that has one.")
-    return tensors
+    return {name: _make_plain(name, tensor, file) for name, tensor in tensors.items()}
+
+
+def _make_plain(name: str, tensor: Tensor, file: Path) -> Tensor:
+    """Return a parameter, or a sparse or quantised tensor, as a plain tensor that holds its values."""
+    try:
+        plain = tensor.detach()
+        if plain.is_quantized:
+            plain = plain.dequantize()
+        if plain.is_meta or plain.is_nested:
+            raise TypeError("it has a shape and no values" if plain.is_meta else "it is nested")
+        return plain.to_dense() if plain.layout != torch.strided else plain.as_subclass(Tensor)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{file} holds {name} in a form that is not read ({reason}); save plain tensors, such as a state_dict()."
+        ) from error
 
 
 def _read_beginning(file: Path) -> bytes:
@@ -113,7 +140,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     """Read what ``torch.save`` has written; only tensors, plain values and timm's own options are unpickled."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             whole = torch.load(file, map_location="cpu", weights_only=True)
     # a damaged or hostile pickle may raise anything
@@ -123,6 +150,12 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
 
 
 def _describe_unreadable(file: Path, error: Exception) -> str:
+    beginning = _read_beginning(file)
+    if re.match(rb"\x80[\x02-\x05]", beginning) and LEGACY_MAGIC not in beginning[:20]:
+        return (
+            f"{file} cannot be read as weights: it is a pickle that torch.save has not written, which could run any "
+            "code; load it where you trust it and save its state_dict() with torch.save."
+        )
     if needed := re.search(r"GLOBAL ([\w.]+)", str(error)):
         kind = "a whole pickled model" if _is_one_object(file) else "a pickle of more than tensors"
         return (
@@ -148,10 +181,12 @@ def _is_one_object(file: Path) -> bool:
 
 
 def _list_tensors(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """List (name, tensor) of all tensors in nested dicts."""
+    """List (name, tensor) of all tensors and arrays in nested dicts."""
     if isinstance(value, Mapping) and depth < MAX_DEPTH:
         for key, inner in value.items():
-            if isinstance(inner, Tensor):
+            if isinstance(inner, np.ndarray) and inner.dtype.kind in "fiub":
+                yield f"{prefix}{key}", torch.from_numpy(inner)
+            elif isinstance(inner, Tensor):
                 yield f"{prefix}{key}", inner
             else:
                 yield from _list_tensors(inner, f"{prefix}{key}.", depth + 1)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from udcd_bench.errors import quote_command
+
 ProgressCallback = Callable[[int, int], object]
 """Called with how many more images are done, and how many there are in all."""
 
@@ -46,3 +48,14 @@ class PreparedSet:
     report: Sequence[str]
     fresh: bool
     incomplete: str
+
+
+def format_prepare_command(name: str, target: Path, options: PrepareOptions) -> str:
+    """Format the command that prepares a set in ``target`` under these options, each of them repeated."""
+    words: list[object] = ["data", "prepare", name]
+    words += ["--from", options.source_path] if options.source_path is not None else []
+    words += ["--size", target.name]
+    words += ["--depth", options.depth] if options.depth is not None else []
+    data = target.parent.parent
+    words += ["--data", data] if data != Path("data") else []
+    return quote_command(*words, *(["--allow-incomplete"] if options.allow_incomplete else []))

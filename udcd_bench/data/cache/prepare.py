@@ -182,9 +182,7 @@ def _build_rows(
     items = [item for item, _ in pairs]
     n_classes = len(image_index.classes) if items else 0
     if n_classes < 2 or (report.list_blocking() and not options.allow_incomplete):
-        raise UserError(
-            problems.format_refusal(image_index, report, target, n_classes=n_classes, depth=options.depth)
-        )
+        raise UserError(problems.format_refusal(image_index, report, target, options, n_classes))
     splits = [item.split for item in items]
     return Rows(
         name=image_index.name,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.decode import DecodedFile
+from udcd_bench.data.cache.options import PrepareOptions, format_prepare_command
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
-from udcd_bench.errors import quote_command
 from udcd_bench.runs import names
 
 
@@ -182,7 +182,7 @@ def report_copies(
 
 
 def format_refusal(
-    image_index: ImageIndex, report: ValidationReport, target: Path, *, n_classes: int, depth: int | None
+    image_index: ImageIndex, report: ValidationReport, target: Path, options: PrepareOptions, n_classes: int
 ) -> str:
     """Say why nothing was written, all reasons together, and the command that goes on all the same.
 
@@ -192,16 +192,10 @@ def format_refusal(
     if n_classes < 2:
         what = "images of one class only" if n_classes else "not one image"
         return f"{image_index.source}: {what} could be read, so nothing was written.\n{lines}"
-    words = ["data", "prepare", image_index.name]
-    if not image_index.name.startswith(names.FOLDER):
-        words += ["--from", image_index.source]
-    words += ["--size", target.name, *(["--depth", str(depth)] if depth else [])]
-    if (data := target.parent.parent) != Path("data"):
-        words += ["--data", str(data)]
+    command = format_prepare_command(image_index.name, target, replace(options, allow_incomplete=True))
     return (
         f"{image_index.source} is not complete, so nothing was written:\n{lines}\n"
-        "Fix what is marked ✗, or go on all the same: "
-        f"`{quote_command(*words, '--allow-incomplete')}`."
+        f"Fix what is marked ✗, or go on all the same: `{command}`."
     )
 
 

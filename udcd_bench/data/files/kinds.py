@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection
+
+from udcd_bench.storage.file_names import decode_name as decode_name
+from udcd_bench.storage.file_names import encode_name as encode_name
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff",
@@ -54,20 +56,6 @@ _NO_TABLES = (
     (b"MATLAB 5", "a MATLAB file"),
     (b"\x1f\x8b", "a gzip archive"),
 )
-
-
-def decode_name(name: str) -> str:
-    """Decode a name of the file system as UTF-8, whatever the locale: the same file has the same name anywhere."""
-    if sys.getfilesystemencoding() == "utf-8":
-        return name
-    return os.fsencode(name).decode("utf-8", "surrogateescape")
-
-
-def encode_name(text: str) -> str:
-    """Return how this process calls a file of that name in UTF-8."""
-    if sys.getfilesystemencoding() == "utf-8":
-        return text
-    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def get_suffix(name: str) -> str:

@@ -183,8 +183,8 @@ def _read_csv(path: Path) -> ImageIndex:
 
 
 def _build_index(path: Path, classes: list[str], items: list[Item], report: ValidationReport) -> ImageIndex:
-    name = f"{names.FOLDER}{make_printable(str(path))}"
-    title = make_printable(path.absolute().name)
+    name = f"{names.FOLDER}{make_printable(kinds.decode_name(str(path)))}"
+    title = make_printable(kinds.decode_name(path.absolute().name))
     return ImageIndex(
         name, title, tuple(map(make_printable, classes)), items, report, source=make_printable(str(path))
     )

@@ -1,7 +1,7 @@
 """``medmnist:NAME``: the npz layout of MedMNIST (Yang et al., Sci. Data 2023), with its own split.
 
-Keys ``{train,val,test}_{images,labels}``; images (n, h, w) grey or (n, h, w, 3), labels (n, 1). The package
-``medmnist`` is not needed. Class names are not in the file, so the classes are named by their numbers.
+Keys ``{train,val,test}_{images,labels}``; images (n, h, w) or (n, h, w, 1) grey or (n, h, w, 3), labels (n, 1). The
+package ``medmnist`` is not needed. Class names are not in the file, so the classes are named by their numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench.data.cache.options import PrepareOptions, format_prepare_command
 from udcd_bench.data.files.archives import MAX_UNPACK_RATIO, ZIP_METHODS, make_stamp
 from udcd_bench.data.layouts.image_arrays import ImageArrays
-from udcd_bench.errors import UserError, quote_command
+from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,22 +39,27 @@ def check_name(name: str) -> str:
     return name
 
 
-def find_file(name: str, source_path: Path | None, data: Path) -> Path:
-    """Find the npz file of a set: ``source_path``, or NAME.npz in that folder, or else in the folder ``data``.
+def find_file(name: str, source_path: Path | None, target: Path) -> Path:
+    """Find the npz file of a set: ``source_path``, or NAME.npz in that folder, or else in the folder of prepared data.
 
-    Raises UserError when there is no such file.
+    target: where the set will be prepared. Raises UserError when there is no such file, or its name is another set's.
     """
     if source_path is None:
-        file = data / f"{name}.npz"
+        file = target.parent.parent / f"{name}.npz"
     elif source_path.is_dir():
         file = source_path / f"{name}.npz"
     else:
         file = source_path
     if not file.is_file():
+        command = format_prepare_command(f"{PREFIX}{name}", target, PrepareOptions(source_path=Path("DIR")))
         raise UserError(
             f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
-            f"with `{quote_command('data', 'prepare', f'medmnist:{name}', '--from', 'DIR')}`; the demo profile needs "
-            "no data."
+            f"with `{command}`; the demo profile needs no data."
+        )
+    called = re.match(r"[a-z]+mnist", file.stem.lower())
+    if called and not name.lower().startswith(called[0]):
+        raise UserError(
+            f"{file} is called as another set, and not {name}; give medmnist:{file.stem}, or {name}.npz."
         )
     return file
 
@@ -88,7 +94,11 @@ def read_arrays(file: Path, name: str) -> ImageArrays:
         classes=tuple(str(c) for c in range(int(labels.max()) + 1)),
         ids=[f"{split}-{i:06d}" for split in PARTS for i in range(counts[split])],
         labels=labels,
-        images=[image for split in PARTS for image in arrays[f"{split}_images"]],
+        images=[
+            image.reshape(image.shape[:2]) if image.shape[2:] == (1,) else image
+            for split in PARTS
+            for image in arrays[f"{split}_images"]
+        ],
         own_split=[split for split in PARTS for _ in range(counts[split])],
         ordered=name.split("_")[0] in ORDERED,
         source=str(file),
@@ -140,11 +150,11 @@ def _check_split_arrays(file: Path, split: str, images: Any, labels: Any) -> Non
     """Check shapes and types of one split. Raises UserError when they are not MedMNIST's."""
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
         raise UserError(f"{file} is damaged: what it holds for {split} is no array.")
-    flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
     if images.dtype != np.uint8 or 0 in images.shape[1:] or not flat:
         raise UserError(
             f"{file} holds {split}_images of shape {images.shape} and type {images.dtype}; only flat uint8 "
-            "images (n, h, w) or (n, h, w, 3) can be used, not volumes."
+            "images (n, h, w), (n, h, w, 1) or (n, h, w, 3) can be used, not volumes."
         )
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise UserError(

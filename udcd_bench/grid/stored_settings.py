@@ -1,0 +1,91 @@
+"""Runs that a folder holds of a table's rows under other settings than a request's, as the requests that take them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from udcd_bench.errors import UserError, quote_name
+from udcd_bench.runs import profiles
+from udcd_bench.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.grid.grid import Grid
+    from udcd_bench.runs.results import Results
+
+MOST_REQUESTS = 3
+"""Most requests that are named; those that take the most runs."""
+
+
+class OtherRequest(NamedTuple):
+    """A request, and how many finished runs it takes that no request before it takes."""
+
+    request: TableRequest
+    n: int
+
+
+def list_other_requests(grid: Grid, request: TableRequest, results: Results) -> list[OtherRequest]:
+    """List the requests of the same rows that take finished runs of this folder, the one of the most runs first.
+
+    They differ from ``request`` in profile, split, backbones, overrides, folds and seeds, and in the data sets where
+    the folder has none of those asked for.
+    """
+    specs = set(results.records)
+    sources = {group.source for group in grid.list_column_groups(request)}
+    candidates = {replace_settings(request, spec, spec.dataset in sources) for spec in specs}
+    own = set(results.select_records(grid.list_runs(request)))
+    taken = {candidate: _select_taken(grid, candidate, results) - own for candidate in candidates}
+    others: list[OtherRequest] = []
+    while taken and len(others) < MOST_REQUESTS:
+        best = max(taken, key=lambda each: (len(taken[each]), _count_overrides(each), repr(each)))
+        runs = taken.pop(best)
+        if not runs:
+            break
+        others.append(OtherRequest(best, len(runs)))
+        taken = {each: rest - runs for each, rest in taken.items()}
+    return others
+
+
+def replace_settings(request: TableRequest, spec: RunSpec, keeps_datasets: bool) -> TableRequest:
+    """Return the request with the settings of a stored run.
+
+    keeps_datasets: whether its data set is among those asked for.
+    """
+    default = profiles.PROFILES[spec.profile].backbone if spec.profile in profiles.PROFILES else ""
+    return replace(
+        request,
+        profile=spec.profile,
+        datasets=request.datasets if keeps_datasets else (spec.dataset,),
+        split=spec.split,
+        backbone=None if spec.backbone == default else spec.backbone,
+        teacher_backbone=spec.teacher_backbone,
+        hparams=spec.hparams,
+        protocol=spec.protocol,
+    )
+
+
+def format_settings(request: TableRequest) -> list[str]:
+    """Format what a request changes of its profile, but for methods, folds and seeds, as words of a command."""
+    words = ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
+    words += ["--backbone", request.backbone] if request.backbone else []
+    words += ["--teacher-backbone", request.teacher_backbone] if request.teacher_backbone else []
+    return words + [
+        word for name, value in (*request.hparams, *request.protocol) for word in ("--set", f"{name}={value}")
+    ]
+
+
+def _count_overrides(request: TableRequest) -> int:
+    """Count overrides, as a negative number: of two requests of the same runs the plainer one counts."""
+    return -len((*request.hparams, *request.protocol))
+
+
+def _select_taken(grid: Grid, request: TableRequest, results: Results) -> set[RunSpec]:
+    """Select the finished runs that a request takes, at every fold and seed that the folder has."""
+    specs = [s for s in results.records if (s.profile, s.split) == (request.profile, request.split)]
+    folds, seeds = ({getattr(spec, name) for spec in specs} for name in ("fold", "seed"))
+    try:
+        runs = grid.list_runs(replace(request, folds=tuple(sorted(folds)), seeds=tuple(sorted(seeds))))
+    except UserError:  # as of a method that is in no suite here, or has no such hyper-parameter
+        return set()
+    return set(results.select_records(runs))
