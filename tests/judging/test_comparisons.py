@@ -187,7 +187,8 @@ def test_formats_tell_the_same_and_the_file_is_written(typed, tmp_path):
     assert "compare table2 with udcd (profile paper, split paper)" in out
     assert (
         "APTOS 2019 ACC" in out
-        and "Holm over 2 rows; best: UDCD, truly the best with probability 1.00" in out
+        and "Holm over 2 rows; best over the folds and seeds that all rows have: UDCD, truly so with probability 1.00"
+        in out
     )
     assert (
         "t=" in out and "interval: 95 %: test images (paired bootstrap" in out and "training's noise" in out
