@@ -152,7 +152,8 @@ def _format_text(metadata: dict[str, str], compared: list[Comparison]) -> str:
         family = comparisons.count_tests(rows)
         notes = [f"Holm over {format_count(family, 'row')}"] if family else []
         notes += [
-            f"best over the folds and seeds that all rows have: {row.method_title}, truly so with probability {row.best:.2f}"
+            f"best over the folds and seeds that all rows have: {row.method_title}, truly so with probability "
+            f"{row.best:.2f}"
             for row in rows
             if not math.isnan(row.best)
         ]

@@ -295,7 +295,7 @@ def describe_fields(tolerances: Tolerances, other: str) -> dict[str, Any]:
         "Holm": "p corrected over the rows of one column: a data set, imbalance and metric",
         "t": "corrected resampled t-test over folds (Nadeau & Bengio 2003), which allows for shared training images",
         "best": (
-            "the probability that the column's winner, over the folds and seeds that all rows have, is truly the best, by "
-            "the same kinds of chance"
+            "the probability that the column's winner, over the folds and seeds that all rows have, is truly the best, "
+            "by the same kinds of chance"
         ),
     }
