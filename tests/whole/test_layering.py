@@ -20,7 +20,7 @@ LAYERS = [
     {"data"},
     {"memory", "sampling", "method", "grid"},
     {"training", "judging"},
-    {"engines", "artefacts"},
+    {"engines", "artefacts", "inference"},
     {"report", "bench"},
     {"cli", "__main__"},
 ]

@@ -164,15 +164,15 @@ def _print_record(store: Store, key: str) -> None:
 @click.command()
 @options.out
 def status(out: Path) -> None:
-    """List what a results folder holds: runs done, under way, interrupted, failed."""
+    """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key."""
     from udcd_bench.runs.store import Store
 
     if not out.exists():
         raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
     rows = Store(out).summarize()
-    for state, label, remark in rows:
-        click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
-    states = [state for state, _, _ in rows]
+    for state, label, remark, key in rows:
+        click.echo(f"{state:12} {'  '.join(text for text in (f'{key:16}', label, remark) if text)}")
+    states = [row.state for row in rows]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
 

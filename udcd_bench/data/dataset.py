@@ -33,6 +33,7 @@ class Dataset:
     synthetic: drawn by this suite; no figure on it may pass for one on patients.
     incomplete: empty, or one sentence on what was left out when it was prepared.
     report: the lines of the validation report: what was left out when it was prepared, and how it was understood.
+    depth: the bits that 16-bit greys were said to use; None if nothing was said.
     own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
     """
 
@@ -50,6 +51,7 @@ class Dataset:
     own_split: npt.NDArray[np.str_] | None = None
     report: tuple[str, ...] = ()
     identity: str = ""
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         if not self.identity:

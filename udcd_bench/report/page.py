@@ -107,7 +107,7 @@ def _collect_runs(runs: Sequence[ReportRun], store: Store) -> dict[str, Any]:
     """Collect what the template shows of the runs themselves."""
     return {
         "runs": runs,
-        "unfinished": [row for row in store.summarize() if row[0] not in ("done", "failed")],
+        "unfinished": [row for row in store.summarize() if row.state not in ("done", "failed")],
         "settings": report_runs.group_by_setting(runs, store),
         "splits": report_runs.list_splits(runs),
         "environment": report_runs.count_environments(runs),

@@ -85,6 +85,10 @@ class FinishedRuns:
         """Return whether the run's scores are stored: a folder of copied records may lack them."""
         return (self.runs / key / SCORES).exists()
 
+    def has_weights(self, key: str) -> bool:
+        """Return whether the run was stored with its student's weights: packed ones have none."""
+        return WEIGHTS in self.read_record(key)["files"]
+
     # --- reading --------------------------------------------------------------------------------------------
 
     def read_record(self, key: str) -> Record:
@@ -141,7 +145,7 @@ class FinishedRuns:
 
     def read_weights(self, key: str) -> Arrays:
         """Read the parameters and buffers of a run's student. Raises UserError for a run packed without them."""
-        if WEIGHTS not in self.read_record(key)["files"]:
+        if not self.has_weights(key):
             raise UserError(
                 f"{self.run_folder(key)} was packed without its weights, so no student can learn from it; give an "
                 "--out of its own to what is trained."
