@@ -21,7 +21,7 @@ LAYERS = [
     {"memory", "sampling", "method", "grid"},
     {"training", "judging"},
     {"engines", "artefacts", "inference"},
-    {"report", "bench"},
+    {"report", "bench", "api"},
     {"cli", "__main__"},
 ]
 """From the bottom. A module may import its own layer and those below."""

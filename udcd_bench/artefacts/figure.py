@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from udcd_bench.artefacts import captions
 from udcd_bench.artefacts.table import Artefact, RenderedArtefact
@@ -219,6 +219,15 @@ class FigureData:
         return [(title, frame[frame["dataset"] == source]) for source, title in titles.items()]
 
 
+class DrawnFigure(NamedTuple):
+    """A figure's frames by the ending of their CSV, its picture by the ending of its file, and its texts."""
+
+    frames: Frames
+    files: Mapping[str, bytes]
+    warning: str
+    caption: tuple[str, ...]
+
+
 class Figure(Grid, Artefact):
     """A figure: a picture, and what it plots as CSV. Its rows and groups of columns are those of a ``Grid``.
 
@@ -263,19 +272,23 @@ class Figure(Grid, Artefact):
         """Return sentences of the caption that depend on the data, after ``measured``."""
         return ()
 
-    def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
-        """Write PNG, PDF and CSV."""
-        data = FigureData(self, request, results)
+    def build_picture(self, data: FigureData) -> DrawnFigure:
+        """Build the frames, draw them and encode the page; nothing is written."""
         frames = self.build_frames(data)
         warning = captions.format_warning([group.source for group in data.column_groups if group.synthetic])
         caption = data.build_caption((self.measured, *self.describe(data, frames)))
         texts = {"title": self.title, "warning": warning, "caption": caption}
         with plots.apply_style():
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
-            files = dict(page.encode_files())
-        files |= {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
-        paths = self.write(request, results, files, self.list_runs(request))
-        return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, caption), paths)
+            return DrawnFigure(frames, page.encode_files(), warning, caption)
+
+    def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
+        """Write PNG, PDF and CSV."""
+        picture = self.build_picture(FigureData(self, request, results))
+        frames, warning = picture.frames, picture.warning
+        csvs = {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
+        paths = self.write(request, results, {**picture.files, **csvs}, self.list_runs(request))
+        return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, picture.caption), paths)
 
     def _format_text(self, frames: Frames, warning: str, caption: Sequence[str]) -> str:
         lines = [f"{self.name}: {self.title}", *wrap_paragraph(f"!! {warning}" if warning else "", 100), ""]

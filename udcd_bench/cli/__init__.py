@@ -22,6 +22,7 @@ from udcd_bench.cli.bench import bench
 from udcd_bench.cli.check import check
 from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
+from udcd_bench.cli.inference.export import export
 from udcd_bench.cli.inference.predict import predict
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
@@ -52,7 +53,7 @@ def cli(suites: tuple[Path, ...]) -> None:
 
 COMMANDS = (
     *(run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results),
-    predict,
+    *(predict, export),
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -22,6 +22,7 @@ from udcd_bench.inference import frames
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Images
     from udcd_bench.inference.stored_run import StoredRun
+    from udcd_bench.stats.metrics import Floats
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def list_images(paths: Sequence[Path]) -> ImageFiles:
             listed = [FileRef(str(path), (), path.name, stat.st_size, make_stamp(stat))]
         files |= {(file.path, *file.inside): file for file in listed}
     if not files:
-        kinds = "; ".join(report.format_lines()) or "nothing"
-        raise UserError(f"There is no image in {', '.join(map(str, paths))}, but {kinds}.")
+        others = report.format_sentence(kind for kind, n in report.counts.items() if n)
+        raise UserError(
+            f"There is no image in {', '.join(map(str, paths))}{': ' + others if others else ''}."
+        )
     n_lost = report.counts["unreadable"] + report.counts["dangling"]
     return ImageFiles(tuple(files.values()), tuple(report.format_lines()), n_lost)
 
@@ -92,7 +95,8 @@ def predict_files(
                 pixels.append(decode.resize(image, first.transform.size))
         if pixels:
             columns = frames.build_probability_columns(_average(runs, np.stack(pixels)), first.classes)
-            rows.append(pd.concat([pd.DataFrame({"file": names}), columns], axis=1))
+            column = pd.Series(names, name="file", dtype=object)  # a path need not be valid text
+            rows.append(pd.concat([column, columns], axis=1))
         progress(len(chunk))
     decode.close_archives()
     return Predictions(pd.concat(rows[1:] or rows, ignore_index=True), tuple(unreadable))
@@ -107,8 +111,8 @@ def _split(files: Sequence[FileRef], n: int) -> Iterator[Sequence[FileRef]]:
     return (files[start : start + n] for start in range(0, len(files), n))
 
 
-def _average(runs: Sequence[StoredRun], pixels: Images) -> frames.Floats:
+def _average(runs: Sequence[StoredRun], pixels: Images) -> Floats:
     """Average the probabilities (n, C) of several networks."""
     each = [frames.compute_probabilities(run.compute_logits(pixels)) for run in runs]
-    mean: frames.Floats = np.mean(each, axis=0)
+    mean: Floats = np.mean(each, axis=0)
     return mean

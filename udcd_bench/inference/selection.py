@@ -58,7 +58,7 @@ def list_folds(store: Store, key: str) -> list[str]:
     by_fold[spec.fold] = key
     if len(by_fold) == 1:
         raise UserError(
-            f"{store.root} has fold {spec.fold} alone of {spec.format_label()!r}; --ensemble averages two folds or more."
+            f"{store.root} has fold {spec.fold} alone of {spec.format_label()!r}; --ensemble averages two or more."
         )
     return [by_fold[fold] for fold in sorted(by_fold)]
 

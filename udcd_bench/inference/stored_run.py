@@ -92,7 +92,7 @@ class StoredRun:
         return frames.build_scores_frame(self.record, self.store.read_scores(self.key))
 
     def compute_logits(self, pixels: Images) -> Floats:
-        """Compute logits (n, C) float32 of resized images (n, size, size, 3) uint8, in the batches of training's tests."""
+        """Compute logits (n, C) float32 of resized images (n, size, size, 3) uint8, in batches as training tests."""
         device = pick_device(self.device)
         parts = []
         with torch.inference_mode():
@@ -107,7 +107,7 @@ class StoredRun:
         images: one or several of these: a path, a Pillow image, an array (H, W, 3) uint8. Rows are named by the paths,
         or numbered where images have none. Raises UserError for what cannot be read as an image.
         """
-        several = [images] if isinstance(images, transform.ImageLike) else list(images)
+        several = transform.list_images(images)
         size = self.transform.size
         pixels = np.empty((len(several), size, size, 3), np.uint8)
         for row, image in enumerate(several):

@@ -84,7 +84,11 @@ def load_student(store: Store, key: str, device: torch.device) -> StudentNetwork
 
 def _build_method(record: Record, device: torch.device) -> BaseMethod:
     """Put the run's method together, of the shapes that it was trained with; nothing of it is trained yet."""
-    spec, protocol, n_classes = RunSpec.from_dict(record["spec"]), resolve_protocol(record), len(record["classes"])
+    spec, protocol, n_classes = (
+        RunSpec.from_dict(record["spec"]),
+        resolve_protocol(record),
+        len(record["classes"]),
+    )
     method_class: type[BaseMethod] = plugins.load_class("methods", spec.method)
     autocast = uses_autocast(protocol.precision, device)
 
@@ -106,7 +110,8 @@ def _fill_in(own: Mapping[str, Tensor], stored: Arrays, record: Record) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     if shapes != {name: tuple(array.shape) for name, array in stored.items()}:
         odd = min(
-            shapes.items() ^ {(name, tuple(array.shape)) for name, array in stored.items()}, key=lambda pair: pair[0]
+            shapes.items() ^ {(name, tuple(array.shape)) for name, array in stored.items()},
+            key=lambda pair: pair[0],
         )
         raise UserError(
             f"The weights of run {record['key']} are not those of methods/{record['spec']['method']}.py as it is now "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from udcd_bench.data.cache import decode
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from udcd_bench.data.dataset import Images
@@ -29,9 +31,18 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]
 """A file's path, a Pillow image, or an array (H, W, 3) uint8 RGB."""
 
 
-def is_path(image: ImageLike) -> bool:
+def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
     """Whether an image is given by its file's path."""
     return isinstance(image, str | os.PathLike)
+
+
+def list_images(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """List one image or several: of arrays, one of three dimensions is one."""
+    if is_path(images) or isinstance(images, Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return list(cast("Sequence[ImageLike]", images))
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,9 @@ class Transform:
     def _open(self, image: ImageLike) -> Image.Image:
         if isinstance(image, Image.Image):
             if image.mode.startswith(("I", "F")):  # Pillow would cut its values, and training did not
-                raise UserError(f"a Pillow image of mode {image.mode} has more than 8 bits; give its file's path.")
+                raise UserError(
+                    f"a Pillow image of mode {image.mode} has more than 8 bits; give its file's path."
+                )
             return image.convert("RGB")
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

@@ -274,18 +274,20 @@ class Store(FinishedRuns):
         if report := self.read_failure(key):
             return RunSummary(state, RunSpec.from_dict(report["spec"]).format_label(), report["message"], key)
         if (spec := self.read_running_spec(key)) is not None:
-            return RunSummary(state, spec.format_label(), self._describe_progress(key, spec), key)
+            return RunSummary(state, spec.format_label(), self._describe_progress(key, spec, state), key)
         return RunSummary(state, "", "which run it is, cannot be read", key)
 
-    def _describe_progress(self, key: str, spec: RunSpec) -> str:
-        """Describe how far a run was when it last saved its state, and how long the rest takes at its own pace."""
+    def _describe_progress(self, key: str, spec: RunSpec, state: str) -> str:
+        """Describe the last epoch that a run has saved, and how long the rest takes at its own pace."""
         checkpoint = self.open_checkpoint(key)
         history = checkpoint.read_history()
         with contextlib.suppress(UserError, OSError, KeyError, TypeError):  # for display only
             epochs = planner.count_epochs(spec)
             if not history:
                 return f"no epoch of {epochs} is saved yet"
-            seconds = (epochs - len(history)) * sum(row["seconds"] for row in history) / len(history)
-            age = time.time() - checkpoint.path.stat().st_mtime
-            return f"epoch {len(history)} of {epochs} saved {age:.0f} s ago, {max(seconds, 0):.0f} s from its end then"
+            left = (epochs - len(history)) * sum(row["seconds"] for row in history) / len(history)
+            if state == "running":
+                left -= time.time() - checkpoint.path.stat().st_mtime
+            time_left = f"{max(left, 0):.0f} s" if left < 120 else f"{left / 60:.0f} min"
+            return f"epoch {len(history)} of {epochs}, about {time_left} left"
         return ""
