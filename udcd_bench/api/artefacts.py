@@ -65,8 +65,8 @@ class ShownFigure:
 def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) -> ShownTable:
     """Build a table from the runs of a results folder; trains nothing and writes nothing.
 
-    name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets`` (names,
-    by default the table's own), ``folds`` ((0,)), ``seeds`` ((0,)), ``split`` ("paper"), ``backbone``,
+    name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
+    (names, by default the table's own), ``folds`` ((0,)), ``seeds`` ((0,)), ``split`` ("paper"), ``backbone``,
     ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``, hyper-parameters and numbers of the protocol
     by name; ``data``, where own images are prepared ("data").
 

@@ -24,6 +24,7 @@ from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.inference.export import export
 from udcd_bench.cli.inference.predict import predict
+from udcd_bench.cli.inference.predictions import predictions
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
 from udcd_bench.cli.results import results
@@ -51,6 +52,7 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
+results.add_command(predictions)
 COMMANDS = (
     *(run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results),
     *(predict, export),

@@ -1,4 +1,4 @@
-"""Commands: results merge, pack, export, verify, prune."""
+"""Commands: results merge, pack, export, verify, prune; ``results predictions`` is beside ``predict``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group("results")
 def results() -> None:
-    """Results folders: merge, pack, export, verify, prune."""
+    """Results folders: merge, pack, export, predictions, verify, prune."""
 
 
 def _open_store(folder: Path) -> Store:
@@ -126,23 +126,12 @@ def pack(folder: Path, out: Path) -> None:
 @options.out
 def export(file: Path, out: Path) -> None:
     """Write every finished run of --out to FILE, .csv or .parquet: a row a run and reporting rule."""
-    import io
-
     import pandas as pd
 
-    from udcd_bench.storage.atomic import write_atomically
-
-    ending = file.suffix.lower()
-    if ending not in (".csv", ".parquet"):
-        raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
+    check_table_file(file)
     store = _open_store(out)
     frame = pd.concat([store.build_frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
-    if ending == ".csv":
-        write_atomically(file, frame.to_csv(index=False).encode())
-    else:
-        buffer = io.BytesIO()
-        _write_parquet(frame, buffer, file)
-        write_atomically(file, buffer.getvalue())
+    write_table(file, frame)
     runs = frame["key"].nunique() if len(frame) else 0
     synthetic = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
     click.echo(
@@ -150,13 +139,29 @@ def export(file: Path, out: Path) -> None:
     )
 
 
-def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
+def check_table_file(file: Path) -> None:
+    """Raise UserError for a file that is to be neither CSV nor parquet."""
+    if file.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
+
+
+def write_table(file: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV or parquet, by the file's ending. Raises UserError where parquet has no library."""
+    import io
+
+    from udcd_bench.storage.atomic import write_atomically
+
+    if file.suffix.lower() == ".csv":
+        write_atomically(file, frame.to_csv(index=False).encode())
+        return
+    buffer = io.BytesIO()
     try:
-        frame.to_parquet(buffer, index=False)  # type: ignore[call-overload]
+        frame.to_parquet(buffer, index=False)
     except ImportError as error:
         raise UserError(
             f"{file}: parquet needs pyarrow; `pip install pyarrow`, or give {file.with_suffix('.csv')}."
         ) from error
+    write_atomically(file, buffer.getvalue())
 
 
 @results.command()

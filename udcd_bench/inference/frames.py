@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from udcd_bench.runs.records import Record
+    from udcd_bench.runs.store import Store
     from udcd_bench.stats.metrics import Floats
     from udcd_bench.storage.packing import Arrays
 
@@ -32,6 +33,27 @@ def build_probability_columns(probabilities: Floats, classes: Sequence[str]) -> 
 def compute_probabilities(logits: Floats) -> Floats:
     """Compute probabilities (n, C) of logits (n, C), in double precision."""
     return softmax(np.asarray(logits, dtype=np.float64))
+
+
+def build_runs_frame(store: Store, keys: Sequence[str]) -> pd.DataFrame:
+    """Build the rows of ``build_scores_frame`` of several runs, each after its key, method, data set and seed.
+
+    The columns of all classes stand in each row, empty where a run's data set has no such class.
+    """
+    parts = []
+    for key in keys:
+        record = store.read_record(key)
+        frame = build_scores_frame(record, store.read_scores(key))
+        spec = record["spec"]
+        coordinates = {"key": key} | {name: spec.get(name, 0) for name in ("method", "dataset", "seed")}
+        for place, (name, value) in enumerate(coordinates.items()):
+            frame.insert(place, name, value)
+        parts.append(frame)
+    if not parts:
+        return pd.DataFrame(
+            columns=["key", "method", "dataset", "seed", "id", "group", "fold", "label", "predicted"]
+        )
+    return pd.concat(parts, ignore_index=True)
 
 
 def build_scores_frame(record: Record, arrays: Arrays) -> pd.DataFrame:
