@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.cli import options
+from udcd_bench.cli.inference.cam import cam
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError, format_count
 
@@ -36,12 +37,26 @@ def run(table: str, **params: Any) -> int:
     return _make_artefacts("tables", table, params)
 
 
-@click.command()
+class _Plot(click.Command):
+    """``plot cam`` is of one run and of images, so it has other options than the figures of a grid."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["cam"]:
+            return cam.make_context(f"{info_name} cam", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+
+@click.command(cls=_Plot)
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
-    """Make a figure: plan its runs, carry out those that are missing, draw it."""
+    """Make a figure: plan its runs, carry out those that are missing, draw it.
+
+    One is of a single run and has options of its own: plot cam --help.
+    """
     return _make_artefacts("figures", figure, params)
 
 

@@ -93,12 +93,15 @@ class StoredRun:
 
     def compute_logits(self, pixels: Images) -> Floats:
         """Compute logits (n, C) float32 of resized images (n, size, size, 3) uint8, in batches as training tests."""
-        device = pick_device(self.device)
+        device, network = (
+            pick_device(self.device),
+            self.network,
+        )  # loaded here: its tensors may want gradients later
         parts = []
         with torch.inference_mode():
             for start in range(0, len(pixels), self.batch_size):
                 images = self.transform.normalize(pixels[start : start + self.batch_size], device)
-                parts.append(self.network(images).float().cpu().numpy())
+                parts.append(network(images).float().cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> pd.DataFrame:
