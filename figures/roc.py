@@ -104,9 +104,8 @@ def draw_weights(record, arrays):
     spec = record["spec"]
     seed = derive_seed("roc", record["split_hash"], spec.get("fold", 0))
     sampling = resampling.Resampling(arrays["labels"], arrays["groups"], N_DRAWS, np.random.default_rng(seed))
-    drawn = resampling.sample_weights(sampling)
-    whole = np.ones((1, len(arrays["labels"])))
-    return np.concatenate([whole, np.zeros((N_DRAWS, whole.shape[1])) if drawn is None else drawn])
+    whole, weights = np.ones((1, len(arrays["labels"]))), resampling.sample_weights(sampling)
+    return np.concatenate([whole, np.zeros((N_DRAWS, whole.shape[1])) if weights is None else weights])
 
 
 def average_runs(arrays_by_run, weights_by_run):

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from udcd_bench.api.artefacts import figure, table
-    from udcd_bench.api.runs import load_run, results, train
+    from udcd_bench.api.artefacts import figure, results, table
+    from udcd_bench.api.runs import load_run, train
 
 __version__ = "0.1.0"
 __all__ = ["figure", "load_run", "results", "table", "train"]
 
 _MODULES = {
     "load_run": "udcd_bench.api.runs",
-    "results": "udcd_bench.api.runs",
+    "results": "udcd_bench.api.artefacts",
     "train": "udcd_bench.api.runs",
     "table": "udcd_bench.api.artefacts",
     "figure": "udcd_bench.api.artefacts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -222,8 +223,13 @@ def test_a_key_that_several_runs_begin_with_is_no_name(tmp_path):
         UserError, match=r"'ab' may be any of ab00 \(kd digits .*\), ab11 \(.*; give more of the key"
     ):
         selection.find_run(store, "ab")
-    with pytest.raises(UserError, match=r"may be any of ab00 .*, ab11 .*, cd22 "):
-        selection.find_run(store, spec.format_label())
+    for typed in (spec.format_label(), "kd digits"):
+        with pytest.raises(UserError, match=r"may be any of ab00 .*, ab11 .*, cd22 "):
+            selection.find_run(store, typed)
+    records.store_run(store, records.record(replace(spec, method="mtg"), key="ef33"))
+    assert selection.find_run(store, "mtg digits") == selection.find_run(store, "mtg") == "ef33"
+    with pytest.raises(UserError, match="has no finished run 'mtg digi'"):
+        selection.find_run(store, "mtg digi")
 
 
 def test_another_methods_file_is_said(home, runs, tmp_path, monkeypatch, caplog):

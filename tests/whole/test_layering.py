@@ -47,6 +47,8 @@ NO_TORCH = [
     "engines.environment",
     "engines.job_queue",
     "engines.ray",
+    "api.artefacts",
+    "inference.frames",
 ]
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -1,4 +1,4 @@
-"""``ub.table`` and ``ub.figure``: a table or figure of a results folder, as a frame and as a notebook shows it."""
+"""``ub.results``, ``ub.table`` and ``ub.figure``: a results folder as frames, and as a notebook shows it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     from udcd_bench.render.sheet import Sheet
     from udcd_bench.runs.results import Results
+
+
+RULES = ("mean", "last", "best")
+"""Reporting rules: the mean of the reported epochs, the last one, the best by accuracy on the test set itself."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,21 +66,42 @@ class ShownFigure:
         return self.png
 
 
+def results(folder: str | os.PathLike[str] = "results") -> pd.DataFrame:
+    """Read every finished run of a results folder as a long frame: a row a run, reporting rule and metric.
+
+    Columns: ``key`` and the run's coordinates (method, dataset, backbone, split, fold, seed …), what it was trained and
+    tested on, ``rule`` (mean, last or best), ``metric`` and ``value``, a fraction. Empty where there is no run.
+
+    Raises UserError when there is no such folder or a run in it is damaged.
+    """
+    import pandas as pd
+
+    from udcd_bench.stats.metrics import METRICS
+
+    store = open_store(Path(folder))
+    wide = pd.concat([store.build_frame(rule) for rule in RULES], ignore_index=True)
+    metrics = [name for name in METRICS if name in wide]
+    if wide.empty:
+        return pd.DataFrame(columns=["key", "rule", "metric", "value"])
+    others = [name for name in wide.columns if name not in METRICS]
+    return wide.melt(id_vars=others, value_vars=metrics, var_name="metric", value_name="value")
+
+
 def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) -> ShownTable:
     """Build a table from the runs of a results folder; trains nothing and writes nothing.
 
     name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
-    (names, by default the table's own), ``folds`` ((0,)), ``seeds`` ((0,)), ``split`` ("paper"), ``backbone``,
-    ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``, hyper-parameters and numbers of the protocol
-    by name; ``data``, where own images are prepared ("data").
+    (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` ("paper"),
+    ``backbone``, ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``, hyper-parameters and numbers of
+    the protocol by name; ``data``, where own images are prepared ("data").
 
     Figures are in percent. Cells whose runs are not there say so. Raises UserError for what does not exist.
     """
-    chosen, results = _load(out, request)
-    found_table = plugins.load_class("tables", name)()
-    found_table.list_runs(chosen)  # raises for what the request names and there is not
-    frame = found_table.build(chosen, results)
-    return ShownTable(frame, found_table.build_sheet(chosen, results, frame))
+    chosen, loaded = _load(out, request)
+    chosen_table = plugins.load_class("tables", name)()
+    chosen_table.list_runs(chosen)  # raises for what the request names and there is not
+    frame = chosen_table.build(chosen, loaded)
+    return ShownTable(frame, chosen_table.build_sheet(chosen, loaded, frame))
 
 
 def figure(name: str, out: str | os.PathLike[str] = "results", **request: Any) -> ShownFigure:
@@ -84,10 +109,10 @@ def figure(name: str, out: str | os.PathLike[str] = "results", **request: Any) -
 
     name: such as ``tsne``. The other parameters, and what is raised, are those of ``table``.
     """
-    chosen, results = _load(out, request)
+    chosen, loaded = _load(out, request)
     chosen_figure = plugins.load_class("figures", name)()
     chosen_figure.list_runs(chosen)
-    picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, results))
+    picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, loaded))
     return ShownFigure(chosen_figure.title, dict(picture.frames), picture.files[".png"], picture.caption)
 
 
@@ -101,7 +126,13 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
         raise UserError(
             f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}, data, settings."
         )
-    lists = {key: tuple(value) for key, value in options.items() if isinstance(value, list | range)}
+    several = ("methods", "datasets", "folds", "seeds")
+    lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
     request = TableRequest(**options | lists, hparams=hparams, protocol=protocol)
-    results = load_results(open_store(Path(out)))
-    return find_stored_names(request, list(results.records), data), results
+    loaded = load_results(open_store(Path(out)))
+    return find_stored_names(request, list(loaded.records), data), loaded
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return several values as a tuple; a name or a number alone is one of them."""
+    return (value,) if isinstance(value, str | int) else tuple(value)

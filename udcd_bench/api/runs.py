@@ -1,4 +1,4 @@
-"""``ub.train``, ``ub.load_run`` and ``ub.results``: make a run, use one, read all of a results folder."""
+"""``ub.train`` and ``ub.load_run``: make a run, use one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_
 from udcd_bench.engines.job_queue import run_job
 from udcd_bench.engines.naming import NameResolver
 from udcd_bench.errors import RunError, UserError
-from udcd_bench.inference.selection import open_store
 from udcd_bench.inference.stored_run import StoredRun
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
@@ -25,12 +24,7 @@ from udcd_bench.runs.store import Store
 if TYPE_CHECKING:
     import os
 
-    import pandas as pd
-
     from udcd_bench.runs.planner import Job
-
-RULES = ("mean", "last", "best")
-"""Reporting rules: the mean of the reported epochs, the last one, the best by accuracy on the test set itself."""
 
 
 def load_run(path: str | os.PathLike[str], device: str = "auto") -> StoredRun:
@@ -50,27 +44,6 @@ def load_run(path: str | os.PathLike[str], device: str = "auto") -> StoredRun:
     run = StoredRun(store, folder.name, device)
     _ = run.record  # raises for a damaged one
     return run
-
-
-def results(folder: str | os.PathLike[str] = "results") -> pd.DataFrame:
-    """Read every finished run of a results folder as a long frame: a row a run, reporting rule and metric.
-
-    Columns: ``key`` and the run's coordinates (method, dataset, backbone, split, fold, seed …), what it was trained and
-    tested on, ``rule`` (mean, last or best), ``metric`` and ``value``, a fraction. Empty where there is no run.
-
-    Raises UserError when there is no such folder or a run in it is damaged.
-    """
-    import pandas as pd
-
-    from udcd_bench.stats.metrics import METRICS
-
-    store = open_store(Path(folder))
-    wide = pd.concat([store.build_frame(rule) for rule in RULES], ignore_index=True)
-    metrics = [name for name in METRICS if name in wide]
-    if wide.empty:
-        return pd.DataFrame(columns=["key", "rule", "metric", "value"])
-    others = [name for name in wide.columns if name not in METRICS]
-    return wide.melt(id_vars=others, value_vars=metrics, var_name="metric", value_name="value")
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Finding stored runs by what a user types: a key, its first letters, or a label as ``status`` prints it."""
+"""Finding stored runs by what a user types: a key, a label as ``status`` prints it, or the beginning of either."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ def open_store(folder: Path) -> Store:
 
 
 def find_run(store: Store, typed: str) -> str:
-    """Find the key of the finished run that is meant. Raises UserError for none or several."""
+    """Find the key of the finished run that is meant. Raises UserError for none or several.
+
+    typed: its key or its label, or the beginning of either, of its label whole words.
+    """
     keys = store.list_keys()
     if typed in keys:
         return typed
     labels = {record["key"]: _format_label(record["spec"]) for record in store.read_records()}
     matching = [key for key in keys if labels.get(key) == typed]
     matching = matching or [key for key in keys if typed and key.startswith(typed)]
+    matching = matching or [key for key in keys if typed and labels.get(key, "").startswith(f"{typed} ")]
     if len(matching) == 1:
         return matching[0]
     command = quote_command("status", "--out", store.root)
