@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_an_exported_program_agrees_and_holds_no_teacher(home, runs, images, tmp
     run = runs["scl-ikd", 0]
     export_run(run, tmp_path / "net.pt2")
     extra = {"classes": "", "preprocessing": ""}
-    program = torch.export.load(tmp_path / "net.pt2", extra_files=extra)
+    with warnings.catch_warnings(action="ignore"):  # of some releases, about their own buffers
+        program = torch.export.load(tmp_path / "net.pt2", extra_files=extra)
     for n in (1, len(images)):
         assert np.array_equal(program.module()(images[:n]).detach().numpy(), compute(run, images[:n]))
     assert json.loads(extra["classes"]) == list(own_runs.COUNTS)
