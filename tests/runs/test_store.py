@@ -452,9 +452,9 @@ def test_a_damaged_record_is_named_with_the_way_out(store, text):
     with pytest.raises(UserError, match="k1"):
         store.build_frame()
     assert store.get_state("k1") == "damaged"
-    assert [(state, label) for state, label, _ in store.summarize()] == [
-        ("damaged", "k1"),
-        ("done", OTHER.format_label()),
+    assert [(row.state, row.label, row.key) for row in store.summarize()] == [
+        ("damaged", "", "k1"),
+        ("done", OTHER.format_label(), "k2"),
     ]
 
 
@@ -527,11 +527,11 @@ def test_a_damaged_report_of_a_failure_hides_nothing(store, text):
     store.record_failure("k1", SPEC, "no", "")
     (store.failures / "k1.json").write_text(text)
     assert store.read_failure("k1") is None and store.get_state("k1") == "failed"
-    assert store.summarize() == [("failed", "k1", "which run it is, cannot be read")]
+    assert store.summarize() == [("failed", "", "which run it is, cannot be read", "k1")]
     store.start_run("k1", SPEC)
-    assert store.summarize() == [("failed", SPEC.format_label(), "")]
+    assert store.summarize() == [("failed", SPEC.format_label(), "", "k1")]
     (store.work / "k1" / "spec.json").write_text(text)
-    assert store.summarize()[0][:2] == ("failed", "k1")
+    assert (store.summarize()[0].state, store.summarize()[0].key) == ("failed", "k1")
 
 
 def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):

@@ -274,7 +274,8 @@ class Store(FinishedRuns):
         if report := self.read_failure(key):
             return RunSummary(state, RunSpec.from_dict(report["spec"]).format_label(), report["message"], key)
         if (spec := self.read_running_spec(key)) is not None:
-            return RunSummary(state, spec.format_label(), self._describe_progress(key, spec, state), key)
+            progress = "" if state == "failed" else self._describe_progress(key, spec, state)
+            return RunSummary(state, spec.format_label(), progress, key)
         return RunSummary(state, "", "which run it is, cannot be read", key)
 
     def _describe_progress(self, key: str, spec: RunSpec, state: str) -> str:
