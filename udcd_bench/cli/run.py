@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udcd_bench.cli import options
-from udcd_bench.cli.inference.cam import cam
+from udcd_bench.cli.inference.cam import PlotCommand
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError, format_count
 
@@ -37,18 +37,7 @@ def run(table: str, **params: Any) -> int:
     return _make_artefacts("tables", table, params)
 
 
-class _Plot(click.Command):
-    """``plot cam`` is of one run and of images, so it has other options than the figures of a grid."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        if args[:1] == ["cam"]:
-            return cam.make_context(f"{info_name} cam", args[1:], parent=parent, **extra)
-        return super().make_context(info_name, args, parent=parent, **extra)
-
-
-@click.command(cls=_Plot)
+@click.command(cls=PlotCommand)
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
 @options.add_options(RUN_OPTIONS)

@@ -68,3 +68,15 @@ def _check_target(file: Path) -> None:
                 f"{file} lies in the results folder {folder}, which may be published, and images of patients may not; "
                 "give another file with --to."
             )
+
+
+class PlotCommand(click.Command):
+    """The command ``plot``, whose ``plot cam`` is of one run and so has other options than the figures of a grid."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the words after ``plot``."""
+        if args[:1] == ["cam"]:
+            return cam.make_context(f"{info_name} cam", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
