@@ -402,12 +402,10 @@ def test_status_counts(typed, tmp_path):
     status, out, _ = typed("status")
     assert status == 0
     lines = out.splitlines()
-    assert (
-        lines[0].startswith("done         scratch synthetic-lesions densenet-tiny fold 0")
-        and "acc " in lines[0]
-    )
-    assert lines[1] == f"failed       {spec.format_label()}  ValueError: boom"
-    assert lines[-1] == "results: 1 done, 1 failed."
+    assert lines[0] == f"failed       {'k':16}  {spec.format_label()}  ValueError: boom"
+    (key,) = store.list_keys()
+    assert lines[1].startswith(f"done         {key}  scratch synthetic-lesions densenet-tiny fold 0")
+    assert "acc " in lines[1] and lines[-1] == "results: 1 failed, 1 done."
 
 
 def test_methods_are_listed(typed, tmp_path):

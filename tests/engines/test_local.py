@@ -311,7 +311,7 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
     assert store.get_state(key) == "interrupted" and claims(store) == []
     assert store.open_checkpoint(key).load()[1]["epoch"] >= 1
-    assert [state for state, _, _ in store.summarize()] == ["interrupted"]
+    assert [row.state for row in store.summarize()] == ["interrupted"]
 
 
 def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):

@@ -280,7 +280,7 @@ def test_ctrl_c_on_a_new_cluster_gives_claims_back(data, suite, tmp_path):
         and "Traceback" not in said
     )
     assert list((out / "runs" / ".claims").iterdir()) == []
-    assert [state for state, _, _ in Store(out).summarize()] == ["interrupted"]
+    assert [row.state for row in Store(out).summarize()] == ["interrupted"]
 
 
 def test_what_a_cluster_without_gpus_cannot_do(cluster, monkeypatch):

@@ -23,7 +23,7 @@ from numpy.testing import assert_array_equal
 from support import records
 from support.faults import Full
 from udcd_bench.errors import UserError
-from udcd_bench.runs import locks
+from udcd_bench.runs import locks, planner
 from udcd_bench.runs.locks import LEASE
 from udcd_bench.runs.records import check_record
 from udcd_bench.runs.spec import RunSpec
@@ -121,7 +121,7 @@ def test_failures_are_remembered_until_the_run_succeeds(store):
     store.record_failure("k1", SPEC, "ValueError: no", "Traceback …")
     assert store.get_state("k1") == "failed"
     assert store.read_failure("k1")["message"] == "ValueError: no"
-    assert [row[:3] for row in store.summarize()] == [("failed", SPEC.format_label(), "ValueError: no")]
+    assert store.summarize() == [("failed", SPEC.format_label(), "ValueError: no", "k1")]
     finish(store)
     assert store.get_state("k1") == "done" and store.read_failure("k1") is None
 
@@ -131,10 +131,15 @@ def test_the_overview_tells_done_running_interrupted_and_failed(store):
     store.acquire("k2")
     store.start_run("k2", OTHER)
     store.start_run("k3", OTHER)
-    store.open_checkpoint("k3").save({"a": np.ones(1)}, {})
+    store.open_checkpoint("k3").save({"a": np.ones(1)}, {"history": [{"seconds": 2.0}, {"seconds": 4.0}]})
     store.record_failure("k4", SPEC, "RuntimeError: it", "")
-    states = [state for state, _, _ in store.summarize()]
-    assert sorted(states) == ["done", "failed", "interrupted", "running"]
+    rows = store.summarize()
+    assert sorted(row.state for row in rows) == ["done", "failed", "interrupted", "running"]
+    assert [(row.label, row.key) for row in rows] == sorted((row.label, row.key) for row in rows)
+    remarks = {row.key: row.remark for row in rows}
+    epochs = planner.count_epochs(OTHER)
+    assert remarks["k2"] == f"no epoch of {epochs} is saved yet"
+    assert remarks["k3"] == f"epoch 2 of {epochs}, about {3 * (epochs - 2) / 60:.0f} min left"
     assert store.get_state("k5") == "absent"
 
 
@@ -447,9 +452,9 @@ def test_a_damaged_record_is_named_with_the_way_out(store, text):
     with pytest.raises(UserError, match="k1"):
         store.build_frame()
     assert store.get_state("k1") == "damaged"
-    assert [(state, label) for state, label, _ in store.summarize()] == [
-        ("damaged", "k1"),
-        ("done", OTHER.format_label()),
+    assert [(row.state, row.label, row.key) for row in store.summarize()] == [
+        ("damaged", "", "k1"),
+        ("done", OTHER.format_label(), "k2"),
     ]
 
 
@@ -522,11 +527,11 @@ def test_a_damaged_report_of_a_failure_hides_nothing(store, text):
     store.record_failure("k1", SPEC, "no", "")
     (store.failures / "k1.json").write_text(text)
     assert store.read_failure("k1") is None and store.get_state("k1") == "failed"
-    assert store.summarize() == [("failed", "k1", "which run it is, cannot be read")]
+    assert store.summarize() == [("failed", "", "which run it is, cannot be read", "k1")]
     store.start_run("k1", SPEC)
-    assert store.summarize() == [("failed", SPEC.format_label(), "")]
+    assert store.summarize() == [("failed", SPEC.format_label(), "", "k1")]
     (store.work / "k1" / "spec.json").write_text(text)
-    assert store.summarize()[0][:2] == ("failed", "k1")
+    assert (store.summarize()[0].state, store.summarize()[0].key) == ("failed", "k1")
 
 
 def test_whatever_is_cut_or_flipped_in_a_checkpoint_is_found(store):

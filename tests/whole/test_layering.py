@@ -20,8 +20,8 @@ LAYERS = [
     {"data"},
     {"memory", "sampling", "method", "grid"},
     {"training", "judging"},
-    {"engines", "artefacts"},
-    {"report", "bench"},
+    {"engines", "artefacts", "inference"},
+    {"report", "bench", "api"},
     {"cli", "__main__"},
 ]
 """From the bottom. A module may import its own layer and those below."""
@@ -47,6 +47,8 @@ NO_TORCH = [
     "engines.environment",
     "engines.job_queue",
     "engines.ray",
+    "api.artefacts",
+    "inference.frames",
 ]
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from udcd_bench.artefacts import captions
 from udcd_bench.artefacts.commands import format_artefact_command
@@ -29,6 +29,15 @@ CellRecords = Mapping[tuple[int, int], "Record"]
 """The finished runs of a cell by (fold, seed)."""
 CellLines = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Lines of one cell in the main CSV and in the second one."""
+
+
+class DrawnFigure(NamedTuple):
+    """A figure's frames by the ending of their CSV, its picture by the ending of its file, and its texts."""
+
+    frames: Frames
+    files: Mapping[str, bytes]
+    warning: str
+    caption: tuple[str, ...]
 
 
 class Figure(Grid, Artefact):
@@ -77,25 +86,31 @@ class Figure(Grid, Artefact):
         """Return sentences of the caption that depend on the data, after ``measured``."""
         return ()
 
-    def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
-        """Write PNG, PDF and CSV; bare ones under names of their own, since the report shows the others."""
-        data = FigureData(self, request, results)
+    def build_picture(self, data: FigureData) -> DrawnFigure:
+        """Build the frames, draw them and encode the page; nothing is written."""
         frames = self.build_frames(data)
         warning = captions.format_warning([group.source for group in data.column_groups if group.synthetic])
         caption = data.build_caption((self.measured, *self.describe(data, frames)), reported=self.reported)
         texts = {"title": self.title, "warning": warning, "caption": caption}
+        request = data.request
         if request.bare:  # a paper sets its own; that images are no patients' stays in the picture
             texts |= {"title": "", "caption": ()}
         with plots.apply_style():
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
             page.title, page.description = self.title, " ".join([warning, *caption]).strip()
             page.command = format_artefact_command("plot", self.name, request)
-            files = dict(page.encode_files())
-        files |= {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
+            return DrawnFigure(frames, page.encode_files(), warning, caption)
+
+    def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
+        """Write PNG, PDF and CSV; bare ones under names of their own, since the report shows the others."""
+        picture = self.build_picture(FigureData(self, request, results))
+        frames, warning = picture.frames, picture.warning
+        csvs = {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
+        files = {**picture.files, **csvs}
         if request.bare:
             files = {f"-bare{ending}": content for ending, content in files.items()}
         paths = self.write(request, results, files, self.list_runs(request))
-        return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, caption), paths)
+        return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, picture.caption), paths)
 
     def _format_text(self, frames: Frames, warning: str, caption: Sequence[str]) -> str:
         lines = [f"{self.name}: {self.title}", *wrap_paragraph(f"!! {warning}" if warning else "", 100), ""]

@@ -22,6 +22,9 @@ from udcd_bench.cli.bench import bench
 from udcd_bench.cli.check import check
 from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
+from udcd_bench.cli.inference.export import export
+from udcd_bench.cli.inference.predict import predict
+from udcd_bench.cli.inference.predictions import predictions
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
 from udcd_bench.cli.results import results, status
@@ -49,7 +52,11 @@ def cli(suites: tuple[Path, ...]) -> None:
         plugins.add_suite(suite)
 
 
-COMMANDS = (run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results)
+results.add_command(predictions)
+COMMANDS = (
+    *(run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results),
+    *(predict, export),
+)
 for command in COMMANDS:
     cli.add_command(command)
 

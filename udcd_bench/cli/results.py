@@ -1,4 +1,4 @@
-"""Commands: results merge, pack, export, verify, prune; and status."""
+"""Commands: results merge, pack, export, verify, prune; and status. ``results predictions`` is beside ``predict``."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 @click.command()
 @options.out
 def status(out: Path) -> None:
-    """List what a results folder holds: runs done, under way, interrupted, failed."""
+    """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key."""
     from udcd_bench.runs.store import Store
 
     if not out.exists():
         raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
     rows = Store(out).summarize()
-    for state, label, remark in rows:
-        click.echo(f"{state:12} {label}{'  ' + remark if remark else ''}")
-    states = [state for state, _, _ in rows]
+    for state, label, remark, key in rows:
+        click.echo(f"{state:12} {'  '.join(text for text in (f'{key:16}', label, remark) if text)}")
+    states = [row.state for row in rows]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     click.echo(f"{out}: {', '.join(counts) or 'no runs yet'}.")
 
 
 @click.group("results")
 def results() -> None:
-    """Results folders: merge, pack, export, verify, prune."""
+    """Results folders: merge, pack, export, predictions, verify, prune."""
 
 
 def _open_store(folder: Path) -> Store:
@@ -166,23 +166,12 @@ def export(file: Path, out: Path) -> None:
 
     Rows of rule best take the epoch that is the most accurate on the test set itself, which is optimistic.
     """
-    import io
-
     import pandas as pd
 
-    from udcd_bench.storage.atomic import write_atomically
-
-    ending = file.suffix.lower()
-    if ending not in (".csv", ".parquet"):
-        raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
+    check_table_file(file)
     store = _open_store(out)
     frame = pd.concat([store.build_frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
-    if ending == ".csv":
-        write_atomically(file, frame.to_csv(index=False).encode())
-    else:
-        buffer = io.BytesIO()
-        _write_parquet(frame, buffer, file)
-        write_atomically(file, buffer.getvalue())
+    write_table(file, frame)
     runs = frame["key"].nunique() if len(frame) else 0
     synthetic = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0
     click.echo(
@@ -191,13 +180,29 @@ def export(file: Path, out: Path) -> None:
     click.echo("Rule best is the epoch that is the most accurate on the test set itself: optimistic.")
 
 
-def _write_parquet(frame: pd.DataFrame, buffer: object, file: Path) -> None:
+def check_table_file(file: Path) -> None:
+    """Raise UserError for a file that is to be neither CSV nor parquet."""
+    if file.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{file}: give a file that ends in .csv or .parquet.")
+
+
+def write_table(file: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV or parquet, by the file's ending. Raises UserError where parquet has no library."""
+    import io
+
+    from udcd_bench.storage.atomic import write_atomically
+
+    if file.suffix.lower() == ".csv":
+        write_atomically(file, frame.to_csv(index=False).encode())
+        return
+    buffer = io.BytesIO()
     try:
-        frame.to_parquet(buffer, index=False)  # type: ignore[call-overload]
+        frame.to_parquet(buffer, index=False)
     except ImportError as error:
         raise UserError(
             f"{file}: parquet needs pyarrow; `pip install pyarrow`, or give {file.with_suffix('.csv')}."
         ) from error
+    write_atomically(file, buffer.getvalue())
 
 
 @results.command()

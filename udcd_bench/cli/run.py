@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from udcd_bench.cli import options
+from udcd_bench.cli.inference.cam import PlotCommand
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError, format_count
 
@@ -39,13 +40,16 @@ def run(table: str, **params: Any) -> int:
     return _make_artefacts("tables", table, params)
 
 
-@click.command()
+@click.command(cls=PlotCommand)
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
 @options.bare
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
-    """Make a figure: plan its runs, carry out those that are missing, draw it."""
+    """Make a figure: plan its runs, carry out those that are missing, draw it.
+
+    One is of a single run and has options of its own: plot cam --help.
+    """
     return _make_artefacts("figures", figure, params)
 
 

@@ -34,6 +34,7 @@ class Dataset:
     incomplete: empty, or one sentence on what was left out when it was prepared.
     copies: empty, or what the images are if not the originals, such as ``128 px copies``. Not in the fingerprint.
     report: the lines of the validation report: what was left out when it was prepared, and how it was understood.
+    depth: the bits that 16-bit greys were said to use; None if nothing was said.
     own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
     """
 
@@ -52,6 +53,7 @@ class Dataset:
     own_split: npt.NDArray[np.str_] | None = None
     report: tuple[str, ...] = ()
     identity: str = ""
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         if not self.identity:

@@ -238,6 +238,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     from udcd_bench.training.trainer import Trainer
 
     spec, store = job.spec, context.store
+    plugins.forget_noted()
     protocol = planner.resolve_protocol(spec)
     dataset = load_data(name_images(spec), protocol, context)
     check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))

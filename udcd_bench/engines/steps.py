@@ -44,8 +44,7 @@ class RunSetup:
     @property
     def autocast(self) -> bool:
         """Whether networks compute in bfloat16."""
-        precision = self.protocol.precision
-        return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        return network.uses_autocast(self.protocol.precision, self.device)
 
     @property
     def test_labels(self) -> Ints:
@@ -135,6 +134,7 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "epochs": len(result.history),
         "seconds": result.seconds,
         "protocol": asdict(setup.protocol),
+        "decoding": {"depth": dataset.depth},
         "reporting": f"mean over the last {n_epochs} epochs" if n_epochs > 1 else "the last epoch",
         "figures": metrics.summarize_epochs(result.scores, setup.test_labels, ordered=dataset.ordered),
         "environment": describe_environment(setup.device, torch.get_num_threads(), precision),

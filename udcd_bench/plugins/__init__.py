@@ -15,6 +15,7 @@ from udcd_bench.plugins.suites import (
     find_root,
     list_names,
 )
+from udcd_bench.plugins.unfollowed import forget_noted
 
 __all__ = [
     "CONTENT_CLASSES",
@@ -25,6 +26,7 @@ __all__ = [
     "find_file",
     "find_files",
     "find_root",
+    "forget_noted",
     "hash_sources",
     "list_names",
     "load_class",

@@ -46,6 +46,11 @@ def watch(content: ContentFile, files: Iterable[Path]) -> None:
         _is_installed.append(True)
 
 
+def forget_noted() -> None:
+    """Forget what was noted before a run begins: its network may have been used or traced here for something else."""
+    _noted.clear()
+
+
 def refuse_unfollowed(content: ContentFile, followed: Iterable[Path], modules: Iterable[str] = ()) -> None:
     """Raise UserError when a method has executed or read a file that its key does not cover, since the last check.
 

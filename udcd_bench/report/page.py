@@ -158,7 +158,7 @@ def _collect_folder(
         "undrawn": figures.list_undrawn(pictures),
         "plot_command": format_artefact_command("plot", "all", views[0].request),
         "runs": runs,
-        "unfinished": [row for row in store.summarize() if row[0] not in ("done", "failed")],
+        "unfinished": [row for row in store.summarize() if row.state not in ("done", "failed")],
         "settings": report_runs.group_by_setting(runs, store),
         "splits": report_runs.list_splits(runs),
         "environment": report_runs.count_environments(runs),

@@ -114,6 +114,13 @@ def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
     return profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
 
 
+def count_epochs(spec: RunSpec) -> int:
+    """Count the epochs of all stages of a run. Raises UserError when its method is in no suite."""
+    protocol = resolve_protocol(spec)
+    shares = plugins.read_attributes("methods", spec.method).get("stage_shares", profiles.ONE_STAGE)
+    return sum(protocol.compute_stage_epochs(share) for share in shares.values())
+
+
 def has_teacher_network(method: str) -> bool:
     """Tell whether a method's teacher is a network of its own; a running average is its student's likeness."""
     return plugins.read_attributes("methods", method).get("teacher") in ("trained", "own")
@@ -138,10 +145,7 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
         key = inputs.compute_key()
         specs_by_key.setdefault(key, {}).update(dict.fromkeys((spec, asked_spec)))
         if key not in jobs:
-            protocol = resolve_protocol(spec)
-            shares = declared.get("stage_shares", profiles.ONE_STAGE).values()
-            epochs = sum(protocol.compute_stage_epochs(share) for share in shares)
-            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), epochs, inputs)
+            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), count_epochs(spec), inputs)
         return key
 
     for spec in specs:

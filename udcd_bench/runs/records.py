@@ -20,6 +20,7 @@ class Record(TypedDict):
     """The record of a finished run, as ``record.json`` stores it.
 
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
+    decoding: how image files were read where that was said: ``depth``, the bits of 16-bit greys, or None.
     seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
     revision 6 on as of ``RunInputs``.
     """
@@ -42,6 +43,7 @@ class Record(TypedDict):
     epochs: int
     seconds: FiniteNumber
     protocol: NotRequired[dict[str, Any]]
+    decoding: NotRequired[dict[str, Any]]
     reporting: str
     figures: dict[str, dict[str, FiniteNumber]]
     environment: dict[str, str | int | bool]

@@ -11,13 +11,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from udcd_bench.errors import UserError
+from udcd_bench.runs import planner
 from udcd_bench.runs.checkpoints import RunCheckpoint
 from udcd_bench.runs.finished import (
     HISTORY,
@@ -47,6 +49,15 @@ if TYPE_CHECKING:
 
 STORE_VERSION = 1
 """Version of the folder's layout."""
+
+
+class RunSummary(NamedTuple):
+    """A run in a line: its state as of ``Store.get_state``, its label, a remark, its key. Of some the label is lost."""
+
+    state: str
+    label: str
+    remark: str
+    key: str
 
 
 class Store(FinishedRuns):
@@ -245,28 +256,45 @@ class Store(FinishedRuns):
 
     # --- overview -------------------------------------------------------------------------------------------
 
-    def summarize(self) -> list[tuple[str, str, str]]:
-        """List (state, the run's label, remark) of every run in the folder, finished or not."""
+    def summarize(self) -> list[RunSummary]:
+        """Summarize every run in the folder, finished or not, by label."""
         rows = [self._summarize_finished(key) for key in self.list_keys()]
         running = {path.name for path in self.work.glob("*") if "." not in path.name}
-        states = {key: self.get_state(key) for key in sorted({*self.list_failed(), *running})}
+        states = {key: self.get_state(key) for key in {*self.list_failed(), *running}}
         shown = ("running", "failed", "interrupted")
-        return rows + [self._summarize_unfinished(k, s) for k, s in states.items() if s in shown]
+        rows += [self._summarize_unfinished(key, state) for key, state in states.items() if state in shown]
+        return sorted(rows, key=lambda row: (row.label, row.key))
 
-    def _summarize_finished(self, key: str) -> tuple[str, str, str]:
+    def _summarize_finished(self, key: str) -> RunSummary:
         try:
             record = self.read_record(key)
         except DamagedRunError as error:
-            return "damaged", key, str(error)
+            return RunSummary("damaged", "", str(error), key)
         figures = record["figures"]["mean"]
         remark = f"acc {100 * figures['acc']:.2f}, rec {100 * figures['rec']:.2f}, {record['seconds']:.0f} s"
         if age := describe_age(record):
             remark = f"{remark}, {age}"
-        return "done", RunSpec.from_dict(record["spec"]).format_label(), remark
+        return RunSummary("done", RunSpec.from_dict(record["spec"]).format_label(), remark, key)
 
-    def _summarize_unfinished(self, key: str, state: str) -> tuple[str, str, str]:
+    def _summarize_unfinished(self, key: str, state: str) -> RunSummary:
         if report := self.read_failure(key):
-            return state, RunSpec.from_dict(report["spec"]).format_label(), report["message"]
+            return RunSummary(state, RunSpec.from_dict(report["spec"]).format_label(), report["message"], key)
         if (spec := self.read_running_spec(key)) is not None:
-            return state, spec.format_label(), ""
-        return state, key, "which run it is, cannot be read"
+            progress = "" if state == "failed" else self._describe_progress(key, spec, state)
+            return RunSummary(state, spec.format_label(), progress, key)
+        return RunSummary(state, "", "which run it is, cannot be read", key)
+
+    def _describe_progress(self, key: str, spec: RunSpec, state: str) -> str:
+        """Describe the last epoch that a run has saved, and how long the rest takes at its own pace."""
+        checkpoint = self.open_checkpoint(key)
+        history = checkpoint.read_history()
+        with contextlib.suppress(UserError, OSError, KeyError, TypeError):  # for display only
+            epochs = planner.count_epochs(spec)
+            if not history:
+                return f"no epoch of {epochs} is saved yet"
+            left = (epochs - len(history)) * sum(row["seconds"] for row in history) / len(history)
+            if state == "running":
+                left -= time.time() - checkpoint.path.stat().st_mtime
+            time_left = f"{max(left, 0):.0f} s" if left < 120 else f"{left / 60:.0f} min"
+            return f"epoch {len(history)} of {epochs}, about {time_left} left"
+        return ""

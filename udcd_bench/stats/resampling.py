@@ -143,6 +143,25 @@ def _draw_counts(
             yield model, (times @ cells).reshape(n_draws, n_classes, n_classes)
 
 
+def sample_weights(resampling: Resampling) -> Floats | None:
+    """Sample test sets as ``bootstrap_jointly`` does: how often each image is in each, (draws, n).
+
+    None when no class has two groups.
+    """
+    labels, groups = np.asarray(resampling.labels), np.asarray(resampling.groups)
+    _, first, of_group = np.unique(groups, return_index=True, return_inverse=True)
+    times = np.zeros((resampling.n_draws, len(first)))
+    of_class = labels[first]
+    if np.bincount(of_class).max() < 2:
+        return None
+    for label in np.unique(of_class):
+        members = np.flatnonzero(of_class == label)
+        shares = np.full(len(members), 1 / len(members))
+        times[:, members] = resampling.generator.multinomial(len(members), shares, size=resampling.n_draws)
+    weights: Floats = times[:, of_group.reshape(-1)]
+    return weights
+
+
 def compute_point_estimates(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
     """Compute ``CONFUSION_METRICS`` of scores (n, C), or their means over the epochs of (E, n, C)."""
     epochs = [compute_confusion_metrics(count_confusions(epoch, labels)) for epoch in _as_epochs(scores)]

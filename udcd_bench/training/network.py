@@ -57,6 +57,11 @@ class Network(nn.Module):
         return Features(feature_map, pooled, embedding, self.classifier(embedding))
 
 
+def uses_autocast(precision: str, device: torch.device) -> bool:
+    """Whether networks compute in bfloat16 on this device. precision: ``Protocol.precision``."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
 def build_network(
     name: str, classes: int, *, weights: str, image_size: int, autocast: bool = False
 ) -> Network:

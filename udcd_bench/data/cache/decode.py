@@ -206,7 +206,7 @@ def decode_rows(
     out = os.open(path, os.O_WRONLY)
     try:
         for row, file in chunk:
-            file_result, image = _decode_file(row, file, depth)
+            file_result, image = decode_file(row, file, depth)
             decoded.append(file_result)
             if image is None:
                 continue
@@ -218,7 +218,11 @@ def decode_rows(
     return decoded
 
 
-def _decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Image.Image | None]:
+def decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Image.Image | None]:
+    """Decode one file to 8-bit RGB at its full size; no image where ``problem`` says what is wrong with it.
+
+    Raises UserError for a file that may not be read. Its zip stays open until ``close_archives``.
+    """
     data = b"?"
     try:
         data = _archives.read(file)

@@ -262,6 +262,7 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             report=tuple(manifest.report),
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
             identity=make_identity(manifest),
+            depth=manifest.depth,
         )
     except ValueError as error:
         raise DamagedDataError(target, str(error)) from error

@@ -1,0 +1,158 @@
+"""``import udcd_bench as ub``: docs/python.md runs as it stands, values are the files', errors are sentences."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import udcd_bench as ub
+from udcd_bench.errors import RunError, UserError
+from udcd_bench.render import plots
+from udcd_bench.runs.store import Store
+
+PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+ASKED = {"methods": ("scratch", "udcd"), "datasets": "digits", "settings": {"epochs": 2}}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The names that the page's code leaves, and the folder that it ran in."""
+    folder, names = tmp_path_factory.mktemp("page"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(plots, "DPI", 40)
+        threads = torch.get_num_threads()
+        for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+            exec(compile(block, "docs/python.md", "exec"), names)
+        assert torch.get_num_threads() == threads
+    return names, folder
+
+
+def test_the_page_has_every_function():
+    for name in ub.__all__:
+        assert f"| `ub.{name}` |" in PAGE and f"ub.{name}(" in PAGE
+        doc = getattr(ub, name).__doc__
+        assert len(doc) > 100
+        assert "Raises UserError" in doc or "what is raised, are those of ``table``" in doc
+    assert set(ub.__all__) <= set(dir(ub))
+    with pytest.raises(AttributeError, match="has no attribute 'tabel'"):
+        ub.tabel  # noqa: B018
+
+
+def test_a_run_is_as_its_files_say(page):
+    names, folder = page
+    run = names["run"]
+    store = Store(folder / "results")
+    arrays = store.read_scores(run.key)
+    logits = torch.from_numpy(arrays["scores"][-1]).double()
+    np.testing.assert_allclose(run.scores.filter(like="p_"), logits.softmax(1))
+    assert run.scores["id"].tolist() == arrays["ids"].tolist() and run.classes == tuple(run.record["classes"])
+    assert names["logits"].shape == (2, 10) and not names["logits"].requires_grad
+    expected = names["probabilities"].numpy()
+    np.testing.assert_allclose(run.predict(names["image"]).filter(like="p_"), expected[:1], atol=1e-5)
+    assert repr(run) == f"<run {run.key}: {run.label}>"
+
+
+def test_results_is_every_figure_of_every_run(page):
+    names, folder = page
+    frame, record = names["frame"], names["run"].record
+    assert set(frame["key"]) == {names["run"].key} and set(frame["rule"]) == {"mean", "last", "best"}
+    for row in frame.itertuples():
+        assert row.value == record["figures"][row.rule][row.metric]
+    Store(folder / "none").create()
+    assert ub.results(folder / "none").empty
+
+
+def test_a_table_is_html_in_a_notebook(page):
+    table = page[0]["table"]
+    acc = table.frame[(table.frame["method"] == "scratch") & (table.frame["metric"] == "acc")]["ours"].item()
+    assert acc == pytest.approx(100 * page[0]["run"].record["figures"]["mean"]["acc"])
+    html = table._repr_html_()
+    (shown,) = pd.read_html(io.StringIO(html)) if has_lxml() else (None,)
+    assert f"{acc:.2f}" in html and "<table>" in html and "not run" in html and "Scratch" in html
+    assert shown is None or "Scratch" in shown.iloc[:, 0].tolist()
+    assert f"{acc:.2f}" in repr(table) and html.count("<td") == html.count("</td>")
+
+
+def has_lxml():
+    try:
+        import lxml  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_text_from_records_is_escaped(page, monkeypatch):
+    from dataclasses import replace
+
+    sheet = page[0]["table"].sheet
+    html = type(page[0]["table"])(
+        page[0]["table"].frame, replace(sheet, title="<script>&\x1b[31m")
+    )._repr_html_()
+    assert "&lt;script&gt;&amp;[U+001B][31m." in html and "<script" not in html
+
+
+def test_a_figure_is_a_picture_in_a_notebook(page):
+    figure = page[0]["figure"]
+    with Image.open(io.BytesIO(figure._repr_png_())) as png:
+        assert png.format == "PNG"
+    assert figure.frames[".csv"]["count"].sum() == pytest.approx(page[0]["run"].record["n_test"])
+    assert not list((page[1] / "results").glob("*/*.png")), "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: ub.train("scratc", "digits"), "did you mean 'scratch'"),
+        (
+            lambda: ub.train("scratch", "digits", epochs=2),
+            "train takes no 'epochs'; its options are backbone, data",
+        ),
+        (lambda: ub.train("scratch", "digits", settings={"epoch": 2}), "epoch"),
+        (lambda: ub.load_run("nowhere"), "nowhere is no finished run; give its folder"),
+        (lambda: ub.results("nowhere"), "nowhere: there is no such results folder"),
+        (lambda: ub.table("table9", "results"), "table9"),
+        (
+            lambda: ub.table("table2", "results", method="udcd"),
+            "there is no option 'method'; there are backbone",
+        ),
+        (lambda: ub.table("table2", "results", methods="udcb"), "did you mean 'udcd'"),
+        (lambda: ub.figure("tsen", "results"), "did you mean 'tsne'"),
+    ],
+)
+def test_errors_are_sentences(page, monkeypatch, call, says):
+    monkeypatch.chdir(page[1])
+    with pytest.raises(UserError) as raised:
+        call()
+    assert says in str(raised.value)
+
+
+def test_a_run_that_fails_or_is_under_way_elsewhere_is_said(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(page[1])
+    asked = {"dataset": "digits", "out": tmp_path, "settings": {"epochs": 2, "learning_rate": 1e30}}
+    with pytest.raises(RunError, match=r"scratch digits .*lower the learning rate"):
+        ub.train("scratch", **asked)
+    (key,) = Store(tmp_path).list_failed()
+    monkeypatch.setattr(Store, "acquire", lambda self, key: False)
+    with pytest.raises(RunError, match="is being trained by another process"):
+        ub.train("scratch", **asked)
+    assert Store(tmp_path).list_failed() == [key]
+
+
+def test_importing_waits_for_nothing():
+    code = (
+        "import sys, time; began = time.perf_counter(); import udcd_bench; took = time.perf_counter() - began\n"
+        "assert not {'torch', 'numpy', 'pandas', 'click'} & sys.modules.keys(); print(took)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.1

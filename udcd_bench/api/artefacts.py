@@ -1,0 +1,138 @@
+"""``ub.results``, ``ub.table`` and ``ub.figure``: a results folder as frames, and as a notebook shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udcd_bench import plugins
+from udcd_bench.artefacts.figure_data import FigureData
+from udcd_bench.artefacts.table import TableRequest
+from udcd_bench.engines.naming import find_stored_names
+from udcd_bench.errors import UserError
+from udcd_bench.inference.selection import open_store
+from udcd_bench.render.html import render_html
+from udcd_bench.render.sheet import render_console
+from udcd_bench.runs import profiles
+from udcd_bench.runs.results import load_results
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+    from udcd_bench.render.sheet import Sheet
+    from udcd_bench.runs.results import Results
+
+
+RULES = ("mean", "last", "best")
+"""Reporting rules: the mean of the reported epochs, the last one, the best by accuracy on the test set itself."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ShownTable:
+    """A table: as HTML in a notebook, as text when it is printed.
+
+    frame: a line a data set, row and metric, in percent, with the published figure beside ours, interval and verdict.
+    """
+
+    frame: pd.DataFrame
+    sheet: Sheet
+
+    def __repr__(self) -> str:
+        return render_console(self.sheet)
+
+    def _repr_html_(self) -> str:
+        return render_html(self.sheet)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ShownFigure:
+    """A figure: as a picture in a notebook.
+
+    frames: what is plotted, by the ending of its CSV. png: the picture's file. caption: its sentences.
+    """
+
+    title: str
+    frames: dict[str, pd.DataFrame]
+    png: bytes
+    caption: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<figure {self.title!r}>"
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+def results(folder: str | os.PathLike[str] = "results") -> pd.DataFrame:
+    """Read every finished run of a results folder as a long frame: a row a run, reporting rule and metric.
+
+    Columns: ``key`` and the run's coordinates (method, dataset, backbone, split, fold, seed …), what it was trained and
+    tested on, ``rule`` (mean, last or best), ``metric`` and ``value``, a fraction. Empty where there is no run.
+
+    Raises UserError when there is no such folder or a run in it is damaged.
+    """
+    import pandas as pd
+
+    from udcd_bench.stats.metrics import METRICS
+
+    store = open_store(Path(folder))
+    wide = pd.concat([store.build_frame(rule) for rule in RULES], ignore_index=True)
+    metrics = [name for name in METRICS if name in wide]
+    if wide.empty:
+        return pd.DataFrame(columns=["key", "rule", "metric", "value"])
+    others = [name for name in wide.columns if name not in METRICS]
+    return wide.melt(id_vars=others, value_vars=metrics, var_name="metric", value_name="value")
+
+
+def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) -> ShownTable:
+    """Build a table from the runs of a results folder; trains nothing and writes nothing.
+
+    name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
+    (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` ("paper"),
+    ``backbone``, ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``, hyper-parameters and numbers of
+    the protocol by name; ``data``, where own images are prepared ("data").
+
+    Figures are in percent. Cells whose runs are not there say so. Raises UserError for what does not exist.
+    """
+    chosen, loaded = _load(out, request)
+    chosen_table = plugins.load_class("tables", name)()
+    chosen_table.list_runs(chosen)  # raises for what the request names and there is not
+    frame = chosen_table.build(chosen, loaded)
+    return ShownTable(frame, chosen_table.build_sheet(chosen, loaded, frame))
+
+
+def figure(name: str, out: str | os.PathLike[str] = "results", **request: Any) -> ShownFigure:
+    """Build a figure from the runs of a results folder; trains nothing and writes nothing.
+
+    name: such as ``tsne``. The other parameters, and what is raised, are those of ``table``.
+    """
+    chosen, loaded = _load(out, request)
+    chosen_figure = plugins.load_class("figures", name)()
+    chosen_figure.list_runs(chosen)
+    picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, loaded))
+    return ShownFigure(chosen_figure.title, dict(picture.frames), picture.files[".png"], picture.caption)
+
+
+def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRequest, Results]:
+    """Load a results folder, and make the request that the options mean in it."""
+    options = dict(options)
+    data = Path(options.pop("data", "data"))
+    protocol, hparams = profiles.split_overrides(tuple(dict(options.pop("settings", {})).items()))
+    known = TableRequest.__dataclass_fields__.keys() - {"hparams", "protocol"}
+    if unknown := sorted(options.keys() - known):
+        raise UserError(
+            f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}, data, settings."
+        )
+    several = ("methods", "datasets", "folds", "seeds")
+    lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
+    request = TableRequest(**options | lists, hparams=hparams, protocol=protocol)
+    loaded = load_results(open_store(Path(out)))
+    return find_stored_names(request, list(loaded.records), data), loaded
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return several values as a tuple; a name or a number alone is one of them."""
+    return (value,) if isinstance(value, str | int) else tuple(value)

@@ -1,0 +1,76 @@
+"""Finding stored runs by what a user types: a key, a label as ``status`` prints it, or the beginning of either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from udcd_bench.errors import UserError, quote_command
+from udcd_bench.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from udcd_bench.runs.store import Store
+
+
+def open_store(folder: Path) -> Store:
+    """Open a results folder for reading. Raises UserError when there is none."""
+    from udcd_bench.runs.store import Store
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such results folder; --out names one that a run has made.")
+    return Store(folder)
+
+
+def find_run(store: Store, typed: str) -> str:
+    """Find the key of the finished run that is meant. Raises UserError for none or several.
+
+    typed: its key or its label, or the beginning of either, of its label whole words.
+    """
+    keys = store.list_keys()
+    if typed in keys:
+        return typed
+    labels = {record["key"]: _format_label(record["spec"]) for record in store.read_records()}
+    matching = [key for key in keys if labels.get(key) == typed]
+    matching = matching or [key for key in keys if typed and key.startswith(typed)]
+    matching = matching or [key for key in keys if typed and labels.get(key, "").startswith(f"{typed} ")]
+    if len(matching) == 1:
+        return matching[0]
+    command = quote_command("status", "--out", store.root)
+    if not matching:
+        raise UserError(
+            f"{store.root} has no finished run {typed!r}; `{command}` lists keys and labels, and either is taken."
+        )
+    several = ", ".join(f"{key} ({labels.get(key, 'damaged')})" for key in matching)
+    raise UserError(f"{typed!r} may be any of {several}; give more of the key.")
+
+
+def list_folds(store: Store, key: str) -> list[str]:
+    """List the runs that differ from this one in their fold alone, itself among them, by fold.
+
+    Of two runs of one fold the newer one counts, as in tables. Raises UserError when there is but one fold.
+    """
+    spec = RunSpec.from_dict(store.read_record(key)["spec"])
+    records = sorted(store.read_records(), key=lambda record: store.finished_at(record["key"]))
+    by_fold = {}
+    for record in records:
+        other = RunSpec.from_dict(record["spec"])
+        if replace(other, fold=spec.fold) == spec:
+            by_fold[other.fold] = record["key"]
+    by_fold[spec.fold] = key
+    if len(by_fold) == 1:
+        raise UserError(
+            f"{store.root} has fold {spec.fold} alone of {spec.format_label()!r}; --ensemble averages two or more."
+        )
+    return [by_fold[fold] for fold in sorted(by_fold)]
+
+
+def _format_label(values: dict[str, object]) -> str:
+    return RunSpec.from_dict(values).format_label()
+
+
+def format_labels(store: Store, keys: Iterable[str]) -> str:
+    """Format the labels of runs in a row."""
+    return ", ".join(_format_label(store.read_record(key)["spec"]) for key in keys)
