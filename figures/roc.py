@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from udcd_bench.artefacts import figure
+from udcd_bench.artefacts import figure, figure_data
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render import fonts, plots
 from udcd_bench.runs.spec import derive_seed
@@ -80,7 +80,7 @@ class Figure(figure.Figure):
         width, side = data.compute_panel_size(0.45)
         page = plots.FigurePage(
             (width, 2 * data.count_panel_rows() * (side + 0.55)),
-            legend=[plots.make_legend_entry(index, text) for index, text in legend],
+            legend=[plots.make_legend_entry(plots.pick_style(index), text) for index, text in legend],
             **texts,
         )
         for axes, kind, row, group in add_panels(data, page):
@@ -178,7 +178,7 @@ def list_classes(data, points):
 
 def add_panels(data, page):
     """Add two panels for each row in each group, ROC above: (axes, kind, row, group)."""
-    columns = min(figure.PANELS_PER_ROW, len(data.rows))
+    columns = min(figure_data.PANELS_PER_ROW, len(data.rows))
     panels = page.add_panels(2 * data.count_panel_rows(), columns)
     for axes in panels.flat:
         axes.set_axis_off()
