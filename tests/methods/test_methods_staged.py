@@ -11,6 +11,7 @@ import torch
 from support import factories, oracles, records
 from udcd_bench import plugins
 from udcd_bench.data.batches.resident import Batch
+from udcd_bench.errors import RunError
 from udcd_bench.losses import rotate_four_ways
 from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs import planner
@@ -170,7 +171,7 @@ def test_start_and_ramp_scale_with_a_stage():
             lambda batch, progress, stage=stage: found.update({stage.name: progress}) or {},
         )
     for stage in stages:
-        with pytest.raises(RuntimeError):  # nothing to stack
+        with pytest.raises(RunError, match="returns no term"):
             trainer.start_stage(stage)
             trainer.run_epoch(stage, 0)
     assert found["teacher"] == Progress(0, 4, 1, 2)

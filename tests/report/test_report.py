@@ -580,17 +580,6 @@ def test_a_folder_of_nothing_but_failures_has_a_page(tmp_path):
     assert not tree.all(id="table-table1")
 
 
-def test_a_table_without_runs_says_how_many_the_folder_has_under_other_settings(tmp_path):
-    store = Store(tmp_path)
-    store.create()
-    finish(store, table2(TableRequest(backbone="resnet-tiny", protocol=(("epochs", 2),)))[0])
-    said = pages.read(page.render_page(store, "demo").decode()).one(id="table-table2").text
-    assert (
-        "Under other settings the folder holds 1 of its runs, which this page does not show: "
-        "udcd-bench check table2 --profile demo --backbone resnet-tiny --set epochs=2"
-    ) in said
-
-
 def test_damage_is_told_with_the_file(tmp_path):
     store = Store(tmp_path)
     store.create()

@@ -32,6 +32,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.judging import claim_check, claim_file, seed_baseline, seed_check, tolerances, verdicts
 from udcd_bench.paper import audit, published, rounded
 from udcd_bench.report import page, runs
+from udcd_bench.report.views import Selection
 from udcd_bench.runs import planner, rates
 from udcd_bench.runs.results import Results, load_results
 from udcd_bench.runs.spec import RunSpec
@@ -278,7 +279,9 @@ def test_reports_of_records(finished):
 
     def read():
         record = finished.read_record("k1")
-        page.render_page(finished, SPEC.profile, RunSpec.from_dict(record["spec"]).split)
+        page.render_page(
+            finished, Selection(profile=SPEC.profile, split=RunSpec.from_dict(record["spec"]).split)
+        )
 
     @campaign(0.1)
     @given(fuzz.json_files(json.loads(kept)))
@@ -344,7 +347,7 @@ def test_files_that_the_record_vouches_for(name, finished):
         metrics.summarize_epochs(arrays["scores"], arrays["labels"])
 
     def curve(key):
-        runs.build_curve([runs.ReportRun(SPEC, "", "", finished.read_record(key))], finished)
+        runs.build_curve([runs.ReportRun(SPEC, "", "", "", finished.read_record(key))], finished)
 
     read = {"scores.npz": scores, "student.safetensors": finished.read_weights, "history.csv": curve}[name]
 

@@ -37,6 +37,7 @@ from udcd_bench.render import sheet
 from udcd_bench.render.latex import render_latex
 from udcd_bench.render.markdown import render_markdown
 from udcd_bench.report import page
+from udcd_bench.report.views import Selection
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import DamagedRunError, Store
 from udcd_bench.storage.checksums import dump_with_checksum
@@ -475,7 +476,7 @@ def test_names_in_html(tmp_path):
         )
         store.finish_run(record["key"], record, history, scores, {"w": np.zeros(1, np.float32)})
         parsed = Tags()
-        parsed.feed(page.render_page(store, "paper").decode())
+        parsed.feed(page.render_page(store, Selection(profile="paper")).html.decode())
         pages.append(parsed)
     assert pages[0].tags == pages[1].tags, "a name adds no element"
     assert NAMES[9] in "".join(pages[1].text)
