@@ -28,13 +28,10 @@ from udcd_bench.data.layouts import ham10000
 from udcd_bench.errors import UserError
 from udcd_bench.storage import owners
 
+pytestmark = pytest.mark.usefixtures("small_published")
+
 IDS = layouts.HAM_IDS
 CHECK = sources.LoadOptions(check_pixels=True)
-
-
-@pytest.fixture(autouse=True)
-def small_published(monkeypatch):
-    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
 
 
 @pytest.fixture

@@ -7,23 +7,15 @@ import json
 import pytest
 
 from support import layouts
+from support.layouts import prepare
 from udcd_bench.data import sources
 from udcd_bench.data.cache import prepared
-from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts import aptos, folder, ham10000, lesion_names
 from udcd_bench.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("small_published")
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-
-
-@pytest.fixture(autouse=True)
-def small_published(monkeypatch):
-    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
-    monkeypatch.setattr(aptos, "EXPECTED_COUNTS", layouts.APTOS_PUBLISHED)
-
-
-def prepare(name, root, data, **options):
-    return sources.prepare_dataset(name, size=32, data=data, options=PrepareOptions(root, **options))
 
 
 def test_the_archive_is_the_same_set_as_the_original(tmp_path):

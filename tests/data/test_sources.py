@@ -12,13 +12,16 @@ import pytest
 from PIL import Image
 
 from support import layouts
+from support.layouts import prepare
 from udcd_bench.data import sources
 from udcd_bench.data.cache.decode import resize
 from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.files import report, scan
-from udcd_bench.data.layouts import aptos, digits, folder, ham10000, image_index
+from udcd_bench.data.layouts import digits, folder, ham10000, image_index
 from udcd_bench.data.layouts.source import Source
 from udcd_bench.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("small_published")
 
 
 def _zip_folders(root):
@@ -80,16 +83,6 @@ def check_report(done, lines):
     assert len(done.report) == len(lines), done.report
     for line, start in zip(done.report, lines, strict=True):
         assert line.startswith(f"· {start}")
-
-
-@pytest.fixture(autouse=True)
-def small_published(monkeypatch):
-    monkeypatch.setattr(ham10000, "EXPECTED_COUNTS", layouts.HAM_PUBLISHED)
-    monkeypatch.setattr(aptos, "EXPECTED_COUNTS", layouts.APTOS_PUBLISHED)
-
-
-def prepare(name, root, data, **options):
-    return sources.prepare_dataset(name, size=32, data=data, options=PrepareOptions(root, **options))
 
 
 def make(name, root, data, **options):

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from udcd_bench.data import sources
+from udcd_bench.data.cache.options import PrepareOptions
 from udcd_bench.data.layouts.image_index import ExpectedCounts
 
 HAM_COUNTS = {"akiec": 2, "bcc": 2, "bkl": 2, "df": 1, "mel": 3, "nv": 6, "vasc": 1}
@@ -316,3 +318,8 @@ def isic_part(root: Path, part: str, n_per_class: int, *, folders: tuple[str, ..
     write(images / "ATTRIBUTION.txt", "CC BY-NC")
     write(root / f"ISIC2018_Task3_{part}_GroundTruth.csv", "\n".join(rows) + "\n")
     return root
+
+
+def prepare(name, root, data, **options):
+    """Prepare a set from such a folder at 32 pixels."""
+    return sources.prepare_dataset(name, size=32, data=data, options=PrepareOptions(root, **options))

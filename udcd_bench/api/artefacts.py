@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench import plugins
 from udcd_bench.artefacts.figure_data import FigureData
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.engines.naming import find_stored_names
+from udcd_bench.engines.naming import load_stored_results
 from udcd_bench.errors import UserError
 from udcd_bench.inference.selection import open_store
 from udcd_bench.render.html import render_html
 from udcd_bench.render.sheet import render_console
 from udcd_bench.runs import profiles
-from udcd_bench.runs.results import load_results
 
 if TYPE_CHECKING:
     import os
@@ -129,8 +128,7 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
     several = ("methods", "datasets", "folds", "seeds")
     lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
     request = TableRequest(**options | lists, hparams=hparams, protocol=protocol)
-    loaded = load_results(open_store(Path(out)))
-    return find_stored_names(request, list(loaded.records), data), loaded
+    return load_stored_results(request, open_store(Path(out)), data)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from udcd_bench.errors import quote_name
 from udcd_bench.runs import names
 from udcd_bench.runs.spec import format_split_options
 
@@ -18,8 +19,8 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie.
     """
     words = ["udcd-bench", verb, name, "--profile", request.profile, *format_split_options(request.split)]
-    words += ["--datasets", ",".join(map(_quote, request.datasets))] if request.datasets else []
-    words += ["--methods", ",".join(map(_quote, request.methods))] if request.methods else []
+    words += ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
+    words += ["--methods", ",".join(map(quote_name, request.methods))] if request.methods else []
     words += ["--backbone", request.backbone] if request.backbone else []
     words += ["--teacher-backbone", request.teacher_backbone] if request.teacher_backbone else []
     for key, value in (*request.protocol, *request.hparams):
@@ -29,7 +30,3 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
     words += ["--bare"] if request.bare else []
     return shlex.join(words)
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name

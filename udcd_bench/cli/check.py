@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 NO_RUNS = "finished run of these cells"
 """What a folder lacks where nothing can be judged."""
+OTHER_PROTOCOL = (
+    "the runs follow another protocol than the paper's ({}), so a difference from its figures says nothing about it; "
+    "check runs of --profile paper without such options, or add --compare to see the difference all the same."
+)
 
 
 def _check_points(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -149,7 +153,6 @@ def _make_report(
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
     from udcd_bench.cli.check_formats import CheckReport
-    from udcd_bench.grid.stored_settings import list_other_requests
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
@@ -160,22 +163,17 @@ def _make_report(
     comparison = _judge_table(table, request, results, against, tolerances)
     other = list_other_protocol(request) if against == "paper" else ()
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
-    reason = ""
-    is_empty = not results.select_records(table.list_runs(request))
-    if is_empty and list_other_requests(table, request, results):
-        reason = f"Nothing was judged: {explain_no_runs(table, request, results, NO_RUNS)}"
-        comparison = replace(comparison, cells=[], columns=[])
+    records = results.select_records(table.list_runs(request))
+    reason = "" if records else _name_other_settings(table, request, results, NO_RUNS)
+    if not reason and comparison.cells and other and not params["other_protocol_allowed"]:
+        none = "" if records else f"{params['out']} holds no {NO_RUNS}, and "
+        reason = none + OTHER_PROTOCOL.format(", ".join(other))
+    if reason:
+        reason = f"Nothing was judged: {reason}"
+        comparison, compared = replace(comparison, cells=[], columns=[]), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
-    if comparison.cells and other and not params["other_protocol_allowed"]:
-        none = f"{params['out']} holds no {NO_RUNS}, and " if is_empty else ""
-        reason = (
-            f"Nothing was judged: {none}the runs follow another protocol than the paper's ({', '.join(other)}), so a "
-            f"difference from its figures says nothing about it; check runs of --profile paper without such options, "
-            "or add --compare to see the difference all the same."
-        )
-        comparison, compared = replace(comparison, cells=[], columns=[]), 0
-    older = describe_ages(results.select_records(table.list_runs(request)).values())
+    older = describe_ages(records.values())
     return CheckReport(
         metadata={
             "table": table.name,
@@ -246,15 +244,21 @@ def explain_no_runs(table: Table, request: TableRequest, results: Results, what:
 
     what: it needs.
     """
+    return _name_other_settings(table, request, results, what) or (
+        f"{results.store.root} holds no {what}; make them with {options.format_advice('run', table.name)}"
+    )
+
+
+def _name_other_settings(table: Table, request: TableRequest, results: Results, what: str) -> str:
+    """Name the commands that take what a folder holds in place of what is needed; empty where it holds nothing."""
     from udcd_bench.grid.stored_settings import list_other_requests
 
-    head = f"{results.store.root} holds no {what}"
     others = list_other_requests(table, request, results)
     if not others:
-        return f"{head}; make them with {options.format_advice('run', table.name)}"
+        return ""
     command = click.get_current_context().info_name or "check"
     choices = [f"{format_count(n, 'run')} by {_format_request(command, table, other)}" for other, n in others]
-    return f"{head}; it holds {', and '.join(choices)}"
+    return f"{results.store.root} holds no {what}; it holds {', and '.join(choices)}"
 
 
 def _format_request(command: str, table: Table, request: TableRequest) -> str:

@@ -67,11 +67,10 @@ def _name_file(page: Page) -> Path:
 def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
     """Build the selection of runs; what a user calls own images and weights becomes what the folder calls them."""
     from udcd_bench import plugins
-    from udcd_bench.engines.naming import find_stored_names
+    from udcd_bench.engines.naming import load_stored_results
     from udcd_bench.grid.cells import TableRequest, parse_row_method
     from udcd_bench.report.views import Selection
     from udcd_bench.runs import profiles
-    from udcd_bench.runs.results import load_results
     from udcd_bench.runs.store import Store
 
     profile, methods = params["profile"], params["methods"]
@@ -86,7 +85,7 @@ def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
         profile or TableRequest.profile, datasets=params["datasets"], protocol=protocol, hparams=hparams
     )
     if (params["datasets"] or protocol) and out.is_dir():
-        request = find_stored_names(request, tuple(load_results(Store(out)).states), params["data"])
+        request, _ = load_stored_results(request, Store(out), params["data"])
     split = options.get_split(params) if params["split"] not in (None, "all") else None
     return Selection(
         profile=profile,

@@ -196,14 +196,12 @@ def _prepare(
         return prepare_synthetic.prepare_synthetic(source, target, size, n_images or N_IMAGES, options)
     image_index = _read_index(name, target, options.source_path)
     if accept_incomplete and options.depth is None:
-        options = replace(options, depth=_read_depth(target))
+        options = replace(options, depth=own_images.find_depth(target))  # as it was prepared before
     own_images.announce_renewal(target)
     if accept_incomplete and (
         existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
     ):
         return prepare.refresh_report(existing, image_index)
-    if accept_incomplete:
-        options = replace(options, depth=own_images.find_depth(target))  # as it was prepared before
     return prepare.prepare_images(image_index, target, size, options)
 
 
@@ -214,16 +212,6 @@ def _check_options(name: str, options: PrepareOptions) -> None:
         raise UserError(f"{name} needs no --from: its name says where its images come from.")
     if options.depth is not None and not has_reader and not name.startswith(names.FOLDER):
         raise UserError(f"--depth is for sets of image files, and {name} is none.")
-
-
-def _read_depth(target: Path) -> int | None:
-    """Read the depth that a set was prepared with, so that changed images are read as those before."""
-    from udcd_bench.data.cache import prepared
-
-    with suppress(UserError):
-        manifest = prepared.read_manifest(target)
-        return manifest.depth if manifest else None
-    return None
 
 
 def _read_index(name: str, target: Path, source_path: Path | None) -> ImageIndex:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from udcd_bench.errors import UserError, quote_name
+from udcd_bench.errors import UserError
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import RunSpec
 
@@ -63,16 +63,6 @@ def replace_settings(request: TableRequest, spec: RunSpec, keeps_datasets: bool)
         hparams=spec.hparams,
         protocol=spec.protocol,
     )
-
-
-def format_settings(request: TableRequest) -> list[str]:
-    """Format what a request changes of its profile, but for methods, folds and seeds, as words of a command."""
-    words = ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
-    words += ["--backbone", request.backbone] if request.backbone else []
-    words += ["--teacher-backbone", request.teacher_backbone] if request.teacher_backbone else []
-    return words + [
-        word for name, value in (*request.hparams, *request.protocol) for word in ("--set", f"{name}={value}")
-    ]
 
 
 def _count_overrides(request: TableRequest) -> int:

@@ -9,7 +9,6 @@ from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from udcd_bench.runs.store import Store
@@ -69,8 +68,3 @@ def list_folds(store: Store, key: str) -> list[str]:
 
 def _format_label(values: dict[str, object]) -> str:
     return RunSpec.from_dict(values).format_label()
-
-
-def format_labels(store: Store, keys: Iterable[str]) -> str:
-    """Format the labels of runs in a row."""
-    return ", ".join(_format_label(store.read_record(key)["spec"]) for key in keys)
