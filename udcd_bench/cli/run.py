@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.argument("table", metavar="TABLE|all")
 @options.add_options(GRID_OPTIONS)
 @options.add_options(options.TABLE_LOOKS)
+@options.name
 @options.add_options(RUN_OPTIONS)
 def run(table: str, **params: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
@@ -44,6 +45,7 @@ def run(table: str, **params: Any) -> int:
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
 @options.bare
+@options.name
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
     """Make a figure: plan its runs, carry out those that are missing, draw it.
@@ -59,9 +61,11 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
 
     from udcd_bench import plugins
 
+    if name == "all" and params["name"]:
+        raise UserError("--name is of one table or figure; leave it out, or make them one by one.")
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    looks = {key: params[key] for key in ("marks", "plain", "bare") if key in params}
+    looks = {key: params[key] for key in ("marks", "plain", "bare", "name") if key in params}
     request = replace(build_request(params, params["folds"], tuple(range(params["seeds"]))), **looks)
     if params["stored"]:
         _render(artefacts, *_load_stored(artefacts, request, params))
