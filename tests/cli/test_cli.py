@@ -425,7 +425,7 @@ def test_options_are_heard_in_the_environment(typed, monkeypatch, tmp_path):
     monkeypatch.setenv("UDCD_BENCH_OUT", str(tmp_path / "there"))
     monkeypatch.setenv("UDCD_BENCH_METHODS", "scratch")
     status, out, _ = typed(*TABLE)
-    assert status == 0 and str(tmp_path / "there" / "demo" / "table2.csv") in out and "MTG" not in out
+    assert status == 0 and str(tmp_path / "there" / "demo" / "table2-scratch") in out and "MTG" not in out
 
 
 def test_run_and_train_share_their_options():

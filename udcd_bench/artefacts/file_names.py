@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from udcd_bench.data import official
 from udcd_bench.runs import profiles
 from udcd_bench.runs.names import format_data_title
 from udcd_bench.runs.spec import format_overrides
@@ -51,7 +52,10 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
             yield from sorted(set(request.methods), key=order.index)
     if request.datasets is not None:
         names = list(dict.fromkeys(map(profile.resolve_dataset, request.datasets)))
-        if names != [profile.resolve_dataset(name) for name in grid.datasets]:
+        own = [profile.resolve_dataset(name) for name in grid.datasets]
+        if request.split == official.SPLIT:  # which a table takes of those data sets that have it
+            own = [name for name in own if name in official.TESTS]
+        if names != own:
             yield from map(format_data_title, names)
     backbone = request.backbone or profile.backbone
     if request.backbone and (grid.backbones or backbone != profile.backbone):
@@ -69,9 +73,11 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
 def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
     """List the overrides that change a run of the artefact, as ``name=value``, in the order of their names."""
     runs = grid.list_runs(request) if request.protocol or request.hparams else []
-    for kind in ("protocol", "hparams"):
-        pairs = dict(getattr(request, kind))
-        for name in sorted(pairs):
-            others = tuple((key, value) for key, value in pairs.items() if key != name)
-            if grid.list_runs(replace(request, **{kind: others})) != runs:
-                yield from format_overrides(((name, pairs[name]),))
+    for name, value in sorted(dict((*request.protocol, *request.hparams)).items()):
+        without = replace(
+            request,
+            protocol=tuple(pair for pair in request.protocol if pair[0] != name),
+            hparams=tuple(pair for pair in request.hparams if pair[0] != name),
+        )
+        if grid.list_runs(without) != runs:
+            yield from format_overrides(((name, value),))

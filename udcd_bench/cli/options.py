@@ -267,6 +267,10 @@ RUN_OPTIONS = [
         help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
     ),
     make_option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
+    make_option(
+        "--log", default="", type=click.Choice(["", "csv", "tensorboard"]), show_choices=False,
+        metavar="csv|tensorboard", help="Log the epochs of each run under way in OUT/logs.  [default: no log]",
+    ),
     make_option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
     make_option("--rates", type=PATH_TYPE, help="What bench --json has measured, for that estimate."),
     make_option(
@@ -323,6 +327,7 @@ class RunOptions:
     jobs: int | None
     engine: str
     address: str
+    log: str
     dry_run: bool
     rates: Path | None
     form: str

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from udcd_bench.artefacts.table import Artefact
+    from udcd_bench.engines.cost import RunCost
     from udcd_bench.engines.events import Event
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.engines.naming import NameResolver
@@ -103,7 +104,8 @@ def _make_runs(
     needed = _list_needed(artefacts, request)
     jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
     by_spec = {spec: job for job in jobs for spec in job.specs}
-    by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
+    if jobs:  # a dry run without the data has none
+        by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
     return _MadeRuns(request, store, by_spec, failed)
 
 
@@ -232,13 +234,15 @@ def _plan_and_run(
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.cli import progress
-    from udcd_bench.engines import server
+    from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
+    from udcd_bench.engines.logs.writers import check_installed
     from udcd_bench.runs import planner
 
     if run_options.form != "text" and not run_options.dry_run:
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    check_installed(run_options.log)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
     check_early(specs, run_options.device if is_made_here else "auto")
@@ -246,6 +250,13 @@ def _plan_and_run(
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
     )
+    if (
+        run_options.dry_run
+        and run_options.form == "text"
+        and (missing := cost.list_unprepared(specs, context.data))
+    ):
+        _print_cost_without_data(specs, context, run_options, missing)
+        return [], {}
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
@@ -261,9 +272,61 @@ def _plan_and_run(
         done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
-    known_seconds = progress.make_estimator(run_options.rates, todo, context, load)
-    estimate = planner.estimate_seconds(todo, store, known_seconds)
+    costs = [cost.measure_cost(job.spec, context, load) for job in todo]
+    estimate = planner.estimate_seconds(costs, store, progress.make_estimator(run_options.rates, costs))
+    if run_options.dry_run:
+        _print_estimate(f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options)
+        return jobs, {}
     return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _print_cost_without_data(
+    specs: Iterable[RunSpec], context: RunContext, run_options: RunOptions, missing: Mapping[str, int]
+) -> None:
+    """Print what runs cost whose data are not here. missing: data set → its published number of images."""
+    from udcd_bench.cli import progress
+    from udcd_bench.data import sources
+    from udcd_bench.engines.cost import measure_cost
+    from udcd_bench.engines.execute import prepare_data
+    from udcd_bench.runs import planner
+
+    names = " and ".join(f"{sources.find_title(name)} ({n:,} images)" for name, n in missing.items())
+    click.echo(
+        f"Not prepared in {context.data}: {names}. Their published sizes count, and no run is taken for done.",
+        err=True,
+    )
+    load = functools.cache(prepare_data)
+    costs = [measure_cost(spec, context, load) for spec in planner.list_runs(specs)]
+    for each in costs:
+        click.echo(
+            f"{each.spec.format_label():50} {format_count(each.epochs, 'epoch')} of {each.n_train} images"
+        )
+    estimate = planner.estimate_seconds(
+        costs, context.store, progress.make_estimator(run_options.rates, costs)
+    )
+    _print_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
+
+
+def _print_estimate(
+    runs: str, costs: list[RunCost], estimate: tuple[float, list[RunCost]], run_options: RunOptions
+) -> None:
+    """Print how much and how long runs are that a dry run has listed. runs: how many. estimate: as in ``_run_jobs``."""
+    from udcd_bench.cli import progress
+
+    seconds, unknown = estimate
+    with _open_engine(run_options, _count_threads(each.spec for each in costs)) as (free_slots, _):
+        slots = min(free_slots, len(costs))
+    duration = progress.describe_estimate(seconds, len(unknown), slots)
+    click.echo(f"{runs} to make, {slots} at a time: {duration}.", err=True)
+    click.echo(f"That is {progress.describe_cost(costs)}.", err=True)
+    if rough := progress.describe_rough_estimate(unknown):
+        click.echo(rough, err=True)
+
+
+def _count_threads(specs: Iterable[RunSpec]) -> int:
+    from udcd_bench.runs import planner
+
+    return max(planner.resolve_protocol(spec).threads for spec in specs)
 
 
 def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
@@ -286,28 +349,34 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
 
 
 def _run_jobs(
-    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, int]
+    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, list[RunCost]]
 ) -> dict[str, str]:
-    """Print how many runs there are and how long they take, and make them unless this is a dry run.
+    """Print how many runs there are and how long they take, and make them.
 
     estimate: as of ``planner.estimate_seconds``.
     """
     from udcd_bench.cli import progress
-    from udcd_bench.runs import planner
+    from udcd_bench.engines.logs.run_logs import open_logs
 
     todo = [job for job in jobs if not job.done]
-    threads = max(planner.resolve_protocol(job.spec).threads for job in todo)
-    with _open_engine(run_options, threads) as (free_slots, run_engine):
+    seconds, unknown = estimate
+    with _open_engine(run_options, _count_threads(job.spec for job in todo)) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
-        duration = progress.describe_estimate(*estimate, slots)
+        duration = progress.describe_estimate(seconds, len(unknown), slots)
         click.echo(
             f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
             err=True,
         )
-        if run_options.dry_run:
-            return {}
-        with progress.ProgressBoard(jobs, slots) as board:
-            return run_engine(jobs, context, slots, board.notify)
+        with (
+            progress.ProgressBoard(jobs, slots) as board,
+            open_logs(run_options.log, context.store, jobs) as log,
+        ):
+
+            def notify(event: Event) -> None:
+                board.notify(event)
+                log(event)
+
+            return run_engine(jobs, context, slots, notify)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from udcd_bench.errors import make_printable
 
@@ -13,15 +12,16 @@ if TYPE_CHECKING:
 MARK = "#"
 
 
-def format_csv(frame: pd.DataFrame, **options: Any) -> str:
-    """Format a frame as CSV. options: of ``DataFrame.to_csv``.
+def format_csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """Format a frame as CSV. float_format: such as ``%.6g``.
 
     Where a cell has a ``#``, all text is quoted, so that readers told that it begins a comment keep the cell whole.
     """
     texts = [*frame.columns, *(cell for name in frame for cell in frame[name] if isinstance(cell, str))]
-    quoting = csv.QUOTE_NONNUMERIC if any(MARK in text for text in texts) else csv.QUOTE_MINIMAL
-    result: str = frame.to_csv(index=False, lineterminator="\n", quoting=quoting, **options)
-    return result
+    quoting: Literal[0, 2] = (
+        2 if any(MARK in text for text in texts) else 0
+    )  # csv.QUOTE_NONNUMERIC, QUOTE_MINIMAL
+    return frame.to_csv(index=False, lineterminator="\n", quoting=quoting, float_format=float_format)
 
 
 def add_command(text: str, command: str) -> bytes:
