@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from udcd_bench.cli import cli
-from udcd_bench.cli.progress import format_duration
+from udcd_bench.cli.training.estimates import format_duration
 from udcd_bench.data import published_sizes
 from udcd_bench.data.dataset import Dataset
 from udcd_bench.data.splits import SplitOptions, split_dataset
@@ -129,3 +130,22 @@ def test_what_needs_the_keys_of_runs_needs_the_data(typed):
         typed(*PAPER, "--format=commands")
     with pytest.raises(UserError, match="is not prepared at 224 pixels"):
         typed("run", "table2", "--profile=paper", "--device=cpu")
+
+
+def test_the_measured_rates_stand_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.splitlines()
+        if line.startswith("| ")
+    ]
+    (head,) = (row for row in table if row[0] == "method")
+    for column, measured in enumerate(rates.MEASURED, 1):
+        assert f"{measured.image_size}², B={measured.batch}" in head[column]
+        shown = {
+            row[0]: float(row[column])
+            for row in table
+            if len(row) == len(head) and row[0] in measured.images_per_s
+        }
+        assert shown == dict(measured.images_per_s)
+    assert re.search(r"AMD EPYC \(Zen 4\)", page) and "AMD EPYC (Zen 4)" in rates.MEASURED_ON

@@ -11,8 +11,9 @@ import pytest
 
 from support import records as make
 from udcd_bench import cli
-from udcd_bench.cli import progress
-from udcd_bench.cli.progress import ProgressBoard, format_duration
+from udcd_bench.cli.training import progress
+from udcd_bench.cli.training.estimates import format_duration
+from udcd_bench.cli.training.progress import ProgressBoard
 from udcd_bench.engines import local
 from udcd_bench.engines.events import EpochDone, RunDone, RunFailed, RunStarted
 from udcd_bench.engines.job_queue import JobQueue, run_job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from udcd_bench.errors import quote_name
+from udcd_bench.errors import make_printable, quote_name
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import names
 from udcd_bench.runs.spec import format_split_options
@@ -30,4 +30,4 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
         words += ["--plain"] if request.plain else []
     words += ["--bare"] if request.bare else []
     words += ["--name", request.name] if request.name else []
-    return shlex.join(words)
+    return make_printable(shlex.join(words))

@@ -233,7 +233,7 @@ def _plan_and_run(
     specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
-    from udcd_bench.cli import progress
+    from udcd_bench.cli.training import estimates
     from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
@@ -242,6 +242,8 @@ def _plan_and_run(
 
     if run_options.form != "text" and not run_options.dry_run:
         raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    if run_options.address and run_options.engine == "local":
+        raise UserError("--address is that of a Ray cluster: add --engine ray.")
     check_installed(run_options.log)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
@@ -255,7 +257,7 @@ def _plan_and_run(
         and run_options.form == "text"
         and (missing := cost.list_unprepared(specs, context.data))
     ):
-        _print_cost_without_data(specs, context, run_options, missing)
+        estimates.print_cost_without_data(specs, context, run_options, missing)
         return [], {}
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
@@ -273,60 +275,13 @@ def _plan_and_run(
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
     costs = [cost.measure_cost(job.spec, context, load) for job in todo]
-    estimate = planner.estimate_seconds(costs, store, progress.make_estimator(run_options.rates, costs))
+    estimate = planner.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
     if run_options.dry_run:
-        _print_estimate(f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options)
+        estimates.print_dry_estimate(
+            f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
+        )
         return jobs, {}
     return jobs, _run_jobs(jobs, context, run_options, estimate)
-
-
-def _print_cost_without_data(
-    specs: Iterable[RunSpec], context: RunContext, run_options: RunOptions, missing: Mapping[str, int]
-) -> None:
-    """Print what runs cost whose data are not here. missing: data set → its published number of images."""
-    from udcd_bench.cli import progress
-    from udcd_bench.data import sources
-    from udcd_bench.engines.cost import measure_cost
-    from udcd_bench.engines.execute import prepare_data
-    from udcd_bench.runs import planner
-
-    names = " and ".join(f"{sources.find_title(name)} ({n:,} images)" for name, n in missing.items())
-    click.echo(
-        f"Not prepared in {context.data}: {names}. Their published sizes count, and no run is taken for done.",
-        err=True,
-    )
-    load = functools.cache(prepare_data)
-    costs = [measure_cost(spec, context, load) for spec in planner.list_runs(specs)]
-    for each in costs:
-        click.echo(
-            f"{each.spec.format_label():50} {format_count(each.epochs, 'epoch')} of {each.n_train} images"
-        )
-    estimate = planner.estimate_seconds(
-        costs, context.store, progress.make_estimator(run_options.rates, costs)
-    )
-    _print_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
-
-
-def _print_estimate(
-    runs: str, costs: list[RunCost], estimate: tuple[float, list[RunCost]], run_options: RunOptions
-) -> None:
-    """Print how much and how long runs are that a dry run has listed. runs: how many. estimate: as in ``_run_jobs``."""
-    from udcd_bench.cli import progress
-
-    seconds, unknown = estimate
-    with _open_engine(run_options, _count_threads(each.spec for each in costs)) as (free_slots, _):
-        slots = min(free_slots, len(costs))
-    duration = progress.describe_estimate(seconds, len(unknown), slots)
-    click.echo(f"{runs} to make, {slots} at a time: {duration}.", err=True)
-    click.echo(f"That is {progress.describe_cost(costs)}.", err=True)
-    if rough := progress.describe_rough_estimate(unknown):
-        click.echo(rough, err=True)
-
-
-def _count_threads(specs: Iterable[RunSpec]) -> int:
-    from udcd_bench.runs import planner
-
-    return max(planner.resolve_protocol(spec).threads for spec in specs)
 
 
 def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
@@ -355,20 +310,24 @@ def _run_jobs(
 
     estimate: as of ``planner.estimate_seconds``.
     """
-    from udcd_bench.cli import progress
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.cli.training.progress import ProgressBoard
     from udcd_bench.engines.logs.run_logs import open_logs
 
     todo = [job for job in jobs if not job.done]
     seconds, unknown = estimate
-    with _open_engine(run_options, _count_threads(job.spec for job in todo)) as (free_slots, run_engine):
+    with _open_engine(run_options, estimates.count_threads(job.spec for job in todo)) as (
+        free_slots,
+        run_engine,
+    ):
         slots = min(free_slots, len(todo))
-        duration = progress.describe_estimate(seconds, len(unknown), slots)
+        duration = estimates.describe_estimate(seconds, len(unknown), slots)
         click.echo(
             f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
             err=True,
         )
         with (
-            progress.ProgressBoard(jobs, slots) as board,
+            ProgressBoard(jobs, slots) as board,
             open_logs(run_options.log, context.store, jobs) as log,
         ):
 
@@ -385,10 +344,7 @@ def _open_engine(run_options: RunOptions, threads: int) -> Iterator[tuple[int, E
     from udcd_bench.engines import local
 
     device, jobs = run_options.device, run_options.jobs
-    if run_options.address and run_options.engine == "local":
-        raise UserError("--address is that of a Ray cluster: add --engine ray.")
-    # a dry run joins no cluster
-    if run_options.engine == "local" or run_options.dry_run:
+    if run_options.engine == "local":
         yield local.count_slots(device, threads, jobs), local.run
         return
     from udcd_bench.engines import ray

@@ -55,6 +55,10 @@ MEASURED = (
         "scratch": 11.0, "udcd": 8.2, "mtg": 8.9, "kd": 8.6, "crckd": 8.8, "udcd-released": 8.8, "crd": 9.5, "rkd": 8.3,
         "scl-ikd": 8.3, "sskd": 2.3, "ssd-kd": 2.4,
     }),
+    Rates("tf_efficientnet_lite0", 64, 64, {
+        "scratch": 121.0, "udcd": 119.0, "mtg": 116.0, "kd": 123.0, "crckd": 112.0, "udcd-released": 100.0,
+        "crd": 105.0, "rkd": 112.0, "scl-ikd": 114.0, "sskd": 27.0,
+    }),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How long runs take, and what is shown while they are made: live in a terminal, else a line now and then."""
+"""What is shown of runs under way: in a terminal a display, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from udcd_bench.cli.training.estimates import format_duration
 from udcd_bench.engines.events import EpochDone, Event, Note, RunDone, RunFailed, RunStarted
-from udcd_bench.errors import UserError, format_count
+from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
     from types import TracebackType
 
     from rich.progress import Progress, TaskID
 
-    from udcd_bench.engines.cost import RunCost
     from udcd_bench.runs.planner import Job
 
 
@@ -27,68 +26,6 @@ REPORT_INTERVAL = 180.0
 """Seconds between two lines on how far all runs are, where the output is no terminal."""
 MOST_NAMED = 3
 """Most runs under way that such a line names."""
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds for people: ``45 s``, ``12 min``, ``3 h 05 min`` or ``1648 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 100 * 60 else f"{round(minutes / 60)} h"
-
-
-def describe_estimate(seconds: float, n_unknown: int, slots: int) -> str:
-    """Describe how long runs take that take ``seconds`` one after another; ``n_unknown`` others are not in that."""
-    parts = [f"about {format_duration(seconds / slots)}"] if seconds else []
-    parts += [f"{format_count(n_unknown, 'run')} nobody has timed here yet"] if n_unknown else []
-    return " and ".join(parts)
-
-
-def describe_rough_estimate(unknown: Sequence[RunCost]) -> str:
-    """Describe how long the runs take that nobody has timed here, by rates measured elsewhere; else empty."""
-    from udcd_bench.runs import planner, rates
-
-    estimates = [
-        rates.estimate_core_seconds(cost, planner.resolve_protocol(cost.spec).image_size, cost.n_train)
-        for cost in unknown
-    ]
-    known = [seconds for seconds in estimates if seconds is not None]
-    if not known:
-        return ""
-    runs = "these" if len(known) == len(unknown) else f"{len(known)} of these"
-    return (
-        f"Roughly, {runs} take {format_duration(sum(known))} of {rates.MEASURED_ON}. udcd-bench bench --json FILE "
-        "measures your machine or GPU, and --rates FILE counts by that."
-    )
-
-
-def describe_cost(costs: Sequence[RunCost]) -> str:
-    """Describe how much runs train together."""
-    epochs, images = sum(cost.epochs for cost in costs), sum(cost.n_images for cost in costs)
-    return f"{format_count(epochs, 'epoch')} and {images:,} images, counted anew in every epoch"
-
-
-def make_estimator(file: Path | None, costs: Sequence[RunCost]) -> Callable[[RunCost], float | None]:
-    """Make a function that estimates a run's seconds from a file of ``bench --json``.
-
-    costs: of all runs. Raises UserError when none of them is of what was measured.
-    """
-    from udcd_bench.runs import planner, rates
-
-    if file is None:
-        return lambda cost: None
-    measured = rates.read_rates(file)
-
-    def estimate_run(cost: RunCost) -> float | None:
-        return measured.estimate_seconds(cost, planner.resolve_protocol(cost.spec), cost.n_train)
-
-    if all(estimate_run(cost) is None for cost in costs):
-        raise UserError(
-            f"--rates {file}: it is of {measured.describe()}, which no run here is; measure what they are."
-        )
-    return estimate_run
 
 
 class ProgressBoard:
