@@ -171,7 +171,7 @@ def test_a_split_on_val_stays_apart_from_the_one_on_test(tmp_path):
     assert "split paper, tested on val, fold 0" in text and "200 validation images" in text.replace(
         "60 v", "200 v"
     )
-    assert {path.name.split(".")[0] for path in rendered.files} == {"table2-paper-val"}
+    assert {path.name.split(".")[0] for path in rendered.files} == {"table2-scratch-digits-paper-val"}
     assert (
         "not run"
         in table.render(TableRequest(methods=("scratch",), datasets=("digits",)), load_results(store)).text

@@ -82,7 +82,8 @@ def _read_figure(file: Path, name: str) -> FigurePart:
 def _find_companion_files(file: Path) -> tuple[str, ...]:
     """Find the CSVs and the PDF of a figure; those of other splits and requests, and bare ones, belong to others."""
     stem = file.stem
-    others = tuple(path.stem for path in file.parent.glob(f"{stem}-*.png"))
+    others = (f"{stem}-bare", *(f"{stem}-{split}" for split in SPLITS if split != "paper"))
+    others += tuple(path.stem for path in file.parent.glob(f"{stem}-*.png"))
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
     return tuple(
         sorted(n for n in names if n.startswith((f"{stem}.", f"{stem}-")) and not n.startswith(others))
