@@ -237,14 +237,9 @@ def _plan_and_run(
     from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
-    from udcd_bench.engines.logs.writers import check_installed
     from udcd_bench.runs import planner
 
-    if run_options.form != "text" and not run_options.dry_run:
-        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
-    if run_options.address and run_options.engine == "local":
-        raise UserError("--address is that of a Ray cluster: add --engine ray.")
-    check_installed(run_options.log)
+    _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
     check_early(specs, run_options.device if is_made_here else "auto")
@@ -252,12 +247,7 @@ def _plan_and_run(
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
     )
-    if (
-        run_options.dry_run
-        and run_options.form == "text"
-        and (missing := cost.list_unprepared(specs, context.data))
-    ):
-        estimates.print_cost_without_data(specs, context, run_options, missing)
+    if run_options.dry_run and estimates.print_cost_without_data(specs, context, run_options):
         return [], {}
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
@@ -282,6 +272,17 @@ def _plan_and_run(
         )
         return jobs, {}
     return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _check_run_options(run_options: RunOptions) -> None:
+    """Raise UserError for options that do not go together, or that need a package that is not installed."""
+    from udcd_bench.engines.logs.writers import check_installed
+
+    if run_options.form != "text" and not run_options.dry_run:
+        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    if run_options.address and run_options.engine == "local":
+        raise UserError("--address is that of a Ray cluster: add --engine ray.")
+    check_installed(run_options.log)
 
 
 def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
@@ -316,10 +317,8 @@ def _run_jobs(
 
     todo = [job for job in jobs if not job.done]
     seconds, unknown = estimate
-    with _open_engine(run_options, estimates.count_threads(job.spec for job in todo)) as (
-        free_slots,
-        run_engine,
-    ):
+    threads = estimates.count_threads(job.spec for job in todo)
+    with _open_engine(run_options, threads) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
         duration = estimates.describe_estimate(seconds, len(unknown), slots)
         click.echo(

@@ -10,7 +10,7 @@ import click
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from udcd_bench.cli.options import RunOptions
@@ -111,15 +111,19 @@ def print_dry_estimate(
         click.echo(rough, err=True)
 
 
-def print_cost_without_data(
-    specs: Iterable[RunSpec], context: RunContext, run_options: RunOptions, missing: Mapping[str, int]
-) -> None:
-    """Print what runs cost whose data are not here. missing: data set → its published number of images."""
+def print_cost_without_data(specs: Sequence[RunSpec], context: RunContext, run_options: RunOptions) -> bool:
+    """Print what runs cost whose data are not here; return False, and print nothing, where all are.
+
+    Shell lines need the keys of runs, and so the data.
+    """
     from udcd_bench.data import sources
-    from udcd_bench.engines.cost import measure_cost
+    from udcd_bench.engines.cost import list_unprepared, measure_cost
     from udcd_bench.engines.execute import prepare_data
     from udcd_bench.runs import planner
 
+    missing = list_unprepared(specs, context.data)
+    if not missing or run_options.form != "text":
+        return False
     names = " and ".join(f"{sources.find_title(name)} ({n:,} images)" for name, n in missing.items())
     click.echo(
         f"Not prepared in {context.data}: {names}. Their published sizes count, and no run is taken for done.",
@@ -132,3 +136,4 @@ def print_cost_without_data(
         click.echo(f"{each.spec.format_label():50} {epochs} of {each.n_train} images")
     estimate = planner.estimate_seconds(costs, context.store, make_estimator(run_options.rates, costs))
     print_dry_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
+    return True
