@@ -439,9 +439,9 @@ def test_markdown_is_a_table_of_its_own_for_each_group(table, tmp_path):
     assert len(re.findall(r"\*\*\d", text)) == len(re.findall(r"<u>\d", text)) == 8
     assert "| *published* | *83.13* | *70.34* |" in text
     assert re.search(r"^\| UDCD<sup>\w</sup> \| failed", text, re.M)
-    assert (
-        text.rstrip().splitlines()[-1].startswith("Bold: the best of these figures, underlined: the second")
-    )
+    *_, caption, _, command = text.splitlines()
+    assert caption.startswith("Bold: the best of these figures, underlined: the second")
+    assert command == "Made by udcd-bench run table2 --profile paper --marks largest"
     assert r"50% &amp; \{\_mine\_\} \#1 x^2" in text.replace("\\$", "")
 
 

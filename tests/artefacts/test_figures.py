@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import precision_score, recall_score, silhouette_samples
 
 from support import records as make
+from support import tables
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.figure_data import FigureData
 from udcd_bench.errors import UserError
@@ -54,7 +55,9 @@ def render(out, name, ask=None, **how):
     """A figure of such runs: (rendered, its CSV files by ending)."""
     ask = ask or TableRequest()
     made = figure(name).render(ask, fill(out, name, ask, **how))
-    frames = {path.name.removeprefix(name): pd.read_csv(path) for path in made.files if path.suffix == ".csv"}
+    stem = made.files[0].stem
+    csvs = (path for path in made.files if path.suffix == ".csv")
+    frames = {path.name.removeprefix(stem): tables.read_csv(path) for path in csvs}
     return made, frames
 
 

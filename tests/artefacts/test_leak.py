@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from support import records as make
+from support import tables
 from udcd_bench import plugins
 from udcd_bench.artefacts import leak
 from udcd_bench.artefacts.table import TableRequest
@@ -70,8 +71,10 @@ def test_the_difference_its_interval_and_its_files(table, stored):
     # a binomial's standard errors, of 200 images each, and 0.5 points of training
     half = 1.96 * 100 * math.sqrt(0.9 * 0.1 / 200 + 0.7 * 0.3 / 200 + 2 * 0.005**2)
     assert ((acc["high"] - acc["low"]) / 2).to_numpy() == pytest.approx(half, rel=0.15)
-    assert [path.name for path in got.files] == ["table2-leak.csv", "table2-leak.tex", "table2-leak.png"]
-    assert pd.read_csv(got.files[0])["leak"].notna().all() and "Bold" not in got.files[1].read_text()
+    assert [path.name for path in got.files] == [
+        f"table2-scratch-udcd-leak{ending}" for ending in (".csv", ".tex", ".png")
+    ]
+    assert tables.read_csv(got.files[0])["leak"].notna().all() and "Bold" not in got.files[1].read_text()
     assert "+20" in got.text and "Split grouped" in " ".join(got.text.split())
 
 

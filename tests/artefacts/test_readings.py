@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 
 from support import records as make
+from support import tables
 from udcd_bench import plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.runs import profiles
@@ -68,7 +68,7 @@ def test_how_far_each_moves_and_its_place(table, tmp_path):
     # six rivals at 80 and crd at 75 are above it, ssd-kd is not
     assert frame.loc["udcd", "place"] == 8 and frame.loc["udcd:relation=kl", "place"] == 1
     assert frame.loc["crd", ["moved", "place"]].isna().all()
-    read = pd.read_csv(tmp_path / "paper" / "readings.csv")
+    read = tables.read_csv(tmp_path / "paper" / "readings.csv")
     assert {"moved", "place"} <= set(read.columns) and read["published"].isna().all()
     # readings at 80 tie with rivals at 80, which none surpasses
     text = " ".join(got.text.split())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from support import records as make
+from support import tables
 from udcd_bench import plugins
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.render import plots
@@ -26,7 +26,7 @@ def drawn(tmp_path_factory):
         patch.setattr(plots, "DPI", 40)
         found = {spec: make.finish(store, spec, n=40) for spec in figure.list_runs(ASK)}
         made = figure.render(ASK, Results(store, found, {}))
-    points, areas = (pd.read_csv(path) for path in made.files if path.suffix == ".csv")
+    points, areas = (tables.read_csv(path) for path in made.files if path.suffix == ".csv")
     return Results(store, found, {}), points, areas
 
 
@@ -85,5 +85,5 @@ def test_a_set_that_cannot_be_resampled_has_no_band(tmp_path, monkeypatch):
     record = make.record(spec, classes=list("abc"), n_test=6)
     stored = make.store_run(store, record, make.arrays(scores, labels, groups=labels))
     made = figure.render(ask, Results(store, {spec: stored}, {}))
-    areas = pd.read_csv(made.files[-1])
+    areas = tables.read_csv(made.files[-1])
     assert areas["auroc"].notna().all() and areas[["auroc_low", "auroc_high"]].isna().all(axis=None)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from support import tables
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
@@ -274,7 +274,7 @@ def test_the_tables_csv_has_the_checks_intervals_and_verdicts(typed, printed, tm
     )
     store = Store(tmp_path / "kept")
     got = table2().render(ask, load_results(store))
-    read = pd.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
+    read = tables.read_csv(got.files[0], keep_default_na=False).set_index(["method", "metric"])
     checked = cells(typed("--format=json")[1])
     for place, cell in checked.items():
         row = read.loc[place]

@@ -260,7 +260,7 @@ def test_a_full_disk(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(local, "run", lambda *_: {})
     calls.clear()
     room[0] = 0
-    assert "table2.runs.json could not be written" in refused(*TABLE, "--methods=scratch"), "and at the table"
+    assert "mine.runs.json could not be written" in refused(*TABLE, "--methods=scratch", "--name=mine")
 
 
 def test_a_disk_too_small_for_the_images(refused, monkeypatch):
@@ -329,10 +329,11 @@ def test_the_last_of_two_settings_counts(typed, tmp_path):
 def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(typed, tmp_path, monkeypatch):
     monkeypatch.setattr(local, "run", lambda *_: pytest.fail("it ran"))
     status, out, err = typed(*TABLE, "--methods=kd,mtg", "--folds=0,1", "--dry-run")
-    understood, to_make = err.splitlines()
+    understood, to_make, images = err.splitlines()
     assert status == 0 and understood.startswith("synthetic-lesions: 100 drawn images of 7 classes")
     assert to_make.startswith("6 of 6 runs to make")
     assert "6 runs nobody has timed here yet" in err
+    assert images == "That is 12 epochs and 960 images, counted anew in every epoch."
     assert [line.split()[0] for line in out.splitlines()] == ["mtg", "mtg", "scratch", "kd", "scratch", "kd"]
     assert all(line.endswith("not made yet") for line in out.splitlines())
     assert not (tmp_path / "results").exists()
@@ -425,7 +426,7 @@ def test_options_are_heard_in_the_environment(typed, monkeypatch, tmp_path):
     monkeypatch.setenv("UDCD_BENCH_OUT", str(tmp_path / "there"))
     monkeypatch.setenv("UDCD_BENCH_METHODS", "scratch")
     status, out, _ = typed(*TABLE)
-    assert status == 0 and str(tmp_path / "there" / "demo" / "table2.csv") in out and "MTG" not in out
+    assert status == 0 and str(tmp_path / "there" / "demo" / "table2-scratch") in out and "MTG" not in out
 
 
 def test_run_and_train_share_their_options():

@@ -359,12 +359,13 @@ def test_what_a_table_on_disk_was_made_from_stays(own_table):
         "in no table or figure here; one with --set epochs=2 --backbone resnet-tiny --datasets others would"
         in line
     )
-    assert json.loads((files[0].parent / "table2.runs.json").read_text()) == {"runs": ["of-kd", "of-scratch"]}
+    index = files[0].with_name(f"{files[0].stem}.runs.json")
+    assert json.loads(index.read_text()) == {"runs": ["of-kd", "of-scratch"]}
 
 
 def test_so_it_does_where_an_older_version_wrote_the_table(own_table):
     store, files = own_table
-    index = files[0].parent / "table2.runs.json"
+    index = files[0].with_name(f"{files[0].stem}.runs.json")
     for damaged in (b"{", b"[]", None):
         index.unlink() if damaged is None else index.write_bytes(damaged)
         said = results("prune", "--out", store.root, input="n\n")

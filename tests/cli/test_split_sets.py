@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from support import tables
 from support.stored import ROWS, keep, table2
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
@@ -18,6 +18,7 @@ from udcd_bench.runs.store import Store
 
 ASK = TableRequest("paper", methods=ROWS, datasets=("aptos", "ham10000"), split="all")
 WORDS = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos,ham10000", "--split=all")
+STEM = "table2-scratch-mtg-udcd"
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +56,21 @@ def test_a_table_side_by_side(folder):
     result = typed(folder, "run", "table2", "--stored")
     assert result.return_value == 0, result.output
     made = folder / "paper"
-    frame = pd.read_csv(made / "table2-splits.csv")
+    frame = tables.read_csv(made / f"{STEM}-splits.csv")
     assert list(dict.fromkeys(zip(frame["dataset"], frame["split"], strict=True))) == [
         (name, split)
         for name, splits in (("ham10000", ("paper", "grouped", "official")), ("aptos", ("paper", "grouped")))
         for split in splits
     ]
     for split, ending in (("paper", ""), ("grouped", "-grouped"), ("official", "-official")):
-        alone = pd.read_csv(made / f"table2{ending}.csv").set_index(["dataset", "method", "metric"])["ours"]
+        alone = tables.read_csv(made / f"{STEM}{ending}.csv").set_index(["dataset", "method", "metric"])[
+            "ours"
+        ]
         here = frame[frame["split"] == split].set_index(["dataset", "method", "metric"])["ours"]
         assert here.sort_index().equals(alone.sort_index())
-    assert "HAM10000, official" in result.output and (made / "table2-leak.csv").is_file()
-    assert (made / "table2-splits.png").stat().st_size > 10_000
-    assert len(json.loads((made / "table2-splits.runs.json").read_text())["runs"]) == 15
+    assert "HAM10000, official" in result.output and (made / f"{STEM}-leak.csv").is_file()
+    assert (made / f"{STEM}-splits.png").stat().st_size > 10_000
+    assert len(json.loads((made / f"{STEM}-splits.runs.json").read_text())["runs"]) == 15
 
 
 def test_a_check_of_all_splits(folder):
@@ -90,7 +93,7 @@ def test_a_check_of_all_splits(folder):
 def test_a_comparison_of_all_splits(folder):
     result = typed(folder, "compare", "table2", "--format=json")
     assert result.return_value == 0 and len(json.loads(result.stdout)) == 3
-    assert (folder / "paper" / "table2-official-compare.csv").is_file()
+    assert (folder / "paper" / f"{STEM}-official-compare.csv").is_file()
     with pytest.raises(UserError, match="--format csv is of one split"):
         typed(folder, "compare", "table2", "--format=csv")
 
@@ -104,7 +107,9 @@ def test_a_page_of_all_splits(folder):
 
 def test_stored_runs_are_drawn_without_data_and_none_is_made(folder, tmp_path):
     result = typed(folder, "plot", "confusion", "--stored", f"--data={tmp_path / 'none'}")
-    assert result.return_value == 0 and (folder / "paper" / "confusion-official.png").is_file()
+    assert (
+        result.return_value == 0 and (folder / "paper" / "confusion-scratch-udcd-mtg-official.png").is_file()
+    )
     assert not (tmp_path / "none").exists()
     with pytest.raises(UserError, match="holds no finished run of these"):
         typed(tmp_path, "plot", "confusion", "--stored")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support import records
+from support import records, tables
 from support.faults import HANG_SECONDS, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
@@ -214,7 +214,7 @@ def test_a_failure_is_alone_and_told_everywhere(mixed):
     assert failed["boom"]["message"] == "ValueError: boom it went"
     assert "boom.py" in failed["boom"]["traceback"]
     assert "ended by itself (exit code 3)" in failed["gone"]["message"]
-    frame = pd.read_csv(store.root / "demo" / "table2.csv").set_index("method")
+    frame = tables.read_table(store.root / "demo").set_index("method")
     assert set(frame.loc[["boom", "gone"], "verdict"]) == {"failed"}
     assert "boom it went" in frame.loc["boom", "note"].iloc[0]
     assert frame.loc["kd", "ours"].notna().all()

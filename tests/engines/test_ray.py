@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from support import records
+from support import records, tables
 from support.faults import HANG_SECONDS, litter, record_of
 from udcd_bench.cli import cli
 from udcd_bench.engines import execute, ray_worker
@@ -152,7 +152,7 @@ def test_as_local_to_the_last_bit_and_what_fails_fails_alone(cluster, data, tmp_
         failed["gone"]["message"] == "its process or machine died, and so in each of Ray's further tries (1)"
     )
     assert set(failed) == {"boom", "gone"} and list(ray.locks.folder.iterdir()) == []
-    frames = [pd.read_csv(s.root / "demo" / "table2.csv").drop(columns="note") for s in (ray, local)]
+    frames = [tables.read_table(s.root / "demo").drop(columns="note") for s in (ray, local)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 

@@ -201,8 +201,16 @@ def test_formats_tell_the_same_and_the_file_is_written(typed, tmp_path):
     )
     assert rows["udcd", "acc"]["difference"] is None and rows["udcd", "acc"]["best"] > 0.99
     status, out, err = typed("--format=csv")
-    assert status == 0 and err.strip() == "kept/paper/table2-compare.csv"
-    assert (tmp_path / "kept/paper/table2-compare.csv").read_text() == out
+    assert status == 0 and err.strip() == "kept/paper/table2-scratch-mtg-udcd-aptos-compare.csv"
+    command, _, rest = (tmp_path / err.strip()).read_text().partition("\n")
+    assert (
+        command == "# udcd-bench compare table2 --profile paper --datasets aptos --methods scratch,mtg,udcd"
+        and rest == out
+    )
+    _, _, err = typed("--format=csv", "--with=scratch", "--folds=0")
+    assert err.strip().endswith("-compare-with-scratch-folds-0.csv")
+    command = (tmp_path / err.strip()).read_text().partition("\n")[0]
+    assert command.endswith("--methods scratch,mtg,udcd --with scratch --folds 0")
     read = {(row["method"], row["metric"]): row for row in csv.DictReader(io.StringIO(out))}
     assert read["mtg", "acc"]["difference"] == f"{rows['mtg', 'acc']['difference']:.2f}"
     assert read["udcd", "acc"]["difference"] == "" and read["mtg", "acc"]["n_folds"] == "2"

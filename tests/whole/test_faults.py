@@ -12,7 +12,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from support import factories, faults
+from support import factories, faults, tables
 from support.faults import Fault, Full, command, in_threads, litter, record_of, settle
 from udcd_bench import plugins
 from udcd_bench.data import sources
@@ -108,8 +108,8 @@ def test_killed_at_random_and_started_again(data, undisturbed, tmp_path, capsys)
         assert litter(out) == [], fault
         assert_same(Store(out), undisturbed)
         if words[0] == "run":
-            tables = [(folder / "demo" / "table2.csv").read_bytes() for folder in (out, undisturbed.root)]
-            assert tables[0] == tables[1]
+            texts = [tables.find_file(folder / "demo").read_bytes() for folder in (out, undisturbed.root)]
+            assert texts[0] == texts[1]
         if sum(kills.values()) >= KILLS:
             break
     with capsys.disabled():

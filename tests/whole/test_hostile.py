@@ -15,6 +15,7 @@ import subprocess
 import unicodedata
 import warnings
 import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -402,6 +403,21 @@ def test_names_on_the_console():
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in text.replace("\n", ""))
     body = text[text.index("ACC") :]
     assert sum(line.rstrip().endswith("70.00") or "70.00" in line for line in body.splitlines()) == len(NAMES)
+
+
+def test_names_in_the_command_that_a_file_holds(tmp_path):
+    from udcd_bench.artefacts.commands import format_artefact_command
+    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.render.csv_text import add_command, read_command
+
+    frame, laid = frame_and_sheet(NAMES)
+    command = format_artefact_command("run", "table2", TableRequest(methods=tuple(NAMES)))
+    first, _, rest = add_command(sheet.format_table_csv(frame), command).decode().partition("\n")
+    assert read_command(first) == command and rest == sheet.format_table_csv(frame)
+    (line,) = (each for each in render_latex(replace(laid, command=command)).split("\n") if command in each)
+    assert line == f"% {command}" and "Made by udcd-bench run" in render_markdown(
+        replace(laid, command=command)
+    )
 
 
 def test_names_in_latex(tmp_path):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support import tables
 from support.faults import HANG_SECONDS, litter, settle, started
 from udcd_bench.runs.store import Store
 
@@ -82,7 +83,9 @@ def test_ends_in_the_table_of_an_undisturbed_serial_run(tmp_path, prepared_lesio
     with started(said[0], *words, log=log) as one, started(said[1], *words, log=log) as two:
         assert [ended(process, path) for process, path in zip((one, two), said)] == [0, 0]
     assert len(shared.list_keys()) == 8 and litter(shared.root) == []
-    for name in ("table2.csv", "table2.tex"):
-        one, two = (root / "demo" / name for root in (shared.root, tmp_path / "serial"))
+    for ending in (".csv", ".tex"):
+        one, two = (
+            tables.find_file(root / "demo", ending=ending) for root in (shared.root, tmp_path / "serial")
+        )
         assert one.read_bytes() == two.read_bytes()
     assert shared.list_keys() == Store(tmp_path / "serial").list_keys()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
-from udcd_bench.errors import quote_name
+from udcd_bench.errors import make_printable, quote_name
+from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import names
 from udcd_bench.runs.spec import format_split_options
-
-if TYPE_CHECKING:
-    from udcd_bench.grid.cells import TableRequest
 
 
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
@@ -28,5 +25,9 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     if verb != "check":  # which takes all in the folder
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
+    if verb == "run":
+        words += ["--marks", request.marks] if request.marks != TableRequest.marks else []
+        words += ["--plain"] if request.plain else []
     words += ["--bare"] if request.bare else []
-    return shlex.join(words)
+    words += ["--name", request.name] if request.name else []
+    return make_printable(shlex.join(words))

@@ -12,8 +12,8 @@ from udcd_bench.artefacts.commands import format_artefact_command
 from udcd_bench.artefacts.figure_data import FigureData
 from udcd_bench.artefacts.table import Artefact, RenderedArtefact
 from udcd_bench.grid.cells import TableRequest
-from udcd_bench.grid.grid import Grid
 from udcd_bench.render import plots
+from udcd_bench.render.csv_text import add_command, format_csv
 from udcd_bench.render.sheet import wrap_paragraph
 
 if TYPE_CHECKING:
@@ -32,15 +32,16 @@ CellLines = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 class DrawnFigure(NamedTuple):
-    """A figure's frames by the ending of their CSV, its picture by the ending of its file, and its texts."""
+    """A figure's frames by the ending of their CSV, its picture by the ending of its file, its texts, its command."""
 
     frames: Frames
     files: Mapping[str, bytes]
     warning: str
     caption: tuple[str, ...]
+    command: str
 
 
-class Figure(Grid, Artefact):
+class Figure(Artefact):
     """A figure: a picture, and what it plots as CSV. Its rows and groups of columns are those of a ``Grid``.
 
     Class attributes
@@ -99,13 +100,16 @@ class Figure(Grid, Artefact):
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
             page.title, page.description = self.title, " ".join([warning, *caption]).strip()
             page.command = format_artefact_command("plot", self.name, request)
-            return DrawnFigure(frames, page.encode_files(), warning, caption)
+            return DrawnFigure(frames, page.encode_files(), warning, caption, page.command)
 
     def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
         """Write PNG, PDF and CSV; bare ones under names of their own, since the report shows the others."""
         picture = self.build_picture(FigureData(self, request, results))
         frames, warning = picture.frames, picture.warning
-        csvs = {ending: format_figure_csv(frame, warning).encode() for ending, frame in frames.items()}
+        csvs = {
+            ending: add_command(format_figure_csv(frame, warning), picture.command)
+            for ending, frame in frames.items()
+        }
         files = {**picture.files, **csvs}
         if request.bare:
             files = {f"-bare{ending}": content for ending, content in files.items()}
@@ -136,5 +140,4 @@ def format_figure_csv(frame: pd.DataFrame, warning: str) -> str:
     text = frame.copy()
     if "synthetic" in text:
         text["warning"] = [warning if synthetic else "" for synthetic in text["synthetic"]]
-    result: str = text.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    return result
+    return format_csv(text, float_format="%.6g")

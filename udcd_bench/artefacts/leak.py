@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.commands import format_artefact_command
+from udcd_bench.artefacts.file_names import make_stem
 from udcd_bench.artefacts.table import RenderedArtefact
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.uncertainty import bootstrap_group
+from udcd_bench.render.csv_text import add_command, format_csv
 from udcd_bench.render.sheet import DASH, Sheet, SheetBand, SheetCell, SheetRow, render_console
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
@@ -71,9 +74,9 @@ def render(table: Table, request: TableRequest, results: Results) -> RenderedArt
 
     frame = build_frame(table, request, results)
     sheet = build_sheet(table, request, results, frame)
-    numbers = ["paper", "grouped", "leak", "low", "high"]
+    rounded = frame.round(dict.fromkeys(("paper", "grouped", "leak", "low", "high"), 2))
     files = {
-        "-leak.csv": frame.round(dict.fromkeys(numbers, 2)).to_csv(index=False, lineterminator="\n").encode(),
+        "-leak.csv": add_command(format_csv(rounded), sheet.command),
         "-leak.tex": render_latex(sheet).encode(),
         "-leak.png": render_png(sheet),
     }
@@ -102,6 +105,8 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     )
     return Sheet(
         name=f"{table.name}-leak",
+        stem=f"{make_stem(table, requests['paper'])}-leak",
+        command=format_artefact_command("run", table.name, replace(request, split="both")),
         title=f"{table.title}: what the leak is worth",
         warning=captions.format_warning([group.source for group in groups if group.synthetic]),
         caption=caption,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+from udcd_bench.render.csv_text import skip_command
 from udcd_bench.storage.atomic import write_atomically
 from udcd_bench.storage.checksums import from_json, to_json
 
@@ -19,9 +20,7 @@ INDEX_ENDING = ".runs.json"
 
 def write_index(path: Path, keys: Iterable[str]) -> None:
     """Write the keys of the runs that the files with this path's stem were made from."""
-    write_atomically(
-        path.with_name(path.name.partition(".")[0] + INDEX_ENDING), to_json({"runs": sorted(keys)})
-    )
+    write_atomically(path.with_name(path.stem + INDEX_ENDING), to_json({"runs": sorted(keys)}))
 
 
 def add_indices(source: Path, target: Path) -> None:
@@ -73,7 +72,7 @@ def _read_split_hashes(path: Path) -> set[str]:
     """Read the split hashes of all lines of a CSV; none of one that is damaged."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+            lines = list(csv.DictReader(skip_command(file)))
     except (OSError, ValueError, csv.Error):
         return set()
     texts = [line[name] for line in lines for name in line if str(name).startswith("split_hash")]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from udcd_bench.artefacts import captions, leak
+from udcd_bench.artefacts.commands import format_artefact_command
+from udcd_bench.artefacts.file_names import make_stem
 from udcd_bench.artefacts.marks import mark_figures
 from udcd_bench.artefacts.table import RenderedArtefact, Table
 from udcd_bench.grid.cells import format_heading, split_request
 from udcd_bench.judging.verdicts import get_cell_key
+from udcd_bench.render.csv_text import add_command
 from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
         runs += captions.describe_runs(each, results.select_records(specs), counts)
     return Sheet(
         name=f"{table.name}-splits",
+        stem=f"{make_stem(table, requests[0])}-splits",
+        command=format_artefact_command("run", table.name, request),
         title=f"{table.title}: splits side by side",
         warning=captions.format_warning([group.source for group, _ in groups if group.synthetic]),
         caption=(
@@ -83,7 +88,7 @@ def render(table: Table, request: TableRequest, results: Results) -> RenderedArt
     frame = build_frame(table, request, results)
     sheet = build_sheet(table, request, results, frame)
     files = {
-        "-splits.csv": format_table_csv(frame).encode(),
+        "-splits.csv": add_command(format_table_csv(frame), sheet.command),
         "-splits.tex": render_latex(sheet).encode(),
         "-splits.png": render_png(sheet),
     }

@@ -6,11 +6,14 @@ a run that is missing or failed stays visible in its cell.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench.artefacts import captions
+from udcd_bench.artefacts.commands import format_artefact_command
+from udcd_bench.artefacts.file_names import make_stem
 from udcd_bench.artefacts.made_from import write_index
 from udcd_bench.artefacts.marks import mark_figures
 from udcd_bench.grid.cells import TableRequest, format_heading
@@ -18,6 +21,7 @@ from udcd_bench.grid.grid import COLUMNS, Grid
 from udcd_bench.judging.paper_check import add_verdicts
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.verdicts import get_cell_key
+from udcd_bench.render.csv_text import add_command, read_command
 from udcd_bench.render.sheet import Sheet, format_table_csv, lay_out, render_console
 from udcd_bench.storage.atomic import write_atomically
 
@@ -42,15 +46,10 @@ class RenderedArtefact:
     files: tuple[Path, ...]
 
 
-class Artefact:
-    """Base of tables and figures. ``name`` is the name of the file; ``title`` heads what is printed."""
+class Artefact(Grid):
+    """Base of tables and figures, both of them grids. ``name`` is that of its file; ``title`` heads what is printed."""
 
-    name: ClassVar[str]
     title: ClassVar[str]
-
-    def list_runs(self, request: TableRequest) -> list[RunSpec]:
-        """List every run this needs. Raises UserError when the request names what does not exist."""
-        raise NotImplementedError
 
     def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
         """Build it from the results, and write its files, each whole or not at all.
@@ -64,17 +63,34 @@ class Artefact:
     ) -> tuple[Path, ...]:
         """Write files by the ending of their name, and beside them the keys of the runs they were made from.
 
-        The split's name stands before the ending unless it is the paper's. specs: of those runs, finished or not.
+        Before the ending stands what the request has in place of the full artefact, see ``file_names.make_stem``.
+        specs: of those runs, finished or not.
         """
-        folder = results.store.root / request.profile
-        paths = tuple(folder / f"{self.name}{request.suffix}{ending}" for ending in files)
+        folder, stem = results.store.root / request.profile, make_stem(self, request)
+        paths = tuple(folder / f"{stem}{ending}" for ending in files)
         write_index(paths[0], {str(record["key"]) for record in results.select_records(specs).values()})
         for path, data in zip(paths, files.values()):
+            _announce_other_command(path, data)
             write_atomically(path, data)
         return paths
 
 
-class Table(Grid, Artefact):
+def _announce_other_command(path: Path, data: bytes) -> None:
+    """Log a warning when a CSV is about to be replaced that another command had made, as ``--name`` may bring about."""
+    if path.suffix != ".csv" or not path.exists():
+        return
+    with path.open("rb") as file:
+        earlier, now = (
+            read_command(line.decode(errors="replace"))
+            for line in (file.readline(), data[: data.find(b"\n")])
+        )
+    if earlier and earlier != now:
+        logging.getLogger(__name__).warning(
+            "%s is replaced; it was made by another command: %s", path, earlier
+        )
+
+
+class Table(Artefact):
     """A table of figures: rows are methods, groups of columns data sets.
 
     groups_per_band: groups of columns side by side.
@@ -103,6 +119,8 @@ class Table(Grid, Artefact):
         )
         return Sheet(
             name=f"{self.name}{request.suffix}",
+            stem=make_stem(self, request),
+            command=format_artefact_command("run", self.name, request),
             title=self.title,
             warning=captions.format_warning([group.source for group in groups if group.synthetic]),
             caption=(
@@ -127,7 +145,7 @@ class Table(Grid, Artefact):
         frame = self.build(request, results)
         sheet = self.build_sheet(request, results, frame)
         files = {
-            ".csv": format_table_csv(frame).encode(),
+            ".csv": add_command(format_table_csv(frame), sheet.command),
             ".tex": render_latex(sheet).encode(),
             ".png": render_png(sheet),
             ".md": render_markdown(sheet).encode(),

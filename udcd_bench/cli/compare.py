@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -14,7 +16,7 @@ from udcd_bench.cli.options import make_option
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from udcd_bench.artefacts.table import Table
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
     from udcd_bench.runs.results import Results
 
 
+OTHER = "udcd"
+"""The row to compare with, unless another is chosen."""
+
+
 @click.command()
 @click.argument("table", metavar="TABLE")
 @make_option(
-    "--with", "other", default="udcd", show_default=True, metavar="ROW", callback=options.decode_text,
+    "--with", "other", default=OTHER, show_default=True, metavar="ROW", callback=options.decode_text,
     help="The row to compare with.",
 )  # fmt: skip
 @options.add_options(STORED_RUN_OPTIONS)
@@ -48,7 +54,7 @@ def compare(table: str, **params: Any) -> int:
     if params["form"] == "csv" and params["split"] == "all":
         raise UserError("--format csv is of one split: choose it, or take the files that --split all writes.")
     requests, results = load_stored_runs(artefact, params)
-    compared = [_compare_split(artefact, request, results, params["other"]) for request in requests]
+    compared = [_compare_split(artefact, request, results, params) for request in requests]
     shown = [split for split in compared if split.status != 2 or split.refused or params["form"] != "text"]
     if shown:  # in UTF-8, whatever the console's encoding
         click.echo(_join(shown, params["form"]).encode(), nl=params["form"] != "csv")
@@ -80,19 +86,43 @@ class _ComparedSplit(NamedTuple):
         return 2 if self.file is None else int(self.refused)
 
 
-def _compare_split(table: Table, request: TableRequest, results: Results, other: str) -> _ComparedSplit:
+def _compare_split(
+    table: Table, request: TableRequest, results: Results, params: Mapping[str, Any]
+) -> _ComparedSplit:
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.runs.records import describe_ages
 
+    other = params["other"]
     rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
     specs = table.list_runs(request)
     metadata = _describe_comparison(table, request, other)
     if older := describe_ages(results.select_records(specs).values()):
         metadata["older"] = older.rstrip(".")
-    files = {"-compare.csv": comparisons.format_csv(rows).encode()}
-    (file,) = table.write(request, results, files, specs) if any(row.n for row in rows) else (None,)
+    file = _write(table, request, results, rows, params) if any(row.n for row in rows) else None
     return _ComparedSplit(metadata, rows, file)
+
+
+def _write(
+    table: Table, request: TableRequest, results: Results, rows: list[Comparison], params: Mapping[str, Any]
+) -> Path:
+    """Write the comparison; its file's name and first line say which row, folds and seeds were chosen, if any."""
+    from udcd_bench.artefacts.commands import format_artefact_command
+    from udcd_bench.artefacts.file_names import join_words
+    from udcd_bench.judging import comparisons
+    from udcd_bench.render.csv_text import add_command
+
+    chosen = {"with": params["other"]} if params["other"] != OTHER else {}
+    chosen |= {"folds": ",".join(map(str, params["folds"]))} if params["folds"] is not None else {}
+    chosen |= {"seeds": str(params["seeds"])} if params["seeds"] is not None else {}
+    every = replace(request, folds=(0,), seeds=(0,))  # without folds and seeds it takes all in the folder
+    options_text = "".join(f" --{name} {shlex.quote(value)}" for name, value in chosen.items())
+    command = format_artefact_command("compare", table.name, every) + options_text
+    words = join_words(f"{name}-{value}" for name, value in chosen.items())
+    ending = f"-compare-{words}.csv" if words else "-compare.csv"
+    content = {ending: add_command(comparisons.format_csv(rows), command)}
+    (file,) = table.write(every, results, content, table.list_runs(request))
+    return file
 
 
 def _join(compared: Sequence[_ComparedSplit], form: str) -> str:

@@ -134,6 +134,13 @@ def check_fraction(_: click.Context, __: click.Parameter, value: float) -> float
     return value
 
 
+def check_file_name(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Check the name that files are to have: one that every system and LaTeX can hold."""
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.=-]*", value):
+        raise click.BadParameter(f"{value!r}: give letters, digits, and - _ . = between them.")
+    return value
+
+
 class _Settings(click.types.StringParamType):
     """``name=value``; its environment variable holds several, and a value may have spaces in it."""
 
@@ -260,6 +267,10 @@ RUN_OPTIONS = [
         help="This machine, or a Ray cluster, where --jobs counts on each GPU.",
     ),
     make_option("--address", default="", help="Of a running Ray cluster, such as auto.  [default: a new one, here]"),
+    make_option(
+        "--log", default="", type=click.Choice(["", "csv", "tensorboard"]), show_choices=False,
+        metavar="csv|tensorboard", help="Log the epochs of each run under way in OUT/logs.  [default: no log]",
+    ),
     make_option("--dry-run", is_flag=True, help="Say what would run, why, and how long it takes."),
     make_option("--rates", type=PATH_TYPE, help="What bench --json has measured, for that estimate."),
     make_option(
@@ -282,6 +293,12 @@ GRID_OPTIONS = [
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),
 ]  # fmt: skip
 """Of commands that make tables or figures."""
+
+name = make_option(
+    "--name", default="", metavar="NAME", callback=check_file_name,
+    help="Of the files.  [default: the table's or figure's, with what is asked for in place of all]",
+)  # fmt: skip
+"""Of commands that write a table or a figure."""
 
 TABLE_LOOKS = [
     make_option(
@@ -310,6 +327,7 @@ class RunOptions:
     jobs: int | None
     engine: str
     address: str
+    log: str
     dry_run: bool
     rates: Path | None
     form: str

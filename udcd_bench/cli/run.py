@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from udcd_bench.artefacts.table import Artefact
+    from udcd_bench.engines.cost import RunCost
     from udcd_bench.engines.events import Event
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.engines.naming import NameResolver
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.argument("table", metavar="TABLE|all")
 @options.add_options(GRID_OPTIONS)
 @options.add_options(options.TABLE_LOOKS)
+@options.name
 @options.add_options(RUN_OPTIONS)
 def run(table: str, **params: Any) -> int:
     """Make a table: plan its runs, carry out those that are missing, render it."""
@@ -44,6 +46,7 @@ def run(table: str, **params: Any) -> int:
 @click.argument("figure", metavar="FIGURE|all")
 @options.add_options(GRID_OPTIONS)
 @options.bare
+@options.name
 @options.add_options(RUN_OPTIONS)
 def plot(figure: str, **params: Any) -> int:
     """Make a figure: plan its runs, carry out those that are missing, draw it.
@@ -59,9 +62,11 @@ def _make_artefacts(kind: str, name: str, params: Mapping[str, Any]) -> int:
 
     from udcd_bench import plugins
 
+    if name == "all" and params["name"]:
+        raise UserError("--name is of one table or figure; leave it out, or make them one by one.")
     names = plugins.list_names(kind) if name == "all" else (name,)
     artefacts = [plugins.load_class(kind, name)() for name in names]
-    looks = {key: params[key] for key in ("marks", "plain", "bare") if key in params}
+    looks = {key: params[key] for key in ("marks", "plain", "bare", "name") if key in params}
     request = replace(build_request(params, params["folds"], tuple(range(params["seeds"]))), **looks)
     if params["stored"]:
         _render(artefacts, *_load_stored(artefacts, request, params))
@@ -99,7 +104,8 @@ def _make_runs(
     needed = _list_needed(artefacts, request)
     jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
     by_spec = {spec: job for job in jobs for spec in job.specs}
-    by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
+    if jobs:  # a dry run without the data has none
+        by_spec |= {spec: by_spec[resolver.resolve_spec(spec)] for spec in needed}
     return _MadeRuns(request, store, by_spec, failed)
 
 
@@ -227,14 +233,13 @@ def _plan_and_run(
     specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
 ) -> tuple[list[Job], dict[str, str]]:
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
-    from udcd_bench.cli import progress
-    from udcd_bench.engines import server
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
     from udcd_bench.runs import planner
 
-    if run_options.form != "text" and not run_options.dry_run:
-        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
     check_early(specs, run_options.device if is_made_here else "auto")
@@ -242,6 +247,8 @@ def _plan_and_run(
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
     )
+    if run_options.dry_run and estimates.print_cost_without_data(specs, context, run_options):
+        return [], {}
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
@@ -257,9 +264,25 @@ def _plan_and_run(
         done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
-    known_seconds = progress.make_estimator(run_options.rates, todo, context, load)
-    estimate = planner.estimate_seconds(todo, store, known_seconds)
+    costs = [cost.measure_cost(job.spec, context, load) for job in todo]
+    estimate = planner.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    if run_options.dry_run:
+        estimates.print_dry_estimate(
+            f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
+        )
+        return jobs, {}
     return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _check_run_options(run_options: RunOptions) -> None:
+    """Raise UserError for options that do not go together, or that need a package that is not installed."""
+    from udcd_bench.engines.logs.writers import check_installed
+
+    if run_options.form != "text" and not run_options.dry_run:
+        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    if run_options.address and run_options.engine == "local":
+        raise UserError("--address is that of a Ray cluster: add --engine ray.")
+    check_installed(run_options.log)
 
 
 def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
@@ -282,28 +305,36 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
 
 
 def _run_jobs(
-    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, int]
+    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, list[RunCost]]
 ) -> dict[str, str]:
-    """Print how many runs there are and how long they take, and make them unless this is a dry run.
+    """Print how many runs there are and how long they take, and make them.
 
     estimate: as of ``planner.estimate_seconds``.
     """
-    from udcd_bench.cli import progress
-    from udcd_bench.runs import planner
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.cli.training.progress import ProgressBoard
+    from udcd_bench.engines.logs.run_logs import open_logs
 
     todo = [job for job in jobs if not job.done]
-    threads = max(planner.resolve_protocol(job.spec).threads for job in todo)
+    seconds, unknown = estimate
+    threads = estimates.count_threads(job.spec for job in todo)
     with _open_engine(run_options, threads) as (free_slots, run_engine):
         slots = min(free_slots, len(todo))
-        duration = progress.describe_estimate(*estimate, slots)
+        duration = estimates.describe_estimate(seconds, len(unknown), slots)
         click.echo(
             f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
             err=True,
         )
-        if run_options.dry_run:
-            return {}
-        with progress.ProgressBoard(jobs, slots) as board:
-            return run_engine(jobs, context, slots, board.notify)
+        with (
+            ProgressBoard(jobs, slots) as board,
+            open_logs(run_options.log, context.store, jobs) as log,
+        ):
+
+            def notify(event: Event) -> None:
+                board.notify(event)
+                log(event)
+
+            return run_engine(jobs, context, slots, notify)
 
 
 @contextlib.contextmanager
@@ -312,10 +343,7 @@ def _open_engine(run_options: RunOptions, threads: int) -> Iterator[tuple[int, E
     from udcd_bench.engines import local
 
     device, jobs = run_options.device, run_options.jobs
-    if run_options.address and run_options.engine == "local":
-        raise UserError("--address is that of a Ray cluster: add --engine ray.")
-    # a dry run joins no cluster
-    if run_options.engine == "local" or run_options.dry_run:
+    if run_options.engine == "local":
         yield local.count_slots(device, threads, jobs), local.run
         return
     from udcd_bench.engines import ray

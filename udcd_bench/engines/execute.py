@@ -85,7 +85,12 @@ def name_images(spec: RunSpec) -> str:
 
 def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Split:
     """Choose the images a run trains on and those it is tested on."""
-    options = splits.SplitOptions(
+    return _split_dataset(dataset, choose_split(spec, protocol))
+
+
+def choose_split(spec: RunSpec, protocol: Protocol) -> splits.SplitOptions:
+    """Choose how the images of a run are split."""
+    return splits.SplitOptions(
         kind=spec.split,
         fold=spec.fold,
         rho=spec.rho,
@@ -94,7 +99,6 @@ def make_split(spec: RunSpec, protocol: Protocol, dataset: Dataset) -> splits.Sp
         # the folds come from the data alone, and all seeds share them
         seed=spec.seed if spec.rho is not None or spec.fraction < 1 else 0,
     )
-    return _split_dataset(dataset, options)
 
 
 @functools.lru_cache(maxsize=256)

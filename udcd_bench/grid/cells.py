@@ -31,7 +31,7 @@ class TableRequest:
     methods, datasets: names; None for all that the artefact lists. hparams, protocol: overrides of every run.
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
     marks: which figures of a table are bold, of ``artefacts.marks.KINDS``. plain: leave out the ± of a table.
-    bare: leave out the title and the caption of a figure.
+    bare: leave out the title and the caption of a figure. name: of the files; empty for ``file_names.make_stem``'s.
     """
 
     profile: str = "demo"
@@ -48,6 +48,7 @@ class TableRequest:
     marks: str = "tested"
     plain: bool = False
     bare: bool = False
+    name: str = ""
 
     @property
     def suffix(self) -> str:

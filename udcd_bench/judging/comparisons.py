@@ -23,6 +23,7 @@ from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.pairing import pair_rows
 from udcd_bench.judging.uncertainty import Bootstrap, compute_training_error
+from udcd_bench.render import csv_text
 from udcd_bench.render.sheet import format_percent
 from udcd_bench.runs.names import identify_data
 from udcd_bench.runs.spec import derive_seed
@@ -264,8 +265,7 @@ def format_csv(comparisons: Sequence[Comparison]) -> str:
     for name in ("p", "p_holm", "t", "p_t", "p_t_holm", "best"):
         frame[name] = ["" if math.isnan(value) else f"{value:.4f}" for value in frame[name]]
     frame["rho"] = ["" if value is None or math.isnan(value) else f"{value:g}" for value in frame["rho"]]
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text
+    return csv_text.format_csv(frame)
 
 
 def group_by_column(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.verdicts import get_cell_key
+from udcd_bench.render.csv_text import skip_command
 from udcd_bench.runs.names import format_data_title, identify_data
 from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
@@ -222,7 +223,7 @@ def _read_earlier_csv(file: Path) -> pd.DataFrame:
         # opened here: pandas would unpack archives, and fetch what looks like an address
         with file.open(encoding="utf-8", newline="") as opened:
             types = {"split_hash": str, "dataset": str, "method": str, "metric": str}
-            frame = pd.read_csv(opened, dtype=types, index_col=False, low_memory=False)
+            frame = pd.read_csv(skip_command(opened), dtype=types, index_col=False, low_memory=False)
     except (OSError, ValueError, OverflowError, Warning) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"--against {file}: it cannot be read as an earlier result ({reason}).") from error

@@ -7,6 +7,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
+from udcd_bench.errors import make_printable
 from udcd_bench.render.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _make_environment() -> jinja2.Environment:
         autoescape=False,  # everything printed goes through the filter ``tex``
     )
     environment.filters["tex"] = escape_latex
+    environment.filters["printable"] = make_printable  # in a comment nothing but the end of the line matters
     return environment
 
 

@@ -23,7 +23,7 @@ def escape_markdown(text: object) -> str:
 
 
 def render_markdown(sheet: Sheet) -> str:
-    """Render the table with its title and warning above, footnotes and caption below."""
+    """Render the table with its title and warning above, footnotes, caption and command below."""
     lines = [f"**{escape_markdown(sheet.title)}.**", ""]
     lines += [f"**{escape_markdown(sheet.warning)}**", ""] if sheet.warning else []
     for band in sheet.bands:
@@ -31,12 +31,9 @@ def render_markdown(sheet: Sheet) -> str:
             lines += [f"**{escape_markdown(group)}**", "", *map(_format_row, _build_rows(band, index)), ""]
     for letter, text in sheet.notes:
         lines += [f"<sup>{letter}</sup> {escape_markdown(text)}", ""]
-    return (
-        "\n".join(
-            [*lines, " ".join(map(escape_markdown, filter(None, (sheet.describe_marks(), *sheet.caption))))]
-        )
-        + "\n"
-    )
+    lines.append(" ".join(map(escape_markdown, filter(None, (sheet.describe_marks(), *sheet.caption)))))
+    lines += ["", f"Made by {escape_markdown(sheet.command)}"] if sheet.command else []
+    return "\n".join(lines) + "\n"
 
 
 def _format_row(cells: Sequence[str]) -> str:

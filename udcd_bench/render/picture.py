@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import make_printable
+from udcd_bench.render.plots import COMMAND_KEY
 from udcd_bench.render.sheet import Sheet, SheetBand, SheetCell, SheetRow
 from udcd_bench.render.typeset import (
     FONT_SIZE,
@@ -115,7 +116,8 @@ def _measure_widths(sheet: Sheet) -> _Widths:
 
 
 def render_png(sheet: Sheet) -> bytes:
-    """Render the table as a PNG of 250 dots an inch; its warning and caption are in the file's metadata too."""
+    """Render the table as a PNG of 250 dots an inch; its warning, caption and command are in the file's
+    metadata."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with ignore_missing_glyphs():
@@ -129,6 +131,7 @@ def render_png(sheet: Sheet) -> bytes:
         buffer = io.BytesIO()
         description = " ".join([sheet.warning, *sheet.caption]).strip()
         metadata = {"Title": sheet.title, "Description": description}
+        metadata |= {COMMAND_KEY: sheet.command} if sheet.command else {}
         FigureCanvasAgg(pen.figure).print_png(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 

@@ -110,7 +110,7 @@ class FigurePage:
 
     size: width of the whole and height of the panels, inches; head, legend and caption add to the height.
     warning: stands below the title where images are synthetic. caption: sentences below the panels.
-    command: what draws the page; the PNG holds it.
+    command: what draws the page; both files hold it.
     """
 
     def __init__(
@@ -173,6 +173,7 @@ class FigurePage:
         png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
         png_metadata |= {COMMAND_KEY: self.command} if self.command else {}
         pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
+        pdf_metadata |= {"Creator": self.command} if self.command else {}
         self.figure.savefig(png, format="png", dpi=DPI, metadata=png_metadata)
         self.figure.savefig(pdf, format="pdf", metadata=pdf_metadata)
         return {".png": png.getvalue(), ".pdf": pdf.getvalue()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from udcd_bench.errors import make_printable
+from udcd_bench.render.csv_text import format_csv
 from udcd_bench.stats.metrics import METRICS
 
 DASH = "–"
@@ -62,6 +63,7 @@ class Sheet:
 
     caption: sentences. notes: (letter, sentence). warning: for synthetic images, empty where there are none.
     marks: what a mark means, with {best} and {second} for how it looks; empty where nothing is to be said.
+    stem: of its files' names. command: what makes it.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Sheet:
     notes: tuple[tuple[str, str], ...]
     bands: tuple[SheetBand, ...]
     marks: str = ""
+    stem: str = ""
+    command: str = ""
 
     def describe_marks(self, best: str = "bold", second: str = "underlined") -> str:
         """Describe the marks in a sentence. best, second: how a figure so marked looks."""
@@ -184,8 +188,7 @@ def format_table_csv(frame: pd.DataFrame) -> str:
     for column in ("published", "ours", "spread", "low", "high", "spread_folds", "spread_seeds"):
         text[column] = [format_percent(value) for value in frame[column]]
     text["rho"] = ["" if pd.isna(value) else f"{value:g}" for value in frame["rho"]]
-    result: str = text.to_csv(index=False, lineterminator="\n")
-    return result
+    return format_csv(text)
 
 
 # --- console --------------------------------------------------------------------------------------

@@ -39,15 +39,26 @@ class FigurePart:
 
 
 def build_figures(root: Path, requests: Iterable[TableRequest]) -> Iterator[FigurePart]:
-    """Build every figure that lies in the folders of these requests' profiles, under the names of their splits."""
+    """Build every figure that lies in the folders of these requests' profiles, under the names of their splits.
+
+    A figure's own name comes first, then those of requests that differ (``artefacts.file_names``).
+    """
     for profile, suffix in dict.fromkeys((request.profile, request.suffix) for request in requests):
         for name in plugins.list_names("figures"):
-            file = root / profile / f"{name}{suffix}.png"
-            if file.is_file():
-                yield _read_figure(file, name, suffix)
+            files = (root / profile).glob(f"{name}*.png")
+            for file in sorted(files, key=lambda path: (path.stem != f"{name}{suffix}", path.name)):
+                if _is_of(file.stem, name, suffix):
+                    yield _read_figure(file, name)
 
 
-def _read_figure(file: Path, name: str, suffix: str) -> FigurePart:
+def _is_of(stem: str, name: str, suffix: str) -> bool:
+    """Tell whether a picture's stem is that of a figure on the split of this suffix; a bare one is not."""
+    others = [f"-{split}" for split in SPLITS if f"-{split}" != suffix]
+    is_named = stem == name + suffix or (stem.startswith(f"{name}-") and stem.endswith(suffix))
+    return is_named and not stem.endswith(("-bare", *others))
+
+
+def _read_figure(file: Path, name: str) -> FigurePart:
     from PIL import Image
 
     data = file.read_bytes()
@@ -56,7 +67,7 @@ def _read_figure(file: Path, name: str, suffix: str) -> FigurePart:
         texts = {key: str(picture.info.get(key, "")) for key in ("Title", "Description", COMMAND_KEY)}
     return FigurePart(
         name=name,
-        anchor=f"{file.parent.name}-{name}{suffix}",
+        anchor=f"{file.parent.name}-{file.stem}",
         title=texts["Title"] or str(plugins.read_attributes("figures", name).get("title", name)),
         command=texts[COMMAND_KEY],
         synthetic=STAND_IN in texts["Description"].lower(),
@@ -64,13 +75,15 @@ def _read_figure(file: Path, name: str, suffix: str) -> FigurePart:
         width=width,
         height=height,
         description=texts["Description"],
-        files=_find_companion_files(file, f"{name}{suffix}"),
+        files=_find_companion_files(file),
     )
 
 
-def _find_companion_files(file: Path, stem: str) -> tuple[str, ...]:
-    """Find the CSVs and the PDF of a figure; those of other splits, and bare ones, belong to others."""
+def _find_companion_files(file: Path) -> tuple[str, ...]:
+    """Find the CSVs and the PDF of a figure; those of other splits and requests, and bare ones, belong to others."""
+    stem = file.stem
     others = (f"{stem}-bare", *(f"{stem}-{split}" for split in SPLITS if split != "paper"))
+    others += tuple(path.stem for path in file.parent.glob(f"{stem}-*.png"))
     names = (path.name for kind in ("csv", "pdf") for path in file.parent.glob(f"{stem}*.{kind}"))
     return tuple(
         sorted(n for n in names if n.startswith((f"{stem}.", f"{stem}-")) and not n.startswith(others))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, quote_command
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.store import Store
+
+Planned = TypeVar("Planned", bound="PlannedRun")
 
 STATE_REASONS = {
     "absent": "not made yet",
@@ -70,6 +72,18 @@ class CommandPlaces:
         return self.locations.get(names.identify_file(value), value)
 
 
+class PlannedRun(Protocol):
+    """What an estimate of a run's time needs of it: a ``Job`` has it, and so has a run whose key is not known yet."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """Which run it is."""
+
+    @property
+    def epochs(self) -> int:
+        """Of all its stages together."""
+
+
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
     """Resolve a run's protocol: its profile's, then its source's, its method's and its own overrides, in this order."""
     own = plugins.read_attributes("methods", spec.method).get("protocol", {})
@@ -114,11 +128,27 @@ def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
     return profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
 
 
+def list_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """List the runs behind these specs without keys, and so without their data: each once, after its teacher."""
+    runs: dict[RunSpec, None] = {}
+    for asked_spec in specs:
+        spec = normalize_spec(asked_spec)
+        if plugins.read_attributes("methods", spec.method).get("teacher") == "trained":
+            runs.setdefault(normalize_spec(spec.build_teacher_spec()))
+        runs.setdefault(spec)
+    return list(runs)
+
+
 def count_epochs(spec: RunSpec) -> int:
     """Count the epochs of all stages of a run. Raises UserError when its method is in no suite."""
+    return sum(count_stage_epochs(spec).values())
+
+
+def count_stage_epochs(spec: RunSpec) -> dict[str, int]:
+    """Count the epochs of each stage of a run, in the order of the stages."""
     protocol = resolve_protocol(spec)
     shares = plugins.read_attributes("methods", spec.method).get("stage_shares", profiles.ONE_STAGE)
-    return sum(protocol.compute_stage_epochs(share) for share in shares.values())
+    return {stage: protocol.compute_stage_epochs(share) for stage, share in shares.items()}
 
 
 def has_teacher_network(method: str) -> bool:
@@ -177,9 +207,9 @@ def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:
 
 
 def estimate_seconds(
-    jobs: Iterable[Job], store: Store, known_seconds: Callable[[Job], float | None] = lambda job: None
-) -> tuple[float, int]:
-    """Estimate the seconds the jobs take one after another, and count the jobs without an estimate.
+    jobs: Iterable[Planned], store: Store, known_seconds: Callable[[Planned], float | None] = lambda job: None
+) -> tuple[float, list[Planned]]:
+    """Estimate the seconds the jobs take one after another, and list the jobs without an estimate.
 
     known_seconds: returns a job's time where it is known, else None. Other jobs are estimated from finished runs of
     the same method, data set and backbone, else of the same method and backbone, else of the same backbone, else of
@@ -191,13 +221,13 @@ def estimate_seconds(
         each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
         for group in _list_similarity_keys(spec):
             epoch_seconds.setdefault(group, []).append(each)
-    total, unknown = 0.0, 0
+    total, unknown = 0.0, []
     for job in jobs:
         groups = [group for group in _list_similarity_keys(job.spec) if group in epoch_seconds]
         if (seconds := known_seconds(job)) is not None:
             total += seconds
         elif not groups:
-            unknown += 1
+            unknown.append(job)
         else:
             similar = epoch_seconds[groups[0]]
             total += job.epochs * job.spec.fraction * sum(similar) / len(similar)

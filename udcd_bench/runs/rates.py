@@ -1,4 +1,4 @@
-"""Training speeds of the methods on this machine, as ``udcd-bench bench --json`` has measured them."""
+"""Training speeds of the methods: on this machine, by ``udcd-bench bench --json``, and a few measured elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.planner import PlannedRun
     from udcd_bench.runs.profiles import Protocol
 
 
@@ -32,7 +32,7 @@ class Rates:
         """Describe what was measured, in words."""
         return f"{self.backbone}, {self.image_size} pixels, batches of {self.batch}"
 
-    def estimate_seconds(self, job: Job, protocol: Protocol, n_train: int) -> float | None:
+    def estimate_seconds(self, job: PlannedRun, protocol: Protocol, n_train: int) -> float | None:
         """Estimate the seconds of a run, every stage at the main one's speed; None if that was not measured.
 
         n_train: the number of training images.
@@ -42,6 +42,36 @@ class Rates:
             return None
         rate = self.images_per_s.get(job.spec.method)
         return job.epochs * n_train / rate if rate else None
+
+
+MEASURED_ON = "one core of an AMD EPYC (Zen 4), fp32"
+"""Of ``MEASURED``, in docs/performance.md with its conditions. No rate has been measured on a GPU."""
+MEASURED = (
+    Rates("densenet121", 224, 16, {
+        "scratch": 3.9, "udcd": 3.0, "mtg": 2.9, "kd": 3.1, "crckd": 3.0, "udcd-released": 3.0, "crd": 3.0, "rkd": 3.2,
+        "scl-ikd": 3.2, "sskd": 0.79, "ssd-kd": 0.80,
+    }),
+    Rates("densenet121", 128, 16, {
+        "scratch": 11.0, "udcd": 8.2, "mtg": 8.9, "kd": 8.6, "crckd": 8.8, "udcd-released": 8.8, "crd": 9.5, "rkd": 8.3,
+        "scl-ikd": 8.3, "sskd": 2.3, "ssd-kd": 2.4,
+    }),
+    Rates("tf_efficientnet_lite0", 64, 64, {
+        "scratch": 121.0, "udcd": 119.0, "mtg": 116.0, "kd": 123.0, "crckd": 112.0, "udcd-released": 100.0,
+        "crd": 105.0, "rkd": 112.0, "scl-ikd": 114.0, "sskd": 27.0,
+    }),
+)  # fmt: skip
+
+
+def estimate_core_seconds(job: PlannedRun, image_size: int, n_train: int) -> float | None:
+    """Estimate roughly, from ``MEASURED``, the seconds of a core that a run takes; None if that was not measured.
+
+    n_train: the number of training images. Batches of other sizes take about as long an image.
+    """
+    for measured in MEASURED:
+        if (measured.backbone, measured.image_size) == (job.spec.backbone, image_size):
+            rate = measured.images_per_s.get(job.spec.method)
+            return job.epochs * n_train / rate if rate else None
+    return None
 
 
 class _Sizes(msgspec.Struct):

@@ -6,6 +6,7 @@
 <root>/runs/.claims/                 run locks: which process is at which run
 <root>/runs/.failed/<key>.json       the last failure of a run that has not succeeded since
 <root>/runs/.damaged/<key>.<n>/      finished runs that were found damaged
+<root>/logs/                         with ``--log``, the epochs of runs for other programs
 <root>/<profile>/                    tables and figures
 """
 

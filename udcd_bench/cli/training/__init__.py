@@ -1,0 +1,1 @@
+"""What commands that train say: how long it will take, and how far it is."""
