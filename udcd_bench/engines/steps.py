@@ -134,7 +134,7 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "epochs": len(result.history),
         "seconds": result.seconds,
         "protocol": asdict(setup.protocol),
-        "decoding": {"depth": dataset.depth},
+        "decoding": {"depth": dataset.depth, "exif": dataset.exif, "resize": dataset.resize},
         "reporting": f"mean over the last {n_epochs} epochs" if n_epochs > 1 else "the last epoch",
         "figures": metrics.summarize_epochs(result.scores, setup.test_labels, ordered=dataset.ordered),
         "environment": describe_environment(setup.device, torch.get_num_threads(), precision),

@@ -20,7 +20,8 @@ class Record(TypedDict):
     """The record of a finished run, as ``record.json`` stores it.
 
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
-    decoding: how image files were read where that was said: ``depth``, the bits of 16-bit greys, or None.
+    decoding: how image files were read: ``depth``, the bits of 16-bit greys, or None; in records of later versions
+    ``exif`` and ``resize``, as of ``data.cache.options.Decoding``.
     seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
     revision 6 on as of ``RunInputs``.
     """
