@@ -102,7 +102,7 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
     )
     return Sheet(
         name=f"{table.name}-leak",
-        title=f"{table.title}: what the leak is worth",
+        title=f"{captions.format_title(table.title, table, request)}: what the leak is worth",
         warning=captions.format_warning([group.source for group in groups if group.synthetic]),
         caption=caption,
         notes=(),

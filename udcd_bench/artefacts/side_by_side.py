@@ -62,7 +62,7 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
         runs += captions.describe_runs(each, results.select_records(specs), counts)
     return Sheet(
         name=f"{table.name}-splits",
-        title=f"{table.title}: splits side by side",
+        title=f"{captions.format_title(table.title, table, requests[0])}: splits side by side",
         warning=captions.format_warning([group.source for group, _ in groups if group.synthetic]),
         caption=(
             "In percent. Split paper divides image by image, so photographs of one lesion are on both sides; grouped "

@@ -103,7 +103,7 @@ class Table(Grid, Artefact):
         )
         return Sheet(
             name=f"{self.name}{request.suffix}",
-            title=self.title,
+            title=captions.format_title(self.title, self, request),
             warning=captions.format_warning([group.source for group in groups if group.synthetic]),
             caption=(
                 *self.describe(frame),

@@ -114,5 +114,6 @@ class Transform:
 
 def make_transform(record: Record, size: int) -> Transform:
     """Make the transform of a run from its record. size: the side of its images in pixels."""
-    known = {name: value for name, value in record.get("decoding", {}).items() if value is not None}
-    return Transform(size, Decoding(**known))
+    stored = record.get("decoding", {})
+    exif, resize = (stored.get(name) or getattr(RELEASED, name) for name in ("exif", "resize"))
+    return Transform(size, Decoding(stored.get("depth"), exif, resize))

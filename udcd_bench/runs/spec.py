@@ -64,8 +64,8 @@ def describe_split(name: str) -> str:
     return f"{kind}, tested on val" if test_part == "val" else kind
 
 
-def describe_own_split(name: str, whose: str) -> str:
-    """Describe a split that a data set brings. whose: ``own``, or ``official`` where its publishers made it."""
+def format_own_split(name: str, whose: str) -> str:
+    """Format the name of a split that a data set brings. whose: ``own``, or ``official`` of published data."""
     kind, test_part = parse_split(name)
     words = [f"{whose} split", *(["grouped"] if kind == "grouped" else [])]
     return ", ".join([*words, *(["tested on val"] if test_part == "val" else [])])
