@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class ImageFiles:
     """The image files below the paths of a user, in their order.
 
-    report: lines that say what else lay there. n_lost: archives that cannot be read, and links that lead nowhere.
+    report: lines that say what else lay there. n_lost: archives that cannot be read, links that lead nowhere, and DICOM
+    files without pydicom.
     """
 
     files: tuple[FileRef, ...]
@@ -72,7 +73,7 @@ def list_images(paths: Sequence[Path]) -> ImageFiles:
         raise UserError(
             f"There is no image in {', '.join(map(str, paths))}{': ' + others if others else ''}."
         )
-    n_lost = report.counts["unreadable"] + report.counts["dangling"]
+    n_lost = sum(report.counts[kind] for kind in ("unreadable", "dangling", "no_dicom"))
     return ImageFiles(tuple(files.values()), tuple(report.format_lines()), n_lost)
 
 
