@@ -69,6 +69,10 @@ def describe_sides(split: str, records: Sequence[Record]) -> list[str]:
     records: of one data set on this split.
     """
     sentences, title = [], records[0]["dataset_title"]
+    if records[0]["spec"]["dataset"].startswith("medmnist:"):
+        sentences.append(
+            f"ACC of {title}, and AUROC as AUC, are computed as MedMNIST's leaderboard computes them."
+        )
     test_part = parse_split(split)[1]
     if own := records[0].get("own_split"):
         if own["n_unused"]:

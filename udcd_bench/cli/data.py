@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,6 +179,11 @@ def _echo_prepared(name: str, result: PreparedSet, seconds: float) -> None:
         click.echo(f"{name}: prepared {content} ({seconds:.1f} s)")
     else:
         click.echo(f"{name}: already prepared, {content}")
+    if manifest.own_split is not None:
+        whose = "own" if manifest.name.startswith("folder:") else "official"
+        counts = Counter(manifest.own_split)
+        sizes = ", ".join(f"{counts[part]} {part}" for part in ("train", "val", "test") if counts[part])
+        click.echo(f"  {whose} split: {sizes}")
     for line in result.report:
         click.echo(f"  {line}")
     if result.incomplete:

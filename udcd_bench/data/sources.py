@@ -147,7 +147,7 @@ def load_dataset(
     is_prepared = (target / prepared.MANIFEST).exists()
     if target.is_dir() and not is_prepared:
         prepared.read_manifest(target)  # raises: the folder has no manifest
-    if prepares and _may_have_changed(name, data, is_prepared=is_prepared):
+    if prepares and _may_have_changed(name, target, is_prepared=is_prepared):
         _prepare(
             name, size, data, n_images, replace(options.reading, jobs=options.jobs), accept_incomplete=True
         )
@@ -263,12 +263,13 @@ def _can_prepare_by_name(name: str) -> bool:
     return name.startswith((names.FOLDER, medmnist.PREFIX)) or _find_source(name).read_index is None
 
 
-def _may_have_changed(name: str, data: Path, *, is_prepared: bool) -> bool:
+def _may_have_changed(name: str, target: Path, *, is_prepared: bool) -> bool:
     """Whether a set that can be prepared by name has to be compared with its source, which decodes nothing."""
     if name.startswith(names.FOLDER):
         return _parse_folder_path(name).exists() or not is_prepared
     if name.startswith(medmnist.PREFIX):
-        return not is_prepared or (data / f"{name.removeprefix(medmnist.PREFIX)}.npz").exists()
+        short, place = name.removeprefix(medmnist.PREFIX), target.parent.parent
+        return not is_prepared or medmnist.find_in_folder(short, place, int(target.name)).exists()
     return not is_prepared
 
 
