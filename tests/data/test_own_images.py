@@ -254,8 +254,11 @@ def test_a_set_of_an_earlier_version_is_prepared_again(tmp_path, caplog):
 # --- DICOM and other formats --------------------------------------------------------------------------------------
 
 
-def dicom(values, **tags):
-    """The bytes of a DICOM file of these values, (h, w) or (frames, h, w) uint16 or int16, of 12 bits."""
+def dicom(values, pixels=None, **tags):
+    """The bytes of a DICOM file of these values, (h, w) or (frames, h, w) uint16 or int16, of 12 bits.
+
+    pixels: that are stored in place of the values.
+    """
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -272,7 +275,7 @@ def dicom(values, **tags):
         dataset.NumberOfFrames = len(values)
     for name, value in tags.items():
         setattr(dataset, name, value)
-    dataset.PixelData = values.tobytes()
+    dataset.PixelData = (values if pixels is None else pixels).tobytes()
     out = io.BytesIO()
     pydicom.dcmwrite(out, dataset, enforce_file_format=True)
     return out.getvalue()
@@ -308,6 +311,33 @@ def test_a_window_is_in_the_units_of_the_rescaled_values(slope):
 def test_a_file_without_a_window_is_scaled_by_its_bits_not_by_its_own_extremes():
     assert np.abs(grey(dicom(RAMP // 2)) - (RAMP // 2) * (255 / 4095)).max() <= 0.51
     assert np.array_equal(grey(dicom(RAMP, PhotometricInterpretation="MONOCHROME1")), 255 - grey(dicom(RAMP)))
+
+
+def test_a_lookup_table_in_place_of_a_window():
+    """VOI LUT: 4096 entries of 8 bits, here the values backwards."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4096, 0, 8])
+    table.add_new("LUTData", "US", [255 - i // 16 for i in range(4096)])
+    assert np.array_equal(grey(dicom(RAMP, VOILUTSequence=Sequence([table]))), 255 - RAMP // 16)
+
+
+def test_colour_is_read_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    data = dicom(pixels[..., 0], PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0,
+                 BitsAllocated=8, BitsStored=8, HighBit=7, pixels=pixels)  # fmt: skip
+    assert np.array_equal(decode.to_rgb(data), pixels)
+
+
+def test_dicom_that_grows_or_is_no_photograph_is_not_read():
+    with pytest.raises(ValueError, match="deflated DICOM, which is not read"):
+        decode.to_rgb(dicom(RAMP).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"))
+    with pytest.raises(ValueError, match="more pixels than any photograph"):
+        decode.to_rgb(dicom(RAMP, Rows=65000, Columns=65000))
+    with pytest.raises(ValueError, match="pydicom cannot read it"):
+        decode.to_rgb(dicom(RAMP)[:-100])
 
 
 def dicom_set(root):

@@ -43,6 +43,17 @@ def list_own_images(data: Path) -> list[OwnImages]:
     return sets
 
 
+def parse_path(name: str) -> Path:
+    """Parse the path of own images from what is typed. Raises UserError when there is none."""
+    path = names.parse_place(name).path
+    if not path:
+        raise UserError("folder: needs a path, as in folder:my/images or folder:my/labels.csv.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: nobody here has that home folder; give the whole path.") from error
+
+
 def find_prepared_digests(path: Path, data: Path) -> dict[int, str]:
     """Find the digests of what is prepared of own images at a path, by size; the images are not looked at."""
     from udcd_bench.data.cache import prepared

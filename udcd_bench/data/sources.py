@@ -106,7 +106,7 @@ def make_slug(name: str, n_images: int | None = None) -> str:
     n_images: how many images a synthetic set has; None for the default.
     """
     if name.startswith(names.FOLDER):
-        return folder.make_path_slug(_parse_folder_path(name))
+        return folder.make_path_slug(own_images.parse_path(name))
     if name.startswith(medmnist.PREFIX):
         return "medmnist-" + medmnist.check_name(name.removeprefix(medmnist.PREFIX))
     if _find_source(name).synthetic:
@@ -237,7 +237,7 @@ def _check_options(name: str, options: PrepareOptions) -> None:
 def _read_index(name: str, target: Path, options: PrepareOptions) -> ImageIndex:
     """List the images of a set that comes as files. Raises UserError when it needs a path and has none."""
     if name.startswith(names.FOLDER):
-        return folder.read_index(_parse_folder_path(name), options.group_column)
+        return folder.read_index(own_images.parse_path(name), options.group_column)
     read_index = _find_source(name).read_index
     assert read_index is not None
     if options.source_path is None:
@@ -266,7 +266,7 @@ def _can_prepare_by_name(name: str) -> bool:
 def _may_have_changed(name: str, target: Path, *, is_prepared: bool) -> bool:
     """Whether a set that can be prepared by name has to be compared with its source, which decodes nothing."""
     if name.startswith(names.FOLDER):
-        return _parse_folder_path(name).exists() or not is_prepared
+        return own_images.parse_path(name).exists() or not is_prepared
     if name.startswith(medmnist.PREFIX):
         short, place = name.removeprefix(medmnist.PREFIX), target.parent.parent
         return not is_prepared or medmnist.find_in_folder(short, place, int(target.name)).exists()
@@ -293,13 +293,3 @@ def _find_source(name: str) -> Source:
             "medmnist:NAME."
         )
     return SOURCES[name]
-
-
-def _parse_folder_path(name: str) -> Path:
-    path = names.parse_place(name).path
-    if not path:
-        raise UserError("folder: needs a path, as in folder:my/images or folder:my/labels.csv.")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{name}: nobody here has that home folder; give the whole path.") from error

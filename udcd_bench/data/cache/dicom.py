@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from udcd_bench.data.dataset import Images
+    from udcd_bench.stats.metrics import Floats
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 """A transfer syntax that pydicom inflates as a whole, whatever it grows to."""
@@ -69,7 +70,7 @@ def _read_first_frame(dataset: Dataset) -> tuple[Images, bool]:
     if has_window:
         values = processing.apply_windowing(values, dataset)
     elif "VOILUTSequence" in dataset:
-        values = processing.apply_voi(values.astype(np.int64), dataset)
+        values = _look_up(values, dataset.VOILUTSequence[0])
         black, white = _count_values(dataset.VOILUTSequence)
     else:
         black, white = sorted((black, white))
@@ -77,6 +78,15 @@ def _read_first_frame(dataset: Dataset) -> tuple[Images, bool]:
     if photometric == "MONOCHROME1":  # 0 is white
         grey = 1 - grey
     return np.asarray(np.rint(255 * grey), np.uint8), has_window or "VOILUTSequence" in dataset
+
+
+def _look_up(values: Floats, item: Dataset) -> Floats:
+    """Look values up in a table of the VOI LUT module: pydicom 3's wraps at 256 where entries have eight bits."""
+    data = item.LUTData
+    table = np.asarray(np.frombuffer(data, "<u2") if isinstance(data, bytes) else data, np.float64)
+    rows = np.rint(values).astype(np.int64) - int(item.LUTDescriptor[1])
+    looked_up: Floats = table[np.clip(rows, 0, len(table) - 1)]
+    return looked_up
 
 
 def _find_ends(dataset: Dataset) -> tuple[float, float]:
