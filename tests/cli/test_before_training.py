@@ -77,7 +77,7 @@ def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
     for words in commands("folder:set", "--test=val", "--dry-run"):
         status, out, err = invoke(*words)
         assert status == 0 and re.search(r"set \([0-9a-f]{4}\) densenet-tiny tested on val fold 0", out)
-        assert "Split paper, tested on val, the data set's own: fold 0, 8 training and 4 test images." in err
+        assert "Own split, tested on val: 8 training and 4 test images." in err
     status, out, err = invoke(*next(commands("folder:set", "--test=val", "--dry-run", "--format=commands")))
     assert status == 0 and "--test val" in out and "2 classes: a (6), b (6)." in err
     status, _, err = invoke(*VERBS[0], "--datasets=folder:set", "--test=val", "--split=both")
@@ -86,8 +86,10 @@ def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
 
 def test_a_fold_that_is_not_there_is_refused(invoke, tmp_path):
     make_parts(tmp_path / "set", train=4, test=2)
-    status, _, err = invoke("train", "scratch", "--dataset=folder:set", "--fold=1")
-    assert status == 2 and "folder:set comes with a split of its own, so there is only fold 0" in err
+    for words in (("train", "scratch", "--dataset=folder:set", "--fold=1"),
+                  (*VERBS[0], "--datasets=folder:set", "--folds=0,1", "--dry-run")):  # fmt: skip
+        status, _, err = invoke(*words)
+        assert status == 2 and "folder:set comes with a split of its own, so there is only fold 0" in err
 
 
 def test_fewer_groups_than_folds_are_refused(invoke, tmp_path):
@@ -102,17 +104,63 @@ def test_fewer_groups_than_folds_are_refused(invoke, tmp_path):
         assert status == 2 and "folder:sites.csv has 3 groups and 5 folds need at least 5" in err
 
 
-def test_a_grouped_split_of_a_set_without_groups_says_so(invoke, tmp_path):
-    layouts.class_folders(tmp_path / "im", ("a", "b"), 6)
-    rows = [f"im/{c}/image {i} é'.png,{c},{c}{i // 2}" for c in "ab" for i in range(6)]
-    for column, line in (
-        ("patient_id", "so --split grouped divides image by image; a CSV with a column group gives them."),
-        ("group", "6 groups of 2 or more images, 12 images in all."),
-    ):
-        (tmp_path / f"{column}.csv").write_text("\n".join([f"path,label,{column}", *rows]) + "\n")
-        for words in commands(f"folder:{column}.csv", "--split=grouped", "--dry-run"):
-            status, _, err = invoke(*words)
-            assert status == 0 and line in err
+def write_patients(root, column="patient_id", name="labels.csv", each=2):
+    """A CSV of 24 images of two classes, so many of each patient."""
+    rows = []
+    for c in "ab":
+        for i in range(12):
+            picture = layouts.encode(layouts.picture(100 * ord(c) + i), "PNG")
+            layouts.write(root / "im" / c / f"{i}.png", picture)
+            rows.append(f"im/{c}/{i}.png,{c},{c}{i // each}")
+    return layouts.write(root / name, "\n".join([f"path,label,{column}", *rows]) + "\n")
+
+
+def test_images_with_groups_are_divided_by_group_where_nothing_is_said(invoke, tmp_path):
+    """No patient on both sides, and the command that is printed makes the same run."""
+    write_patients(tmp_path / "derm")
+    for words in commands("folder:derm/labels.csv", "--dry-run"):
+        status, out, err = invoke(*words)
+        assert status == 0 and re.search(r"derm \([0-9a-f]{4}\) densenet-tiny grouped fold 0", out)
+        assert "Split grouped, 5 folds by group: fold 0, " in err
+        assert "12 groups of 2 or more images by patient_id, 24 images in all." in err and "Up to" not in err
+    first = next(commands("folder:derm/labels.csv", "--dry-run", "--format=commands"))
+    assert "--split grouped" in invoke(*first)[1]
+    by_image = next(commands("folder:derm/labels.csv", "--split=paper", "--dry-run", "--format=commands"))
+    status, out, err = invoke(*by_image)
+    assert "--split paper" in out and re.search(r"Up to \d test images of split paper have a group", err)
+
+
+def test_a_column_is_named_and_the_set_too(invoke, tmp_path):
+    write_patients(tmp_path / "derm", "ward", each=1)
+    status, out, err = invoke(
+        *VERBS[0], "--datasets=folder:derm/labels.csv@skin", "--group-column=ward", "--dry-run"
+    )
+    assert status == 0 and re.search(r"scratch skin \([0-9a-f]{4}\) densenet-tiny grouped fold 0", out)
+    assert "groups are those of the column ward, by --group-column" in err
+    status, _, err = invoke(*VERBS[0], "--datasets=digits", "--group-column=ward", "--dry-run")
+    assert status == 2 and "--group-column is for images of your own" in err
+
+
+def test_a_split_by_group_of_images_without_groups_is_refused(invoke, tmp_path):
+    make_parts(tmp_path / "all", set=6)
+    for words in commands("folder:all/set", "--split=grouped", "--dry-run"):
+        status, _, err = invoke(*words)
+        assert (
+            status == 2
+            and "folder:all/set has no groups, so --split grouped would divide image by image" in err
+        )
+    status, out, _ = invoke(*next(commands("folder:all/set", "--dry-run")))
+    assert status == 0 and "grouped" not in out
+
+
+def test_data_sets_of_two_defaults_ask_for_the_split(invoke, tmp_path):
+    write_patients(tmp_path / "derm")
+    words = (*VERBS[0], "--datasets=digits,folder:derm/labels.csv", "--dry-run")
+    status, _, err = invoke(*words)
+    assert (
+        status == 2 and "has groups (patient_id) and digits is divided by image where nothing is said" in err
+    )
+    assert invoke(*words, "--split=grouped")[0] == 0
 
 
 # --- a class without a test image ---------------------------------------------------------------------------------

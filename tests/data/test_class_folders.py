@@ -304,7 +304,7 @@ def test_every_lost_class_stops(tmp_path):
     (root / "empty").mkdir()
     layouts.write(root / "hidden only" / ".DS_Store", "x")
     for i in range(8):
-        layouts.write(root / "dicom" / f"{i}.dcm", bytes(128) + b"DICM")
+        layouts.write(root / "scans" / f"{i}.svs", "x")
         layouts.write(root / "bare dicom" / f"IM{i}", bytes(128) + b"DICM")
         (root / "annex").mkdir(exist_ok=True)
         (root / "annex" / f"{i}.png").symlink_to(f"../../.git/annex/{i}")
@@ -363,6 +363,7 @@ def test_images_by_another_name_are_seen(tmp_path):
         "· 4 image files of a format that is not read (convert them to PNG): a/bare (a JPEG file by another name), "
         "a/x.jpg?width=200 (a JPEG file by another name), a/y.jpg_large (a JPEG file by another name), …",
         "· 1 other files: b/notes.txt",
+        "· files of formats that are not read are skipped: 3 by another name, 1 .crdownload",
     ]
 
 
@@ -489,7 +490,7 @@ def test_subfolders_of_a_class_are_said(tmp_path):
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"", "an empty file"),
         (bytes(500), "nothing but zero bytes"),
-        (bytes(128) + b"DICM", "a DICOM file, which is not read: convert it to PNG"),
+        (bytes(128) + b"DICM", "pydicom cannot read it"),
         (b"\0\0\0\x20ftypheic", "a HEIC file, which is not read"),
     ],
 )

@@ -319,12 +319,13 @@ def test_columns_that_are_not_read_are_named(root):
     rows = [f"{row},{i // 2},{20 + i},male" for i, row in enumerate(rows_of())]
     _, lines = read(write(root, rows, head="path,label,Patient ID,age,sex"))
     assert lines == [
-        "· columns that are not read: Patient ID, age, sex",
-        "· images of one Patient ID may be separated: rename the column Patient ID to group to keep them together",
+        "· groups are those of the column Patient ID; --group-column takes another",
+        "· columns that are not read: age, sex",
     ]
     rows = [f"{row},{i // 2},g" for i, row in enumerate(rows_of())]
     assert read(write(root, rows, head="path,label,patient_id,group"))[1] == [
-        "· columns that are not read: patient_id"
+        "· groups are those of the column group; --group-column takes another",
+        "· columns that are not read: patient_id",
     ]
 
 
@@ -335,9 +336,9 @@ def test_columns_that_mean_a_group_or_a_split_by_another_name(root):
     ]
     notes = folder.read_index(write(root, rows, head="path,label,partition,PID,fold")).report.notes
     assert notes == [
-        "columns that are not read: partition, PID, fold",
+        "groups are those of the column PID; --group-column takes another",
+        "columns that are not read: partition, fold",
         "the column partition divides the images: rename it to split to use it",
-        "images of one PID may be separated: rename the column PID to group to keep them together",
     ]
 
 
@@ -545,9 +546,9 @@ def test_a_report_is_kept_up_to_date_without_decoding(root, monkeypatch):
     assert first.report == [blank, "· 1 image files without an id: im/a/more.png"]
     monkeypatch.setattr(decode, "decode_rows", None)  # nothing is decoded from here on
     (root / "im" / "a" / "more.png").unlink()
-    write(root, [f"{row},{i // 2}" for i, row in enumerate(rows_of())], head="path,label,patient_id")
+    write(root, [f"{row},{i // 2}" for i, row in enumerate(rows_of())], head="path,label,age")
     again = sources.prepare_dataset(f"folder:{table}", size=32, data=data)
-    assert not again.fresh and again.report[:2] == [blank, "· columns that are not read: patient_id"]
+    assert not again.fresh and again.report[:2] == [blank, "· columns that are not read: age"]
     loaded = sources.load_dataset(
         f"folder:{table}", size=32, data=data, options=sources.LoadOptions(check_pixels=True)
     )

@@ -68,7 +68,7 @@ def test_own_class_folders_with_ids_of_the_archive_say_that_lesions_are_not_know
     layouts.ham_class_folders(tmp_path / "a")
     layouts.class_folders(tmp_path / "b")
     notes = [folder.read_index(tmp_path / name).report.notes for name in "ab"]
-    assert "a CSV with a column group keeps the images of a lesion together" in notes[0][-1]
+    assert "a CSV with a column lesion_id keeps the images of a lesion together" in notes[0][-1]
     assert notes[1] == []
 
 

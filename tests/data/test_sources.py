@@ -316,6 +316,25 @@ def test_medmnist_with_a_channel_of_grey_is_the_same_set(tmp_path):
     assert flat.fingerprint == deep.fingerprint
 
 
+def test_medmnist_in_the_file_of_the_wanted_size(tmp_path):
+    """At 64 pixels NAME_64.npz is read, once it is there; at other sizes, and without it, NAME.npz."""
+    layouts.medmnist_file(tmp_path / "dermamnist.npz", grey=False)
+    small = sources.load_dataset("medmnist:dermamnist", size=64, data=tmp_path)
+    images = {
+        f"{part}_images": np.random.default_rng(n).integers(0, 256, (n, 64, 64, 3), np.uint8)
+        for part, n in (("train", 12), ("val", 4), ("test", 6))
+    }
+    layouts.medmnist_file(tmp_path / "dermamnist_64.npz", grey=False, **images)
+    large = sources.load_dataset("medmnist:dermamnist", size=64, data=tmp_path)
+    assert np.array_equal(large.images, np.concatenate(list(images.values()))), "as they are"
+    assert large.fingerprint != small.fingerprint and large.own_split.tolist() == small.own_split.tolist()
+    layouts.medmnist_file(tmp_path / "b" / "dermamnist.npz", grey=False)
+    for name in "dermamnist.npz", "dermamnist_64.npz":
+        assert (tmp_path / name).exists()
+    at_32 = [sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path / x) for x in ("", "b")]
+    assert at_32[0].fingerprint == at_32[1].fingerprint
+
+
 def test_medmnist_names_and_files(tmp_path):
     other = layouts.medmnist_file(tmp_path / "pathmnist.npz")
     with pytest.raises(UserError, match=r"pathmnist.npz is called as another set, and not dermamnist"):

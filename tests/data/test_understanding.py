@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from support import factories
 from udcd_bench.data import splits, understanding
 from udcd_bench.data.contact_sheet import draw_sheet
 from udcd_bench.data.dataset import Dataset
+from udcd_bench.errors import UserError
 
 
 def describe(dataset, *kinds, folds=(0,), batch_size=8):
@@ -58,8 +60,12 @@ def test_a_set_without_groups_says_what_a_grouped_split_comes_to():
     alone = factories.dataset(groups=np.arange(40), name="folder:set")
     text = "  No groups of 2 or more images are given, and no two are identical"
     assert describe(alone)[2] == f"{text}."
-    says = f"{text}, so --split grouped divides image by image; a CSV with a column group gives them."
-    assert describe(alone, "grouped")[2] == says
+    with pytest.raises(
+        UserError, match="folder:set has no groups, so --split grouped would divide image by image"
+    ):
+        describe(alone, "grouped")
+    published = factories.dataset(groups=np.arange(40))
+    assert describe(published, "grouped")[2] == f"{text}, so --split grouped divides image by image."
     images = factories.dataset().images.copy()
     images[7] = images[3]
     copies = factories.dataset(images=images, groups=np.where(np.arange(40) == 7, 3, np.arange(40)))
@@ -74,20 +80,19 @@ def test_what_is_left_out_of_an_own_split_is_said():
         80, groups=np.arange(80), own_split=own_split(80, "train", "val", "train", "test")
     )
     assert describe(dataset)[3] == (
-        "  Split paper, the data set's own: fold 0, 40 training and 20 test images; its val, 20 images, is left out."
+        "  Official split: 40 training and 20 test images; its val, 20 images, is left out."
     )
     assert describe(dataset, "paper-val")[3] == (
-        "  Split paper, tested on val, the data set's own: fold 0, 40 training and 20 test images; "
-        "its test, 20 images, is left out."
+        "  Official split, tested on val: 40 training and 20 test images; its test, 20 images, is left out."
     )
 
 
 def test_what_a_grouped_split_leaves_out_of_an_own_split_is_said():
     side = np.where(np.arange(80) == 79, "test", own_split(80, "train", "test"))
-    dataset = factories.dataset(80, groups=np.arange(80) % 79, own_split=side)
+    dataset = factories.dataset(80, groups=np.arange(80) % 79, own_split=side, name="folder:set")
     assert describe(dataset, "grouped")[3] == (
-        "  Split grouped, the data set's own: fold 0, 39 training and 40 test images; "
-        "1 of its train, which share a group with a test image, are left out."
+        "  Own split, grouped: 39 training and 40 test images; 1 of its train, which share a group with a test image, "
+        "are left out."
     )
 
 

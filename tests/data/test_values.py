@@ -16,7 +16,7 @@ from PIL import Image
 from support import layouts
 from udcd_bench.data import own_images, sources
 from udcd_bench.data.cache import decode
-from udcd_bench.data.cache.options import PrepareOptions
+from udcd_bench.data.cache.options import Decoding, PrepareOptions
 from udcd_bench.errors import UserError
 
 SEEDS = itertools.count(1000)
@@ -178,7 +178,7 @@ def test_16_bits_whose_zero_is_white_are_turned_round(tmp_path):
     assert np.array_equal(np.asarray(decode.to_rgb(data))[..., 0], (65535 - values.astype(int)) // 257)
     few = layouts.encode(Image.fromarray(values >> 4), "TIFF", tiffinfo={262: 0})
     assert np.array_equal(
-        np.asarray(decode.to_rgb(few, 12))[..., 0], (4095 - (values >> 4).astype(int)) * 255 // 4095
+        np.asarray(decode.to_rgb(few, Decoding(12)))[..., 0], (4095 - (values >> 4).astype(int)) * 255 // 4095
     )
 
 
@@ -243,7 +243,7 @@ def test_what_an_image_has_and_its_row_has_not_is_told(tmp_path):
     report = sources.prepare_dataset(f"folder:{root}", size=32, data=tmp_path / "data").report
     assert report == [
         "· 2 images of several frames, of which the first is used: a/moving.gif, a/stack.tif",
-        "· 1 images with an EXIF orientation, which is ignored: b/turned.jpg",
+        "· 1 images that were turned upright by their EXIF orientation: b/turned.jpg",
         "· 1 images with transparent parts, whose hidden colours are used: b/clear.png",
     ]
     dataset = sources.load_dataset(f"folder:{root}", size=32, data=tmp_path / "data")

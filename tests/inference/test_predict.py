@@ -124,7 +124,7 @@ def read(out):
 def test_a_folder_is_predicted_and_what_is_no_image_is_said(home, runs, typed, tmp_path):
     run = runs["scratch", 0]
     shutil.copytree(home / "skin" / "mole", tmp_path / "new" / "deep")
-    (tmp_path / "new" / "slice.dcm").write_bytes(b"DICM")
+    (tmp_path / "new" / "slice.nii").write_bytes(b"DICM")
     (tmp_path / "new" / "notes.txt").write_text("new ones")
     status, out, err = typed("predict", run.key, tmp_path / "new")
     frame = read(out)
@@ -135,7 +135,7 @@ def test_a_folder_is_predicted_and_what_is_no_image_is_said(home, runs, typed, t
     np.testing.assert_allclose(frame["p_wart"], expected["p_wart"], atol=1e-6)
     assert f"{run.label} ({run.key}); images are resized to 32×32." in err
     assert (
-        "1 image files of a format that is not read (convert them to PNG): slice.dcm" in err
+        "1 image files of a format that is not read (convert them to PNG): slice.nii" in err
         and "notes.txt" in err
     )
 

@@ -427,7 +427,12 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     # the package has a command of that name
     module = sys.modules["udcd_bench.cli.run"]
     monkeypatch.setattr(
-        module, "_plan_and_run", lambda specs, *_: (asked.extend(specs), ([], {"x": "stop"}))[1]
+        module,
+        "_plan_and_run",
+        lambda specs, store, options, resolver: (
+            asked.extend(map(resolver.resolve_spec, specs)),
+            ([], {"x": "stop"}),
+        )[1],
     )
     section = trees["demo"].one(id="runs")
     lines = [code.text for code in section.all("code", cls="command")]

@@ -116,7 +116,7 @@ def test_a_start_prepares_own_images_once_more_for_their_digest(typed, folder, c
     after = prepared.load(path)
     assert f"scratch images ({after.identity.partition('#')[2][:4]}) resnet-tiny fold 0" in planned
     assert after.identity != before.identity and after.fingerprint == before.fingerprint
-    assert caplog.text.count("prepared by an earlier version, without a digest of the images") == 1
+    assert caplog.text.count("prepared by an earlier version; it is prepared again") == 1
     assert "damaged" not in caplog.text
 
 

@@ -90,9 +90,9 @@ def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) ->
     """Build a table from the runs of a results folder; trains nothing and writes nothing.
 
     name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
-    (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` ("paper"),
-    ``backbone``, ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``, hyper-parameters and numbers of
-    the protocol by name; ``data``, where own images are prepared ("data").
+    (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` (without it the
+    one that ``train`` takes), ``backbone``, ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``,
+    hyper-parameters and numbers of the protocol by name; ``data``, where own images are prepared ("data").
 
     Figures are in percent. Cells whose runs are not there say so. Raises UserError for what does not exist.
     """
@@ -112,7 +112,7 @@ def figure(name: str, out: str | os.PathLike[str] = "results", **request: Any) -
     chosen_figure = plugins.load_class("figures", name)()
     chosen_figure.list_runs(chosen)
     picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, loaded))
-    return ShownFigure(chosen_figure.title, dict(picture.frames), picture.files[".png"], picture.caption)
+    return ShownFigure(picture.title, dict(picture.frames), picture.files[".png"], picture.caption)
 
 
 def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRequest, Results]:
@@ -127,7 +127,7 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
         )
     several = ("methods", "datasets", "folds", "seeds")
     lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
-    request = TableRequest(**options | lists, hparams=hparams, protocol=protocol)
+    request = TableRequest(**{"split": ""} | options | lists, hparams=hparams, protocol=protocol)
     return load_stored_results(request, open_store(Path(out)), data)
 
 

@@ -57,8 +57,9 @@ def train(
 
     method: a row, such as ``udcd``. dataset: a source's name, ``folder:PATH`` or ``medmnist:NAME``. out: the results
     folder. settings: hyper-parameters of the method and numbers of the protocol by name, such as ``{"epochs": 2}``.
-    options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``fold`` (0 to 4), ``seed``, ``split``
-    ("paper", "grouped", "official"), ``rho``, ``fraction``; ``data``, the folder of prepared data ("data"); ``device``.
+    options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``fold`` (0 to 4), ``seed``, ``split`` ("paper",
+    "grouped", "official"; without it grouped where own images have groups, else paper), ``rho``, ``fraction``;
+    ``data``, the folder of prepared data ("data"); ``device``.
     They are those of ``udcd-bench train``.
 
     Raises UserError for what can be fixed, and RunError when training fails; it goes on from the last checkpoint when
@@ -91,7 +92,7 @@ def _make_spec(method: str, dataset: str, settings: Mapping[str, Any], options: 
         )
     profile = profiles.find_profile(options.get("profile", "demo"))
     protocol, hparams = profiles.split_overrides(tuple(settings.items()))
-    chosen = {"profile": profile.name, "backbone": profile.backbone} | {
+    chosen = {"profile": profile.name, "backbone": profile.backbone, "split": ""} | {
         name: value for name, value in options.items() if value is not None
     }
     return RunSpec(method, dataset, **chosen, hparams=hparams, protocol=protocol)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udcd_bench.data import official, sources
+from udcd_bench.artefacts import data_captions
 from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.render.sheet import has_both_spreads
+from udcd_bench.runs import profiles
 from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import Results
-from udcd_bench.runs.spec import RunSpec, describe_split, format_overrides, parse_split
+from udcd_bench.runs.spec import RunSpec, format_overrides
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -29,15 +30,27 @@ REPORTING_RULES = {
 }
 
 
+LAID_OUT = ", laid out as the paper's "
+"""What a title says where a table or figure is on the paper's data or stand-ins for them."""
+
+
+def format_title(title: str, grid: Grid, request: TableRequest) -> str:
+    """Format the title of a table or figure: on other data than its own it is not the paper's, and says on which."""
+    profile = profiles.find_profile(request.profile)
+    usual = {name for each in grid.datasets for name in (each, profile.resolve_dataset(each))}
+    groups = grid.list_column_groups(request)
+    if all(group.source in usual for group in groups):
+        return title
+    titles = list(dict.fromkeys(group.title for group in groups))
+    shown = " and ".join([", ".join(titles[:-1]), titles[-1]] if len(titles) > 1 else titles)
+    return f"{title.partition(LAID_OUT)[0]} on {shown}"
+
+
 class RunCounts(NamedTuple):
     """How many runs an artefact needs, and how many are behind each of its figures."""
 
     planned: int
     per_cell: tuple[int, ...]
-
-
-MAX_HASHES = 6
-"""Most split hashes of one source that a caption lists."""
 
 
 def format_warning(synthetic_sources: Sequence[str]) -> str:
@@ -87,19 +100,18 @@ def describe_runs(
     spread: what ± is of, where figures have one. reported: whether figures are of the reported epochs, by the rule.
     """
     if not records:
-        return (
-            f"Profile {request.profile}, split {describe_split(request.split)}. {_describe_none(counts.planned)}",
-        )
+        split = data_captions.describe_splits(request.split, ())
+        return (f"Profile {request.profile}, {split}. {_describe_none(counts.planned)}",)
     rule = REPORTING_RULES.get(request.rule) or _join_unique(
         record["reporting"] for record in records.values()
     )
     parts = [
         f"Profile {request.profile}: {_describe_training(records)}{_join_unique(spec.backbone for spec in records)}"
         f"{_format_overrides(request)}; {f'{rule}; ' * reported}"
-        f"{_describe_repeats(request, counts, len(records), spread)}."
+        f"{_describe_repeats(request, counts, records, spread)}."
     ]
     for source in dict.fromkeys(spec.data_identity for spec in records):
-        parts += _describe_dataset(source, records)
+        parts += data_captions.describe_dataset(source, records)
     if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
     parts += [older] if (older := describe_ages(records.values())) else []
@@ -119,10 +131,12 @@ def describe_record(record: Record, store: Store) -> list[str]:
     synthetic = [f"{title}: drawn by a program; no published figure compares with these."]
     left_out = [record["incomplete"]] if record["incomplete"] else []
     untested = describe_untested_classes([spec], Results(store, {spec: record}, {}))
-    split = f", split {describe_split(spec.split)}" if spec.split != "paper" else ""
+    is_usual = spec.split == "paper" and not record.get("own_split")
+    split = "" if is_usual else f", {data_captions.describe_splits(spec.split, [record])}"
     copies = f" ({text})" if (text := record.get("copies")) else ""
     head = f"{record['method_title']} on {title}{copies}{split}, {record['reporting']}, n=1:"
-    return [*(synthetic if record["synthetic"] else []), *left_out, *untested, head]
+    sides = data_captions.describe_sides(spec.split, [record])
+    return [*(synthetic if record["synthetic"] else []), *left_out, *sides, *untested, head]
 
 
 def _describe_metric(metric: str) -> str:
@@ -146,13 +160,18 @@ def _describe_intervals(metrics: Sequence[str]) -> str:
     )
 
 
-def _describe_repeats(request: TableRequest, counts: RunCounts, done: int, spread: str) -> str:
+def _describe_repeats(
+    request: TableRequest, counts: RunCounts, records: Mapping[RunSpec, Record], spread: str
+) -> str:
     """Describe folds, seeds, n and what the spread is of."""
-    folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}"
+    done = len(records)
+    folds = f"fold{'s' * (len(request.folds) > 1)} {', '.join(map(str, request.folds))}, "
+    if all(record.get("own_split") for record in records.values()):
+        folds = ""  # of one division there are none
     seeds = f"seed{'s' * (len(request.seeds) > 1)} {', '.join(map(str, request.seeds))}"
     n = sorted({value for value in counts.per_cell if value})
     runs = "–".join(map(str, dict.fromkeys([n[0], n[-1]])))
-    text = f"split {describe_split(request.split)}, {folds}, {seeds}; n = {runs}"
+    text = f"{data_captions.describe_splits(request.split, records.values())}, {folds}{seeds}; n = {runs}"
     if n[-1] == 1:
         text += ", so there is no spread"
     elif spread:
@@ -182,35 +201,6 @@ def _describe_spread(frame: pd.DataFrame) -> str:
     return f"± is the sample standard deviation {between}"
 
 
-def _describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str]:
-    """Describe sizes and split hashes of one source, a hash for each fold in order, and what was left out of it.
-
-    source: the identity of the data.
-    """
-    of_source = [(spec, record) for spec, record in records.items() if spec.data_identity == source]
-    title = of_source[0][1]["dataset_title"]
-    train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
-    hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
-    left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
-    on_val = parse_split(of_source[0][0].split)[1] == "val"
-    copies = dict.fromkeys(text for _, record in of_source if (text := record.get("copies")))
-    shown = f"{title} ({', '.join(copies)})" if copies else title
-    split = f"split hash{'es' * (len(hashes) > 1)} {', '.join(hashes)}"
-    if len(hashes) > MAX_HASHES:
-        split = f"{len(hashes)} splits, whose hashes stand in the CSV"
-    return [
-        f"{shown}: {train} training and {test} {'validation' if on_val else 'test'} images"
-        f"{_describe_official_test(of_source[0][0])}, {split}.",
-        *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),
-    ]
-
-
-def _describe_official_test(spec: RunSpec) -> str:
-    if spec.split != official.SPLIT:
-        return ""
-    return f" (those of {sources.find_title(official.TESTS[spec.dataset])})"
-
-
 def _has_mixed_splits(records: Mapping[RunSpec, Record]) -> bool:
     """Tell whether some methods were tested on other images than others."""
     hashes: dict[tuple[object, ...], set[str]] = {}
@@ -235,8 +225,3 @@ def _format_overrides(request: TableRequest) -> str:
 
 def _join_unique(texts: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(texts))
-
-
-def _format_range(numbers: Iterable[int]) -> str:
-    ends = sorted(set(numbers))
-    return "–".join(map(str, dict.fromkeys([ends[0], ends[-1]])))

@@ -15,7 +15,8 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
 
     Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie.
     """
-    words = ["udcd-bench", verb, name, "--profile", request.profile, *format_split_options(request.split)]
+    words = ["udcd-bench", verb, name, "--profile", request.profile]
+    words += format_split_options(request.split, request.datasets or ())
     words += ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
     words += ["--methods", ",".join(map(quote_name, request.methods))] if request.methods else []
     words += ["--backbone", request.backbone] if request.backbone else []

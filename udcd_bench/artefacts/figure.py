@@ -34,6 +34,7 @@ CellLines = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 class DrawnFigure(NamedTuple):
     """A figure's frames by the ending of their CSV, its picture by the ending of its file, its texts, its command."""
 
+    title: str
     frames: Frames
     files: Mapping[str, bytes]
     warning: str
@@ -92,15 +93,16 @@ class Figure(Artefact):
         frames = self.build_frames(data)
         warning = captions.format_warning([group.source for group in data.column_groups if group.synthetic])
         caption = data.build_caption((self.measured, *self.describe(data, frames)), reported=self.reported)
-        texts = {"title": self.title, "warning": warning, "caption": caption}
+        title = captions.format_title(self.title, self, data.request)
+        texts = {"title": title, "warning": warning, "caption": caption}
         request = data.request
         if request.bare:  # a paper sets its own; that images are no patients' stays in the picture
             texts |= {"title": "", "caption": ()}
         with plots.apply_style():
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
-            page.title, page.description = self.title, " ".join([warning, *caption]).strip()
+            page.title, page.description = title, " ".join([warning, *caption]).strip()
             page.command = format_artefact_command("plot", self.name, request)
-            return DrawnFigure(frames, page.encode_files(), warning, caption, page.command)
+            return DrawnFigure(title, frames, page.encode_files(), warning, caption, page.command)
 
     def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
         """Write PNG, PDF and CSV; bare ones under names of their own, since the report shows the others."""
@@ -114,10 +116,15 @@ class Figure(Artefact):
         if request.bare:
             files = {f"-bare{ending}": content for ending, content in files.items()}
         paths = self.write(request, results, files, self.list_runs(request))
-        return RenderedArtefact(frames[".csv"], self._format_text(frames, warning, picture.caption), paths)
+        return RenderedArtefact(frames[".csv"], self._format_text(picture), paths)
 
-    def _format_text(self, frames: Frames, warning: str, caption: Sequence[str]) -> str:
-        lines = [f"{self.name}: {self.title}", *wrap_paragraph(f"!! {warning}" if warning else "", 100), ""]
+    def _format_text(self, picture: DrawnFigure) -> str:
+        frames, warning, caption = picture.frames, picture.warning, picture.caption
+        lines = [
+            f"{self.name}: {picture.title}",
+            *wrap_paragraph(f"!! {warning}" if warning else "", 100),
+            "",
+        ]
         frame = frames[self.ending]
         lines += _format_table(frame[[c for c in self.shown if c in frame]]) if len(frame) else []
         lines += ["", *itertools.chain(*(wrap_paragraph(sentence, 100) for sentence in caption))]

@@ -107,7 +107,7 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
         name=f"{table.name}-leak",
         stem=f"{make_stem(table, requests['paper'])}-leak",
         command=format_artefact_command("run", table.name, replace(request, split="both")),
-        title=f"{table.title}: what the leak is worth",
+        title=f"{captions.format_title(table.title, table, request)}: what the leak is worth",
         warning=captions.format_warning([group.source for group in groups if group.synthetic]),
         caption=caption,
         notes=(),

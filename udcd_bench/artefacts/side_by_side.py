@@ -67,7 +67,7 @@ def build_sheet(table: Table, request: TableRequest, results: Results, frame: pd
         name=f"{table.name}-splits",
         stem=f"{make_stem(table, requests[0])}-splits",
         command=format_artefact_command("run", table.name, request),
-        title=f"{table.title}: splits side by side",
+        title=f"{captions.format_title(table.title, table, requests[0])}: splits side by side",
         warning=captions.format_warning([group.source for group, _ in groups if group.synthetic]),
         caption=(
             "In percent. Split paper divides image by image, so photographs of one lesion are on both sides; grouped "

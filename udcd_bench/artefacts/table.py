@@ -121,7 +121,7 @@ class Table(Artefact):
             name=f"{self.name}{request.suffix}",
             stem=make_stem(self, request),
             command=format_artefact_command("run", self.name, request),
-            title=self.title,
+            title=captions.format_title(self.title, self, request),
             warning=captions.format_warning([group.source for group in groups if group.synthetic]),
             caption=(
                 *self.describe(frame),

@@ -43,8 +43,8 @@ STORED_RUN_OPTIONS = [
     options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
     options.data, options.out,
     make_option(
-        "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official", "all"]),
-        help="By image, by lesion, the challenge's own test set, or one after another.",
+        "--split", type=click.Choice(["paper", "grouped", "official", "all"]),
+        help="By image, by group, the challenge's own test set, or one after another.  [default: as run has it]",
     ),
     options.test_part,
     make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
@@ -152,6 +152,7 @@ def _make_report(
     table: Table, request: TableRequest, results: Results, params: dict[str, Any]
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
+    from udcd_bench.artefacts.data_captions import describe_splits
     from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
@@ -174,12 +175,14 @@ def _make_report(
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
     older = describe_ages(records.values())
+    split = describe_splits(request.split, records.values())
     return CheckReport(
         metadata={
             "table": table.name,
             "against": against,
             "profile": request.profile,
             "split": request.split,
+            **({"own_split": split} if any(r.get("own_split") for r in records.values()) else {}),
             **({"older": older} if older else {}),
         },
         cells=comparison.cells,
@@ -267,9 +270,10 @@ def _format_request(command: str, table: Table, request: TableRequest) -> str:
 
     split, test_part = parse_split(request.split)
     settings = (*request.hparams, *request.protocol)
+    own = any(name.startswith("folder:") for name in request.datasets or ())  # whose default may be another
     changed = {
         "profile": request.profile if request.profile != "demo" else None,
-        "split": split if split != "paper" else None,
+        "split": split if split != "paper" or own else None,
         "test_part": test_part if test_part != "test" else None,
         "settings": settings or None,
         "teacher_backbone": request.teacher_backbone or None,

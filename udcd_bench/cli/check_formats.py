@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class CheckReport:
     """A check, cell by cell and as a whole.
 
-    metadata: table, against, profile, split and, where some runs are of an earlier revision, older.
+    metadata: table, against, profile, split and, where the data bring their split, own_split, and, where some runs
+        are of an earlier revision, older.
     compared: number of cells that were compared.
     reason: why nothing could be judged; empty where something was.
     whole: the verdict on all cells together; None where each is judged alone.
@@ -74,9 +75,10 @@ class CheckReport:
     def title(self) -> str:
         """The check in a line."""
         other = f"; another protocol: {', '.join(self.other_protocol)}" if self.other_protocol else ""
+        split = self.metadata.get("own_split", f"split {self.metadata['split']}")
         return (
             f"check {self.metadata['table']} against {self.metadata['against']} "
-            f"(profile {self.metadata['profile']}, split {self.metadata['split']}{other})"
+            f"(profile {self.metadata['profile']}, {split}{other})"
         )
 
     def fails(self, cell: JudgedCell) -> bool:

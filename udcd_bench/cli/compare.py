@@ -96,7 +96,7 @@ def _compare_split(
     other = params["other"]
     rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
     specs = table.list_runs(request)
-    metadata = _describe_comparison(table, request, other)
+    metadata = _describe_comparison(table, request, results, other)
     if older := describe_ages(results.select_records(specs).values()):
         metadata["older"] = older.rstrip(".")
     file = _write(table, request, results, rows, params) if any(row.n for row in rows) else None
@@ -139,9 +139,10 @@ def _join(compared: Sequence[_ComparedSplit], form: str) -> str:
     return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]"
 
 
-def _describe_comparison(table: Table, request: TableRequest, other: str) -> dict[str, str]:
+def _describe_comparison(table: Table, request: TableRequest, results: Results, other: str) -> dict[str, str]:
     """Describe the whole: its title, its warning, and what the figures are, by name."""
     from udcd_bench.artefacts import captions
+    from udcd_bench.artefacts.data_captions import describe_splits
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.runs.spec import format_overrides
@@ -151,7 +152,9 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
     stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
     settings = "".join(f", {text}" for text in format_overrides((*request.hparams, *request.protocol)))
     backbone = f", {request.backbone}" if request.backbone else ""
-    conditions = f"profile {request.profile}, split {request.split}{backbone}{settings}"
+    records = results.select_records(table.list_runs(request))
+    split = describe_splits(request.split, records.values())
+    conditions = f"profile {request.profile}, {split}{backbone}{settings}"
     metadata = {
         "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from udcd_bench.cli import options
 from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError
 
@@ -123,6 +126,7 @@ def _list_other_prepared(data_dir: Path) -> list[str]:
 @make_option(
     "--depth", type=int, help="Bits that 16-bit grey images use, such as 12; 16 leaves them as they are."
 )
+@options.add_options(options.OWN_IMAGES)
 @data_option
 @jobs_option
 def prepare(
@@ -134,13 +138,13 @@ def prepare(
     depth: int | None,
     data_dir: Path,
     jobs: int,
+    **reading: str | None,
 ) -> None:
     """Decode, check and resize NAME once, into a memory-mapped array."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from udcd_bench.data import sources
-    from udcd_bench.data.cache.options import PrepareOptions
 
     if n_images is not None and not sources.is_synthetic(name):
         raise UserError(f"--n-images is for the synthetic sets, and {name} is not one.")
@@ -149,14 +153,17 @@ def prepare(
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        options = PrepareOptions(
+        prepare_options = replace(
+            options.make_reading(reading, (name,)),
             source_path=source_path,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             depth=depth,
             progress=lambda more, total: bar.update(task, advance=more, total=total),
         )
-        result = sources.prepare_dataset(name, size=size, data=data_dir, n_images=n_images, options=options)
+        result = sources.prepare_dataset(
+            name, size=size, data=data_dir, n_images=n_images, options=prepare_options
+        )
     _echo_prepared(name, result, time.monotonic() - start)
 
 
@@ -172,6 +179,11 @@ def _echo_prepared(name: str, result: PreparedSet, seconds: float) -> None:
         click.echo(f"{name}: prepared {content} ({seconds:.1f} s)")
     else:
         click.echo(f"{name}: already prepared, {content}")
+    if manifest.own_split is not None:
+        whose = "own" if manifest.name.startswith("folder:") else "official"
+        counts = Counter(manifest.own_split)
+        sizes = ", ".join(f"{counts[part]} {part}" for part in ("train", "val", "test") if counts[part])
+        click.echo(f"  {whose} split: {sizes}")
     for line in result.report:
         click.echo(f"  {line}")
     if result.incomplete:
@@ -221,8 +233,8 @@ def show(
         dataset = prepared.load(targets[-1])
     else:
         side = size or (int(targets[-1].name) if targets else 128)
-        options = sources.LoadOptions(jobs=jobs)
-        dataset = sources.load_dataset(name, size=side, data=data_dir, n_images=n_images, options=options)
+        how = sources.LoadOptions(jobs=jobs)
+        dataset = sources.load_dataset(name, size=side, data=data_dir, n_images=n_images, options=how)
     file = out or Path("".join(c if c.isalnum() or c in "-_." else "-" for c in name) + ".png")
     try:
         click.echo(f"{contact_sheet.draw_sheet(dataset, file)}")

@@ -21,6 +21,7 @@ from udcd_bench.storage.file_names import decode_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from udcd_bench.data.cache.options import PrepareOptions
     from udcd_bench.runs.spec import Overrides
 
 PATH_TYPE = click.Path(path_type=Path)
@@ -102,8 +103,10 @@ def parse_datasets(
 
 def is_existing_folder(name: str) -> bool:
     """Tell whether the name of a data set is ``folder:`` and a path that exists."""
+    from udcd_bench.runs.names import parse_place
+
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        return name.startswith("folder:") and Path(name.removeprefix("folder:")).expanduser().exists()
+        return name.startswith("folder:") and Path(parse_place(name).path).expanduser().exists()
     return False
 
 
@@ -166,14 +169,28 @@ def parse_overrides(context: click.Context, parameter: click.Parameter, values: 
 
 
 def get_split(params: Mapping[str, Any]) -> str:
-    """Name the split that ``--split`` and ``--test`` choose together."""
+    """Name the split that ``--split`` and ``--test`` choose; without ``--split`` its kind is left to the data."""
     from udcd_bench.runs.spec import SPLIT_SETS, name_split
 
     if params["split"] in (*SPLIT_SETS, "official") and params["test_part"] == "val":
         raise UserError(
             f"--split {params['split']} says which images test: leave out --test val, or choose another split."
         )
-    return name_split(params["split"], params["test_part"])
+    return name_split(params["split"] or "", params["test_part"])
+
+
+def make_reading(params: Mapping[str, Any], datasets: Iterable[str]) -> PrepareOptions:
+    """Make what is said of how own images are read. Raises UserError where no data set is of own images."""
+    from udcd_bench.data.cache.options import PrepareOptions
+
+    names = ("group_column", "exif", "resize")
+    given = [name for name in names if params[name] is not None]
+    if given and not any(dataset.startswith("folder:") for dataset in datasets):
+        option = given[0].replace("_", "-")
+        raise UserError(
+            f"--{option} is for images of your own, folder:PATH, and there are none; leave it out."
+        )
+    return PrepareOptions(**{name: params[name] for name in names})
 
 
 # --- options --------------------------------------------------------------------------------------------------
@@ -254,6 +271,22 @@ def _format_option(option: click.Option, value: Any) -> list[str]:
 
 # --- groups of options ----------------------------------------------------------------------------------------
 
+OWN_IMAGES = [
+    make_option(
+        "--group-column", metavar="NAME",
+        help="Of your own CSV: images with one value stay on one side.  [default: patient_id, group or the like]",
+    ),
+    make_option(
+        "--exif", type=click.Choice(["apply", "ignore"]),
+        help="Turn your own images as their EXIF says.  [default: apply; published sets are as stored]",
+    ),
+    make_option(
+        "--resize", type=click.Choice(["squash", "pad", "crop"]),
+        help="What becomes of your own images' proportions.  [default: squash, as in the paper]",
+    ),
+]  # fmt: skip
+"""Of commands that read images of one's own; what is said is remembered beside the prepared images."""
+
 RUN_OPTIONS = [
     profile, backbone, teacher_backbone, settings, data, out,
     make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
@@ -277,14 +310,15 @@ RUN_OPTIONS = [
         "--format", "form", default="text", show_default=True, type=click.Choice(["text", "commands"]),
         help="Of --dry-run: for people, or a shell line for each missing run, teachers first.",
     ),
+    *OWN_IMAGES,
 ]  # fmt: skip
 """Of commands that train."""
 
 GRID_OPTIONS = [
     make_option(
-        "--split", default="paper", show_default=True,
-        type=click.Choice(["paper", "grouped", "both", "official", "all"]),
-        help="By image, by lesion, or the challenge's own test set; both, or all three, say what the leak is worth.",
+        "--split", type=click.Choice(["paper", "grouped", "both", "official", "all"]),
+        help="By image, by group (patient, lesion), or the challenge's own test set; both, or all three, say what the "
+        "leak is worth.  [default: paper; grouped where your own images have groups]",
     ),
     test_part,
     methods, datasets,
@@ -331,6 +365,9 @@ class RunOptions:
     dry_run: bool
     rates: Path | None
     form: str
+    group_column: str | None
+    exif: str | None
+    resize: str | None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> RunOptions:

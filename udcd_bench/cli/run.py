@@ -99,7 +99,8 @@ def _make_runs(
     from udcd_bench.engines.naming import NameResolver
     from udcd_bench.runs.store import Store
 
-    store, resolver = Store(params["out"]), NameResolver(params["data"])
+    reading = options.make_reading(params, typed_request.datasets or ())
+    store, resolver = Store(params["out"]), NameResolver(params["data"], reading)
     request = resolver.resolve_request(typed_request)
     needed = _list_needed(artefacts, request)
     jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
@@ -173,8 +174,9 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
     help="Of the training fold.",
 )  # fmt: skip
 @make_option(
-    "--split", default="paper", show_default=True, type=click.Choice(["paper", "grouped", "official"]),
-    help="By image, by lesion, or the challenge's own test set.",
+    "--split", type=click.Choice(["paper", "grouped", "official"]),
+    help="By image, by group (patient, lesion), or the challenge's own test set.  [default: paper; grouped where your "
+    "own images have groups]",
 )  # fmt: skip
 @options.test_part
 @make_option(
@@ -207,7 +209,10 @@ def train(method: str, dataset: str, **params: Any) -> int:
         **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
-    jobs, failed = _plan_and_run([spec], store, run_options, NameResolver(run_options.data))
+    resolver = NameResolver(
+        run_options.data, options.make_reading({**params, **vars(run_options)}, (dataset,))
+    )
+    jobs, failed = _plan_and_run([spec], store, run_options, resolver)
     if run_options.dry_run or failed:
         return 1 if failed else 0
     _print_record(store, jobs[-1].key)

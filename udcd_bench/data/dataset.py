@@ -34,7 +34,9 @@ class Dataset:
     incomplete: empty, or one sentence on what was left out when it was prepared.
     copies: empty, or what the images are if not the originals, such as ``128 px copies``. Not in the fingerprint.
     report: the lines of the validation report: what was left out when it was prepared, and how it was understood.
-    depth: the bits that 16-bit greys were said to use; None if nothing was said.
+    depth, exif, resize: how the files were read, as in ``cache.options.Decoding``.
+    group_column: the column of a table of one's own that the groups are of; empty where copies alone make groups, and
+        of published sets.
     own_split: (n,) of ``train``/``val``/``test`` where the source prescribes a split, else None.
     """
 
@@ -54,6 +56,9 @@ class Dataset:
     report: tuple[str, ...] = ()
     identity: str = ""
     depth: int | None = None
+    exif: str = "ignore"
+    resize: str = "squash"
+    group_column: str = ""
 
     def __post_init__(self) -> None:
         if not self.identity:

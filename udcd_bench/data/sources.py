@@ -52,6 +52,9 @@ SOURCES = {
 """The data sets with fixed names; ``folder:PATH`` and ``medmnist:NAME`` are known by their prefixes."""
 
 
+PREPARE = PrepareOptions()
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """How a set is loaded.
@@ -61,14 +64,16 @@ class LoadOptions:
     jobs: processes that decode or draw what is not prepared yet.
     check_pixels: compare the array with its checksum, about a second for HAM10000 at 224².
     prepare_missing: prepare on first use what can be prepared from its name alone.
+    reading: what is said of how own images are read; the rest of it has no effect.
     """
 
     jobs: int = 1
     check_pixels: bool = False
     prepare_missing: bool = True
+    reading: PrepareOptions = PREPARE
 
 
-LOAD, PREPARE = LoadOptions(), PrepareOptions()
+LOAD = LoadOptions()
 
 
 def list_names() -> tuple[str, ...]:
@@ -101,7 +106,7 @@ def make_slug(name: str, n_images: int | None = None) -> str:
     n_images: how many images a synthetic set has; None for the default.
     """
     if name.startswith(names.FOLDER):
-        return folder.make_path_slug(_parse_folder_path(name))
+        return folder.make_path_slug(own_images.parse_path(name))
     if name.startswith(medmnist.PREFIX):
         return "medmnist-" + medmnist.check_name(name.removeprefix(medmnist.PREFIX))
     if _find_source(name).synthetic:
@@ -142,14 +147,19 @@ def load_dataset(
     is_prepared = (target / prepared.MANIFEST).exists()
     if target.is_dir() and not is_prepared:
         prepared.read_manifest(target)  # raises: the folder has no manifest
-    if prepares and _may_have_changed(name, data, is_prepared=is_prepared):
-        _prepare(name, size, data, n_images, PrepareOptions(jobs=options.jobs), accept_incomplete=True)
+    if prepares and _may_have_changed(name, target, is_prepared=is_prepared):
+        _prepare(
+            name, size, data, n_images, replace(options.reading, jobs=options.jobs), accept_incomplete=True
+        )
     elif not is_prepared:
         raise _make_missing_error(name, target)
     dataset = replace(
         prepared.load(target, check_pixels=options.check_pixels), name=make_printable(decode_name(name))
     )
-    return own_images.name_by_content(dataset, target) if name.startswith(names.FOLDER) else dataset
+    if not name.startswith(names.FOLDER):
+        return dataset
+    own_name = make_printable(decode_name(names.parse_place(name).name))
+    return own_images.name_by_content(dataset, target, own_name)
 
 
 def prepare_dataset(
@@ -194,12 +204,16 @@ def _prepare(
         return prepare_arrays.prepare_arrays(digits.read_arrays, target, size, digits.compute_checksum())
     if source and source.synthetic:
         return prepare_synthetic.prepare_synthetic(source, target, size, n_images or N_IMAGES, options)
-    image_index = _read_index(name, target, options.source_path)
+    if name.startswith(names.FOLDER):
+        options = own_images.recall_options(target, options)
+    image_index = _read_index(name, target, options)
     if accept_incomplete and options.depth is None:
         options = replace(options, depth=own_images.find_depth(target))  # as it was prepared before
     own_images.announce_renewal(target)
     if accept_incomplete and (
-        existing := prepare.find_existing(target, image_index.compute_checksum(), allow_incomplete=True)
+        existing := prepare.find_existing(
+            target, image_index.compute_checksum(), replace(options, allow_incomplete=True)
+        )
     ):
         return prepare.refresh_report(existing, image_index)
     return prepare.prepare_images(image_index, target, size, options)
@@ -212,17 +226,23 @@ def _check_options(name: str, options: PrepareOptions) -> None:
         raise UserError(f"{name} needs no --from: its name says where its images come from.")
     if options.depth is not None and not has_reader and not name.startswith(names.FOLDER):
         raise UserError(f"--depth is for sets of image files, and {name} is none.")
+    for option in ("exif", "resize", "group_column"):
+        if getattr(options, option) is not None and not name.startswith(names.FOLDER):
+            words = option.replace("_", "-")
+            raise UserError(
+                f"--{words} is for images of your own, folder:PATH, and {name} is none; leave it out."
+            )
 
 
-def _read_index(name: str, target: Path, source_path: Path | None) -> ImageIndex:
+def _read_index(name: str, target: Path, options: PrepareOptions) -> ImageIndex:
     """List the images of a set that comes as files. Raises UserError when it needs a path and has none."""
     if name.startswith(names.FOLDER):
-        return folder.read_index(_parse_folder_path(name))
+        return folder.read_index(own_images.parse_path(name), options.group_column)
     read_index = _find_source(name).read_index
     assert read_index is not None
-    if source_path is None:
+    if options.source_path is None:
         raise _make_missing_error(name, target)
-    return read_index(source_path)
+    return read_index(options.source_path)
 
 
 def _quarantine_if_damaged(target: Path, *, check_pixels: bool) -> None:
@@ -243,12 +263,13 @@ def _can_prepare_by_name(name: str) -> bool:
     return name.startswith((names.FOLDER, medmnist.PREFIX)) or _find_source(name).read_index is None
 
 
-def _may_have_changed(name: str, data: Path, *, is_prepared: bool) -> bool:
+def _may_have_changed(name: str, target: Path, *, is_prepared: bool) -> bool:
     """Whether a set that can be prepared by name has to be compared with its source, which decodes nothing."""
     if name.startswith(names.FOLDER):
-        return _parse_folder_path(name).exists() or not is_prepared
+        return own_images.parse_path(name).exists() or not is_prepared
     if name.startswith(medmnist.PREFIX):
-        return not is_prepared or (data / f"{name.removeprefix(medmnist.PREFIX)}.npz").exists()
+        short, place = name.removeprefix(medmnist.PREFIX), target.parent.parent
+        return not is_prepared or medmnist.find_in_folder(short, place, int(target.name)).exists()
     return not is_prepared
 
 
@@ -272,13 +293,3 @@ def _find_source(name: str) -> Source:
             "medmnist:NAME."
         )
     return SOURCES[name]
-
-
-def _parse_folder_path(name: str) -> Path:
-    path = name.removeprefix(names.FOLDER)
-    if not path:
-        raise UserError("folder: needs a path, as in folder:my/images or folder:my/labels.csv.")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{name}: nobody here has that home folder; give the whole path.") from error

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from udcd_bench.data.dataset import Dataset, Ints, compute_fingerprint
+from udcd_bench.data.own_splits import check_parts, count_left_out, refuse_without_groups
 from udcd_bench.errors import UserError
 from udcd_bench.runs.spec import SPLITS, derive_seed, parse_split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable
 
 Floats = npt.NDArray[np.float64]
 
@@ -194,6 +195,8 @@ def _split_fold(dataset: Dataset, rows: Ints, kind: str, fold: int) -> tuple[Int
 def _split_rows(dataset: Dataset, rows: Ints, options: SplitOptions) -> tuple[Ints, Ints]:
     """Divide rows into the training and the test side, by the source's own split if it has one."""
     kind, test_part = parse_split(options.kind)
+    if kind == "grouped":
+        refuse_without_groups(dataset)
     if dataset.own_split is None:
         if test_part == "val":
             raise UserError(
@@ -218,11 +221,11 @@ def _check_sides(dataset: Dataset, train: Ints, test: Ints, options: SplitOption
     """Check that there is something to train on and to test on. Raises UserError with the fix."""
     name, where = dataset.name, f"in fold {options.fold} of split {options.kind!r}"
     if dataset.own_split is not None:
-        _check_parts(name, set(dataset.own_split), parse_split(options.kind)[1])
+        check_parts(name, set(dataset.own_split), parse_split(options.kind)[1])
     fix = "choose another fold or add images"
     if dataset.own_split is not None:
         fix = "add images"
-    if n_shared := _count_shared(dataset, test, options.kind):
+    if n_shared := count_left_out(dataset, test, options.kind):
         where += f", where {n_shared} images of its train share a group with a test image and are left out"
         fix = "add images, or --split paper"
     if not len(test):
@@ -238,29 +241,6 @@ def _check_sides(dataset: Dataset, train: Ints, test: Ints, options: SplitOption
         raise UserError(f"{name}: no training image of class {dataset.classes[short]!r} {where}; {fix}.")
     if len(train) < 2:
         raise UserError(f"{name}: one training image {where}, and batch statistics need two; {fix}.")
-
-
-def _count_shared(dataset: Dataset, test: Ints, kind: str) -> int:
-    """Count the training images that a grouped split leaves out of a source's own because of their group."""
-    if dataset.own_split is None or parse_split(kind)[0] != "grouped":
-        return 0
-    return int(np.isin(dataset.groups[dataset.own_split == "train"], dataset.groups[test]).sum())
-
-
-def _check_parts(name: str, parts: Set[str], test_part: str) -> None:
-    """Check that a source's own split has a part to train on and one to test on. Raises UserError with the fix."""
-    has = " and ".join(part for part in ("train", "val", "test") if part in parts)
-    if "train" not in parts:
-        raise UserError(f"{name} has {has} and no train; give it training images.")
-    if test_part in parts:
-        return
-    if test_part == "val":
-        fix = "leave out --test val"
-    elif "val" in parts:
-        fix = "add --test val to test on val, and tables say so, or give it test images"
-    else:
-        fix = "give it test images"
-    raise UserError(f"{name} has {has} and no {test_part}; {fix}.")
 
 
 def _check_options(options: SplitOptions) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from udcd_bench.data.own_splits import count_shared, describe_own_split
 from udcd_bench.data.splits import FOLDS
 from udcd_bench.errors import format_count
 from udcd_bench.runs.names import FOLDER
-from udcd_bench.runs.spec import describe_split, parse_split
+from udcd_bench.runs.spec import describe_split, format_own_split, parse_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,7 +91,8 @@ def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
     )
     shared = np.flatnonzero(sizes[codes] > 1)  # images whose group has others
     if not all(np.array_equal(dataset.images[row], dataset.images[first[codes[row]]]) for row in shared):
-        return f"{int((sizes > 1).sum())} groups of 2 or more images, {len(shared)} images in all."
+        by = f" by {dataset.group_column}" if dataset.group_column else ""
+        return f"{int((sizes > 1).sum())} groups of 2 or more images{by}, {len(shared)} images in all."
     text = f"No groups of 2 or more images are given; {len(shared)} have identical copies"
     rest = "keeps nothing together but copies"
     if not len(shared):
@@ -100,7 +102,7 @@ def _describe_groups(dataset: Dataset, names: Iterable[str]) -> str:
         )
     if not any(parse_split(name)[0] == "grouped" for name in names):
         return f"{text}."
-    fix = "; a CSV with a column group gives them" if dataset.name.startswith(FOLDER) else ""
+    fix = "; a CSV with a column such as patient_id gives them" if dataset.name.startswith(FOLDER) else ""
     return f"{text}, so --split grouped {rest}{fix}."
 
 
@@ -112,20 +114,22 @@ def _describe_split(dataset: Dataset, name: str, splits: Sequence[Split]) -> str
     if dataset.own_split is None:
         unit = "group" if kind == "grouped" else "image"
         return f"{head}, {FOLDS} folds by {unit}: {_describe_sizes(splits)}."
-    left_out = "val" if test_part == "test" else "test"
-    n_left_out = int((dataset.own_split == left_out).sum())
-    rest = f"; its {left_out}, {n_left_out} images, is left out" if n_left_out else ""
+    own = describe_own_split(dataset, splits[0])
+    assert own is not None
+    rest = f"; its {own.unused}, {own.n_unused} images, is left out" if own.n_unused else ""
     if kind == "grouped":
-        groups = dataset.groups[np.concatenate([split.test for split in splits])]
-        n_shared = int(np.isin(dataset.groups[dataset.own_split == "train"], groups).sum())
-        rest += f"; {n_shared} of its train, which share a group with a {test_part} image, are left out"
-    return f"{head}, the data set's own: {_describe_sizes(splits)}{rest}."
+        rest += f"; {own.n_left_out} of its train, which share a group with a {test_part} image, are left out"
+    name = format_own_split(name, own.whose)
+    return f"{name[0].upper()}{name[1:]}: {_describe_counts(splits)}{rest}."
 
 
 def _describe_sizes(splits: Sequence[Split]) -> str:
+    return f"{_format_folds(split.fold for split in splits)}, {_describe_counts(splits)}"
+
+
+def _describe_counts(splits: Sequence[Split]) -> str:
     train, test = ([len(getattr(split, side)) for split in splits] for side in ("train", "test"))
-    folds = _format_folds(split.fold for split in splits)
-    return f"{folds}, {_format_range(train)} training and {_format_range(test)} test images"
+    return f"{_format_range(train)} training and {_format_range(test)} test images"
 
 
 def _format_range(numbers: Sequence[int]) -> str:
@@ -136,14 +140,14 @@ def _describe_shared_groups(dataset: Dataset, by_name: dict[str, list[Split]]) -
     """Describe groups on both sides of a split."""
     lines = []
     for name, splits in by_name.items():
-        shared = max(
-            int(np.isin(dataset.groups[split.test], dataset.groups[split.train]).sum()) for split in splits
-        )
+        shared = max(count_shared(dataset, split.test, split.train) for split in splits)
         if shared:
             # another split would test on other images than the challenge's
             fix = "no other split has that test" if name == "official" else "--split grouped keeps them apart"
+            own = describe_own_split(dataset, splits[0])
+            shown = f"the {format_own_split(name, own.whose)}" if own else f"split {name}"
             lines.append(
-                f"Up to {format_count(shared, 'test image')} of split {name} {'has' if shared == 1 else 'have'} "
+                f"Up to {format_count(shared, 'test image')} of {shown} {'has' if shared == 1 else 'have'} "
                 f"a group or a copy among the training images; {fix}."
             )
     return lines

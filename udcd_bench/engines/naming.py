@@ -16,11 +16,13 @@ from udcd_bench.data import own_images, sources, workers
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names, planner, profiles, results
 from udcd_bench.runs.names import FOLDER
+from udcd_bench.runs.spec import parse_split, resolve_split
 from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from udcd_bench.data.cache.options import PrepareOptions
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides, RunSpec, Scalar
@@ -37,12 +39,14 @@ class UnknownDataError(UserError):
 class NameResolver:
     """Resolves what is typed, each once, and remembers in ``locations`` where it lies, by its identity.
 
-    data: the folder of prepared data.
+    data: the folder of prepared data. reading: what is said of how own images are read.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, reading: PrepareOptions = sources.PREPARE) -> None:
         self.data = data
         self.locations: dict[str, str] = {}
+        self._reading = reading
+        self._group_columns: dict[str, str] = {}  # by identity
         self._names: dict[tuple[str, str], str] = {}
 
     def resolve_request(self, request: TableRequest) -> TableRequest:
@@ -50,7 +54,8 @@ class NameResolver:
         profile = profiles.find_profile(request.profile)
         datasets = None if request.datasets is None else self._name_all(request.datasets, request)
         protocol = self._name_weights(request.protocol, request.backbone or profile.backbone)
-        return replace(request, datasets=datasets, protocol=protocol)
+        split = _resolve_split(request.split, datasets or (), self._group_columns)
+        return replace(request, datasets=datasets, protocol=protocol, split=split)
 
     def _name_all(self, typed: Iterable[str], request: TableRequest) -> tuple[str, ...]:
         """Name data sets, once each: two folders of the same images are one."""
@@ -64,32 +69,36 @@ class NameResolver:
     def resolve_spec(self, spec: RunSpec) -> RunSpec:
         """Name what a spec names by paths. Raises UserError when there is no such set or file."""
         if not spec.dataset.startswith(FOLDER) and all(name != "weights" for name, _ in spec.protocol):
-            return spec
+            return replace(spec, split=resolve_split(spec.split, "paper"))
         dataset = self._name_data(spec.dataset, planner.resolve_protocol(spec).image_size)
         protocol = self._name_weights(spec.protocol, spec.backbone)
-        return replace(spec, dataset=dataset, protocol=protocol)
+        split = _resolve_split(spec.split, (dataset,), self._group_columns)
+        return replace(spec, dataset=dataset, protocol=protocol, split=split)
 
     def _name_data(self, typed: str, size: int) -> str:
         if not typed.startswith(FOLDER) or names.identify_data(typed) in self.locations:
             return typed
         if (typed, "") not in self._names:
             path = self._find_folder(typed)
-            options = sources.LoadOptions(jobs=workers.count_cores(), check_pixels=True)
+            options = sources.LoadOptions(
+                jobs=workers.count_cores(), check_pixels=True, reading=self._reading
+            )
             dataset = sources.load_dataset(f"{FOLDER}{path}", size=size, data=self.data, options=options)
-            name = names.format_data_name(_show_last_part(path), dataset.identity.partition("#")[2])
+            name = names.format_data_name(_show_name(path), dataset.identity.partition("#")[2])
             wanted = names.parse_name(typed).digest
             if wanted and f"{FOLDER}{path}" != typed and names.parse_name(name).digest != wanted:
                 raise UserError(
                     f"{typed} names images that {path} no longer holds; give the path to train on what it has."
                 )
             self.locations[names.identify_data(name)] = path
+            self._group_columns[names.identify_data(name)] = dataset.group_column
             self._names[typed, ""] = name
         return self._names[typed, ""]
 
     def _find_folder(self, typed: str) -> str:
-        """Find the path of own images: what is typed, or what it names among the prepared sets."""
-        path = typed.removeprefix(FOLDER)
-        if not path or sources.list_prepared(typed, self.data) or os.path.lexists(os.path.expanduser(path)):  # noqa: PTH111
+        """Find the path of own images: what is typed, name and all, or what it names among the prepared sets."""
+        path, place = typed.removeprefix(FOLDER), names.parse_place(typed).path
+        if not path or sources.list_prepared(typed, self.data) or os.path.lexists(os.path.expanduser(place)):  # noqa: PTH111
             return path
         sets = [s for s in own_images.list_own_images(self.data) if names.matches(decode_name(typed), s.name)]
         if len({s.name for s in sets}) > 1:
@@ -127,8 +136,27 @@ def _hash_file(path: str, backbone: str) -> str:
     return names.format_file_name(make_printable(decode_name(Path(path).name)), digest)
 
 
-def _show_last_part(path: str) -> str:
-    return make_printable(decode_name(names.take_last_part(path)))
+def _show_name(path: str) -> str:
+    return make_printable(decode_name(names.parse_place(path).name))
+
+
+def _resolve_split(name: str, datasets: Iterable[str], group_columns: Mapping[str, str]) -> str:
+    """Resolve a split whose kind is open: by group where own images have groups, else by image.
+
+    group_columns: by the identity of own images, empty where they have none. Raises UserError where data sets differ.
+    """
+    if parse_split(name)[0]:
+        return name
+    columns = {data: group_columns.get(names.identify_data(data), "") for data in datasets}
+    grouped = [data for data, column in columns.items() if column]
+    if grouped and len(grouped) < len(columns):
+        other = next(data for data, column in columns.items() if not column)
+        raise UserError(
+            f"{names.format_data_title(grouped[0])} has groups ({columns[grouped[0]]}) and "
+            f"{names.format_data_title(other)} is divided by image where nothing is said: give --split grouped, "
+            "--split paper, or each a command of its own."
+        )
+    return resolve_split(name, "grouped" if grouped else "paper")
 
 
 # --- names of stored runs -------------------------------------------------------------------------------------
@@ -165,7 +193,12 @@ def find_stored_names(request: TableRequest, stored: Sequence[RunSpec], data: Pa
 def load_stored_results(request: TableRequest, store: Store, data: Path) -> tuple[TableRequest, Results]:
     """Load a results folder, and name what a request names as its runs do; see ``find_stored_names``."""
     loaded = results.load_results(store)
-    return find_stored_names(request, tuple(loaded.states), data), loaded
+    named = find_stored_names(request, tuple(loaded.states), data)
+    columns: dict[str, str] = {}
+    for spec, record in loaded.records.items():
+        if column := record.get("group_column", ""):  # records of earlier versions do not say it
+            columns[spec.data_identity] = column
+    return replace(named, split=_resolve_split(named.split, named.datasets or (), columns)), loaded
 
 
 def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) -> str:
@@ -176,10 +209,10 @@ def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) ->
     """
     if not typed.startswith(FOLDER):
         return typed
-    path = typed.removeprefix(FOLDER)
-    digests = own_images.find_prepared_digests(Path(path).expanduser(), data)
+    place = names.parse_place(typed)
+    digests = own_images.find_prepared_digests(Path(place.path).expanduser(), data)
     prepared = {
-        names.format_data_name(_show_last_part(path), digests[side]): side == size
+        names.format_data_name(_show_name(typed), digests[side]): side == size
         for side in sorted(digests, key=lambda side: (side != size, side))
     }
     known = {names.identify_data(name) for name in stored}
@@ -189,7 +222,9 @@ def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) ->
         return trained_on[0]
     if prepared and typed not in stored:
         return next(iter(prepared))
-    return typed if typed in stored else _choose(decode_name(typed), stored)
+    if typed in stored:
+        return typed
+    return _choose(decode_name(typed if place.path == typed.removeprefix(FOLDER) else place.name), stored)
 
 
 def _choose(typed: str, stored: Iterable[str]) -> str:

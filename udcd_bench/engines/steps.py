@@ -12,6 +12,7 @@ import torch
 from udcd_bench import plugins
 from udcd_bench.data.batches.augment import AffineRange
 from udcd_bench.data.batches.resident import DeviceDataset
+from udcd_bench.data.own_splits import count_shared, describe_own_split
 from udcd_bench.engines.environment import describe_environment
 from udcd_bench.stats import metrics
 from udcd_bench.training import network
@@ -134,7 +135,10 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "epochs": len(result.history),
         "seconds": result.seconds,
         "protocol": asdict(setup.protocol),
-        "decoding": {"depth": dataset.depth},
+        "group_column": dataset.group_column,
+        "own_split": asdict(own_split) if (own_split := describe_own_split(dataset, setup.split)) else {},
+        "n_shared": count_shared(dataset, setup.split.test, setup.split.train),
+        "decoding": {"depth": dataset.depth, "exif": dataset.exif, "resize": dataset.resize},
         "reporting": f"mean over the last {n_epochs} epochs" if n_epochs > 1 else "the last epoch",
         "figures": metrics.summarize_epochs(result.scores, setup.test_labels, ordered=dataset.ordered),
         "environment": describe_environment(setup.device, torch.get_num_threads(), precision),

@@ -32,6 +32,8 @@ class TableRequest:
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
     marks: which figures of a table are bold, of ``artefacts.marks.KINDS``. plain: leave out the ± of a table.
     bare: leave out the title and the caption of a figure. name: of the files; empty for ``file_names.make_stem``'s.
+    split: of ``runs.spec.SPLITS`` or ``SPLIT_SETS``; its kind is empty until the data are named
+        (``engines.naming``), where the user leaves it to them.
     """
 
     profile: str = "demo"

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class ImageFiles:
     """The image files below the paths of a user, in their order.
 
-    report: lines that say what else lay there. n_lost: archives that cannot be read, and links that lead nowhere.
+    report: lines that say what else lay there. n_lost: archives that cannot be read, links that lead nowhere, and DICOM
+    files without pydicom.
     """
 
     files: tuple[FileRef, ...]
@@ -60,7 +61,7 @@ def list_images(paths: Sequence[Path]) -> ImageFiles:
         if not os.path.lexists(path):
             raise UserError(f"There is no file or folder {path}; give images, folders of images, or zips.")
         if path.is_dir() or is_zip(path.name):
-            scanned = scan_files(path)
+            scanned = scan_files(path, own=True)
             scanned.report_left_out(report)
             listed = sorted(scanned.list_images(), key=lambda file: file.display_path)
         else:
@@ -72,7 +73,7 @@ def list_images(paths: Sequence[Path]) -> ImageFiles:
         raise UserError(
             f"There is no image in {', '.join(map(str, paths))}{': ' + others if others else ''}."
         )
-    n_lost = report.counts["unreadable"] + report.counts["dangling"]
+    n_lost = sum(report.counts[kind] for kind in ("unreadable", "dangling", "no_dicom"))
     return ImageFiles(tuple(files.values()), tuple(report.format_lines()), n_lost)
 
 
@@ -87,12 +88,12 @@ def predict_files(
     for chunk in _split(files, first.batch_size):
         names, pixels = [], []
         for file in chunk:
-            result, image = decode.decode_file(0, file, first.transform.depth)
+            result, image = decode.decode_file(0, file, first.transform.decoding)
             if image is None:
                 unreadable.append(Unreadable(format_path(file), make_printable(result.problem)))
             else:
                 names.append(format_path(file))
-                pixels.append(decode.resize(image, first.transform.size))
+                pixels.append(decode.resize(image, first.transform.size, first.transform.decoding.resize))
         if pixels:
             columns = frames.build_probability_columns(_average(runs, np.stack(pixels)), first.classes)
             column = pd.Series(names, name="file", dtype=object)  # a path need not be valid text

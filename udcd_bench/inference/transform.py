@@ -17,6 +17,7 @@ from PIL import Image
 from udcd_bench.data.batches.augment import IMAGENET_MEAN, IMAGENET_STD
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.cache import decode
+from udcd_bench.data.cache.options import RELEASED, Decoding
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
     from udcd_bench.data.dataset import Images
     from udcd_bench.runs.records import Record
+
+_RESIZED = {
+    "squash": "the whole image to size x size, proportions not kept",
+    "pad": "the whole image into size x size, proportions kept, black borders around it",
+    "crop": "the largest square around the centre to size x size",
+}
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]
 """A file's path, a Pillow image, or an array (H, W, 3) uint8 RGB."""
@@ -49,12 +56,12 @@ def list_images(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
 class Transform:
     """The preprocessing of a run's test images.
 
-    size: the side that an image is resized to, whatever its proportions. depth: bits that 16-bit greys use.
+    size: the side that an image is resized to. decoding: how files were read, and what became of proportions.
     Called with one image, a path, a Pillow image or an array (H, W, 3) uint8, it returns (3, size, size) float32.
     """
 
     size: int
-    depth: int = decode.MAX_DEPTH
+    decoding: Decoding = RELEASED
 
     def __call__(self, image: ImageLike) -> Tensor:
         """Return the image as the network takes it, (3, size, size) float32. Raises UserError for what is no image."""
@@ -62,7 +69,7 @@ class Transform:
 
     def read_pixels(self, image: ImageLike) -> Images:
         """Return an image resized, (size, size, 3) uint8. Raises UserError for what is no image."""
-        return decode.resize(self._open(image), self.size)
+        return decode.resize(self._open(image), self.size, self.decoding.resize)
 
     def _open(self, image: ImageLike) -> Image.Image:
         if isinstance(image, Image.Image):
@@ -80,7 +87,7 @@ class Transform:
         if not is_path(image):
             raise UserError(f"{type(image).__name__} is no image; give a path, a Pillow image or an array.")
         try:
-            return decode.to_rgb(Path(image).read_bytes(), self.depth)
+            return decode.to_rgb(Path(image).read_bytes(), self.decoding)
         except Exception as error:  # decoders raise anything for a file that is not an image
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or "not an image"
             raise UserError(f"{os.fspath(image)} cannot be read as an image ({reason}).") from error
@@ -97,13 +104,16 @@ class Transform:
         return {
             "input": "images (batch, 3, size, size) float32, RGB, value / 255, minus mean, divided by std",
             "size": self.size,
-            "resize": "the whole image to size x size, bilinear with antialiasing, proportions not kept",
+            "resize": f"{_RESIZED[self.decoding.resize]}, bilinear with antialiasing",
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
-            "bits_of_16_bit_grey": self.depth,
+            "bits_of_16_bit_grey": self.decoding.depth or decode.MAX_DEPTH,
+            "exif_orientation": {"apply": "applied", "ignore": "ignored"}[self.decoding.exif],
         }
 
 
 def make_transform(record: Record, size: int) -> Transform:
     """Make the transform of a run from its record. size: the side of its images in pixels."""
-    return Transform(size, record.get("decoding", {}).get("depth") or decode.MAX_DEPTH)
+    stored = record.get("decoding", {})
+    exif, resize = (stored.get(name) or getattr(RELEASED, name) for name in ("exif", "resize"))
+    return Transform(size, Decoding(stored.get("depth"), exif, resize))

@@ -26,7 +26,6 @@ from udcd_bench.report import runs as report_runs
 from udcd_bench.report.views import explain_nothing_selected, list_views
 from udcd_bench.runs.records import describe_ages
 from udcd_bench.runs.results import load_results
-from udcd_bench.runs.spec import describe_split
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -183,7 +182,6 @@ def _make_environment() -> jinja2.Environment:
         autoescape=True,
     )
     environment.filters["number"] = tables.format_number
-    environment.filters["split_text"] = describe_split
     return environment
 
 

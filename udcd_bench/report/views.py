@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
+from udcd_bench.artefacts.data_captions import describe_splits
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
-from udcd_bench.runs.spec import RunSpec, describe_split, format_overrides, identify_value, parse_split
+from udcd_bench.runs.spec import RunSpec, format_overrides, identify_value, parse_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,9 +49,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class View:
-    """Runs of one setting. specs: those done or failed. tables: with the request that has them, in order."""
+    """Runs of one setting. specs: those done or failed. tables: with the request that has them, in order.
+
+    split: for people, as captions have it.
+    """
 
     request: TableRequest
+    split: str
     specs: tuple[RunSpec, ...]
     tables: tuple[tuple[Table, TableRequest], ...]
 
@@ -58,7 +63,7 @@ class View:
     def title(self) -> str:
         """What all its runs have in common, for people."""
         request = self.request
-        parts = [f"profile {request.profile}", f"split {describe_split(request.split)}"]
+        parts = [f"profile {request.profile}", self.split]
         parts += [request.backbone] if request.backbone else []
         parts += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
         return ", ".join([*parts, *format_overrides((*request.protocol, *request.hparams))])
@@ -130,7 +135,8 @@ def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection
             listed.update(dict.fromkeys(runs))
     left = [spec for spec in specs if spec not in listed]
     tables += _make_further_tables(left, request)
-    return View(request, tuple(dict.fromkeys([*listed, *left])), tuple(tables))
+    split = describe_splits(request.split, results.select_records(specs).values())
+    return View(request, split, tuple(dict.fromkeys([*listed, *left])), tuple(tables))
 
 
 def _adds_figures(table: Table) -> bool:

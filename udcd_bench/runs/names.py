@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import PurePath
 from typing import NamedTuple
 
 FOLDER = "folder:"
 DIGEST_DIGITS = 12
 _SHOWN_DIGITS = 4
 _NAMED = re.compile(rf"(.*)#([0-9a-f]{{{DIGEST_DIGITS}}})", re.DOTALL)
+_OWN_NAME = re.compile(r"[^/\\#@\s]([^/\\#@]*[^/\\#@\s])?")
+"""What follows the @ of ``PATH@NAME``."""
+_COMMON_NAMES = frozenset(
+    ("annotation", "annotations", "csv", "csvs", "data", "dataset", "ground_truth", "groundtruth", "group", "groups",
+     "image", "images", "img", "imgs", "index", "label", "labels", "list", "meta", "metadata", "split", "splits",
+     "table", "train")
+)  # fmt: skip
+"""What tables, and the folders that they lie in, are called whatever they are of."""
 
 
 class NamedContent(NamedTuple):
@@ -22,6 +31,22 @@ class NamedContent(NamedTuple):
 
     name: str
     digest: str
+
+
+class OwnPlace(NamedTuple):
+    """Where own images lie, and what they are called."""
+
+    path: str
+    name: str
+
+
+def parse_place(text: str) -> OwnPlace:
+    """Parse ``PATH@NAME`` or ``PATH``, with or without ``folder:`` before it; what exists as a whole is a path."""
+    text = text.removeprefix(FOLDER)
+    path, at, name = text.rpartition("@")
+    if path and at and _OWN_NAME.fullmatch(name) and not os.path.lexists(os.path.expanduser(text)):  # noqa: PTH111
+        return OwnPlace(path, name)
+    return OwnPlace(text, take_last_part(text))
 
 
 def parse_name(text: str) -> NamedContent:
@@ -69,11 +94,17 @@ def format_data_title(name: str) -> str:
 def format_file_title(text: str) -> str:
     """Format ``NAME#DIGEST`` for people as ``NAME (DIGE)``, and a path by its last part."""
     name, digest = parse_name(text)
-    return f"{name} ({digest[:_SHOWN_DIGITS]})" if digest else take_last_part(name)
+    return f"{name} ({digest[:_SHOWN_DIGITS]})" if digest else parse_place(name).name
 
 
 def take_last_part(path: str) -> str:
-    """Take the last part of a path as what it leads to is called, without the suffix of a table or an archive."""
-    last = os.path.basename(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111, PTH119 (of any text)
-    stem, suffix = os.path.splitext(last)  # noqa: PTH122
-    return stem if suffix.lower() in (".csv", ".zip") else last
+    """Take the last part of a path as what it leads to is called, without the suffix of a table or an archive.
+
+    A table that is called as any is, such as ``derm/labels.csv``, takes the name of its folder.
+    """
+    whole = PurePath(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 (of any text)
+    stem, suffix = os.path.splitext(whole.name)  # noqa: PTH122
+    if suffix.lower() == ".csv" and stem.lower() in _COMMON_NAMES:
+        above = [part for part in whole.parent.parts[1:] if part.lower() not in _COMMON_NAMES]
+        return above[-1] if above else stem
+    return stem if suffix.lower() in (".csv", ".zip") else whole.name

@@ -189,7 +189,7 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
-    words += format_split_options(spec.split)
+    words += format_split_options(spec.split, (spec.dataset,))
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]
     if spec.rho is not None:

@@ -20,7 +20,10 @@ class Record(TypedDict):
     """The record of a finished run, as ``record.json`` stores it.
 
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
-    decoding: how image files were read where that was said: ``depth``, the bits of 16-bit greys, or None.
+    decoding: how image files were read: ``depth``, the bits of 16-bit greys, or None; in records of later versions
+    ``exif`` and ``resize``, as of ``data.cache.options.Decoding``.
+    group_column: of own images, as in ``Dataset``. own_split: of ``data.own_splits.OwnSplit``, empty where the data
+    bring none. n_shared: test images that have one of their group, or a copy, among the training images.
     seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
     revision 6 on as of ``RunInputs``.
     """
@@ -44,6 +47,9 @@ class Record(TypedDict):
     seconds: FiniteNumber
     protocol: NotRequired[dict[str, Any]]
     decoding: NotRequired[dict[str, Any]]
+    group_column: NotRequired[str]
+    own_split: NotRequired[dict[str, Any]]
+    n_shared: NotRequired[Count]
     reporting: str
     figures: dict[str, dict[str, FiniteNumber]]
     environment: dict[str, str | int | bool]

@@ -14,7 +14,7 @@ import msgspec
 from udcd_bench.runs import names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 REVISION = 6
 """Version of the engine, raised by every change that can move a number, so that older runs are not taken for new ones.
@@ -46,7 +46,10 @@ def derive_seed(*coordinates: object) -> int:
 
 
 def name_split(kind: str, test_part: str) -> str:
-    """Name the split of a kind, ``paper`` or ``grouped``, tested on ``test`` or on ``val``."""
+    """Name the split of a kind, ``paper`` or ``grouped``, tested on ``test`` or on ``val``.
+
+    kind: empty where it is left to the data, see ``resolve_split``.
+    """
     return kind + _ON_VAL if test_part == "val" else kind
 
 
@@ -61,10 +64,24 @@ def describe_split(name: str) -> str:
     return f"{kind}, tested on val" if test_part == "val" else kind
 
 
-def format_split_options(name: str) -> list[str]:
-    """Format a split as words of a command; none for the default."""
+def format_own_split(name: str, whose: str) -> str:
+    """Format the name of a split that a data set brings. whose: ``own``, or ``official`` of published data."""
     kind, test_part = parse_split(name)
-    words = ["--split", kind] if kind != "paper" else []
+    words = [f"{whose} split", *(["grouped"] if kind == "grouped" else [])]
+    return ", ".join([*words, *(["tested on val"] if test_part == "val" else [])])
+
+
+def resolve_split(name: str, default: str) -> str:
+    """Resolve the name of a split whose kind was left open, as ``name_split`` makes it of ``""``."""
+    kind, test_part = parse_split(name)
+    return name if kind else name_split(default, test_part)
+
+
+def format_split_options(name: str, datasets: Iterable[str] = ()) -> list[str]:
+    """Format a split as words of a command; none for the default, which of own images depends on what they are."""
+    kind, test_part = parse_split(name)
+    is_said = kind != "paper" or any(dataset.startswith(names.FOLDER) for dataset in datasets)
+    words = ["--split", kind] if is_said else []
     return words + (["--test", test_part] if test_part != "test" else [])
 
 

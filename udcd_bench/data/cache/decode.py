@@ -1,9 +1,10 @@
 """Decoding and resizing one image file to one row of the decoded cache: the only module that reads pixels.
 
 The whole image is resized to size×size, bilinear with antialiasing, without keeping its proportions, as the released
-code's ``Resize((224, 224))`` does (source R). Nothing is cropped; EXIF orientation is ignored, as in the released code;
-of several frames the first is used; transparency is dropped; 16-bit grey is divided by 257, or scaled by the bits that
-``--depth`` states; 16-bit colour keeps its upper eight bits; everything becomes 8-bit RGB, and 0 is black.
+code's ``Resize((224, 224))`` does (source R). EXIF orientation is ignored, as in the released code. Of one's own images
+``Decoding`` may say otherwise of both. Of several frames the first is used; transparency is dropped; 16-bit grey is
+divided by 257, or scaled by the bits that ``--depth`` states; 16-bit colour keeps its upper eight bits; DICOM goes
+through the window that the file states (``dicom``); everything becomes 8-bit RGB, and 0 is black.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from udcd_bench.data.cache import dicom
 from udcd_bench.data.cache.endings import describe_lost_end, seems_cut
+from udcd_bench.data.cache.options import RELEASED, Decoding
 from udcd_bench.data.dataset import Images, Ints
 from udcd_bench.data.files.archives import Archives, FileRef
 from udcd_bench.data.files.kinds import describe_no_image
@@ -32,6 +35,16 @@ MIN_SIZE, MAX_SIZE = 32, 512
 MIN_DEPTH, MAX_DEPTH = 8, 16
 ORIENTATION = 0x0112
 """The EXIF tag."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation → what brings the image upright."""
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 """TIFF tags; a photometric of 0 says that 0 is white."""
 DARK = 15
@@ -80,15 +93,26 @@ class Decoded(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def to_rgb(data: bytes, depth: int = MAX_DEPTH) -> Image.Image:
-    """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file.
-
-    depth: bits that 16-bit grey uses; its largest value becomes white.
-    """
-    return _decode(data, depth).image
+def to_rgb(data: bytes, decoding: Decoding = RELEASED) -> Image.Image:
+    """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file."""
+    return _decode(data, decoding).image
 
 
-def _decode(data: bytes, depth: int) -> Decoded:
+def _decode(data: bytes, decoding: Decoding) -> Decoded:
+    if dicom.is_dicom(data):
+        image, dropped = dicom.read_dicom(data)
+        return Decoded(image, -1, is_colour=False, dropped=dropped)
+    decoded, orientation = _decode_stored(data, decoding.depth or MAX_DEPTH)
+    if orientation not in _TURNS:
+        return decoded
+    if decoding.exif == "ignore":
+        return decoded._replace(dropped=(*decoded.dropped, "turned"))
+    image = decoded.image.transpose(_TURNS[orientation])
+    return decoded._replace(image=image, dropped=(*decoded.dropped, "upright"))
+
+
+def _decode_stored(data: bytes, depth: int) -> tuple[Decoded, int]:
+    """Decode a file as its pixels are stored; also returns its EXIF orientation, 1 for none."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a global that other libraries set
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF and the like, which we do not use
@@ -97,19 +121,19 @@ def _decode(data: bytes, depth: int) -> Decoded:
             image.load()
             if lost := describe_lost_end(data, image.format):
                 raise ValueError(lost)
-            dropped = _list_dropped(image)
+            dropped, orientation = _list_dropped(image), _read_orientation(image)
             if seems_cut(data, image):
                 dropped = (*dropped, "cut")
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no defined range")
             if image.mode.startswith("I"):
-                return _decode_grey(image, depth, dropped)
+                return _decode_grey(image, depth, dropped), orientation
             is_keyed = image.mode == "P" and "transparency" in image.info
             rgb = (image.convert("RGBA") if is_keyed else image).convert("RGB")
             if not _has_16_bits(image, data):
-                return Decoded(rgb, -1, is_colour=False, dropped=dropped)
+                return Decoded(rgb, -1, is_colour=False, dropped=dropped), orientation
             deep_max = 256 * _find_top(np.asarray(rgb).astype(np.int64), 255) + 255
-            return Decoded(rgb, deep_max, is_colour=True, dropped=dropped)
+            return Decoded(rgb, deep_max, is_colour=True, dropped=dropped), orientation
 
 
 def _decode_grey(image: Image.Image, depth: int, dropped: tuple[str, ...]) -> Decoded:
@@ -158,17 +182,21 @@ def _read_tag(image: Image.Image, tag: int) -> Any:
 
 
 def _list_dropped(image: Image.Image) -> tuple[str, ...]:
-    """List what an image has and its row has not: further frames, an orientation, transparency."""
+    """List what an image has and its row has not: further frames, transparency."""
     dropped = []
     # a JPEG's second frame is the camera's preview
     if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):
         dropped.append("frames")
-    with contextlib.suppress(Exception):  # of damaged EXIF anything may come, and nothing is taken from it
-        if image.getexif().get(ORIENTATION, 1) not in (0, 1):
-            dropped.append("turned")
     if _is_transparent(image):
         dropped.append("alpha")
     return tuple(dropped)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation of an image; 1, which is upright, where there is none."""
+    with contextlib.suppress(Exception):  # of damaged EXIF anything may come, and nothing is taken from it
+        return int(image.getexif().get(ORIENTATION, 1))
+    return 1
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -183,9 +211,14 @@ def _is_transparent(image: Image.Image) -> bool:
     return bool(image.getchannel("A").getextrema()[0] != 255)
 
 
-def resize(image: Image.Image, size: int) -> Images:
-    """Resize an RGB image to (size, size, 3) uint8, as the module's docstring says."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+def resize(image: Image.Image, size: int, how: str = RELEASED.resize) -> Images:
+    """Resize an RGB image to (size, size, 3) uint8. how: as ``Decoding.resize`` has it."""
+    square, bilinear = (size, size), Image.Resampling.BILINEAR
+    if how == "pad":
+        return np.asarray(ImageOps.pad(image, square, bilinear))
+    if how == "crop":
+        return np.asarray(ImageOps.fit(image, square, bilinear))
+    return np.asarray(image.resize(square, bilinear))
 
 
 def hash_pixels(image: Image.Image) -> str:
@@ -194,7 +227,7 @@ def hash_pixels(image: Image.Image) -> str:
 
 
 def decode_rows(
-    path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]], depth: int = MAX_DEPTH
+    path: str, start: int, size: int, chunk: Sequence[tuple[int, FileRef]], decoding: Decoding = RELEASED
 ) -> list[DecodedFile]:
     """Decode each (row, file) of a chunk into the array file ``path``, whose rows begin at byte ``start``.
 
@@ -206,11 +239,11 @@ def decode_rows(
     out = os.open(path, os.O_WRONLY)
     try:
         for row, file in chunk:
-            file_result, image = decode_file(row, file, depth)
+            file_result, image = decode_file(row, file, decoding)
             decoded.append(file_result)
             if image is None:
                 continue
-            pixels = resize(image, size).tobytes()
+            pixels = resize(image, size, decoding.resize).tobytes()
             if os.pwrite(out, pixels, start + row * len(pixels)) < len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
@@ -218,7 +251,7 @@ def decode_rows(
     return decoded
 
 
-def decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Image.Image | None]:
+def decode_file(row: int, file: FileRef, decoding: Decoding) -> tuple[DecodedFile, Image.Image | None]:
     """Decode one file to 8-bit RGB at its full size; no image where ``problem`` says what is wrong with it.
 
     Raises UserError for a file that may not be read. Its zip stays open until ``close_archives``.
@@ -226,7 +259,7 @@ def decode_file(row: int, file: FileRef, depth: int) -> tuple[DecodedFile, Image
     data = b"?"
     try:
         data = _archives.read(file)
-        image, deep_max, is_colour, dropped = _decode(data, depth)
+        image, deep_max, is_colour, dropped = _decode(data, decoding)
     except PermissionError as error:
         raise make_forbidden_error(file.path, error) from error
     except Exception as error:  # decoders raise anything for a file that is not an image

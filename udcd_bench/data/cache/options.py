@@ -12,6 +12,33 @@ ProgressCallback = Callable[[int, int], object]
 """Called with how many more images are done, and how many there are in all."""
 
 
+EXIF = ("apply", "ignore")
+RESIZES = ("squash", "pad", "crop")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How image files become pixels, the same in training and in prediction.
+
+    Attributes
+    ----------
+    depth: bits that 16-bit greys use; None for all 16.
+    exif: ``apply`` turns images as their EXIF orientation says; ``ignore`` leaves them, as the released code does.
+    resize: what becomes of proportions: ``squash`` gives them up, as the paper does; ``pad`` keeps them between black
+        borders; ``crop`` keeps them in the largest square around the centre.
+    """
+
+    depth: int | None = None
+    exif: str = "ignore"
+    resize: str = "squash"
+
+
+RELEASED = Decoding()
+"""As the released code reads images."""
+OWN = Decoding(exif="apply")
+"""As one's own images are read where nothing else is said."""
+
+
 @dataclass(frozen=True)
 class PrepareOptions:
     """How a set is prepared.
@@ -22,7 +49,8 @@ class PrepareOptions:
     jobs: processes that decode or draw.
     allow_incomplete: go on without images that are missing or damaged; the set records what is left out.
     progress: called after each chunk of images.
-    depth: bits that 16-bit greys use; None if the user does not say.
+    depth, exif, resize: as in ``Decoding``; None if the user does not say.
+    group_column: the column of a table of one's own that says which images must not be separated; None as ``exif``.
     """
 
     source_path: Path | None = None
@@ -30,6 +58,13 @@ class PrepareOptions:
     allow_incomplete: bool = False
     progress: ProgressCallback | None = None
     depth: int | None = None
+    exif: str | None = None
+    resize: str | None = None
+    group_column: str | None = None
+
+    def make_decoding(self, usual: Decoding) -> Decoding:
+        """Make how files are read; as ``usual`` where nothing is said."""
+        return Decoding(self.depth, self.exif or usual.exif, self.resize or usual.resize)
 
 
 @dataclass(frozen=True)
@@ -55,7 +90,9 @@ def format_prepare_command(name: str, target: Path, options: PrepareOptions) -> 
     words: list[object] = ["data", "prepare", name]
     words += ["--from", options.source_path] if options.source_path is not None else []
     words += ["--size", target.name]
-    words += ["--depth", options.depth] if options.depth is not None else []
+    for option in ("depth", "exif", "resize", "group_column"):
+        value = getattr(options, option)
+        words += [f"--{option.replace('_', '-')}", value] if value is not None else []
     data = target.parent.parent
     words += ["--data", data] if data != Path("data") else []
     return quote_command(*words, *(["--allow-incomplete"] if options.allow_incomplete else []))

@@ -16,13 +16,15 @@ from pathlib import Path
 from udcd_bench.data import workers
 from udcd_bench.data.cache import decode, prepared, problems, staging
 from udcd_bench.data.cache.decode import DecodedFile
-from udcd_bench.data.cache.options import PreparedSet, PrepareOptions
+from udcd_bench.data.cache.options import OWN, RELEASED, Decoding, PreparedSet, PrepareOptions
 from udcd_bench.data.cache.prepared import Rows
 from udcd_bench.data.files.archives import FileRef
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError
 from udcd_bench.runs import names
 
+ANY = PrepareOptions(allow_incomplete=True)
+"""What any prepared set answers to."""
 CHUNK = 16
 """Files that a worker decodes per task."""
 Chunk = Sequence[tuple[int, FileRef]]
@@ -57,15 +59,21 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
         causes = image_index.report.format_sentence(image_index.report.list_blocking())
         raise UserError(f"{image_index.source} holds no labelled images{': ' + causes if causes else ''}.")
     checksum = image_index.compute_checksum()
-    allow_incomplete, depth = options.allow_incomplete, options.depth
-    if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
+    if existing := find_existing(target, checksum, options):
         return refresh_report(existing, image_index)
     n = len(image_index.items)
     with staging.open_staging_dir(target, n, size) as folder:
         # another process may have prepared it while this one waited
-        if existing := find_existing(target, checksum, allow_incomplete=allow_incomplete, depth=depth):
+        if existing := find_existing(target, checksum, options):
             return existing
-        files = _decode(folder / prepared.ARRAY, image_index.items, size, options)
+        decode_chunk = functools.partial(
+            decode.decode_rows,
+            str(folder / prepared.ARRAY),
+            prepared.HEADER_BYTES,
+            size,
+            decoding=_make_decoding(image_index, options),
+        )
+        files = _decode(image_index.items, decode_chunk, options)
         rows = _build_rows(image_index, files, target, options)
         readable = [file.row for file in files if not file.problem]
         _compact(folder / prepared.ARRAY, readable, n, size)
@@ -74,25 +82,31 @@ def prepare_images(image_index: ImageIndex, target: Path, size: int, options: Pr
 
 
 def find_existing(
-    target: Path,
-    checksum: str,
-    *,
-    allow_incomplete: bool = True,
-    depth: int | None = None,
-    check_pixels: bool = True,
+    target: Path, checksum: str, options: PrepareOptions = ANY, *, check_pixels: bool = True
 ) -> PreparedSet | None:
     """Return the set in ``target`` if it is undamaged and was made from the source with this checksum.
 
-    allow_incomplete: whether an incomplete set will be returned too. depth: that it must have been prepared with; None
-    if any will do. check_pixels: compare the array with its checksum.
+    options: whether an incomplete set will be returned too, and how it must have been read; where nothing is said any
+    will do. check_pixels: compare the array with its checksum.
     """
     try:
         manifest = prepared.read_manifest(target)
         if manifest is None or manifest.source_sha256 != checksum:
             return None
-        if (manifest.incomplete and not allow_incomplete) or depth not in (None, manifest.depth):
+        if manifest.incomplete and not options.allow_incomplete:
             return None
-        if prepared.lacks_digest(manifest) or prepared.lacks_copies(manifest):
+        readings = (
+            (options.depth, manifest.depth),
+            (options.exif, manifest.exif),
+            (options.resize, manifest.resize),
+        )
+        if any(wanted not in (None, present) for wanted, present in readings):
+            return None
+        if (
+            prepared.lacks_digest(manifest)
+            or prepared.lacks_reading(manifest)
+            or prepared.lacks_copies(manifest)
+        ):
             return None
         prepared.load(target, check_pixels=check_pixels)
     except UserError:  # a damaged one is prepared again
@@ -113,17 +127,18 @@ def refresh_report(existing: PreparedSet, image_index: ImageIndex) -> PreparedSe
     return replace(existing, report=lines)
 
 
-def _decode(path: Path, items: Sequence[Item], size: int, options: PrepareOptions) -> list[DecodedFile]:
-    """Decode every item into its row of the array file at ``path``; results in the order of the rows."""
+def _make_decoding(image_index: ImageIndex, options: PrepareOptions) -> Decoding:
+    return options.make_decoding(OWN if image_index.name.startswith(names.FOLDER) else RELEASED)
+
+
+def _decode(items: Sequence[Item], decode_chunk: DecodeChunk, options: PrepareOptions) -> list[DecodedFile]:
+    """Decode every item into its row of the array file; results in the order of the rows."""
     # Forwards through every archive: a zip within a zip cannot be read backwards without starting over.
     files = sorted(
         enumerate(item.file for item in items),
         key=lambda pair: (pair[1].path, pair[1].inside[:-1], pair[1].offset),
     )
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
-    decode_chunk = functools.partial(
-        decode.decode_rows, str(path), prepared.HEADER_BYTES, size, depth=options.depth or decode.MAX_DEPTH
-    )
     if options.jobs <= 1 or len(files) <= 4 * CHUNK:  # a pool costs more than it saves
         parts = _decode_in_process(decode_chunk, chunks)
     else:
@@ -165,7 +180,7 @@ def _build_rows(
     image_index: ImageIndex, files: Sequence[DecodedFile], target: Path, options: PrepareOptions
 ) -> Rows:
     """Check the decoded set and describe it. Raises UserError when it may not be committed."""
-    report = image_index.report.copy()
+    report, decoding = image_index.report.copy(), _make_decoding(image_index, options)
     pairs = list(zip(image_index.items, files, strict=True))
     for item, file in pairs:
         if file.problem:
@@ -192,7 +207,7 @@ def _build_rows(
         labels=[item.label for item in items],
         groups=_assign_groups(pairs),
         source_sha256=checksum,
-        content_sha256=_hash_content(image_index.classes, pairs, options.depth),
+        content_sha256=_hash_content(image_index.classes, pairs, decoding),
         own_split=splits if any(splits) else None,
         ordered=image_index.ordered,
         incomplete=problems.describe_incomplete(image_index, report, len(items)),
@@ -200,18 +215,24 @@ def _build_rows(
         report=report.format_lines(),
         depth=options.depth,
         copies=copies,
+        exif=decoding.exif,
+        resize=decoding.resize,
+        group_column=image_index.group_column,
+        column_given=options.group_column is not None,
     )
 
 
 def _hash_content(
-    classes: Sequence[str], pairs: Sequence[tuple[Item, DecodedFile]], depth: int | None
+    classes: Sequence[str], pairs: Sequence[tuple[Item, DecodedFile]], decoding: Decoding
 ) -> str:
     """Hash what a set holds: classes, and of each image id, label, given group, split and the bytes of its file.
 
-    depth: the bits that 16-bit greys were said to use; None where nothing was said.
+    How the files were read is in it where it is not as the released code reads them, and changed a pixel.
     """
     rows = sorted((item.id, item.label, item.group, item.split, file.file_sha256) for item, file in pairs)
-    parts = [list(classes), rows, *([] if depth is None else [depth])]
+    parts = [list(classes), rows, *([] if decoding.depth is None else [decoding.depth])]
+    parts += ["upright"] if any("upright" in file.dropped for _, file in pairs) else []
+    parts += [decoding.resize] if decoding.resize != RELEASED.resize else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

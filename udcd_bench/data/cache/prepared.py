@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from udcd_bench.data.cache.options import RELEASED
 from udcd_bench.data.dataset import Dataset, Images, Ints
 from udcd_bench.errors import UserError
 from udcd_bench.runs import names
@@ -29,7 +30,7 @@ HEADER_BYTES = 128
 ARRAY, MANIFEST = "images.npy", "manifest.json"
 ADDED_FIELDS = {"content_sha256", "depth"}
 """Fields that manifests of schema 1 lack, and whose default is right for them."""
-LATER_FIELDS = {"copies"}
+LATER_FIELDS = {"copies", "exif", "resize", "group_column", "column_given"}
 """Fields that manifests of either schema may lack, and whose default says so."""
 
 Index = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -47,8 +48,10 @@ class Rows:
         they lie and at every size. Empty in manifests of schema 1, and of sets that do not come as files.
     source: the path that the images came from, or what made them.
     report: the lines of the validation report.
-    depth: the bits that 16-bit greys were said to use; None if nothing was said.
+    depth, exif, resize: how the files were read, as in ``options.Decoding``; exif and resize are empty in manifests of
+        earlier versions, and of sets that do not come as files.
     copies: as in ``Dataset``; None in manifests of earlier versions, which did not look.
+    group_column: as in ``Dataset``. column_given: whether ``--group-column`` named it.
     """
 
     name: str
@@ -67,6 +70,10 @@ class Rows:
     report: Sequence[str] = field(default_factory=list)
     depth: int | None = None
     copies: str | None = None
+    exif: str = ""
+    resize: str = ""
+    group_column: str = ""
+    column_given: bool = False
 
     def compute_sha256(self) -> str:
         """Hash what a row means: id, label, group, split, class names."""
@@ -228,6 +235,11 @@ def lacks_digest(manifest: Manifest) -> bool:
     return manifest.name.startswith(names.FOLDER) and not manifest.content_sha256
 
 
+def lacks_reading(manifest: Manifest) -> bool:
+    """Tell whether an earlier version prepared own images: by another choice of groups, and as they are stored."""
+    return manifest.name.startswith(names.FOLDER) and not manifest.exif
+
+
 def lacks_copies(manifest: Manifest) -> bool:
     """Tell whether an earlier version prepared a published set from files without a look at their sizes."""
     is_own = manifest.name.startswith(names.FOLDER)
@@ -263,6 +275,9 @@ def _make_dataset(target: Path, manifest: Manifest, images: Images) -> Dataset:
             own_split=None if manifest.own_split is None else np.asarray(manifest.own_split, np.str_),
             identity=make_identity(manifest),
             depth=manifest.depth,
+            exif=manifest.exif or RELEASED.exif,
+            resize=manifest.resize or RELEASED.resize,
+            group_column=manifest.group_column,
         )
     except ValueError as error:
         raise DamagedDataError(target, str(error)) from error

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, UNREAD_FORMATS, decode_name, encode_name, get_suffix
+from udcd_bench.data.files.kinds import (
+    IMAGE_SUFFIXES,
+    OWN_SUFFIXES,
+    UNREAD_FORMATS,
+    decode_name,
+    encode_name,
+    get_suffix,
+)
 from udcd_bench.data.files.scan import make_forbidden_error
 from udcd_bench.data.files.tables import normalize_nfc
 from udcd_bench.errors import make_printable
@@ -67,6 +74,8 @@ class FileFinder:
         if not candidates:
             stems = {_fold(_strip_suffix(name)), _fold(name)}
             candidates = [other for stem in stems for other in listing.images_by_stem.get(stem, [])]
+            # of a DICOM file and the picture that was made of it, the picture
+            candidates = [other for other in candidates if get_suffix(other) in IMAGE_SUFFIXES] or candidates
         files = [str(folder / other) for other in candidates if os.path.isfile(folder / other)]  # noqa: PTH113
         return files[0] if len(files) == 1 else None
 
@@ -100,7 +109,7 @@ class FileFinder:
             by_stem: dict[str, list[str]] = {}
             for name in names:
                 by_fold.setdefault(_fold(name), []).append(name)
-                if get_suffix(name) in IMAGE_SUFFIXES:
+                if get_suffix(name) in OWN_SUFFIXES:
                     by_stem.setdefault(_fold(_strip_suffix(name)), []).append(name)
             self._listings[folder] = _Listing(names, by_fold, by_stem)
         return self._listings[folder]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Collection
@@ -13,6 +14,9 @@ IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff",
      ".webp", ".gif")
 )  # fmt: skip
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+"""Read of one's own images, where pydicom is installed."""
+OWN_SUFFIXES = IMAGE_SUFFIXES | DICOM_SUFFIXES
 TABLE_SUFFIXES = frozenset({".csv", ".tab", ".tsv", ""})
 UNREAD_FORMATS = frozenset(
     (".dcm", ".dicom", ".ima", ".nii", ".mha", ".mhd", ".nrrd", ".hdr", ".svs", ".ndpi", ".scn", ".mrxs", ".czi",
@@ -63,6 +67,19 @@ def get_suffix(name: str) -> str:
     lower = name.lower()
     # pathlib takes twice as long, and this is called ten thousand times
     return ".nii" if lower.endswith(".nii.gz") else os.path.splitext(lower)[1]  # noqa: PTH122
+
+
+def name_format(name: str) -> str:
+    """Name the format of a file that is not read by its suffix, ``.nii.gz`` by both."""
+    if name.lower().endswith(".nii.gz"):
+        return ".nii.gz"
+    suffix = get_suffix(name)
+    return suffix if suffix in UNREAD_FORMATS else "by another name"
+
+
+def can_read_dicom() -> bool:
+    """Whether pydicom, an extra, is installed."""
+    return importlib.util.find_spec("pydicom") is not None
 
 
 def is_zip(name: str) -> bool:
@@ -128,7 +145,11 @@ def describe_no_image(data: bytes) -> str:
     if not data.strip(b"\0"):
         return "nothing but zero bytes"
     name = describe_image_format(data)
-    readable = name.endswith(("JPEG file", "PNG file", "GIF file", "BMP file", "TIFF file", "WebP file"))
+    if name == "a DICOM file" and not can_read_dicom():
+        return f"{name}: `pip install 'udcd-bench[dicom]'` reads it"
+    readable = name.endswith(
+        ("JPEG file", "PNG file", "GIF file", "BMP file", "TIFF file", "WebP file", "DICOM file")
+    )
     return f"{name}, which is not read: convert it to PNG" if name and not readable else ""
 
 

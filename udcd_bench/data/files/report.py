@@ -35,6 +35,7 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "deep_colour": ("16-bit colour images whose values use fewer bits", True),
     "one_colour": ("classes whose images are all black to the eye, or of a single colour each", True),
     "exposure": ("classes whose 16-bit images are all darker than another's", False),
+    "no_dicom": ("DICOM files (`pip install 'udcd-bench[dicom]'` reads them)", True),
     "format": ("image files of a format that is not read (convert them to PNG)", False),
     "archive": ("archives that are not read (unpack them)", False),
     "outside": ("image files outside the class folders", False),
@@ -49,6 +50,12 @@ PROBLEM_KINDS: dict[str, tuple[str, bool]] = {
     "cut": ("JPEG files that seem cut: their lowest rows are one middle grey, or scans are missing", False),
     "frames": ("images of several frames, of which the first is used", False),
     "turned": ("images with an EXIF orientation, which is ignored", False),
+    "upright": ("images that were turned upright by their EXIF orientation", False),
+    "dicom": (
+        "DICOM images, read by pydicom: the first frame, through the window that the file states",
+        False,
+    ),
+    "unwindowed": ("DICOM images that state no window, scaled by all bits that they may use", False),
     "alpha": ("images with transparent parts, whose hidden colours are used", False),
     "clipped": ("16-bit images with a few pixels beyond --depth, which become white", False),
     "same_name": ("images that differ from another in the suffix of their name only", False),
@@ -75,7 +82,7 @@ Every entry below a folder that is given is an image used, a table that is read,
 """
 PIXEL_KINDS = frozenset(
     ("counts", "unreadable", "lost_class", "depth", "deep_colour", "one_colour", "exposure", "dark", "blank", "cut",
-     "frames", "turned", "alpha", "clipped", "bytes", "pixels", "disputed", "resized")
+     "frames", "turned", "upright", "dicom", "unwindowed", "alpha", "clipped", "bytes", "pixels", "disputed", "resized")
 )  # fmt: skip
 """What only decoded images show; a class may be lost before too, which changes the set's checksum."""
 PIXEL_NOTE = "· 16-bit"

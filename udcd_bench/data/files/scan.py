@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import zipfile
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +37,11 @@ class ScannedFiles:
     ----------
     images: by stem. tables: by lower-case name, without the mark of a second copy. left_out: everything else.
     folders: those that were entered. notes: sentences on how names were understood.
+    own: they are images of one's own, among which DICOM files are read where pydicom is installed.
     """
 
     root: Path
+    own: bool = False
     images: dict[str, list[FileRef]] = field(default_factory=dict)
     tables: dict[str, list[FileRef]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -74,20 +77,26 @@ class ScannedFiles:
             report.add(kind, f"{path} ({detail})" if detail else path)
         for sentence in self.notes:
             report.note(sentence)
+        formats = Counter(kinds.name_format(each.path) for each in self.left_out if each.kind == "format")
+        if self.own and formats.total() > len(report.examples["format"]):
+            counts = ", ".join(f"{n} {name}" for name, n in formats.most_common())
+            report.note(f"files of formats that are not read are skipped: {counts}")
 
     def leave_out(self, path: str, kind: str, detail: str = "") -> None:
         """Say why an entry is left out."""
         self.left_out.append(LeftOut(path, kind, detail))
 
 
-def scan_files(root: Path) -> ScannedFiles:
+def scan_files(root: Path, *, own: bool = False) -> ScannedFiles:
     """List every entry below ``root``, a folder or one zip. Links to folders are followed, to each folder once.
+
+    own: as in ``ScannedFiles``.
 
     Raises UserError when ``root`` is neither, and when a folder or a file may not be read.
     """
     if not os.path.exists(root):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder {root}; give the one that holds the images with --from.")
-    files = ScannedFiles(root)
+    files = ScannedFiles(root, own)
     with closing(Archives()) as archives:
         if root.is_file():
             if not zipfile.is_zipfile(root):
@@ -230,8 +239,11 @@ def _list_members(files: ScannedFiles, archives: Archives, file: FileRef) -> lis
 
 def _add_file(files: ScannedFiles, archives: Archives, file: FileRef) -> None:
     suffix = kinds.get_suffix(file.name)
-    if suffix in kinds.IMAGE_SUFFIXES:
+    is_dicom = files.own and suffix in kinds.DICOM_SUFFIXES
+    if suffix in kinds.IMAGE_SUFFIXES or (is_dicom and kinds.can_read_dicom()):
         files.images.setdefault(file.stem, []).append(file)
+    elif is_dicom:
+        files.leave_out(file.display_path, "no_dicom")
     elif UNNAMED_ZIP.fullmatch(file.name):
         files.leave_out(file.display_path, "archive")
     elif suffix in kinds.UNREAD_FORMATS:

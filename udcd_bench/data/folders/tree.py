@@ -15,7 +15,7 @@ from udcd_bench.errors import UserError
 
 IMAGE_FOLDER = re.compile(r"images?|imgs?|pictures|photos|originals?|raw|inputs?|data(set)?", re.I)
 MOST_LEVELS = 100
-LOSSES = ("format", "dangling", "unreadable", "archive")
+LOSSES = ("format", "no_dicom", "dangling", "unreadable", "archive")
 """Kinds of entries that were, or may have been, images."""
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v"))
 DATA_TEXTS = frozenset((".txt", ".json", ".xml", ".csv", ".tsv", ".tab"))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from udcd_bench.data.files.archives import FileRef, make_stamp
 from udcd_bench.data.files.finder import FileFinder, make_id
-from udcd_bench.data.files.kinds import IMAGE_SUFFIXES, encode_name, get_suffix, is_hidden
+from udcd_bench.data.files.kinds import OWN_SUFFIXES, encode_name, get_suffix, is_hidden
 from udcd_bench.data.files.labels import find_alike_groups, report_labels
 from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.tables import (
@@ -25,12 +25,23 @@ from udcd_bench.data.files.tables import (
 from udcd_bench.data.folders.part_names import find_split
 from udcd_bench.errors import UserError
 
-COLUMNS = ("path", "label", "group", "split")
-GROUP_LIKE = re.compile(
-    r"(patient|pat|subject|subj|participant|person|case|lesion|study|animal|mouse|donor|specimen|slide)"
-    r"(id|no|nr|num|number|name|code|key|uid|instanceuid)?|pid|mrn"
-)
-"""Columns, without spaces and underlines, that usually say which images must not be separated."""
+COLUMNS = ("path", "label", "split")
+GROUP_WORDS = (
+    "group", "patient|pat", "subject|subj", "participant", "person", "animal|mouse", "donor", "case", "specimen",
+    "slide", "study", "lesion",
+)  # fmt: skip
+"""What columns are called that say which images must not be separated; of several the first, which holds the others."""
+_GROUP_NUMBERS = r"(id|no|nr|num|number|name|code|key|uid|instanceuid)?"
+_DOUBTFUL = ("case", "study")
+"""Those that may say a label (case and control) or one study of all: groups only with ``FEWEST_GROUPS`` values."""
+FEWEST_GROUPS = 5
+
+
+class CSVTable(NamedTuple):
+    """The rows of a CSV, and the column that its groups are of; empty for none."""
+
+    rows: list[CSVRow]
+    group_column: str
 
 
 class CSVRow(NamedTuple):
@@ -52,15 +63,19 @@ class _Cells(NamedTuple):
     split: str
 
 
-def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
+def read_csv_table(path: Path, report: ValidationReport, group_column: str | None = None) -> CSVTable:
     """List the rows of a CSV whose image exists, each image once, and report all others.
 
-    Raises UserError when the splits are unknown, or given for some rows only.
+    group_column: that says which images must not be separated; None for the one whose name says so.
+    Raises UserError when there is no such column, and when the splits are unknown, or given for some rows only.
     """
     finder = FileFinder(path.parent)
     rows: dict[str, CSVRow] = {}
     disputed: set[str] = set()
-    listed = _read_cells(path, report)
+    columns = _read_columns(path, report)
+    chosen = _choose_group_column(path, columns, report, group_column)
+    _report_unread(columns, report, chosen)
+    listed = _list_cells(columns, report, chosen)
     for cells in listed:
         row = _match_row(path, cells, finder, report)
         if row is None:
@@ -84,7 +99,7 @@ def list_csv_rows(path: Path, report: ValidationReport) -> list[CSVRow]:
     _report_classes(listed, single, report)
     for same in find_alike_groups({row.group for row in single} - {""}):
         report.add("groups", " and ".join(same))
-    return single
+    return CSVTable(single, chosen)
 
 
 def _report_classes(listed: Sequence[_Cells], single: Sequence[CSVRow], report: ValidationReport) -> None:
@@ -109,34 +124,76 @@ def _describe_conflict(first: CSVRow, second: CSVRow) -> str:
     return ""
 
 
-def _read_cells(path: Path, report: ValidationReport) -> list[_Cells]:
+def _read_columns(path: Path, report: ValidationReport) -> Table:
     stat = path.stat()
     table = FileRef(str(path), (), path.name, stat.st_size, make_stamp(stat))
-    columns = read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
-    _report_unread(columns, report)
+    return read_table(table, report, *COLUMNS[:2], optional=COLUMNS[2:])
+
+
+def _choose_group_column(path: Path, columns: Table, report: ValidationReport, wanted: str | None) -> str:
+    """Choose the column that groups are of, and say which; empty for none. Raises UserError if it is not there.
+
+    wanted: its name, if the user gives one.
+    """
+    if wanted is not None:
+        same = [name for name in columns if name == wanted] or [
+            name for name in columns if name.casefold() == wanted.casefold()
+        ]
+        if len(same) != 1 or same[0] in COLUMNS:
+            names = ", ".join(name for name in columns if name and name not in COLUMNS)
+            raise UserError(
+                f"{path} has no column {wanted!r} to group by; give --group-column one of: {names}."
+            )
+        report.note(f"groups are those of the column {same[0]}, by --group-column")
+        return same[0]
+    candidates = [name for word in GROUP_WORDS for name in columns if _is_called(name, word)]
+    candidates += [name for name in columns if _fold(name) in ("pid", "mrn")]
+    for name in candidates:
+        values = set(normalize_cells(columns[name], columns.separator)) - {""}
+        is_doubtful = any(_is_called(name, word) for word in _DOUBTFUL) and len(values) < FEWEST_GROUPS
+        if is_doubtful or not values:
+            report.note(f"the column {name} has {len(values)} values and is not taken for groups")
+            continue
+        report.note(f"groups are those of the column {name}; --group-column takes another")
+        return name
+    return ""
+
+
+def _fold(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _is_called(name: str, word: str) -> bool:
+    """Whether a column is called by a word for groups, whatever its case, spaces, underlines, and id or number."""
+    return re.fullmatch(rf"({word})s?{_GROUP_NUMBERS}", _fold(name)) is not None
+
+
+def _list_cells(columns: Table, report: ValidationReport, group_column: str) -> list[_Cells]:
     blank = [""] * len(columns["label"])
-    errors = [cell for name in COLUMNS for cell in columns.get(name, []) if SPREADSHEET_ERROR.fullmatch(cell)]
+    names = [*COLUMNS, *([group_column] if group_column else [])]
+    errors = [cell for name in names for cell in columns.get(name, []) if SPREADSHEET_ERROR.fullmatch(cell)]
     if errors:
         report.note(
             f"{len(errors)} cells hold a spreadsheet's error, such as {errors[0]}, and are read as missing"
         )
     paths = ["" if is_missing(cell) else cell for cell in columns["path"]]
     label, group, split = (
-        normalize_cells(columns.get(name, blank), columns.separator) for name in COLUMNS[1:]
+        normalize_cells(cells, columns.separator)
+        for cells in (
+            columns["label"],
+            columns[group_column] if group_column else blank,
+            columns.get("split", blank),
+        )
     )
     return [_Cells(*cells) for cells in zip(paths, label, group, split, strict=True)]
 
 
-def _report_unread(columns: Table, report: ValidationReport) -> None:
-    """Name the columns that are not read, and those of them that were meant as a group or a split."""
-    unread = [name for name in columns if name and name not in COLUMNS]
+def _report_unread(columns: Table, report: ValidationReport, group_column: str) -> None:
+    """Name the columns that are not read, and those of them that were meant as a split."""
+    unread = [name for name in columns if name and name not in (*COLUMNS, group_column)]
     if unread:
         report.note(f"columns that are not read: {', '.join(unread[:20])}")
     for name in unread:
-        if "group" not in columns and GROUP_LIKE.fullmatch("".join(filter(str.isalnum, name.lower()))):
-            report.note(
-                f"images of one {name} may be separated: rename the column {name} to group to keep them together"
-            )
         if "split" not in columns and _is_split(columns[name]):
             report.note(f"the column {name} divides the images: rename it to split to use it")
 
@@ -178,5 +235,5 @@ def _report_unlisted(finder: FileFinder, report: ValidationReport) -> None:
     for _, folder in sorted(folders.items()):
         for name in finder.list_folder(Path(folder)).names:
             real, id_ = finder.locate(os.path.join(folder, name))  # noqa: PTH118
-            if get_suffix(name) in IMAGE_SUFFIXES and not is_hidden(name) and real not in finder.matched:
+            if get_suffix(name) in OWN_SUFFIXES and not is_hidden(name) and real not in finder.matched:
                 report.add("unlisted", id_)

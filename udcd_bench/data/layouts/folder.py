@@ -1,8 +1,8 @@
 """``folder:PATH``, images of one's own: one subfolder per class, or a CSV with path and label.
 
 A folder whose subfolders are called train, val and test (or the like), each with one subfolder per class, prescribes a
-split, which is used. A CSV needs the columns ``path`` (relative to the CSV) and ``label``; ``group`` (images that must
-not be separated, such as a patient's) and ``split`` are optional.
+split, which is used. A CSV needs the columns ``path`` (relative to the CSV) and ``label``; a column that says which
+images must not be separated (``patient_id``, ``group`` and the like, see ``csv_table``) and ``split`` are optional.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from udcd_bench.data.files import kinds
@@ -21,13 +22,14 @@ from udcd_bench.data.files.report import ValidationReport
 from udcd_bench.data.files.scan import scan_files
 from udcd_bench.data.files.tables import normalize_nfc, parse_number
 from udcd_bench.data.folders import class_folders, label_tables, masks, tree
-from udcd_bench.data.layouts.csv_table import list_csv_rows
+from udcd_bench.data.layouts.csv_table import read_csv_table
 from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names
 
 HELD_INSTEAD = {
     "format": "files of a format that is not read",
+    "no_dicom": "DICOM files without pydicom",
     "dangling": "links that lead nowhere",
     "unreadable": "archives that cannot be opened",
     "archive": "archives that are not read",
@@ -45,15 +47,20 @@ def make_path_slug(path: Path) -> str:
     return f"folder-{readable}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
-def read_index(path: Path) -> ImageIndex:
-    """List the images of a folder, a zip or a CSV. Raises UserError when it holds fewer than two classes."""
+def read_index(path: Path, group_column: str | None = None) -> ImageIndex:
+    """List the images of a folder, a zip or a CSV. Raises UserError when it holds fewer than two classes.
+
+    group_column: of a CSV, as in ``csv_table.read_csv_table``.
+    """
     path = path.expanduser()
     if not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where a name is too long)
         raise UserError(f"There is no folder or CSV {make_printable(str(path))}.")
     if path.is_file() and not kinds.is_zip(path.name):
         _check_called_table(path)
     if path.is_file() and not kinds.is_zip(path.name) and not zipfile.is_zipfile(path):
-        index = _read_csv(path)
+        index = _read_csv(path, group_column)
+    elif group_column is not None:
+        raise UserError(f"--group-column is for a CSV, and {path} is none; list its images in one.")
     else:
         index = _read_folders(path)
     if len(index.classes) < 2:
@@ -62,6 +69,11 @@ def read_index(path: Path) -> ImageIndex:
 
 
 def _make_few_classes_error(index: ImageIndex) -> UserError:
+    if n_dicom := index.report.counts["no_dicom"]:
+        return UserError(
+            f"{index.source} holds {n_dicom} DICOM files, such as {index.report.examples['no_dicom'][0]}: "
+            "`pip install 'udcd-bench[dicom]'` reads them."
+        )
     problems = index.report.format_sentence(index.report.list_blocking())
     tables = [name for name in index.report.examples["other"] if name.lower().endswith(".csv")]
     table = f", such as {index.source.rstrip('/')}/{tables[0]}" if tables else ""
@@ -79,7 +91,7 @@ def _check_called_table(path: Path) -> None:
         raise UserError(
             f"{path} is an archive that is not read: unpack it and give the folder, or make it a zip."
         )
-    if suffix in kinds.IMAGE_SUFFIXES:
+    if suffix in kinds.OWN_SUFFIXES:
         raise UserError(f"{path} is an image: give the folder that holds the class folders, or a CSV.")
     if suffix in (".xls", ".xlsx", ".ods") or _holds_spreadsheet(path):
         raise UserError(f"{path} is a spreadsheet: save it as a CSV in UTF-8.")
@@ -110,7 +122,7 @@ def _holds_spreadsheet(path: Path) -> bool:
 def _read_folders(root: Path) -> ImageIndex:
     """List the images of a folder or zip of class folders."""
     report = ValidationReport()
-    files = scan_files(root)
+    files = scan_files(root, own=True)
     whole = tree.build_tree(files)
     masks.leave_out_masks(whole, report)
     top, above = tree.find_top(whole)
@@ -122,7 +134,7 @@ def _read_folders(root: Path) -> ImageIndex:
     if any(ARCHIVE_ID.fullmatch(row.file.stem) for row in rows):
         report.note(
             "files bear ids of the ISIC Archive, where several show one lesion, which class folders do not tell: a CSV "
-            "with a column group keeps the images of a lesion together"
+            "with a column lesion_id keeps the images of a lesion together"
         )
     files.report_left_out(report)
     for name, left_out in class_folders.find_lost_classes(top).items():
@@ -171,20 +183,20 @@ def _drop_copies(items: list[Item], report: ValidationReport) -> list[Item]:
     return single
 
 
-def _read_csv(path: Path) -> ImageIndex:
+def _read_csv(path: Path, group_column: str | None) -> ImageIndex:
     """List the images of a CSV. Raises UserError when its splits are unknown or incomplete."""
     report = ValidationReport()
-    rows = list_csv_rows(path, report)
+    rows, taken = read_csv_table(path, report, group_column)
     classes = _sort_classes({row.label for row in rows})
     number = {name: i for i, name in enumerate(classes)}
     items = [Item(row.id, number[row.label], row.file, row.group, row.split) for row in rows]
     items.sort(key=lambda item: item.id)
-    return _build_index(path, classes, items, report)
+    return replace(_build_index(path, classes, items, report), group_column=taken)
 
 
 def _build_index(path: Path, classes: list[str], items: list[Item], report: ValidationReport) -> ImageIndex:
     name = f"{names.FOLDER}{make_printable(kinds.decode_name(str(path)))}"
-    title = make_printable(kinds.decode_name(path.absolute().name))
+    title = make_printable(kinds.decode_name(names.take_last_part(str(path))))
     return ImageIndex(
         name, title, tuple(map(make_printable, classes)), items, report, source=make_printable(str(path))
     )

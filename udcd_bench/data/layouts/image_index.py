@@ -73,6 +73,7 @@ class ImageIndex:
     expected: published numbers to compare with, if any.
     source: the path that was read.
     original_size: width and height of every image as published; None where they differ.
+    group_column: as in ``Dataset``.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ImageIndex:
     ordered: bool = False
     source: str = ""
     original_size: tuple[int, int] | None = None
+    group_column: str = ""
 
     def compute_checksum(self) -> str:
         """Compute a checksum that changes when any file, label, group or blocking problem does; reads no image."""

@@ -1,7 +1,9 @@
 """``medmnist:NAME``: the npz layout of MedMNIST (Yang et al., Sci. Data 2023), with its own split.
 
-Keys ``{train,val,test}_{images,labels}``; images (n, h, w) or (n, h, w, 1) grey or (n, h, w, 3), labels (n, 1). The
-package ``medmnist`` is not needed. Class names are not in the file, so the classes are named by their numbers.
+A set comes as 28² images in ``NAME.npz``, and some also as ``NAME_64.npz``, ``NAME_128.npz`` and ``NAME_224.npz``; of
+those that are there the one of the wanted size is read. Keys ``{train,val,test}_{images,labels}``; images (n, h, w) or
+(n, h, w, 1) grey or (n, h, w, 3), labels (n, 1). The package ``medmnist`` is not needed. Classes are named by their
+numbers, since the file has no names.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 PREFIX = "medmnist:"
 PARTS = ("train", "val", "test")
 WHERE_TO_GET = "https://zenodo.org/records/10519652 (MedMNIST v2, doi 10.5281/zenodo.10519652)"
+LARGER_SIZES = (64, 128, 224)
+"""Sides of the images in files that are called by them."""
 ORDERED = frozenset({"retinamnist"})  # graded 0 to 4, like APTOS
 
 
@@ -40,16 +44,14 @@ def check_name(name: str) -> str:
 
 
 def find_file(name: str, source_path: Path | None, target: Path) -> Path:
-    """Find the npz file of a set: ``source_path``, or NAME.npz in that folder, or else in the folder of prepared data.
+    """Find the npz file of a set: ``source_path``, or the set's in that folder, or else in the folder of prepared data.
 
     target: where the set will be prepared. Raises UserError when there is no such file, or its name is another set's.
     """
-    if source_path is None:
-        file = target.parent.parent / f"{name}.npz"
-    elif source_path.is_dir():
-        file = source_path / f"{name}.npz"
-    else:
-        file = source_path
+    folder = target.parent.parent if source_path is None else source_path
+    file = (
+        find_in_folder(name, folder, int(target.name)) if source_path is None or folder.is_dir() else folder
+    )
     if not file.is_file():
         command = format_prepare_command(f"{PREFIX}{name}", target, PrepareOptions(source_path=Path("DIR")))
         raise UserError(
@@ -62,6 +64,12 @@ def find_file(name: str, source_path: Path | None, target: Path) -> Path:
             f"{file} is called as another set, and not {name}; give medmnist:{file.stem}, or {name}.npz."
         )
     return file
+
+
+def find_in_folder(name: str, folder: Path, size: int) -> Path:
+    """Find the file of a set in a folder: of the wanted size if it is there, else NAME.npz, there or not."""
+    exact = folder / f"{name}_{size}.npz"
+    return exact if size in LARGER_SIZES and exact.is_file() else folder / f"{name}.npz"
 
 
 def compute_checksum(file: Path, name: str) -> str:
