@@ -170,7 +170,7 @@ def _make_report(
         reason = none + OTHER_PROTOCOL.format(", ".join(other))
     if reason:
         reason = f"Nothing was judged: {reason}"
-        comparison, compared = replace(comparison, cells=[], columns=[]), 0
+        comparison, compared = replace(comparison, cells=[], columns=[], noise={}), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
     older = describe_ages(records.values())
@@ -186,6 +186,7 @@ def _make_report(
         columns=comparison.columns,
         compared=compared,
         reason=reason,
+        noise=comparison.noise,
         whole=None if params["each"] or reason else comparison.table,
         other_protocol=other,
         differences=list_protocol_differences(table, request) if other else (),

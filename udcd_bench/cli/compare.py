@@ -83,11 +83,13 @@ class _ComparedSplit(NamedTuple):
 def _compare_split(table: Table, request: TableRequest, results: Results, other: str) -> _ComparedSplit:
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
     from udcd_bench.runs.records import describe_ages
 
     rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
     specs = table.list_runs(request)
-    metadata = _describe_comparison(table, request, other)
+    noise = describe_training_noise(list_training_noise(table, request, results))
+    metadata = _describe_comparison(table, request, other, noise)
     if older := describe_ages(results.select_records(specs).values()):
         metadata["older"] = older.rstrip(".")
     files = {"-compare.csv": comparisons.format_csv(rows).encode()}
@@ -109,7 +111,9 @@ def _join(compared: Sequence[_ComparedSplit], form: str) -> str:
     return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]"
 
 
-def _describe_comparison(table: Table, request: TableRequest, other: str) -> dict[str, str]:
+def _describe_comparison(
+    table: Table, request: TableRequest, other: str, noise: Sequence[str]
+) -> dict[str, str]:
     """Describe the whole: its title, its warning, and what the figures are, by name."""
     from udcd_bench.artefacts import captions
     from udcd_bench.judging import comparisons
@@ -126,7 +130,7 @@ def _describe_comparison(table: Table, request: TableRequest, other: str) -> dic
         "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),
         "other": next(row.title for row in table.list_rows(request) if row.name == other),
-        **comparisons.describe_fields(load_tolerances(), other),
+        **comparisons.describe_fields(load_tolerances(), other, noise),
     }
     without = [
         METRICS[metric].title for metric in table.metrics if metric not in statistics.CONFUSION_METRICS
