@@ -60,7 +60,11 @@ def answer_by_runs(
     counts = Counter(cells.values())
     figures = {
         "holds": _count_cells(counts, ("reproduced",), "agree with ours, within tolerance or chance"),
-        "fails": _count_cells(counts, ("lower", "higher"), "differ from ours beyond both"),
+        "fails": _count_cells(
+            counts,
+            ("lower", "higher"),
+            f"differ from ours by more than tolerance and chance{_describe_worse(parts)}",
+        ),
         "cannot tell": _count_cells(counts, ("underpowered",), "cannot be judged by so few images and runs"),
     }
     return Answer(
@@ -133,6 +137,16 @@ def _find_witness(verdict: ClaimVerdict, outcome: str) -> tuple[float, Gain | No
 def _count_cells(counts: Counter[str], words: Sequence[str], text: str) -> str:
     total, some = sum(counts.values()), sum(counts[word] for word in words)
     return f"{some} of {format_count(total, 'published figure')} {text}" if total and some else ""
+
+
+def _describe_worse(parts: Sequence[TablePart]) -> str:
+    """Describe how many of the cells are worse when their table is judged as a whole."""
+    worse = {cell.key for part in parts for cell in part.cells if cell.fails_table}
+    return (
+        f", each judged alone, and {len(worse)} are worse by their tables as a whole"
+        if worse
+        else ", each judged alone"
+    )
 
 
 def _describe_data(views: Iterable[View], results: Results) -> list[str]:

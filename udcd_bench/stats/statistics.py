@@ -44,6 +44,7 @@ __all__ = [
     "compute_class_metrics",
     "compute_confusion_metrics",
     "compute_interval",
+    "compute_joint_half_widths",
     "compute_p_value",
     "compute_point_estimates",
     "compute_spread",
@@ -169,6 +170,18 @@ def compute_interval(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[fl
     """Compute the percentile interval of values (draws,); NaN when any is NaN."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def compute_joint_half_widths(differences: Floats, level: float = CONFIDENCE_LEVEL) -> Floats:
+    """Compute half-widths of intervals that hold together at ``level``, of differences drawn jointly (draws, rows).
+
+    In standard errors all are as wide as the largest error of each draw wants (max T, Westfall & Young 1993).
+    """
+    errors = differences - differences.mean(0)
+    spreads = errors.std(0)
+    in_spreads = np.abs(errors) / np.where(spreads > 0, spreads, 1)
+    half: Floats = spreads * np.quantile(in_spreads.max(1), level)
+    return half
 
 
 def compute_spread(metric_values: Mapping[tuple[int, int], float]) -> Spread:
