@@ -264,16 +264,18 @@ def _name_other_settings(table: Table, request: TableRequest, results: Results, 
 
 def _format_request(command: str, table: Table, request: TableRequest) -> str:
     """Format the present command with the settings of another request, at every fold and seed that is stored."""
+    from udcd_bench.judging.paper_check import list_other_protocol
     from udcd_bench.runs.spec import parse_split
 
     split, test_part = parse_split(request.split)
-    settings = (*request.hparams, *request.protocol)
+    against_paper = click.get_current_context().params.get("against") == "paper"
     changed = {
         "profile": request.profile if request.profile != "demo" else None,
         "split": split if split != "paper" else None,
         "test_part": test_part if test_part != "test" else None,
-        "settings": settings or None,
+        "settings": (*request.hparams, *request.protocol) or None,
         "teacher_backbone": request.teacher_backbone or None,
+        "other_protocol_allowed": against_paper and bool(list_other_protocol(request)),
         "folds": None,
         "seeds": None,
         **{name: getattr(request, name) for name in ("backbone", "datasets")},

@@ -147,7 +147,9 @@ def format_text(report: CheckReport) -> str:
 def _format_outcome(report: CheckReport) -> str:
     """Format how many cells have each verdict, and the outcome."""
     counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
-    as_what = " as a comparison, not a reproduction" if report.kind == "comparison" else ""
+    as_what = (
+        " as a comparison, not a reproduction" if report.kind == "comparison" and report.compared else ""
+    )
     return f"{counts or 'no cell'}; {report.outcome}{as_what}."
 
 

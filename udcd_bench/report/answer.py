@@ -114,7 +114,11 @@ def _write_sentence(verdicts: Sequence[tuple[Claim, ClaimVerdict]], outcome: str
     some = [(claim, verdict) for claim, verdict in verdicts if verdict.outcome == outcome]
     text = f"{len(some)} of {format_count(len(verdicts), 'claim')}"
     if some:
-        claim, verdict = max(some, key=lambda pair: _find_witness(pair[1], outcome)[0])
+        # a sentence that another reading makes otherwise is no strong witness
+        other = {claim.quote for claim, verdict in verdicts if verdict.outcome != outcome}
+        claim, verdict = max(
+            some, key=lambda pair: (pair[0].quote not in other, _find_witness(pair[1], outcome)[0])
+        )
         gain = _find_witness(verdict, outcome)[1]
         witness = gain.format_text() if gain else verdict.reason
         text += f", {'for instance' if outcome == 'cannot tell' else 'above all'} “{claim.quote}”: {witness}"

@@ -25,7 +25,7 @@ from udcd_bench.report.bands import NO_RUN, ReportBand, ReportRow, build_bands, 
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
@@ -127,7 +127,7 @@ def _build_table(table: Table, request: TableRequest, results: Results, anchor: 
         done=len(results.select_records(specs)),
         planned=len(specs),
         not_run=sum(spec not in results.states for spec in specs),
-        commands=tuple(format_artefact_command(verb, table.name, request) for verb in verbs),
+        commands=tuple(_list_commands(verbs, table, request)),
         sheet=sheet,
         bands=tuple(drop_empty(build_bands(sheet, plain, verdicts))),
         cells=tuple(cells),
@@ -137,6 +137,13 @@ def _build_table(table: Table, request: TableRequest, results: Results, anchor: 
         absent=tuple(_list_absent(plain)),
         lines=tuple(_list_lines(frame, verdicts)),
     )
+
+
+def _list_commands(verbs: Iterable[str], table: Table, request: TableRequest) -> Iterator[str]:
+    for verb in verbs:
+        command = format_artefact_command(verb, table.name, request)
+        # runs of another protocol are judged on request alone
+        yield f"{command} --compare" if verb == "check" and list_other_protocol(request) else command
 
 
 def _add_pairs(part: TablePart, table: Table, request: TableRequest, results: Results) -> TablePart:
