@@ -161,10 +161,10 @@ def test_the_noise_of_training_is_pooled_over_rows_and_weighed_with_the_assumed(
     assert (alone.deviation, alone.freedom, alone.pairs) == (0.5, 0, 0), "one seed shows nothing"
     # variances 2 with one degree of freedom, and 3 with two
     pooled = statistics.pool_training_noise([[80.0, 82.0], [70.0, 71.5, 73.4641016], [60.0]], 0.5)
-    assert pooled.pairs == 3 and pooled.freedom == 5
+    assert pooled.pairs == 3 and pooled.freedom == 4
     variance = (2 + 2 * np.var([70.0, 71.5, 73.4641016], ddof=1)) / 3
     assert pooled.seen == pytest.approx(math.sqrt(variance))
-    assert pooled.deviation == pytest.approx(math.sqrt((3 * variance + 2 * 0.25) / 5))
+    assert pooled.deviation == pytest.approx(math.sqrt((3 * variance + 0.25) / 4))
 
 
 def test_few_seeds_widen_the_noise_as_students_t_does():
@@ -172,7 +172,7 @@ def test_few_seeds_widen_the_noise_as_students_t_does():
     rng = np.random.default_rng(0)
     draws = rng.normal(0, 1, 200_000) * noise.draw_deviation(rng, 200_000)
     found = np.quantile(draws, [0.025, 0.9, 0.975])
-    assert found == pytest.approx(noise.deviation * t.ppf([0.025, 0.9, 0.975], 5), rel=0.02)
+    assert found == pytest.approx(noise.deviation * t.ppf([0.025, 0.9, 0.975], 4), rel=0.02)
     assumed = statistics.TrainingNoise(0.5).draw_deviation(rng, 3)
     assert assumed.tolist() == [0.5] * 3, "the assumption is taken as it stands"
 
@@ -562,9 +562,9 @@ def test_every_format_says_what_was_taken_for_trainings_noise(typed, tmp_path):
     )
     fill(tmp_path / "kept", paper(seeds=(0, 1)), ("mtg",), n=300)
     noise = json.loads(typed("--format=json")[1])["training_noise"]["APTOS 2019"]
-    assert noise["acc"]["pairs"] == 1 and noise["acc"]["freedom"] == 3 and noise["acc"]["assumed"] == 0.5
+    assert noise["acc"]["pairs"] == 1 and noise["acc"]["freedom"] == 2 and noise["acc"]["assumed"] == 0.5
     taken = f"Training's noise on APTOS 2019: a standard deviation of {noise['acc']['deviation']:.2f} (ACC), "
-    assert taken in typed()[1] and "with 3 degrees of freedom; 1 pair of seeds" in typed()[1]
+    assert taken in typed()[1] and "with 2 degrees of freedom; 1 pair of seeds" in typed()[1]
     assert taken in typed("--format=junit")[1].replace("&#8217;", "’")
 
 

@@ -245,7 +245,7 @@ def describe_training_noise(noise: Mapping[str, Mapping[str, statistics.Training
             sentences.append(
                 f"Training's noise on {title}: a standard deviation of {taken} points, with {first.freedom} degrees of "
                 f"freedom; {format_count(first.pairs, 'pair')} of seeds, pooled over all rows, have {seen}, "
-                f"and the assumed {assumed} counts as {statistics.ASSUMED_WEIGHT} more pairs."
+                f"and the assumed {assumed} counts as {format_count(statistics.ASSUMED_WEIGHT, 'more pair')}."
             )
     of_none = {
         title: by_metric for title, by_metric in noise.items() if not any(n.pairs for n in by_metric.values())

@@ -56,7 +56,7 @@ __all__ = [
 
 N_DRAWS = 2000
 CONFIDENCE_LEVEL = 0.95
-ASSUMED_WEIGHT = 2
+ASSUMED_WEIGHT = 1
 """S: degrees of freedom that the assumed noise of training counts for, beside those of repeated seeds."""
 
 
