@@ -106,7 +106,7 @@ def draw(frame, file):
     """Draw both curves: false alarms by rule, and power by deficit."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9, 6.2), dpi=120, layout="constrained")
     for column, table in enumerate(TABLES):
         false, power = figure.add_subplot(2, 2, 1 + column), figure.add_subplot(2, 2, 3 + column)
         curves = RULES | {rule: title for rule, (_, title) in NOISY.items()}
@@ -138,7 +138,7 @@ def draw(frame, file):
         if column == 0:
             false.set_ylabel("share of tables")
             power.set_ylabel("share of tables")
-            false.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.24))
+            figure.legend(*false.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
         else:
             power.legend(fontsize=8, title="five folds; dotted: one", title_fontsize=8)
     figure.savefig(file)
