@@ -22,6 +22,8 @@ N_DRAWS = 300
 """S: resampled test sets; ends of 95 % intervals move by about a tenth of their width."""
 AREAS = ("auroc", "auprc", "sensitivity")
 PANELS = {"roc": ("false-positive rate", "true-positive rate"), "pr": ("recall", "precision")}
+LABELS = 0.6
+"""Inches above and below a panel, for its title and the axis' label, so that they do not touch the next panel's."""
 MARKED = 25
 """A marker at every so many points of a curve."""
 
@@ -79,19 +81,20 @@ class Figure(figure.Figure):
         legend = list_classes(data, points)
         width, side = data.compute_panel_size(0.45)
         page = plots.FigurePage(
-            (width, 2 * data.count_panel_rows() * (side + 0.55)),
+            (width, 2 * data.count_panel_rows() * (side + LABELS)),
             legend=[plots.make_legend_entry(plots.pick_style(index), text) for index, text in legend],
             **texts,
         )
         for axes, kind, row, group in add_panels(data, page):
             of_cell = points[(points["dataset"] == group.source) & (points["method"] == row.name)]
-            title = plots.truncate_text(row.title, 66 * side)
+            # the panel below a row's ROC is of the same row
+            title = plots.truncate_text(row.title, 66 * side) + "\n" if kind == "roc" else ""
             if of_cell.empty:
-                axes.set_title(f"{title}\n")
+                axes.set_title(title)
                 plots.draw_placeholder(axes, data.describe_state(row, group))
                 continue
             cell = areas[(areas["dataset"] == group.source) & (areas["method"] == row.name)].iloc[-1]
-            axes.set_title(f"{title}\n{format_area('auroc' if kind == 'roc' else 'auprc', cell)}")
+            axes.set_title(f"{title}{format_area('auroc' if kind == 'roc' else 'auprc', cell)}")
             draw_curves(axes, of_cell[of_cell["curve"] == kind], kind)
         return page
 

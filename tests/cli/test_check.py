@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from support import tables
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
@@ -154,13 +156,50 @@ def test_figures_that_contradict_their_row_are_the_audits():
     assert ("aptos", None, "mtg", "f1") in paper_check.find_contradicted_cells("table2")
 
 
-def test_what_training_leaves_goes_from_the_assumed_to_the_seen():
-    assert uncertainty.compute_training_error({(0, 0): 80.0}, 0.5) == pytest.approx(0.5)
-    assert uncertainty.compute_training_error({(f, 0): 70.0 + f for f in range(4)}, 0.5) == pytest.approx(
-        0.25
+def test_the_noise_of_training_is_pooled_over_rows_and_weighed_with_the_assumed():
+    alone = statistics.pool_training_noise([[80.0], [70.0]], 0.5)
+    assert (alone.deviation, alone.freedom, alone.pairs) == (0.5, 0, 0), "one seed shows nothing"
+    # variances 2 with one degree of freedom, and 3 with two
+    pooled = statistics.pool_training_noise([[80.0, 82.0], [70.0, 71.5, 73.4641016], [60.0]], 0.5)
+    assert pooled.pairs == 3 and pooled.freedom == 4
+    variance = (2 + 2 * np.var([70.0, 71.5, 73.4641016], ddof=1)) / 3
+    assert pooled.seen == pytest.approx(math.sqrt(variance))
+    assert pooled.deviation == pytest.approx(math.sqrt((3 * variance + 0.25) / 4))
+
+
+def test_few_seeds_widen_the_noise_as_students_t_does():
+    noise = statistics.pool_training_noise([[80.0, 82.0]] * 3, 0.5)
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0, 1, 200_000) * noise.draw_deviation(rng, 200_000)
+    found = np.quantile(draws, [0.025, 0.9, 0.975])
+    assert found == pytest.approx(noise.deviation * t.ppf([0.025, 0.9, 0.975], 4), rel=0.02)
+    assumed = statistics.TrainingNoise(0.5).draw_deviation(rng, 3)
+    assert assumed.tolist() == [0.5] * 3, "the assumption is taken as it stands"
+
+
+def test_rows_of_one_seed_take_the_noise_that_others_show(tmp_path):
+    """Only their own data set's and settings', and every imbalance's of it."""
+    fill(tmp_path, paper(seeds=(0, 1, 2)), ("mtg",), n=200)
+    fill(tmp_path, paper(), ("udcd",), n=200)
+    fill(tmp_path, replace(paper(), datasets=("ham10000",)), ("udcd",), n=200)
+    results = load_results(Store(tmp_path))
+    bootstrap = uncertainty.Bootstrap(results, "mean", load_tolerances())
+    by_name = {(spec.method, spec.dataset): spec for spec in results.records}
+    seeds = [
+        100 * record["figures"]["mean"]["acc"]
+        for spec, record in results.records.items()
+        if spec.method == "mtg"
+    ]
+    one = by_name["udcd", "aptos"]
+    found = bootstrap.find_training_noise(one, "acc")
+    assert found.pairs == 2 and found.seen == pytest.approx(np.std(seeds, ddof=1))
+    assert bootstrap.find_training_noise(replace(one, rho=50.0), "acc") == found
+    for other in (by_name["udcd", "ham10000"], replace(one, profile="lite"), replace(one, split="grouped")):
+        assert bootstrap.find_training_noise(other, "acc").pairs == 0
+    drawn = bootstrap.draw_training(one, "acc", 4, ("here",))
+    assert np.quantile(np.abs(drawn), 0.95) == pytest.approx(
+        found.deviation / 2 * t.ppf(0.975, found.freedom), rel=0.25
     )
-    two = {(0, 0): 80.0, (0, 1): 82.0}  # variance 2, one degree of freedom
-    assert uncertainty.compute_training_error(two, 0.5) == pytest.approx(math.sqrt((2 + 2 * 0.25) / 3 / 2))
 
 
 # --- against the paper ------------------------------------------------------------------------------------
@@ -375,8 +414,8 @@ def test_runs_of_other_settings_are_counted_and_the_command_that_takes_them_is_t
         shlex.split(advised[2])[-4:] == ["--out", "kept", "--backbone", "resnet50"]
         or "resnet50" in advised[2]
     )
-    more = ["--compare"] if command == "check" else []
-    status, out, err = tell(*words[3:], *more, plain=())
+    assert ("--compare" in words) == (command == "check")
+    status, out, err = tell(*words[3:], plain=())
     assert "it holds" not in err and "n=2" in out if command == "compare" else "not judged" not in err
 
 
@@ -496,7 +535,37 @@ def test_one_cell_a_little_lower_fails_alone_and_not_the_table(typed, printed, t
     status, out, _ = typed("--format=json")
     assert status == 1 and cells(out)["udcd", "acc"]["fails"]
     assert json.loads(out)["table_verdict"]["worse"] == ["aptos udcd ACC"]
-    assert "worse is aptos udcd ACC" in typed()[1]
+    assert "12 cells together at 5 %: 1 cell is worse: on aptos, udcd in ACC (" in typed()[1]
+
+
+def test_many_worse_cells_are_told_by_row_and_metric():
+    def judged(dataset, method, metric, fails):
+        cell = verdicts.JudgedCell(dataset, None, method, metric, 80.0, 70.0, 69.0, 71.0, 1, 1.0, "lower")
+        return replace(cell, fails_table=fails)
+
+    rows, worse = ("scratch", "kd", "mtg", "udcd"), {"acc": 4, "ap": 4, "rec": 3, "f1": 0}
+    cells = [
+        judged(dataset, method, metric, index < n)
+        for dataset, method in itertools.product(("aptos", "ham10000"), rows)
+        for index, (metric, n) in ((rows.index(method), pair) for pair in worse.items())
+    ]
+    where = "on aptos and ham10000, all 4 rows in ACC and AP; 3 of 4 rows (not udcd) in REC"
+    assert difference.describe_worse(cells) == where
+    cells += [judged("digits", method, "acc", method == "kd") for method in rows]
+    assert difference.describe_worse(cells) == f"{where}; on digits, kd in ACC"
+
+
+def test_every_format_says_what_was_taken_for_trainings_noise(typed, tmp_path):
+    fill(tmp_path / "kept", paper(), n=300)
+    assert (
+        "Training's noise on APTOS 2019 is assumed, since no row has a second seed: a standard" in typed()[1]
+    )
+    fill(tmp_path / "kept", paper(seeds=(0, 1)), ("mtg",), n=300)
+    noise = json.loads(typed("--format=json")[1])["training_noise"]["APTOS 2019"]
+    assert noise["acc"]["pairs"] == 1 and noise["acc"]["freedom"] == 2 and noise["acc"]["assumed"] == 0.5
+    taken = f"Training's noise on APTOS 2019: a standard deviation of {noise['acc']['deviation']:.2f} (ACC), "
+    assert taken in typed()[1] and "with 2 degrees of freedom; 1 pair of seeds" in typed()[1]
+    assert taken in typed("--format=junit")[1].replace("&#8217;", "’")
 
 
 def test_the_published_figure_has_the_error_of_its_test_images(typed, printed, tmp_path):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from support import calibration
-from support.calibration import CSV, PLACES, RULES, TABLES
+from support.calibration import CSV, NOISY, PLACES, RULES, TABLES
 from support.simulation import CORRELATION, FOLDS, list_settings
 from udcd_bench.judging import difference, paper_audit
 from udcd_bench.judging.tolerances import load_tolerances
@@ -90,6 +90,9 @@ def test_in_the_campaign_one_true_table_in_twenty_fails_at_most(stored, table, f
     assert whole.share <= 0.05 + 2 * whole.error and whole.error < 0.03
     assert select(stored, table, folds, "each", "any").share > whole.share, "cells alone fail more often"
     assert select(stored, table, folds, "exact", "any").share > 0.5
+    pooled, unseen = (select(stored, table, folds, rule, "any") for rule in ("pooled", "unseen"))
+    assert pooled.share <= 0.05 + 2 * pooled.error and pooled.error < 0.03
+    assert unseen.share > 0.1, "noise that nobody measured is not allowed for"
 
 
 def test_the_page_tells_what_the_campaign_gave(stored):
@@ -99,7 +102,10 @@ def test_the_page_tells_what_the_campaign_gave(stored):
         for place, title in PLACES.items():
             wanted = [f"{calibration.find_deficit(stored, table, folds, place):.1f}" for folds in FOLDS]
             assert [v.strip() for v in rows[f"Table {table[-1]}, {title}"].split("|")] == wanted
-        for rule, title in RULES.items():
+        curves = RULES | {
+            rule: f"both errors, the table as a whole; {title}" for rule, (_, title) in NOISY.items()
+        }
+        for rule, title in curves.items():
             wanted = [f"{select(stored, table, folds, rule, 'any').share:.2f}" for folds in FOLDS]
             assert [v.strip() for v in rows[f"Table {table[-1]}, {title}"].split("|")] == wanted
     accuracy = [f"{select(stored, 'table2', folds, 'exact', 'accuracy').share:.2f}" for folds in FOLDS]

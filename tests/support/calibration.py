@@ -19,6 +19,11 @@ RULES = {
     "each": "both errors, each cell alone",
     "table": "both errors, the table as a whole",
 }
+NOISY = {
+    "unseen": (0, "trainings that differ thrice as far, no second seed"),
+    "pooled": (6, "trainings that differ thrice as far, 6 pairs of seeds"),
+}
+"""Where trainings differ by three times the assumption, as in real runs: pairs of seeds on each data set."""
 DEFICITS = np.arange(0, 16.01, 0.5)
 PLACES = {
     "cell acc": "one cell, ACC",
@@ -45,6 +50,13 @@ def run(table, *, batches, pool, tables, seed):
             assert all(one.fails_with(0, 0) == (one.verdict.verdict == "lower") for one in judged)
             for (rule, metrics), shares in measure_rules(judged).items():
                 lines.append((table, n_folds, rule, metrics, 0.0, shares))
+            for rule, (pairs, _) in NOISY.items():
+                noisy = [
+                    judge_true_table(settings, pools, n_folds, rng, training=3, pairs=pairs)
+                    for _ in range(tables // 3)
+                ]
+                share = np.mean([one.verdict.verdict == "lower" for one in noisy])
+                lines.append((table, n_folds, rule, "any", 0.0, share))
             for place, deficit in itertools.product(PLACES, DEFICITS):
                 mask = select_cells(judged[0].cells, place)
                 share = np.mean([one.fails_with(deficit, mask) for one in judged])
@@ -94,10 +106,11 @@ def draw(frame, file):
     """Draw both curves: false alarms by rule, and power by deficit."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9, 6.2), dpi=120, layout="constrained")
     for column, table in enumerate(TABLES):
         false, power = figure.add_subplot(2, 2, 1 + column), figure.add_subplot(2, 2, 3 + column)
-        for (rule, title), style in zip(RULES.items(), ("s:", "^--", "o-")):
+        curves = RULES | {rule: title for rule, (_, title) in NOISY.items()}
+        for (rule, title), style in zip(curves.items(), ("s:", "^--", "o-", "v:", "D-")):
             of_rule = frame[(frame["table"] == table) & (frame["rule"] == rule) & (frame["cells"] == "any")]
             false.errorbar(
                 of_rule["folds"], of_rule["share"], 2 * of_rule["error"], fmt=style, capsize=3, label=title
@@ -125,7 +138,7 @@ def draw(frame, file):
         if column == 0:
             false.set_ylabel("share of tables")
             power.set_ylabel("share of tables")
-            false.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.24))
+            figure.legend(*false.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
         else:
             power.legend(fontsize=8, title="five folds; dotted: one", title_fontsize=8)
     figure.savefig(file)

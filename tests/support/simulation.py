@@ -2,7 +2,8 @@
 
 A method is a recall for each class, by two numbers such that accuracy and macro recall are the published ones. Errors
 of two rows on one image are correlated by 0.8. A training adds points to a whole row, of the standard deviation that
-``tables/tolerances.toml`` assumes. Judged by the product's own functions, from the bootstrap on.
+``tables/tolerances.toml`` assumes or a multiple of it, which pairs of seeds may show. Judged by the product's own
+functions, from the bootstrap on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from udcd_bench.data.layouts import aptos, ham10000
 from udcd_bench.judging import difference, verdicts
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.paper import published
-from udcd_bench.stats import resampling
+from udcd_bench.stats import resampling, statistics
 
 CORRELATION = 0.8
 METRICS = ("acc", "ap", "rec", "f1")
@@ -117,10 +118,31 @@ class Judged:
         return bool(((short > tolerance) & (high < 0) & (short / self.spreads > self.critical)).any())
 
 
-def judge_true_table(settings, pools, n_folds, rng):
-    """Judge a table whose figures are ours of some folds of each pool, and theirs of a fold of their own."""
+def draw_deviations(settings, noise, pairs, rng):
+    """What is taken for training's noise of each data set, from pairs of seeds: per metric draws (draws,), points."""
+    tolerances, taken = load_tolerances(), {}
+    for dataset in {setting.dataset for setting in settings}:
+        seeds = rng.normal(0, 1, (pairs, 2))
+        pooled = [
+            statistics.pool_training_noise(seeds * points, tolerances.get_noise(metric))
+            for metric, points in zip(METRICS, noise)
+        ]
+        # one generator for all metrics, as the product has it
+        seed = rng.integers(2**32)
+        taken[dataset] = [
+            each.draw_deviation(np.random.default_rng(seed), tolerances.draws) for each in pooled
+        ]
+    return taken
+
+
+def judge_true_table(settings, pools, n_folds, rng, *, training=1.0, pairs=0):
+    """Judge a table whose figures are ours of some folds of each pool, and theirs of a fold of their own.
+
+    training: how many times as far as assumed trainings differ in truth. pairs: of seeds on each data set that show it.
+    """
     tolerances = load_tolerances()
-    noise = np.array([tolerances.get_noise(metric) for metric in METRICS])
+    noise = training * np.array([tolerances.get_noise(metric) for metric in METRICS])
+    taken = draw_deviations(settings, noise, pairs, rng)
     lines, theirs, ours_draws, their_draws = [], {}, {}, {}
     for setting, pool in zip(settings, pools):
         chosen = [pool[i] for i in rng.choice(len(pool), n_folds, replace=False)]
@@ -134,12 +156,12 @@ def judge_true_table(settings, pools, n_folds, rng):
         for (r, row), (m, metric) in itertools.product(enumerate(setting.rows), enumerate(METRICS)):
             key = (setting.dataset, setting.rho, row, metric)
             theirs[key] = round(float(np.clip(printed[r, m], 0, 100)), 2)
-            training = rng.normal(0, noise[m], (2, tolerances.draws))
-            ours_draws[key] = mean_draws[:, r, m] + training[0] / math.sqrt(n_folds)
+            luck_draws = rng.normal(0, 1, (2, tolerances.draws)) * taken[setting.dataset][m]
+            ours_draws[key] = mean_draws[:, r, m] + luck_draws[0] / math.sqrt(n_folds)
             by_fold = [fold.draws[order, r, m] / 100 for fold in chosen]
             accuracy = theirs[key] if metric == "acc" else None
             their_draws[key] = (
-                difference.draw_test_error(by_fold, chosen[0].n, accuracy, tolerances) + training[1]
+                difference.draw_test_error(by_fold, chosen[0].n, accuracy, tolerances) + luck_draws[1]
             )
             lines.append((*key, figures[r, m], n_folds, "not judged", ""))
     columns = ["dataset", "rho", "method", "metric", "ours", "n", "verdict", "note"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from udcd_bench.artefacts import data_captions
 from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
 from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.runs import profiles
 from udcd_bench.runs.records import describe_ages
@@ -79,7 +80,7 @@ def build_table_caption(
         RunCounts(len(specs), tuple(int(n) for n in frame["n"])),
         spread=_describe_spread(frame),
     )
-    intervals = [_describe_intervals(grid.metrics)] if frame["low"].notna().any() else []
+    intervals = [_describe_intervals(grid, request, results)] if frame["low"].notna().any() else []
     if intervals and frame["published"].notna().any():
         intervals.append(
             "A verdict there is of its cell alone, and allows for the error of the published figure too."
@@ -143,20 +144,16 @@ def _describe_metric(metric: str) -> str:
     return METRICS[metric].description + (", lower is better" if METRICS[metric].better == "lower" else "")
 
 
-def _describe_intervals(metrics: Sequence[str]) -> str:
+def _describe_intervals(grid: Grid, request: TableRequest, results: Results) -> str:
     """Describe what is in the intervals, and what is not."""
     tolerances = load_tolerances()
-    without = [METRICS[metric].title for metric in metrics if metric not in statistics.CONFUSION_METRICS]
-    noise: dict[float, list[str]] = {}
-    for metric in metrics:
-        if metric in statistics.CONFUSION_METRICS:
-            noise.setdefault(tolerances.get_noise(metric), []).append(METRICS[metric].title)
-    assumed = "; ".join(f"{', '.join(titles)} {points:g}" for points, titles in noise.items())
+    without = [METRICS[name].title for name in grid.metrics if name not in statistics.CONFUSION_METRICS]
+    noise = describe_training_noise(list_training_noise(grid, request, results))
     return (
         f"In the CSV, low to high is a {100 * tolerances.level:g} % interval of the mean, from {tolerances.draws} "
-        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise: "
-        f"an assumed standard deviation in points ({assumed}) and what seeds show. That folds share training images "
-        "is not in it." + (f" No interval for {', '.join(without)}." if without else "")
+        "bootstrap draws of groups of test images (lesions, duplicates) within classes, and from training's noise. "
+        "That folds share training images is not in it. "
+        + " ".join([*noise, *([f"No interval for {', '.join(without)}."] if without else [])])
     )
 
 

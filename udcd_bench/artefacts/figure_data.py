@@ -16,10 +16,15 @@ from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_he
 from udcd_bench.grid.grid import PAPER_ROWS, Grid
 from udcd_bench.judging.comparisons import compare_group
 from udcd_bench.judging.tolerances import load_tolerances
-from udcd_bench.judging.uncertainty import Bootstrap, bootstrap_group, select_reported_epochs
+from udcd_bench.judging.uncertainty import (
+    Bootstrap,
+    bootstrap_group,
+    describe_training_noise,
+    list_training_noise,
+    select_reported_epochs,
+)
 from udcd_bench.render import plots
 from udcd_bench.stats import statistics
-from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,16 +213,12 @@ class FigureData:
 
     def describe_interval(self) -> str:
         """Return the sentence on the intervals of ``build_values_frame``."""
-        tolerances = load_tolerances()
-        noise = ", ".join(f"{METRICS[m].title}: {tolerances.get_noise(m):g}" for m in self.grid.metrics)
-        seeds = (
-            "assumed" if len(self.request.seeds) == 1 else "seen between seeds, shrunk towards the assumed"
+        noise = describe_training_noise(list_training_noise(self.grid, self.request, self.results))
+        sentence = (
+            f"{load_tolerances().level:.0%} intervals: test images, by a bootstrap over groups, and training's noise; "
+            "methods share their test images, so intervals that overlap may still differ."
         )
-        return (
-            f"{tolerances.level:.0%} intervals: test images, by a bootstrap over groups, and training's noise, {seeds} "
-            f"standard deviation in points ({noise}); methods share their test images, so intervals that overlap "
-            "may still differ."
-        )
+        return " ".join([sentence, *noise])
 
     def compute_panel_size(self, margin: float) -> tuple[float, float]:
         """Compute the width of a page of square panels and the side of one, inches.

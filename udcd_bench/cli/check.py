@@ -171,7 +171,7 @@ def _make_report(
         reason = none + OTHER_PROTOCOL.format(", ".join(other))
     if reason:
         reason = f"Nothing was judged: {reason}"
-        comparison, compared = replace(comparison, cells=[], columns=[]), 0
+        comparison, compared = replace(comparison, cells=[], columns=[], noise={}), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
     older = describe_ages(records.values())
@@ -189,6 +189,7 @@ def _make_report(
         columns=comparison.columns,
         compared=compared,
         reason=reason,
+        noise=comparison.noise,
         whole=None if params["each"] or reason else comparison.table,
         other_protocol=other,
         differences=list_protocol_differences(table, request) if other else (),
@@ -266,17 +267,19 @@ def _name_other_settings(table: Table, request: TableRequest, results: Results, 
 
 def _format_request(command: str, table: Table, request: TableRequest) -> str:
     """Format the present command with the settings of another request, at every fold and seed that is stored."""
+    from udcd_bench.judging.paper_check import list_other_protocol
     from udcd_bench.runs.spec import parse_split
 
     split, test_part = parse_split(request.split)
-    settings = (*request.hparams, *request.protocol)
     own = any(name.startswith("folder:") for name in request.datasets or ())  # whose default may be another
+    against_paper = click.get_current_context().params.get("against") == "paper"
     changed = {
         "profile": request.profile if request.profile != "demo" else None,
         "split": split if split != "paper" or own else None,
         "test_part": test_part if test_part != "test" else None,
-        "settings": settings or None,
+        "settings": (*request.hparams, *request.protocol) or None,
         "teacher_backbone": request.teacher_backbone or None,
+        "other_protocol_allowed": against_paper and bool(list_other_protocol(request)),
         "folds": None,
         "seeds": None,
         **{name: getattr(request, name) for name in ("backbone", "datasets")},

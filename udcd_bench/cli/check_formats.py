@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.judging.uncertainty import describe_training_noise
 from udcd_bench.judging.verdicts import VERDICTS, JudgedCell, count_verdicts
 from udcd_bench.runs.names import format_data_title
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from udcd_bench.judging.difference import TableVerdict
     from udcd_bench.judging.paper_check import ProtocolDifference, RankedColumn
+    from udcd_bench.stats.statistics import TrainingNoise
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class CheckReport:
     whole: the verdict on all cells together; None where each is judged alone.
     other_protocol: in what the runs differ from the paper's protocol, as options.
     differences: the same number by number.
+    noise: what was taken for training's noise, by data set and metric.
     """
 
     metadata: dict[str, str]
@@ -40,6 +43,7 @@ class CheckReport:
     whole: TableVerdict | None = None
     other_protocol: tuple[str, ...] = ()
     differences: tuple[ProtocolDifference, ...] = ()
+    noise: Mapping[str, Mapping[str, TrainingNoise]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -136,6 +140,7 @@ def format_text(report: CheckReport) -> str:
             lines.append(f"  {mark.mark}: {mark.method}: {mark.verdict}{sure}")
     lines += [""] if report.cells else []
     lines += [f"  {verdict}: {VERDICTS[verdict].meaning}" for verdict in count_verdicts(report.cells)]
+    lines += describe_training_noise(report.noise)
     lines += [report.whole.describe()] if report.whole else []
     lines.append(_format_outcome(report))
     return "\n".join(line.rstrip() for line in lines)
@@ -144,7 +149,9 @@ def format_text(report: CheckReport) -> str:
 def _format_outcome(report: CheckReport) -> str:
     """Format how many cells have each verdict, and the outcome."""
     counts = ", ".join(f"{n} {verdict}" for verdict, n in count_verdicts(report.cells).items())
-    as_what = " as a comparison, not a reproduction" if report.kind == "comparison" else ""
+    as_what = (
+        " as a comparison, not a reproduction" if report.kind == "comparison" and report.compared else ""
+    )
     return f"{counts or 'no cell'}; {report.outcome}{as_what}."
 
 
@@ -165,6 +172,13 @@ def format_json(report: CheckReport) -> str:
         "other_protocol": report.other_protocol,
         "protocol_differences": [asdict(difference) for difference in report.differences],
         "table_verdict": asdict(report.whole) if report.whole else None,
+        "training_noise": {
+            title: {
+                metric: asdict(noise) | {"deviation": noise.deviation, "freedom": noise.freedom}
+                for metric, noise in by_metric.items()
+            }
+            for title, by_metric in report.noise.items()
+        },
         "compared": report.compared,
         "reason": report.reason,
         "counts": count_verdicts(report.cells),
@@ -195,6 +209,8 @@ def format_junit(report: CheckReport) -> str:
     properties = ElementTree.SubElement(suite, "properties")
     whole = asdict(report.whole) if report.whole else {}
     caveat = {"caveat": report.caveat} if report.caveat else {}
+    if noise := " ".join(describe_training_noise(report.noise)):
+        caveat["training_noise"] = noise
     for name, value in {"status": report.status, "outcome": report.outcome, **caveat, **whole}.items():
         words = ", ".join(value) if isinstance(value, tuple) else str(value)
         ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(words))

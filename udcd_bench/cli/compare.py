@@ -145,6 +145,7 @@ def _describe_comparison(table: Table, request: TableRequest, results: Results, 
     from udcd_bench.artefacts.data_captions import describe_splits
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
+    from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
     from udcd_bench.runs.spec import format_overrides
     from udcd_bench.stats import statistics
     from udcd_bench.stats.metrics import METRICS
@@ -152,6 +153,7 @@ def _describe_comparison(table: Table, request: TableRequest, results: Results, 
     stand_ins = [group.source for group in table.list_column_groups(request) if group.synthetic]
     settings = "".join(f", {text}" for text in format_overrides((*request.hparams, *request.protocol)))
     backbone = f", {request.backbone}" if request.backbone else ""
+    noise = describe_training_noise(list_training_noise(table, request, results))
     records = results.select_records(table.list_runs(request))
     split = describe_splits(request.split, records.values())
     conditions = f"profile {request.profile}, {split}{backbone}{settings}"
@@ -159,7 +161,7 @@ def _describe_comparison(table: Table, request: TableRequest, results: Results, 
         "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),
         "other": next(row.title for row in table.list_rows(request) if row.name == other),
-        **comparisons.describe_fields(load_tolerances(), other),
+        **comparisons.describe_fields(load_tolerances(), other, noise),
     }
     without = [
         METRICS[metric].title for metric in table.metrics if metric not in statistics.CONFUSION_METRICS

@@ -4,9 +4,10 @@
 the subject over other rows, in points, a figure for each data set, imbalance, fraction, backbone and metric. A gain
 is an interval, from low to high. For printed figures, rounding sets its ends. For ours, it is the 95 % interval of
 ``judging.uncertainty`` (over test images, resampled by groups, and training) of the runs that all rows have, those of
-the same fold and seed; each draw has its own nearest row. A claim that is true at both ends holds; one that is true
-at neither fails; otherwise the verdict is ``cannot tell``. A claim in whole per cents holds where one rounding rule,
-the same for all its figures, makes it true.
+the same fold and seed. The nearest row is so by luck too: so each row's gain has an interval that holds together with
+those of the others, and the gain over the nearest lies between the least of the lows and the least of the highs. A
+claim that is true at both ends holds; one that is true at neither fails; otherwise the verdict is ``cannot tell``. A
+claim in whole per cents holds where one rounding rule, the same for all its figures, makes it true.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.paper import published, rounded
 from udcd_bench.paper.rounded import ROUNDING_RULES
 from udcd_bench.runs import planner, profiles
-from udcd_bench.runs.spec import Overrides, RunSpec
+from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from udcd_bench.grid.cells import ValuesByRun
     from udcd_bench.judging.claim_file import Claim, ClaimColumn
+    from udcd_bench.judging.pairing import FoldAndSeed
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides
-    from udcd_bench.stats.metrics import Floats
 
 
 @dataclass(frozen=True)
@@ -174,24 +175,25 @@ class OwnResults:
             spec = planner.normalize_spec(replace(spec, protocol=overrides))
         return self.specs_by_setting.get(spec, ())
 
-    def bootstrap_gain(
-        self, claim: Claim, column: ClaimColumn, others: Sequence[str], shared: Sequence[tuple[int, int]]
-    ) -> Floats:
-        """Draw the subject's gain (draws,), points; empty where scores are gone or the metric has no draws.
+    def bound_gain(
+        self, claim: Claim, column: ClaimColumn, gains: Mapping[str, float], shared: Sequence[FoldAndSeed]
+    ) -> tuple[float, float]:
+        """Bound the subject's gain over the row that counts, points; infinite where the metric has no draws.
 
-        shared: the (fold, seed) that all rows have.
+        gains: over each of the other rows. shared: the runs that all rows have.
         """
         rows = {
             row: [each for each in self.list_repeats(column.specs[row]) if (each.fold, each.seed) in shared]
-            for row in (claim.subject, *others)
+            for row in (claim.subject, *gains)
         }
         draws = self.bootstrap.draw_rows(rows, [column.metric], (column.label, column.metric))
         if any((row, column.metric) not in draws for row in rows):
-            return np.empty(0)
-        sign = 1 if CLAIM_METRICS[column.metric].better == "higher" else -1
-        gains = [sign * (draws[claim.subject, column.metric] - draws[row, column.metric]) for row in others]
-        extreme: Floats = np.max(gains, axis=0) if claim.over == "any" else np.min(gains, axis=0)
-        return extreme
+            return -math.inf, math.inf
+        differences = [draws[claim.subject, column.metric] - draws[row, column.metric] for row in gains]
+        half = statistics.compute_joint_half_widths(np.stack(differences, 1), self.tolerances.level)
+        over = np.array(list(gains.values()))
+        choose = np.max if claim.over == "any" else np.min
+        return float(choose(over - half)), float(choose(over + half))
 
 
 def _compute_gain(
@@ -212,14 +214,12 @@ def _compute_gain(
         return None
     sign = 1 if CLAIM_METRICS[column.metric].better == "higher" else -1
     means = {row: sum(by_run[run] for run in shared) / len(shared) for row, by_run in values.items()}
-    choose = min if claim.over == "any" else max
-    other = choose(others, key=lambda row: sign * means[row])
-    mean = sign * (means[claim.subject] - means[other])
-    low, high = mean, mean
+    gains = {row: sign * (means[claim.subject] - means[row]) for row in others}
+    choose = max if claim.over == "any" else min
+    other = choose(gains, key=gains.__getitem__)
+    low = high = gains[other]
     if own_results is not None:
-        draws = own_results.bootstrap_gain(claim, column, others, shared)
-        level = own_results.tolerances.level
-        low, high = statistics.compute_interval(draws, level) if len(draws) else (-math.inf, math.inf)
+        low, high = own_results.bound_gain(claim, column, gains, shared)
     # a row that has not been run may be nearer, or farther
     absent = len(column.rows) - 1 - len(others)
     return Gain(
@@ -228,7 +228,7 @@ def _compute_gain(
         subject=means[claim.subject],
         over=other,
         other=means[other],
-        gain=mean,
+        gain=gains[other],
         low=-math.inf if absent and claim.over == "nearest" else low,
         high=math.inf if absent and claim.over == "any" else high,
         n=len(shared),

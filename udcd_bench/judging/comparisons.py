@@ -1,10 +1,10 @@
 """Paired comparisons of a table's rows with one of them: on the same test images, folds and seeds.
 
 A difference is the mean over the (fold, seed) that both rows have. Its interval and p hold two kinds of chance: the
-test images' (paired bootstrap over groups: both rows are drawn on the same images) and training's (normal, from the
-spread of the paired differences between seeds, shrunk towards √2 times the assumption in ``tables/tolerances.toml``,
-as a cell's is). So p is of the methods, not of these networks. That the folds' training sets overlap is not in it;
-the corrected resampled t-test (Nadeau & Bengio 2003), over the folds' mean differences, allows for it.
+test images' (paired bootstrap over groups: both rows are drawn on the same images) and training's (√2 times that of a
+cell, pooled over the rows of the data set: ``judging.uncertainty``). So p is of the methods, not of these networks.
+That the folds' training sets overlap is not in it; the corrected resampled t-test (Nadeau & Bengio 2003), over the
+folds' mean differences, allows for it.
 
 p is corrected (Holm 1979) over the rows compared in one column: a data set, imbalance and metric.
 """
@@ -15,18 +15,17 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.pairing import pair_rows
-from udcd_bench.judging.uncertainty import Bootstrap, compute_training_error
+from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.render import csv_text
 from udcd_bench.render.sheet import format_percent
 from udcd_bench.runs.names import identify_data
-from udcd_bench.runs.spec import derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -131,7 +130,7 @@ def compare_group(
     comparisons = []
     for metric in metrics:
         column = _collect_column(group, metric, paired, draws, bootstrap)
-        best = _find_winner(column, bootstrap.tolerances)
+        best = _find_winner(column, paired, bootstrap)
         unfilled = [
             Comparison(
                 dataset=group.source,
@@ -183,19 +182,16 @@ def _compare_pair(
     comparison: Comparison, column: _ColumnValues, specs: SpecsByRun, bootstrap: Bootstrap
 ) -> Comparison:
     """Fill in the figures of a comparison. specs: of its row."""
-    row, other, tolerances = comparison.method, comparison.other, bootstrap.tolerances
+    row, other = comparison.method, comparison.other
     ours, theirs = column.percent[row], column.percent[other]
     shared = sorted(ours.keys() & theirs.keys())
     differences = {run: ours[run] - theirs[run] for run in shared}
+    rng_key = ("compare", identify_data(comparison.dataset), comparison.rho, row, other, column.metric)
     # two trainings differ by √2 times what one does
-    error = compute_training_error(differences, math.sqrt(2) * tolerances.get_noise(column.metric))
-    seed = derive_seed(
-        "compare", identify_data(comparison.dataset), comparison.rho, row, other, column.metric
-    )
-    noise = np.random.default_rng(seed).normal(0, error, tolerances.draws)
+    noise = math.sqrt(2) * bootstrap.draw_training(specs[shared[0]], column.metric, len(shared), rng_key)
     pairs = [column.draws[row][run] - column.draws[other][run] for run in shared]
     draws = np.mean(pairs, axis=0) + noise
-    low, high = statistics.compute_interval(draws, tolerances.level)
+    low, high = statistics.compute_interval(draws, bootstrap.tolerances.level)
     by_fold = defaultdict(list)
     for (fold, _), value in differences.items():
         by_fold[fold].append(value)
@@ -221,7 +217,9 @@ def _compare_pair(
     )
 
 
-def _find_winner(column: _ColumnValues, tolerances: Tolerances) -> dict[str, float]:
+def _find_winner(
+    column: _ColumnValues, paired: Mapping[str, SpecsByRun], bootstrap: Bootstrap
+) -> dict[str, float]:
     """Find the column's winner, and the probability that it is truly best, over the runs that all rows have."""
     rows = list(column.percent)
     shared = sorted(set.intersection(*map(set, column.percent.values()))) if len(rows) > 1 else []
@@ -231,12 +229,8 @@ def _find_winner(column: _ColumnValues, tolerances: Tolerances) -> dict[str, flo
     means = [sign * float(np.mean([column.percent[row][run] for run in shared])) for row in rows]
     draws = []
     for row in rows:
-        percent = {run: column.percent[row][run] for run in shared}
-        error = compute_training_error(percent, tolerances.get_noise(column.metric))
-        seed = derive_seed(
-            "best", identify_data(column.group.source), column.group.shown_rho, row, column.metric
-        )
-        noise = np.random.default_rng(seed).normal(0, error, tolerances.draws)
+        rng_key = ("best", identify_data(column.group.source), column.group.shown_rho, row, column.metric)
+        noise = bootstrap.draw_training(paired[row][shared[0]], column.metric, len(shared), rng_key)
         draws.append(sign * (np.mean([column.draws[row][run] for run in shared], axis=0) + noise))
     winner = int(np.argmax(means))
     return {rows[winner]: statistics.compute_best_share(np.stack(draws, 1), winner)}
@@ -282,15 +276,15 @@ def count_tests(comparisons: Sequence[Comparison]) -> int:
     return sum(math.isfinite(row.p) for row in comparisons)
 
 
-def describe_fields(tolerances: Tolerances, other: str) -> dict[str, Any]:
-    """Describe what the figures are, by name, for whoever reads them."""
+def describe_fields(tolerances: Tolerances, other: str, noise: Sequence[str]) -> dict[str, str]:
+    """Describe what the figures are, by name, for whoever reads them. noise: sentences on training's noise."""
     return {
         "difference": f"the row minus {other}, in points, the mean over the folds and seeds that both have",
         "interval": (
             f"{100 * tolerances.level:g} %: test images (paired bootstrap over groups within classes, "
-            f"{N_DRAWS} draws) and training's noise (assumed, and what seeds show); not that folds share training "
-            "images"
+            f"{N_DRAWS} draws) and training's noise; not that folds share training images"
         ),
+        **({"noise": " ".join(noise).rstrip(".")} if noise else {}),
         "p": "of no difference, by the draws of the interval, two-sided",
         "Holm": "p corrected over the rows of one column: a data set, imbalance and metric",
         "t": "corrected resampled t-test over folds (Nadeau & Bengio 2003), which allows for shared training images",

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from udcd_bench.judging.uncertainty import Bootstrap, compute_training_error, select_group_runs
+from udcd_bench.errors import format_count
+from udcd_bench.judging.uncertainty import Bootstrap, select_group_runs
 from udcd_bench.judging.verdicts import VERDICTS, is_higher_better
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
@@ -48,7 +49,7 @@ class TableVerdict:
 
     verdict: ``lower`` where some cell is worse at the level of the whole table, else ``not lower``.
     level: share of true tables that are called lower, at most. cells: how many were judged together.
-    p: the smallest of the cells'. worse: the names of the cells that are worse.
+    p: the smallest of the cells'. worse: the names of the cells that are worse. where: the same by data set and row.
     """
 
     verdict: str
@@ -56,13 +57,15 @@ class TableVerdict:
     cells: int
     p: float
     worse: tuple[str, ...]
+    where: str = ""
 
     def describe(self) -> str:
         """Describe the verdict in a sentence."""
         if not self.cells:
             return "The table as a whole cannot be judged: no cell has an interval."
-        many = f"{self.cells} cell{'s' * (self.cells != 1)} together"
-        worse = f"worse is {', '.join(self.worse)}" if self.worse else "no cell is worse"
+        many = f"{format_count(self.cells, 'cell')} together"
+        count = f"{format_count(len(self.worse), 'cell')} {'is' if len(self.worse) == 1 else 'are'} worse"
+        worse = f"{count}: {self.where}" if self.worse else "no cell is worse"
         return f"The table as a whole, {many} at {100 * self.level:g} %: {worse} (smallest p {self.p:.3f})."
 
 
@@ -97,8 +100,9 @@ def draw_published_errors(
                 by_fold = [draws[spec][metric][order] for spec in firsts[row]]
                 n = float(np.mean([results.records[spec]["n_test"] for spec in firsts[row]]))
                 test = draw_test_error(by_fold, n, percent if metric == "acc" else None, tolerances)
-                ours = bootstrap.collect_percents(runs[row], metric)
-                errors[key] = test + _draw_training_error(key, ours, tolerances)
+                errors[key] = test + bootstrap.draw_training(
+                    runs[row][0], metric, tolerances.their_folds, ("published training", *key)
+                )
     return errors
 
 
@@ -130,15 +134,6 @@ def draw_test_error(
     return error * (binomial / spread) if spread > 0 else np.resize((-binomial, binomial), error.shape)
 
 
-def _draw_training_error(
-    key: CellKey, ours: Mapping[tuple[int, int], float], tolerances: Tolerances
-) -> Floats:
-    """Draw what their trainings do to a figure (draws,). ours: our figures by (fold, seed), which show how much."""
-    one = compute_training_error(ours, tolerances.get_noise(key[3])) * math.sqrt(len(ours))
-    generator = np.random.default_rng(derive_seed("published training", *key))
-    return generator.normal(0, one / math.sqrt(tolerances.their_folds), tolerances.draws)
-
-
 # --- the table as a whole ---------------------------------------------------------------------------------------
 
 
@@ -151,7 +146,7 @@ def judge_table(
     """
     together = [cell for cell in cells if VERDICTS[cell.verdict].compared and cell.their_error > 0]
     if not together:
-        return list(cells), TableVerdict("not lower", 1 - level, 0, math.nan, ())
+        return list(cells), TableVerdict("not lower", round(1 - level, 6), 0, math.nan, ())
     signs = np.array([1 if is_higher_better(cell.metric) else -1 for cell in together])
     differences = np.stack([draws.draw_difference(cell.key, cell.theirs) for cell in together], axis=1)
     shortfalls = -signs * np.array([cell.ours - cell.theirs for cell in together])
@@ -165,7 +160,40 @@ def judge_table(
     ]
     worse = tuple(cell.name for cell in judged_cells if cell.fails_table)
     verdict = "lower" if worse else "not lower"
-    return judged_cells, TableVerdict(verdict, 1 - level, len(together), float(min(p_values)), worse)
+    where = describe_worse([cell for cell in judged_cells if cell.key in p_by_key])
+    least = float(min(p_values))
+    return judged_cells, TableVerdict(verdict, round(1 - level, 6), len(together), least, worse, where)
+
+
+def describe_worse(cells: Sequence[JudgedCell]) -> str:
+    """Describe which of the cells that were judged together are worse: by data set, rows that are so in a metric."""
+    columns: dict[str, dict[str, list[JudgedCell]]] = {}
+    for cell in cells:
+        columns.setdefault(cell.setting, {}).setdefault(cell.metric_title, []).append(cell)
+    settings: dict[str, list[str]] = {}
+    for setting, by_metric in columns.items():
+        metrics: dict[str, list[str]] = {}
+        for title, column in by_metric.items():
+            if any(cell.fails_table for cell in column):
+                metrics.setdefault(_describe_worse_rows(column), []).append(title)
+        text = "; ".join(f"{rows} in {_join_words(titles)}" for rows, titles in metrics.items())
+        settings.setdefault(text, []).append(setting)
+    return "; ".join(f"on {_join_words(names)}, {text}" for text, names in settings.items() if text)
+
+
+def _describe_worse_rows(column: Sequence[JudgedCell]) -> str:
+    worse = [cell.method for cell in column if cell.fails_table]
+    others = [cell.method for cell in column if not cell.fails_table]
+    if len(worse) == 1:
+        return worse[0]
+    if not others:
+        return f"all {len(column)} rows"
+    names = f"not {', '.join(others)}" if len(others) < len(worse) else ", ".join(worse)
+    return f"{len(worse)} of {len(column)} rows ({names})"
+
+
+def _join_words(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def compute_joint_p(shortfalls: Floats, errors: Floats) -> Floats:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from udcd_bench.judging.difference import draw_published_errors, judge_table
-from udcd_bench.judging.uncertainty import bootstrap_table
+from udcd_bench.judging.uncertainty import bootstrap_table, list_training_noise
 from udcd_bench.judging.verdicts import (
     ErrorDraws,
     compute_cell_interval,
@@ -23,7 +23,7 @@ from udcd_bench.runs.spec import format_overrides
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from udcd_bench.paper.published import PublishedValue
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Scalar
+    from udcd_bench.stats.statistics import TrainingNoise
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ class TableComparison:
     """A table beside other figures: a verdict on every cell, one on the table, and the order of its columns' rows.
 
     table: None where each cell is judged alone, as against figures of one's own.
+    noise: what was taken for training's noise, by data set and metric; empty where it has no part.
     """
 
     cells: list[JudgedCell]
     table: TableVerdict | None
     columns: list[RankedColumn]
+    noise: Mapping[str, Mapping[str, TrainingNoise]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def compare_with_paper(
         draws = ErrorDraws(ours, draw_published_errors(grid, request, results, theirs, tolerances))
     alone = judge_cells(judged_frame, theirs, draws, tolerances, find_contradicted_cells(grid.name))
     cells, table = judge_table(alone, draws, tolerances.level)
-    return TableComparison(cells, table, rank_columns(cells, printed, draws.ours))
+    noise = list_training_noise(grid, request, results) if table.cells else {}
+    return TableComparison(cells, table, rank_columns(cells, printed, draws.ours), noise)
 
 
 def add_verdicts(

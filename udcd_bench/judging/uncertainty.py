@@ -1,8 +1,10 @@
 """Bootstrap draws and training noise: the uncertainty of every table cell.
 
 A cell's interval has the test images' share of chance (bootstrap over groups within each fold; seeds of a fold
-share their draws, folds are independent) and training's (normal, from the spread between seeds, shrunk towards
-the assumption in ``tables/tolerances.toml``). That the folds' training sets overlap is not in it.
+share their draws, folds are independent) and training's. How far trainings differ is pooled over all rows, folds and
+imbalances of a data set that have several seeds, and used for every row of it: few rows have enough seeds to show it
+by themselves. Where no row has, it is what ``tables/tolerances.toml`` assumes. That the folds' training sets overlap
+is not in it.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udcd_bench.errors import format_count
 from udcd_bench.judging.tolerances import Tolerances, load_tolerances
 from udcd_bench.runs.names import identify_data
 from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.embeddings import SEPARATION_METRICS, measure_images
-from udcd_bench.stats.metrics import Floats
+from udcd_bench.stats.metrics import METRICS, Floats
 
 if TYPE_CHECKING:
     from udcd_bench.grid.cells import ColumnGroup, TableRequest
@@ -31,9 +35,6 @@ CellKey = tuple[str, float | None, str, str]
 """Data set, imbalance as shown, method, metric."""
 BootstrapDraws = dict[CellKey, Floats]
 """A cell's figure in each draw, percent."""
-
-ASSUMED_WEIGHT = 2
-"""S: degrees of freedom that the assumed noise of training counts for, beside those of repeated seeds."""
 
 
 def select_available_repeats(
@@ -106,14 +107,42 @@ class Bootstrap:
         for (row, specs), metric in itertools.product(specs_by_row.items(), known):
             if not specs or not all(spec in by_run for spec in specs):
                 continue
-            percent = self.collect_percents(specs, metric)
-            if len(percent) < len(specs):
+            if len(self.collect_percents(specs, metric)) < len(specs):
                 continue
-            generator = np.random.default_rng(derive_seed("training", *rng_key, row, metric))
-            error = compute_training_error(percent, self.tolerances.get_noise(metric))
-            noise = generator.normal(0, error, self.tolerances.draws)
+            noise = self.draw_training(specs[0], metric, len(specs), ("training", *rng_key, row, metric))
             draws[row, metric] = 100 * np.mean([by_run[spec][metric] for spec in specs], axis=0) + noise
         return draws
+
+    def draw_training(self, spec: RunSpec, metric: str, n: int, rng_key: Sequence[object]) -> Floats:
+        """Draw what training does to the mean of n runs of a row (draws,), points around 0.
+
+        spec: one of the row's runs. What the deviation may truly be is drawn once for all figures of its data set.
+        """
+        setting = _strip_row(spec)
+        names = (setting.data_identity, setting.profile, setting.split)
+        deviation = self.find_training_noise(spec, metric).draw_deviation(
+            np.random.default_rng(derive_seed("training deviation", *names)), self.tolerances.draws
+        )
+        error = np.random.default_rng(derive_seed(*rng_key)).normal(0, 1, self.tolerances.draws)
+        return error * (deviation / math.sqrt(n))
+
+    def find_training_noise(self, spec: RunSpec, metric: str) -> statistics.TrainingNoise:
+        """Find how far trainings differ under a run's settings, whatever its row, fold and imbalance."""
+        rows = self._repeats_by_setting.get(_strip_row(spec), [])
+        values = (list(self.collect_percents(specs, metric).values()) for specs in rows)
+        return statistics.pool_training_noise(values, self.tolerances.get_noise(metric))
+
+    @cached_property
+    def _repeats_by_setting(self) -> dict[RunSpec, list[list[RunSpec]]]:
+        """The finished runs that differ in their seed alone, of all rows and folds that have several, by setting."""
+        by_row: dict[RunSpec, list[RunSpec]] = {}
+        for spec in self.results.records:
+            by_row.setdefault(replace(spec, seed=0), []).append(spec)
+        settings: dict[RunSpec, list[list[RunSpec]]] = {}
+        for row, specs in by_row.items():
+            if len(specs) > 1:
+                settings.setdefault(_strip_row(row), []).append(specs)
+        return settings
 
     def collect_percents(self, specs: Sequence[RunSpec], metric: str) -> dict[tuple[int, int], float]:
         """Collect the figures of finished runs of one setting, in percent, by (fold, seed).
@@ -123,7 +152,9 @@ class Bootstrap:
         values: dict[tuple[int, int], float] = {}
         for spec in specs:
             if metric not in SEPARATION_METRICS:
-                values[spec.fold, spec.seed] = self.results.records[spec]["figures"][self.rule][metric]
+                # an older run whose scores are gone may lack a metric of today
+                figures = self.results.records[spec]["figures"][self.rule]
+                values[spec.fold, spec.seed] = figures.get(metric, math.nan)
             elif self.results.has_scores(spec):
                 values[spec.fold, spec.seed] = float(self._measure_images(spec)[metric].mean())
         return {run: 100 * value for run, value in values.items() if not math.isnan(value)}
@@ -184,15 +215,62 @@ class Bootstrap:
         return self.results.draws[cache_key]
 
 
-def compute_training_error(values: Mapping[tuple[int, int], float], assumed: float) -> float:
-    """Compute the standard error that training leaves in the mean of figures by (fold, seed).
+def list_training_noise(
+    grid: Grid, request: TableRequest, results: Results
+) -> dict[str, dict[str, statistics.TrainingNoise]]:
+    """List what a table's intervals take for training's noise: data set with finished runs → metric → noise."""
+    bootstrap = Bootstrap(results, request.rule, load_tolerances())
+    metrics = [metric for metric in grid.metrics if metric in statistics.CONFUSION_METRICS]
+    noise = {}
+    for group in grid.list_column_groups(request):
+        done = [spec for specs in select_group_runs(grid, request, group, results).values() for spec in specs]
+        if done:
+            part = f", {group.fraction:.0%} of the training images" if group.fraction != 1 else ""
+            backbone = f", {group.backbone}" if group.backbone else ""
+            noise[f"{group.title}{part}{backbone}"] = {
+                metric: bootstrap.find_training_noise(done[0], metric) for metric in metrics
+            }
+    return noise
 
-    assumed: standard deviation between trainings, in the unit of the figures.
-    """
-    free = len(values) - len({fold for fold, _ in values})
-    seen = statistics.compute_spread(values).seeds if free else 0.0
-    variance = (free * seen**2 + ASSUMED_WEIGHT * assumed**2) / (free + ASSUMED_WEIGHT)
-    return math.sqrt(variance / len(values))
+
+def describe_training_noise(noise: Mapping[str, Mapping[str, statistics.TrainingNoise]]) -> list[str]:
+    """Describe what was taken for training's noise, and from how many seeds, in a sentence for each kind."""
+    sentences = []
+    for title, by_metric in noise.items():
+        first = next(iter(by_metric.values()), None)
+        if first is not None and first.pairs:
+            seen, assumed, taken = (
+                _list_points(by_metric, name) for name in ("seen", "assumed", "deviation")
+            )
+            sentences.append(
+                f"Training's noise on {title}: a standard deviation of {taken} points, with {first.freedom} degrees of "
+                f"freedom; {format_count(first.pairs, 'pair')} of seeds, pooled over all rows, have {seen}, "
+                f"and the assumed {assumed} counts as {format_count(statistics.ASSUMED_WEIGHT, 'more pair')}."
+            )
+    of_none = {
+        title: by_metric for title, by_metric in noise.items() if not any(n.pairs for n in by_metric.values())
+    }
+    if of_none and (by_metric := next(iter(of_none.values()))):
+        sentences.append(
+            f"Training's noise on {' and '.join(of_none)} is assumed, since no row has a second seed: a standard "
+            f"deviation of {_list_points(by_metric, 'assumed')} points."
+        )
+    return sentences
+
+
+def _list_points(by_metric: Mapping[str, statistics.TrainingNoise], name: str) -> str:
+    """List a number of the noise by metric; metrics of the same number stand together."""
+    titles: dict[str, list[str]] = {}
+    for metric, noise in by_metric.items():
+        points = getattr(noise, name)
+        text = f"{points:g}" if name == "assumed" else f"{points:.2f}"
+        titles.setdefault(text, []).append(METRICS[metric].title)
+    return ", ".join(f"{text} ({', '.join(of_text)})" for text, of_text in titles.items())
+
+
+def _strip_row(spec: RunSpec) -> RunSpec:
+    """Return a run's settings without what may differ between runs whose training noise is taken as the same."""
+    return replace(spec, method="", hparams=(), fold=0, seed=0, rho=None)
 
 
 def select_reported_epochs(scores: Floats, rule: str, labels: Any) -> Floats:

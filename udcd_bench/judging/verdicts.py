@@ -120,9 +120,18 @@ class JudgedCell:
     @property
     def name(self) -> str:
         """Data set, imbalance, method and metric, for people."""
+        return f"{self.setting} {self.method} {self.metric_title}"
+
+    @property
+    def setting(self) -> str:
+        """Data set and imbalance, for people."""
         rho = "" if self.rho is None else f" ρ={self.rho:g}"
-        title = METRICS[self.metric].title if self.metric in METRICS else self.metric
-        return f"{format_data_title(self.dataset)}{rho} {self.method} {title}"
+        return f"{format_data_title(self.dataset)}{rho}"
+
+    @property
+    def metric_title(self) -> str:
+        """The metric, for people."""
+        return METRICS[self.metric].title if self.metric in METRICS else self.metric
 
 
 @dataclass(frozen=True)

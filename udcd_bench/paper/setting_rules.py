@@ -28,9 +28,17 @@ def check_settings(table: Sequence[RoundedRow], own_rhos: Mapping[str, float]) -
         cell = next(iter(row.values()))
         settings[cell.dataset, own_rhos.get(cell.dataset) if cell.rho is None else cell.rho].append(row)
     pairs = [pair for rows in settings.values() for pair in combinations(rows, 2)]
+    stale = _find_stale_columns(pairs)
+    told = [set(map(id, pair)) for rows in stale.values() for pair in rows]
     for one, other in pairs:
-        yield from _check_pair(one, other)
-    yield from _find_stale_columns(pairs)
+        # rows that bear witness to a column left behind are told of there
+        is_told = {id(one), id(other)} in told
+        yield from (
+            finding
+            for finding in _check_pair(one, other)
+            if not (is_told and finding.rule == "same-setting-other-figures")
+        )
+    yield from (_make_stale_finding(*tables, rows) for tables, rows in stale.items())
 
 
 def _check_pair(one: RoundedRow, other: RoundedRow) -> Iterator[Finding]:
@@ -66,17 +74,19 @@ def _differ(one: RoundedValue, other: RoundedValue) -> bool:
     return one.high < other.low or other.high < one.low  # a figure with fewer digits may be the same
 
 
-def _find_stale_columns(pairs: Sequence[RowPair]) -> Iterator[Finding]:
-    """Join the rows of which only recall differs between two tables while F1 goes with one table's recall in both."""
+def _find_stale_columns(pairs: Sequence[RowPair]) -> dict[tuple[str, str], list[RowPair]]:
+    """Find, by tables, the rows of which only recall differs while F1 goes with the first table's recall in both."""
     witnesses: dict[tuple[str, str], list[RowPair]] = defaultdict(list)
     for one, other in pairs:
         for fitting, stray in ((one, other), (other, one)):
             if _differs_in_recall_alone(fitting, stray):
                 tables = (next(iter(row.values())).table for row in (fitting, stray))
                 witnesses[tuple(tables)].append((fitting, stray))  # type: ignore[index]
-    for (table, other_table), rows in witnesses.items():
-        if table != other_table and len(rows) >= WITNESSES:
-            yield _make_stale_finding(table, other_table, rows)
+    return {
+        tables: rows
+        for tables, rows in witnesses.items()
+        if tables[0] != tables[1] and len(rows) >= WITNESSES
+    }
 
 
 def _differs_in_recall_alone(fitting: RoundedRow, stray: RoundedRow) -> bool:

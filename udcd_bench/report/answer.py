@@ -60,7 +60,11 @@ def answer_by_runs(
     counts = Counter(cells.values())
     figures = {
         "holds": _count_cells(counts, ("reproduced",), "agree with ours, within tolerance or chance"),
-        "fails": _count_cells(counts, ("lower", "higher"), "differ from ours beyond both"),
+        "fails": _count_cells(
+            counts,
+            ("lower", "higher"),
+            f"differ from ours by more than tolerance and chance{_describe_worse(parts)}",
+        ),
         "cannot tell": _count_cells(counts, ("underpowered",), "cannot be judged by so few images and runs"),
     }
     return Answer(
@@ -110,7 +114,11 @@ def _write_sentence(verdicts: Sequence[tuple[Claim, ClaimVerdict]], outcome: str
     some = [(claim, verdict) for claim, verdict in verdicts if verdict.outcome == outcome]
     text = f"{len(some)} of {format_count(len(verdicts), 'claim')}"
     if some:
-        claim, verdict = max(some, key=lambda pair: _find_witness(pair[1], outcome)[0])
+        # a sentence that another reading makes otherwise is no strong witness
+        other = {claim.quote for claim, verdict in verdicts if verdict.outcome != outcome}
+        claim, verdict = max(
+            some, key=lambda pair: (pair[0].quote not in other, _find_witness(pair[1], outcome)[0])
+        )
         gain = _find_witness(verdict, outcome)[1]
         witness = gain.format_text() if gain else verdict.reason
         text += f", {'for instance' if outcome == 'cannot tell' else 'above all'} “{claim.quote}”: {witness}"
@@ -133,6 +141,16 @@ def _find_witness(verdict: ClaimVerdict, outcome: str) -> tuple[float, Gain | No
 def _count_cells(counts: Counter[str], words: Sequence[str], text: str) -> str:
     total, some = sum(counts.values()), sum(counts[word] for word in words)
     return f"{some} of {format_count(total, 'published figure')} {text}" if total and some else ""
+
+
+def _describe_worse(parts: Sequence[TablePart]) -> str:
+    """Describe how many of the cells are worse when their table is judged as a whole."""
+    worse = {cell.key for part in parts for cell in part.cells if cell.fails_table}
+    return (
+        f", each judged alone, and {len(worse)} are worse by their tables as a whole"
+        if worse
+        else ", each judged alone"
+    )
 
 
 def _describe_data(views: Iterable[View], results: Results) -> list[str]:

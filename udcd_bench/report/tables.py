@@ -18,13 +18,14 @@ from udcd_bench.judging.paper_check import (
     list_other_protocol,
 )
 from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
 from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
 from udcd_bench.report.bands import NO_RUN, ReportBand, ReportRow, build_bands, drop_empty
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
@@ -52,8 +53,8 @@ class TablePart:
     """A table with the rows and columns that have runs.
 
     done: its runs that are finished. not_run: those that are neither finished nor failed.
-
     name: of the table's file. anchor: its name on the page. whole: the table's verdict.
+    noise: sentences on what was taken for training's noise.
     absent: names of its rows, and of its columns, without any run. lines: every cell as plain values.
     other, pairs: each row compared with this one, by column.
     """
@@ -69,6 +70,7 @@ class TablePart:
     bands: tuple[ReportBand, ...]
     cells: tuple[JudgedCell, ...] = ()
     whole: str = ""
+    noise: tuple[str, ...] = ()
     columns: tuple[RankedColumn, ...] = ()
     absent: tuple[str, ...] = ()
     lines: tuple[dict[str, Any], ...] = ()
@@ -125,15 +127,23 @@ def _build_table(table: Table, request: TableRequest, results: Results, anchor: 
         done=len(results.select_records(specs)),
         planned=len(specs),
         not_run=sum(spec not in results.states for spec in specs),
-        commands=tuple(format_artefact_command(verb, table.name, request) for verb in verbs),
+        commands=tuple(_list_commands(verbs, table, request)),
         sheet=sheet,
         bands=tuple(drop_empty(build_bands(sheet, plain, verdicts))),
         cells=tuple(cells),
         whole=_describe_whole(comparison, request),
+        noise=tuple(describe_training_noise(list_training_noise(table, request, results))),
         columns=tuple(comparison.columns if comparison else ()),
         absent=tuple(_list_absent(plain)),
         lines=tuple(_list_lines(frame, verdicts)),
     )
+
+
+def _list_commands(verbs: Iterable[str], table: Table, request: TableRequest) -> Iterator[str]:
+    for verb in verbs:
+        command = format_artefact_command(verb, table.name, request)
+        # runs of another protocol are judged on request alone
+        yield f"{command} --compare" if verb == "check" and list_other_protocol(request) else command
 
 
 def _add_pairs(part: TablePart, table: Table, request: TableRequest, results: Results) -> TablePart:

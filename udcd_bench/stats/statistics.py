@@ -9,7 +9,8 @@ A bootstrap measures the variation due to the test images. Only ``compute_spread
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +28,14 @@ from udcd_bench.stats.resampling import (
 )
 
 __all__ = [
+    "ASSUMED_WEIGHT",
     "CONFUSION_METRICS",
     "Interval",
     "PairedDifference",
     "Resampling",
     "Spread",
     "TTest",
+    "TrainingNoise",
     "bootstrap_classes",
     "bootstrap_difference",
     "bootstrap_intervals",
@@ -41,16 +44,20 @@ __all__ = [
     "compute_class_metrics",
     "compute_confusion_metrics",
     "compute_interval",
+    "compute_joint_half_widths",
     "compute_p_value",
     "compute_point_estimates",
     "compute_spread",
     "corrected_resampled_t",
     "estimate_probability_of_best",
     "holm",
+    "pool_training_noise",
 ]  # fmt: skip
 
 N_DRAWS = 2000
 CONFIDENCE_LEVEL = 0.95
+ASSUMED_WEIGHT = 1
+"""S: degrees of freedom that the assumed noise of training counts for, beside those of repeated seeds."""
 
 
 class Interval(NamedTuple):
@@ -165,6 +172,18 @@ def compute_interval(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[fl
     return float(low), float(high)
 
 
+def compute_joint_half_widths(differences: Floats, level: float = CONFIDENCE_LEVEL) -> Floats:
+    """Compute half-widths of intervals that hold together at ``level``, of differences drawn jointly (draws, rows).
+
+    In standard errors all are as wide as the largest error of each draw wants (max T, Westfall & Young 1993).
+    """
+    errors = differences - differences.mean(0)
+    spreads = errors.std(0)
+    in_spreads = np.abs(errors) / np.where(spreads > 0, spreads, 1)
+    half: Floats = spreads * np.quantile(in_spreads.max(1), level)
+    return half
+
+
 def compute_spread(metric_values: Mapping[tuple[int, int], float]) -> Spread:
     """Compute the spreads of a metric by (fold, seed): folds differ in their images, seeds in chance alone.
 
@@ -183,6 +202,48 @@ def compute_spread(metric_values: Mapping[tuple[int, int], float]) -> Spread:
         len(by_fold),
         len({seed for _, seed in metric_values}),
     )
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """How far a metric differs between trainings that differ in their seed alone, in points of percent.
+
+    assumed: standard deviation that is assumed before any seed is seen.
+    seen: the one between seeds, NaN where no row has several. pairs: independent pairs of seeds behind it, its degrees
+    of freedom.
+    """
+
+    assumed: float
+    seen: float = math.nan
+    pairs: int = 0
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation that is taken: the seen one, the assumed one counting as ``ASSUMED_WEIGHT`` pairs."""
+        if not self.pairs:
+            return self.assumed
+        squares = self.pairs * self.seen**2 + ASSUMED_WEIGHT * self.assumed**2
+        return math.sqrt(squares / self.freedom)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the deviation; 0 for the assumption alone, which is taken as it stands."""
+        return self.pairs + ASSUMED_WEIGHT if self.pairs else 0
+
+    def draw_deviation(self, generator: np.random.Generator, draws: int) -> Floats:
+        """Draw what the deviation may truly be (draws,): a normal of it is Student's t."""
+        if not self.freedom:
+            return np.full(draws, self.deviation)
+        widening: Floats = np.sqrt(self.freedom / generator.chisquare(self.freedom, draws))
+        return self.deviation * widening
+
+
+def pool_training_noise(values: Iterable[Sequence[float]], assumed: float) -> TrainingNoise:
+    """Pool the spread between seeds. values: figures of the seeds of one row on one fold, points, for each of them."""
+    several = [np.asarray(of_row) for of_row in values if len(of_row) > 1]
+    pairs = sum(len(of_row) - 1 for of_row in several)
+    squares = sum(float(np.square(of_row - of_row.mean()).sum()) for of_row in several)
+    return TrainingNoise(assumed, math.sqrt(squares / pairs), pairs) if pairs else TrainingNoise(assumed)
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
