@@ -41,7 +41,7 @@ def desk(tmp_path_factory):
     (home / "mine" / "labelsmooth.py").write_text(code)
     small = {
         "UDCD_BENCH_SIZE": "32",
-        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=800 weights=none threads=1",
+        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=1000 weights=none threads=1",
         "UDCD_BENCH_METHODS": "scratch,udcd",
         "UDCD_BENCH_BACKBONE": "densenet-tiny",
         "UDCD_BENCH_DEVICE": "cpu",
