@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
-
-import pytest
+from unittest import mock
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
 HANG_SECONDS = 180
@@ -73,8 +72,8 @@ def context():
     """Where processes come from: forked from a server with everything loaded."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["support.preload"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where the server finds ``support``
+    # where the server finds ``support``
+    with mock.patch.dict(os.environ, {"PYTHONPATH": str(Path(__file__).parents[1])}):
         forkserver.ensure_running()
     return made
 

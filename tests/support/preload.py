@@ -30,6 +30,7 @@ MODULES = (
     "matplotlib.style",
     "sklearn.datasets",
     "sklearn.manifold",
+    "support.faults",
 )
 """Modules that a command imports when it needs them, and with them most others."""
 
