@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -43,6 +44,12 @@ def data():
 
 
 @pytest.fixture(scope="module")
+def subject_of(data):
+    """Makes the subject of a method, once."""
+    return cache(lambda name: TimedMethod(ask(), name, data))
+
+
+@pytest.fixture(scope="module")
 def found():
     lines = []
     return ratio.measure_ratios(ask(*METHODS), lines.append), lines
@@ -54,8 +61,8 @@ def found():
 @pytest.mark.parametrize(
     ("name", "images"), [("scratch", [8]), ("udcd", [8, 8]), ("kd", [8, 8]), ("sskd", [32, 32])]
 )
-def test_the_floor_has_the_images_that_the_networks_are_given(data, name, images):
-    subject = TimedMethod(ask(), name, data)
+def test_the_floor_has_the_images_that_the_networks_are_given(subject_of, name, images):
+    subject = subject_of(name)
     assert [len(x) for x in subject.network_inputs] == images
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in subject.network_inputs)
 
@@ -78,22 +85,22 @@ def calls_of(subject, call):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_step_and_floor_make_the_same_passes(data, name):
+def test_step_and_floor_make_the_same_passes(subject_of, name):
     """A method that ran its network twice a step would show as a ratio of two, not hide in its floor."""
-    subject = TimedMethod(ask(), name, data)
+    subject = subject_of(name)
     step, floor = calls_of(subject, subject.run_step), calls_of(subject, subject.run_floor)
     assert step == floor and step[0] == ("student", True, True)
 
 
-def test_the_steady_state_is_measured(data):
-    subject = TimedMethod(ask(), "udcd", data)
+def test_the_steady_state_is_measured(subject_of):
+    subject = subject_of("udcd")
     assert subject.progress.teacher_active and subject.progress.ramp == 1
     assert set(subject.run_step()[0]) == {"ce", "kl", "scl", "cra"}
-    assert subject.stage.name == "train" and TimedMethod(ask(), "scl-ikd", data).stage.name == "student"
+    assert subject.stage.name == "train" and subject_of("scl-ikd").stage.name == "student"
 
 
-def test_the_floor_trains_the_student_and_nothing_else(data):
-    subject = TimedMethod(ask(), "udcd", data)
+def test_the_floor_trains_the_student_and_nothing_else(subject_of):
+    subject = subject_of("udcd")
     before = {k: v.clone() for k, v in subject.method.named_parameters()}
     subject.run_floor()
     moved = {k for k, v in subject.method.named_parameters() if not torch.equal(v, before[k])}
@@ -104,8 +111,8 @@ def test_the_floor_trains_the_student_and_nothing_else(data):
     }
 
 
-def test_measuring_the_parts_leaves_the_method_as_it_was(data):
-    subject = TimedMethod(ask(), "crckd", data)
+def test_measuring_the_parts_leaves_the_method_as_it_was(subject_of):
+    subject = subject_of("crckd")
     parts = subject.time_parts(Clock(CPU), 1)
     assert list(parts) == ["views", "losses", "sampling", "memory", "EMA", "logging"]
     assert min(parts[k] for k in parts if k != "losses") > 0
@@ -202,7 +209,9 @@ def test_it_runs_in_a_process_with_the_allocators_settings(monkeypatch):
         assert command._call_in_process(os.getenv, name) == ALLOCATOR_ENV[name]
 
 
-def test_the_command_prints_and_writes(tmp_path):
+def test_the_command_prints_and_writes(tmp_path, monkeypatch):
+    # the README's line makes a process
+    monkeypatch.setattr(command, "_call_in_process", lambda function, *arguments: function(*arguments))
     words = [
         "--methods",
         "mtg",

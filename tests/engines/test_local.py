@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support import records, tables
+from support import faults, records, tables
 from support.faults import HANG_SECONDS, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
@@ -112,15 +112,15 @@ def started(*arguments):
         process.communicate(timeout=HANG_SECONDS)
 
 
-def wait_for_checkpoint(store, process, method):
-    """The key of the run of that method, once it has one."""
+def wait_for_checkpoint(store, method, runs, says):
+    """The key of the run of that method, once it has one. runs, says: whether the command runs, and what it says."""
     end = time.monotonic() + HANG_SECONDS
     while True:
         for path in store.work.glob("*/checkpoint.safetensors"):
             with contextlib.suppress(OSError):
                 if json.loads(path.with_name("spec.json").read_text())["method"] == method:
                     return path.parent.name
-        assert process.poll() is None, process.communicate()
+        assert runs(), says()
         assert time.monotonic() < end
         time.sleep(0.005)
 
@@ -135,16 +135,17 @@ def killed(data, tmp_path_factory):
     """Three methods one after another, killed in the middle of the second and started again."""
     out = tmp_path_factory.mktemp("killed") / "results"
     words, store = table(data, out, "scratch,udcd,kd", "--jobs=1"), Store(out)
-    with started(*words) as process:
-        key = wait_for_checkpoint(store, process, "udcd")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(HANG_SECONDS)
-    end = time.monotonic() + HANG_SECONDS
-    while (
-        store.get_state(key) == "running"
-    ):  # the kill reaches the whole group, its last member a moment later
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    said = out.with_name("said")
+    with faults.started(said, *words) as process:
+        key = wait_for_checkpoint(store, "udcd", process.is_alive, said.read_text)
+        (marker,) = store.locks.folder.glob(f"{key}.*")
+        for pid in (
+            process.pid,
+            int(marker.name.split("-")[1]),
+        ):  # the command, and the worker that has the run
+            os.kill(pid, signal.SIGKILL)
+        process.join(HANG_SECONDS)
+    faults.settle(store)
     # the first is done and stays as it is, the second goes on, the third begins
     assert list(scores(store)) == ["scratch"] and store.get_state(key) == "interrupted"
     (before,) = store.list_keys()
@@ -159,6 +160,7 @@ def killed(data, tmp_path_factory):
 def mixed(data, suite, tmp_path_factory):
     """The same three, two at a time and undisturbed, with two that fail among them."""
     out = tmp_path_factory.mktemp("mixed") / "results"
+    faults.context()  # its server serves this process too
     plugins.add_suite(suite)
     words = table(data, out, "boom,gone,scratch,udcd,kd", "--jobs=2")
     return cli.main(words, standalone_mode=False), Store(out)
@@ -303,7 +305,7 @@ def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     words = train("scratch", data, tmp_path / "my results", epochs=500)
     store = Store(tmp_path / "my results")
     with started(*words) as process:
-        key = wait_for_checkpoint(store, process, "scratch")
+        key = wait_for_checkpoint(store, "scratch", lambda: process.poll() is None, process.communicate)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130

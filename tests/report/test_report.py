@@ -621,9 +621,25 @@ return { states, restored: JSON.stringify(before) === JSON.stringify(after), foc
 """
 
 
+@pytest.fixture(scope="module")
+def seen(texts, tmp_path_factory):
+    """What a browser finds out about the pages, all opened in one start of it."""
+    other_script = "<script>document.title = 'x'</script></body>"
+    visits = {
+        "sorting": pages.Visit(texts["demo"], SORTING),
+        "looks": pages.Visit(texts["paper"], LOOKS),
+        "printing": pages.Visit(texts["demo"], PRINTING),
+        "narrow": pages.Visit(texts["paper"], width=400),
+        "broad": pages.Visit(texts["paper"], width=1600),
+        "own-script": pages.Visit(texts["demo"]),
+        "other-script": pages.Visit(texts["demo"].replace("</body>", other_script)),
+    }
+    return pages.browse(visits, tmp_path_factory.mktemp("browser"))
+
+
 @browser
-def test_columns_sort_and_return_to_their_order(texts, tmp_path):
-    found = pages.browse(texts["demo"], SORTING, tmp_path)
+def test_columns_sort_and_return_to_their_order(seen):
+    found = seen["sorting"]
     assert found["console"] == []
     orders, columns = zip(*found["states"])
     assert orders == ("none", "descending", "ascending", "none")
@@ -673,8 +689,8 @@ return { looks };
 
 
 @browser
-def test_light_and_dark_differ_and_both_are_readable(texts, tmp_path):
-    found = pages.browse(texts["paper"], LOOKS, tmp_path)
+def test_light_and_dark_differ_and_both_are_readable(seen):
+    found = seen["looks"]
     assert found["console"] == []
     (says, page, least), (says_dark, page_dark, least_dark), again = found["looks"]
     assert (says, says_dark) == ("Dark", "Light") and again[:2] == [says, page]
@@ -698,37 +714,23 @@ return { all, before, during, after: open(), copies: copies.every((b) => b?.clas
 
 
 @browser
-def test_printing_opens_what_is_folded_and_commands_can_be_copied(texts, tmp_path):
-    found = pages.browse(texts["demo"], PRINTING, tmp_path)
+def test_printing_opens_what_is_folded_and_commands_can_be_copied(seen):
+    found = seen["printing"]
     assert found["console"] == []
     assert (found["before"], found["during"], found["after"]) == (0, found["all"], 0) and found["all"] > 10
     assert found["copies"] and found["copied"] == "copied" and found["commands"] > 15
 
 
 @browser
-@pytest.mark.parametrize("width", [400, 1600])
-def test_the_page_is_no_wider_than_its_window(texts, tmp_path, width):
-    (tmp_path / "page.html").write_text(texts["paper"], encoding="utf-8")
-    frame = f'<iframe src="page.html" style="width:{width}px;height:900px"></iframe>'
-    outer = f'<!DOCTYPE html><html lang="en"><head><meta http-equiv="x"></head><body>{frame}</body></html>'
-    script = """
-    const inner = document.querySelector("iframe");
-    await new Promise((done) => addEventListener("load", done));
-    const root = inner.contentDocument.documentElement;
-    return { wide: root.scrollWidth, window: root.clientWidth };
-    """
-    found = pages.browse(outer, script, tmp_path, "--allow-file-access-from-files", "--window-size=1800,1000")
+@pytest.mark.parametrize(("page", "width"), [("narrow", 400), ("broad", 1600)])
+def test_the_page_is_no_wider_than_its_window(seen, page, width):
+    found = seen[page]
     assert width - 20 < found["window"] <= width and found["wide"] <= found["window"]
 
 
 @browser
-def test_its_own_policy_lets_its_script_run_and_no_other(texts, tmp_path):
-    file = tmp_path / "page.html"
-    file.write_text(texts["demo"], encoding="utf-8")
-    done = pages.dump(file, tmp_path)
-    assert pages.console(done.stderr) == [] and done.stdout.count('class="copy"') > 15
-    file.write_text(texts["demo"].replace("</body>", "<script>document.title = 'x'</script></body>"))
-    done = pages.dump(file, tmp_path)
-    assert "<title>x</title>" not in done.stdout and "Content Security Policy" in "".join(
-        pages.console(done.stderr)
-    )
+def test_its_own_policy_lets_its_script_run_and_no_other(seen):
+    own, other = seen["own-script"], seen["other-script"]
+    assert own["console"] == [] and own["html"].count('class="copy"') > 15
+    assert "<title>x</title>" not in other["html"]
+    assert "Content Security Policy" in "".join(other["console"])

@@ -188,7 +188,7 @@ return { before, rows: texts(), says: document.getElementById("matches").textCon
 @pytest.mark.skipif(pages.CHROMIUM is None, reason="no chromium on PATH")
 def test_the_filter_finds_figures_by_data_row_and_metric(store, tmp_path):
     html = page.render_page(store, Selection()).html.decode()
-    found = pages.browse(html, FILTERING, tmp_path)
+    found = pages.browse({"page": pages.Visit(html, FILTERING)}, tmp_path)["page"]
     assert found["console"] == [] and found["before"] == [0, True]
     lines = json.loads(pages.read(html).one(id="lines").raw)
     expected = [x for x in lines if (x["data"], x["row"], x["metric"]) == ("APTOS 2019", "UDCD", "ACC")]

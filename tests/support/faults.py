@@ -20,17 +20,9 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
-LATE_IMPORTS = (
-    "artefacts.figure",
-    "artefacts.leak",
-    "report.page",
-    "judging.comparisons",
-    "judging.seed_check",
-)
-LATE_IMPORTS += ("data.cache.prepare", "data.synthetic.fundus", "data.synthetic.lesions", "engines.naming")
-"""Modules that a command imports when it needs them, and with them most others."""
 HANG_SECONDS = 180
 """Seconds after which something is wrong."""
 
@@ -79,12 +71,10 @@ class Fault:
 def context():
     """Where processes come from: forked from a server with everything loaded."""
     made = multiprocessing.get_context("forkserver")
-    # what the engine's own server loads, and what a command needs beside it
-    modules = ["udcd_bench.engines.preload", "udcd_bench.engines.local", "udcd_bench.cli"]
-    modules += [f"udcd_bench.{name}" for name in LATE_IMPORTS]
-    modules += ["sklearn.datasets", "sklearn.manifold", "matplotlib.figure", "matplotlib.style"]
-    modules += ["matplotlib.backends.backend_pdf", "matplotlib.backends.backend_agg"]
-    made.set_forkserver_preload(modules)
+    made.set_forkserver_preload(["support.preload"])
+    # where the server finds ``support``
+    with mock.patch.dict(os.environ, {"PYTHONPATH": str(Path(__file__).parents[1])}):
+        forkserver.ensure_running()
     return made
 
 

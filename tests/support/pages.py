@@ -89,35 +89,73 @@ def read(text: str) -> Element:
     return reader.root
 
 
-def browse(page: str, script: str, folder: Path, *flags: str) -> dict:
-    """What a script finds out in a headless browser: it runs at the end of a copy of the page, and gives a value.
+@dataclass(frozen=True)
+class Visit:
+    """A page to open, in a window so many pixels wide, and a script that runs at its end and returns a value.
 
-    The value's ``console`` is what the browser logged of the page.
+    Without a script the page is opened as it is, under its own policy.
     """
-    assert CHROMIUM is not None
-    policy = page.index("<meta http-equiv"), page.index(">", page.index("<meta http-equiv")) + 1
-    page = page[: policy[0]] + page[policy[1] :]  # which forbids any script but the page's own
+
+    page: str
+    script: str = ""
+    width: int = 800
+
+
+COLLECTING = """
+await new Promise((done) => addEventListener("load", done));
+const found = {};
+for (const frame of document.querySelectorAll("iframe")) {
+  const inner = frame.contentDocument, out = () => inner.getElementById("found");
+  for (let n = 0; frame.dataset.waits && !out() && n < 400; n++) await new Promise((done) => setTimeout(done, 10));
+  const { scrollWidth, clientWidth } = inner.documentElement;
+  const html = inner.documentElement.outerHTML;
+  found[frame.name] = { ...JSON.parse(out()?.textContent ?? "{}"), html, wide: scrollWidth, window: clientWidth };
+}
+"""
+"""Waits for the pages in all frames, and gathers what their scripts returned, their DOM and their widths."""
+
+
+def browse(visits: dict[str, Visit], folder: Path) -> dict[str, dict]:
+    """Open pages beside each other in one headless browser, whose start takes seconds: name → what was found out.
+
+    That is what the visit's script returned, and ``html``, the DOM afterwards; ``wide`` and ``window``, the widths of
+    the page and of its window; and ``console``, what the browser logged of the page.
+    """
+    frames = []
+    for name, visit in visits.items():
+        page = _add_script(visit.page, visit.script, "found") if visit.script else visit.page
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+        waits = 'data-waits="yes"' if visit.script else ""
+        style = f"width:{visit.width}px;height:900px"
+        frames.append(f'<iframe name="{name}" src="{name}.html" {waits} style="{style}"></iframe>')
+    body = f'<meta http-equiv="x">{"".join(frames)}</body>'
+    outer = folder / "all-pages.html"
+    outer.write_text(_add_script(f"<!DOCTYPE html><body>{body}", f"{COLLECTING} return found;", "all"))
+    done = _dump(outer, folder)
+    (text,) = re.findall(r'<pre id="all">(.*)</pre>', done.stdout, re.S)
+    found = json.loads(html.unescape(text))
+    log = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return {name: found[name] | {"console": [x for x in log if f"/{name}.html" in x]} for name in visits}
+
+
+def _add_script(page: str, script: str, where: str) -> str:
+    """The page without its policy, which forbids any script but its own, and with one that writes what it returns."""
+    policy = page.index("<meta http-equiv")
+    page = page[:policy] + page[page.index(">", policy) + 1 :]
     end = (
         f"<script>(async () => {{ const found = await (async () => {{ {script} }})();"
-        "const out = document.createElement('pre'); out.id = 'found'; out.textContent = JSON.stringify(found);"
+        f"const out = document.createElement('pre'); out.id = '{where}'; out.textContent = JSON.stringify(found);"
         "document.body.append(out); })();</script></body>"
     )
-    file = folder / "copy.html"
-    file.write_text(page.replace("</body>", end), encoding="utf-8")
-    done = dump(file, folder, *flags)
-    (found,) = re.findall(r'<pre id="found">(.*)</pre>', done.stdout)
-    return {**json.loads(html.unescape(found)), "console": console(done.stderr)}
+    return page.replace("</body>", end)
 
 
-def dump(file: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def _dump(file: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Load a page in a headless browser; its DOM afterwards is the output."""
+    assert CHROMIUM is not None
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    words += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", *flags]
+    words += ["--allow-file-access-from-files", "--window-size=1800,1000"]
+    words += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
     done = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def console(log: str) -> list[str]:
-    """What the page itself said or did wrong, of all that the browser logs."""
-    return [line for line in log.splitlines() if ":CONSOLE" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -28,20 +29,21 @@ def forget_networks():
 
 
 @cache
-def build_once(backbone: str, size: int, role: str) -> tuple[network.Network, list[torch.Tensor]]:
-    """The network of that backbone, built once for the rows that start from it, and the tensors it starts with."""
+def build_once(backbone: str) -> tuple[tuple[network.Network, ...], list[torch.Tensor]]:
+    """Two networks of that backbone, alike, made once for the rows that start from them; their tensors at the start."""
     torch.manual_seed(0)
-    built = network.build_network(backbone, CLASSES, weights="none", image_size=size)
-    return built, [tensor.clone() for tensor in built.state_dict().values()]
+    built = network.build_network(backbone, CLASSES, weights="none", image_size=32)
+    return (built, copy.deepcopy(built)), [tensor.clone() for tensor in built.state_dict().values()]
 
 
-def start_anew(backbone: str, size: int, role: str) -> network.Network:
+def start_anew(backbone: str, role: str) -> network.Network:
     """That network as it was built, whatever the row before made of it; role: which of a row's two networks it is."""
-    built, tensors = build_once(backbone, size, role)
-    for tensor, value in zip(built.state_dict().values(), tensors, strict=True):
+    built, tensors = build_once(backbone)
+    chosen = built[role == "teacher"]
+    for tensor, value in zip(chosen.state_dict().values(), tensors, strict=True):
         tensor.copy_(value)
-    built.zero_grad()
-    return built.requires_grad_(True).train()
+    chosen.zero_grad()
+    return chosen.requires_grad_(True).train()
 
 
 def assert_one_step_is_finite(name: str, student: str, teacher: str, size: int, batch_size: int = 4) -> None:
@@ -54,8 +56,8 @@ def assert_one_step_is_finite(name: str, student: str, teacher: str, size: int, 
         images, labels, np.arange(n), device=torch.device("cpu"), order_seed=1, augment_seed=2
     )
     cls = plugins.load_class("methods", name)
-    student_network = start_anew(student, size, "student")
-    teacher_network = start_anew(teacher, size, "teacher") if cls.teacher else None
+    student_network = start_anew(student, "student")
+    teacher_network = start_anew(teacher, "teacher") if cls.teacher else None
     info = DatasetInfo(
         n_train=n,
         classes=CLASSES,

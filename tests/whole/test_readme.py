@@ -22,7 +22,11 @@ BLOCKS = re.findall(r"```console\n(.*?)```", README, re.S)
 IN_BLOCKS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("udcd-bench ")]
 IN_TABLES = re.findall(r"^\| `(udcd-bench [^`]+)`", README + COMMANDS, re.M)
 LINES = [*IN_BLOCKS, *IN_TABLES]
-AS_INSTALLED = {"udcd-bench status", "udcd-bench run table2", *(line for line in LINES if "--suite" in line)}
+AS_INSTALLED = {
+    "udcd-bench status",
+    "udcd-bench methods list",
+    *(line for line in LINES if "--suite" in line),
+}
 """Typed into a shell: the console script, and slots that are started as it starts them. The others are forked."""
 
 

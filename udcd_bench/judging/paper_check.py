@@ -17,7 +17,7 @@ from udcd_bench.judging.verdicts import (
     is_higher_better,
     judge_cells,
 )
-from udcd_bench.paper import audit, published, rounded
+from udcd_bench.paper import f1_rules, published, rounded
 from udcd_bench.runs import names, profiles
 from udcd_bench.runs.spec import format_overrides
 from udcd_bench.stats import statistics
@@ -166,7 +166,7 @@ def find_contradicted_cells(table: str) -> dict[CellKey, str]:
     """Find the published F1 of a table that contradict their own rows, and the sentence why, as the audit has it."""
     # all tables: one of them may show what another's columns are
     tables = rounded.load_published_tables() | {table: published.load_table(table)}
-    findings = audit.audit_tables(tables, {})
+    findings = f1_rules.check_f1(rounded.group_into_rows(tables))
     above = [(f.cells[-1], f.sentence) for f in findings if f.rule == "f1-above-harmonic-mean"]
     return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above if c.table == table}
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,17 +43,17 @@ class RoundedValue:
     mark: str = ""
     half: Fraction = field(default=Fraction(1, 200), repr=False)
 
-    @property
+    @cached_property
     def low(self) -> Fraction:
         """The least value that is printed so."""
         return max(Fraction(0), self.exact - self.half)
 
-    @property
+    @cached_property
     def exact(self) -> Fraction:
         """The figure as printed, in decimal."""
         return Fraction(str(self.percent))
 
-    @property
+    @cached_property
     def high(self) -> Fraction:
         """The greatest value that is printed so."""
         return min(Fraction(100), self.exact + self.half)

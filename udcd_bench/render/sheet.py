@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from udcd_bench.errors import make_printable
 from udcd_bench.render.csv_text import format_csv
 from udcd_bench.stats.metrics import METRICS
+
+Cell = dict[Hashable, Any]
+"""A cell of the long frame, by column."""
 
 DASH = "–"
 
@@ -112,7 +116,10 @@ def lay_out(
     notes = _Footnotes()
     frame = frame.assign(spread_text=_format_spreads(frame))
     metrics = tuple(METRICS[metric].title for metric in dict.fromkeys(frame["metric"]))
-    groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
+    groups = [
+        group_by_method(group.to_dict("records"))
+        for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)
+    ]
     bands = []
     for start in range(0, len(groups), groups_per_band):
         part = slice(start, start + groups_per_band)
@@ -121,41 +128,48 @@ def lay_out(
     return tuple(bands), tuple((letter, text) for text, letter in notes.letters.items())
 
 
+def group_by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Group the cells of one setting by their methods, in order."""
+    by_method: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_method.setdefault(cell["method"], []).append(cell)
+    return by_method
+
+
 def _build_rows(
-    groups: Sequence[pd.DataFrame], below_rule: Collection[str], notes: _Footnotes
+    groups: Sequence[Mapping[str, Sequence[Cell]]], below_rule: Collection[str], notes: _Footnotes
 ) -> Iterator[SheetRow]:
     """Build the rows of one band, whose groups of columns have the same methods."""
     has_rule = False
-    for index, method in enumerate(dict.fromkeys(groups[0]["method"])):
-        parts = [group[group["method"] == method] for group in groups]
-        texts = {text for part in parts for text in part["note"]}
+    for index, method in enumerate(groups[0]):
+        parts = [group[method] for group in groups]
+        texts = {cell["note"] for part in parts for cell in part}
         # a note that all cells share stands at the row's title
         note = texts.pop() if len(texts) == 1 else None
         blocks = tuple(_build_block(part, notes, note is None) for part in parts)
         ruled = method in below_rule and not has_rule and index > 0
         has_rule = has_rule or ruled
-        title = str(parts[0]["method_title"].iloc[0])
+        title = str(parts[0][0]["method_title"])
         yield SheetRow(title, notes.assign_letter(note or ""), blocks, ruled)
 
 
-def _build_block(part: pd.DataFrame, notes: _Footnotes, noted: bool) -> tuple[SheetCell, ...]:
+def _build_block(cells: Sequence[Cell], notes: _Footnotes, noted: bool) -> tuple[SheetCell, ...]:
     """Build the cells of one method in one group of columns. noted: whether cells have their own footnotes."""
-    rows = part.to_dict("records")
-    letters = [notes.assign_letter(row["note"]) if noted else "" for row in rows]
-    published = [format_percent(row["published"]) for row in rows]
-    states = {row["verdict"] for row in rows}
-    if part["ours"].isna().all() and not any(published) and states & {"failed", "not run"}:
+    letters = [notes.assign_letter(cell["note"]) if noted else "" for cell in cells]
+    published = [format_percent(cell["published"]) for cell in cells]
+    figures = [format_percent(cell["ours"]) for cell in cells]
+    states = {cell["verdict"] for cell in cells}
+    if not any(figures) and not any(published) and states & {"failed", "not run"}:
         return (SheetCell(states.pop(), note=letters[0], span=True),)
     return tuple(
         SheetCell(
-            text=format_percent(row["ours"])
-            or (row["verdict"] if row["verdict"] in ("failed", "not run") else DASH),
-            spread=row["spread_text"],
-            mark=row["mark"],
+            text=figure or (cell["verdict"] if cell["verdict"] in ("failed", "not run") else DASH),
+            spread=cell["spread_text"],
+            mark=cell["mark"],
             note=letter,
             published=printed,
         )
-        for row, letter, printed in zip(rows, letters, published)
+        for cell, figure, letter, printed in zip(cells, figures, letters, published)
     )
 
 

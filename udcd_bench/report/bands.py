@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench.grid.cells import ABSENT, STAND_IN
 from udcd_bench.judging.verdicts import get_cell_key
+from udcd_bench.render.sheet import group_by_method
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ReportBand:
 def build_bands(sheet: Sheet, frame: pd.DataFrame, verdicts: Mapping[CellKey, str]) -> Iterator[ReportBand]:
     """Join the sheet's bands with the lines of the long frame: groups, methods and metrics are in its order."""
     groups = [group for _, group in frame.groupby(["dataset", "rho"], sort=False, dropna=False)]
-    by_method = [{str(name): rows for name, rows in group.groupby("method", sort=False)} for group in groups]
+    by_method = [group_by_method(group.to_dict("records")) for group in groups]
     metrics = tuple(
         (METRICS[name].title, METRICS[name].better == "higher") for name in frame["metric"].unique()
     )
@@ -68,7 +69,7 @@ def build_bands(sheet: Sheet, frame: pd.DataFrame, verdicts: Mapping[CellKey, st
         rows = []
         for row, method in zip(band.rows, frame["method"].unique(), strict=True):
             below = "published" if row.published else "no counterpart" if verdicts else ""
-            lines = [group[method].to_dict("records") for group in part]
+            lines = [group[method] for group in part]
             cells = tuple(
                 cell
                 for block, block_lines in zip(row.blocks, lines, strict=True)
