@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
+from udcd_bench.api.values import list_settings, read_whole
 from udcd_bench.artefacts.figure_data import FigureData
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.engines.naming import load_stored_results
@@ -119,18 +121,29 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
     """Load a results folder, and make the request that the options mean in it."""
     options = dict(options)
     data = Path(options.pop("data", "data"))
-    protocol, hparams = profiles.split_overrides(tuple(dict(options.pop("settings", {})).items()))
+    protocol, hparams = profiles.split_overrides(list_settings(options.pop("settings", None)))
     known = TableRequest.__dataclass_fields__.keys() - {"hparams", "protocol"}
     if unknown := sorted(options.keys() - known):
         raise UserError(
             f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}, data, settings."
         )
     several = ("methods", "datasets", "folds", "seeds")
-    lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
+    lists = {name: _as_tuple(name, options[name]) for name in several if options.get(name) is not None}
     request = TableRequest(**options | lists, hparams=hparams, protocol=protocol)
     return load_stored_results(request, open_store(Path(out)), data)
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return several values as a tuple; a name or a number alone is one of them."""
-    return (value,) if isinstance(value, str | int) else tuple(value)
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """Return several values as a tuple, each once; a name or a number alone is one of them.
+
+    Raises UserError for folds and seeds that are no numbers.
+    """
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if name in ("folds", "seeds"):
+        try:
+            values = [read_whole(each) for each in values]
+        except TypeError as error:
+            raise UserError(f"{name}={value!r}: {error}; give numbers, such as (0, 1, 2).") from error
+        if any(number < 0 for number in values):
+            raise UserError(f"{name}={value!r}: they are counted from 0.")
+    return tuple(dict.fromkeys(values))

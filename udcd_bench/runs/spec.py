@@ -95,6 +95,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hparams", tuple(sorted(tuple(pair) for pair in self.hparams)))
         object.__setattr__(self, "protocol", tuple(sorted(tuple(pair) for pair in self.protocol)))
+        for name in ("fraction", "rho"):  # 1 and 1.0 are one fraction, and would be two texts
+            if type(getattr(self, name)) is int:
+                object.__setattr__(self, name, float(getattr(self, name)))
         if self.teacher_backbone == self.backbone:
             object.__setattr__(self, "teacher_backbone", "")
 
