@@ -156,7 +156,7 @@ def _make_report(
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
-    from udcd_bench.runs.records import describe_ages
+    from udcd_bench.runs.records import describe_origins
 
     against = params["against"]
     tolerances = replace(load_tolerances(params["tolerance"]), their_n=params["their_n"])
@@ -173,14 +173,14 @@ def _make_report(
         comparison, compared = replace(comparison, cells=[], columns=[]), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
-    older = describe_ages(records.values())
+    origins = describe_origins(records.values())
     return CheckReport(
         metadata={
             "table": table.name,
             "against": against,
             "profile": request.profile,
             "split": request.split,
-            **({"older": older} if older else {}),
+            **({"origins": origins} if origins else {}),
         },
         cells=comparison.cells,
         columns=comparison.columns,

@@ -83,13 +83,13 @@ class _ComparedSplit(NamedTuple):
 def _compare_split(table: Table, request: TableRequest, results: Results, other: str) -> _ComparedSplit:
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
-    from udcd_bench.runs.records import describe_ages
+    from udcd_bench.runs.records import describe_origins
 
     rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
     specs = table.list_runs(request)
     metadata = _describe_comparison(table, request, other)
-    if older := describe_ages(results.select_records(specs).values()):
-        metadata["older"] = older.rstrip(".")
+    if origins := describe_origins(results.select_records(specs).values()):
+        metadata["origins"] = origins.rstrip(".")
     files = {"-compare.csv": comparisons.format_csv(rows).encode()}
     (file,) = table.write(request, results, files, specs) if any(row.n for row in rows) else (None,)
     return _ComparedSplit(metadata, rows, file)
