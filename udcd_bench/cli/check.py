@@ -124,7 +124,8 @@ def check(table: str, **params: Any) -> int:
     seed, also by what new seeds would be off on the same device.
 
     Exit 0 when something was judged and nothing fails; 1 when something is worse, or the runs of a cell failed; 2 when
-    nothing could be judged. Cells that are better, not run, underpowered or impossible do not fail the check.
+    nothing could be judged. Cells that are better, underpowered or impossible do not fail the check, nor do cells that
+    are not run, but for those that FILE has.
     """
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats

@@ -80,7 +80,12 @@ class CheckReport:
         )
 
     def fails(self, cell: JudgedCell) -> bool:
-        """Tell whether a cell fails the check: where there is a verdict on the whole, by that."""
+        """Tell whether a cell fails the check: where there is a verdict on the whole, by that.
+
+        A cell that an earlier result has and that is not run any more fails: a gate is not passed by leaving out.
+        """
+        if self.metadata["against"] != "paper" and cell.verdict == "not run":
+            return True
         return cell.fails and (self.whole is None or cell.fails_table or cell.verdict == "failed")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,6 +233,7 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
     """
     from udcd_bench.artefacts.unneeded import describe_unknown, list_unneeded
     from udcd_bench.runs.profiles import PROFILES
+    from udcd_bench.storage.owners import remove
 
     store = _open_store(out)
     unneeded = list_unneeded(store, profiles or tuple(PROFILES))
@@ -247,8 +247,5 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
         f"Remove {'this one' if len(unneeded) == 1 else f'these {len(unneeded)}'} from {out}?"
     ):
         for _, _, path in unneeded:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(path)
         click.echo(f"{len(unneeded)} removed.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,6 +54,14 @@ def _make_unreadable_error(path: Path) -> UserError:
     )
 
 
+@functools.cache
+def _warn_of_stranger(folder: Path) -> None:
+    logging.getLogger(__name__).warning(
+        "%s is left out: a run's folder is called by its key alone, and a copy of one by no other name.",
+        folder,
+    )
+
+
 class FinishedRuns:
     """The finished runs in a folder, one folder a run, named by its key."""
 
@@ -63,7 +73,11 @@ class FinishedRuns:
         if not self.runs.exists():
             return []
         with os.scandir(self.runs) as folders:
-            return sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
+            names = sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
+        for name in names:
+            if not name.isalnum():
+                _warn_of_stranger(self.runs / name)
+        return [name for name in names if name.isalnum()]
 
     def is_finished(self, key: str) -> bool:
         """Return whether the run is finished, by whichever process."""
