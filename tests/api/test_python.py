@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import subprocess
@@ -127,6 +128,18 @@ def test_a_figure_is_a_picture_in_a_notebook(page):
         ),
         (lambda: ub.table("table2", "results", methods="udcb"), "did you mean 'udcd'"),
         (lambda: ub.figure("tsen", "results"), "did you mean 'tsne'"),
+        *(
+            (functools.partial(ub.table, "table2", "results", **{name: value}), says)
+            for name, value, says in [
+                ("rule", "median", "rule='median': it is one of mean, last, best."),
+                ("split", "all", "split='all': it is one of paper, grouped"),
+                ("marks", "bold", "marks='bold': it is one of tested"),
+                ("methods", [], "methods is empty"),
+                ("datasets", Path("digits"), "is no name"),
+                ("folds", 9, "folds are 0 to 4"),
+                ("backbone", "densenet11", "timm knows no backbone 'densenet11'. Near: "),
+            ]
+        ),
     ],
 )
 def test_errors_are_sentences(page, monkeypatch, call, says):

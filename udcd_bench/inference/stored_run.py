@@ -94,10 +94,8 @@ class StoredRun:
 
     def compute_logits(self, pixels: Images) -> Floats:
         """Compute logits (n, C) float32 of resized images (n, size, size, 3) uint8, in batches as training tests."""
-        device, network = (
-            pick_device(self.device),
-            self.network,
-        )  # loaded here: its tensors may want gradients later
+        device = pick_device(self.device)
+        network = self.network.eval()  # loaded here: its tensors may want gradients later
         parts = []
         with use_default_settings(), torch.inference_mode():
             for start in range(0, len(pixels), self.batch_size):

@@ -248,7 +248,7 @@ def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
             return choices[text.lower()]
     elif kind is str:
         return text
-    else:
+    elif text.isascii() and "_" not in text:  # Python reads 1_0 as ten, and people may not
         with contextlib.suppress(ValueError, OverflowError):
             number = kind(text)
             if math.isfinite(float(number)):

@@ -152,7 +152,7 @@ class RunSpec:
         if self.rho is not None:
             parts.append(f"rho={self.rho:g}")
         if self.fraction != 1:
-            parts.append(f"{self.fraction:.0%}")
+            parts.append(f"{100 * self.fraction:g}%")
         if self.split != "paper":
             parts.append(describe_split(self.split).removeprefix("paper, "))
         parts.append(f"fold {self.fold}")
