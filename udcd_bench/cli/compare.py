@@ -48,6 +48,10 @@ def compare(table: str, **params: Any) -> int:
     if params["form"] == "csv" and params["split"] == "all":
         raise UserError("--format csv is of one split: choose it, or take the files that --split all writes.")
     requests, results = load_stored_runs(artefact, params)
+    if [row.name for row in artefact.list_rows(requests[0])] == [params["other"]]:
+        raise UserError(
+            f"there is nothing to compare {params['other']} with: name another row in --methods too."
+        )
     compared = [_compare_split(artefact, request, results, params["other"]) for request in requests]
     shown = [split for split in compared if split.status != 2 or split.refused or params["form"] != "text"]
     if shown:  # in UTF-8, whatever the console's encoding

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -54,6 +55,10 @@ def _make_unreadable_error(path: Path) -> UserError:
     )
 
 
+_KEY = re.compile(r"[\w-]+")
+"""Names of runs' folders; those of copies that file managers make, such as ``KEY (copy)``, have more in them."""
+
+
 @functools.cache
 def _warn_of_stranger(folder: Path) -> None:
     logging.getLogger(__name__).warning(
@@ -75,9 +80,9 @@ class FinishedRuns:
         with os.scandir(self.runs) as folders:
             names = sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
         for name in names:
-            if not name.isalnum():
+            if not _KEY.fullmatch(name):
                 _warn_of_stranger(self.runs / name)
-        return [name for name in names if name.isalnum()]
+        return [name for name in names if _KEY.fullmatch(name)]
 
     def is_finished(self, key: str) -> bool:
         """Return whether the run is finished, by whichever process."""
