@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import random
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 import udcd_bench as ub
+from udcd_bench import plugins
 from udcd_bench.errors import RunError, UserError
 from udcd_bench.render import plots
 from udcd_bench.runs.store import Store
@@ -175,6 +177,43 @@ def test_settings_of_a_notebook_have_no_part_in_a_run(page, tmp_path):
     assert run.key == own.key
     pd.testing.assert_frame_equal(run.scores, own.scores, check_exact=True)
     pd.testing.assert_frame_equal(predicted, expected, check_exact=True)
+
+
+def test_a_method_that_draws_from_global_generators_draws_the_same_again(tmp_path):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    plugins.add_suite(tmp_path)
+    asked = {
+        "backbone": "densenet-tiny",
+        "settings": {"epochs": 2, "report_epochs": 1},
+        "data": tmp_path / "data",
+    }
+    random.seed(1)
+    np.random.seed(1)
+    drawn = []
+    for out in ("first", "second"):
+        drawn.append((random.random(), np.random.rand()))
+        run = ub.train("noisy", "digits", tmp_path / out, **asked)
+        drawn.append(run.scores)
+    pd.testing.assert_frame_equal(drawn[1], drawn[3], check_exact=True)
+    random.seed(1)
+    np.random.seed(1)
+    assert [drawn[0], drawn[2]] == [(random.random(), np.random.rand()) for _ in range(2)], "the user's go on"
+
+
+NOISY = """
+import random
+import numpy as np
+import torch.nn.functional as F
+from udcd_bench.method import BaseMethod
+
+
+class Method(BaseMethod):
+    title = "Noisy"
+
+    def compute_losses(self, batch, progress):
+        logits = self.student(batch.views[0]).logits
+        return {"ce": (random.random() + np.random.rand()) * F.cross_entropy(logits, batch.labels)}
+"""
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from udcd_bench.inference.stored_run import StoredRun
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec, check_spec_values
 from udcd_bench.runs.store import Store
+from udcd_bench.training.global_generators import keep_global_generators
 
 if TYPE_CHECKING:
     import os
@@ -122,7 +123,7 @@ def _carry_out(job: Job, context: RunContext) -> None:
     """Train one run here as a process of its own would; PyTorch's settings are left as they were."""
     threads = torch.get_num_threads()
     try:
-        with use_default_settings():
+        with use_default_settings(), keep_global_generators():
             end = run_job(job, context, lambda event: None)
     finally:
         torch.set_num_threads(threads)

@@ -96,15 +96,21 @@ def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
-    """Find the difference between two records of one run, as a list of at most one sentence."""
+    """Find the difference between two records of one run, as a list of at most one sentence.
+
+    Figures that only one of them has are of a metric or rule that its version defined, and no difference.
+    """
     records = left.read_record(key), right.read_record(key)
-    figures = [record["figures"]["mean"] for record in records]
-    if records[0]["figures"] == records[1]["figures"]:
+    ours, theirs = (
+        {(rule, name): value for rule, each in record["figures"].items() for name, value in each.items()}
+        for record in records
+    )
+    where = next((place for place in ours if place in theirs and ours[place] != theirs[place]), None)
+    if where is None:
         return []
-    name = next((n for n in figures[0] if figures[0][n] != figures[1].get(n)), "acc")
     values = [
-        f"{store.run_folder(key)} has {name} {mean[name]:.6f} (on {record['environment']['device']})"
-        for store, mean, record in zip((left, right), figures, records)
+        f"{store.run_folder(key)} has {where[1]} {figures[where]:.6f} (on {record['environment']['device']})"
+        for store, figures, record in zip((left, right), (ours, theirs), records)
     ]
     return [f"{_read_label(left, key)}: {values[0]}, {values[1]}; remove the one you do not trust."]
 

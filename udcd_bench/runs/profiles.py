@@ -85,6 +85,8 @@ class Protocol:
     @classmethod
     def parse_value(cls, key: str, value: Scalar) -> Scalar:
         """Convert ``value`` to the type of the field ``key``. Raises UserError when that fails."""
+        if key not in cls.list_names():
+            raise UserError(f"the protocol has no number {key!r}; a newer udcd-bench may have it.")
         default: Scalar = getattr(cls, key)
         if key == "weights":
             if not str(value):
