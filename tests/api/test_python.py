@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import random
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 
 import udcd_bench as ub
+from udcd_bench import plugins
 from udcd_bench.errors import RunError, UserError
 from udcd_bench.render import plots
 from udcd_bench.runs.store import Store
@@ -127,6 +130,18 @@ def test_a_figure_is_a_picture_in_a_notebook(page):
         ),
         (lambda: ub.table("table2", "results", methods="udcb"), "did you mean 'udcd'"),
         (lambda: ub.figure("tsen", "results"), "did you mean 'tsne'"),
+        *(
+            (functools.partial(ub.table, "table2", "results", **{name: value}), says)
+            for name, value, says in [
+                ("rule", "median", "rule='median': it is one of mean, last, best."),
+                ("split", "all", "split='all': it is one of paper, grouped"),
+                ("marks", "bold", "marks='bold': it is one of tested"),
+                ("methods", [], "methods is empty"),
+                ("datasets", Path("digits"), "is no name"),
+                ("folds", 9, "folds are 0 to 4"),
+                ("backbone", "densenet11", "timm knows no backbone 'densenet11'. Near: "),
+            ]
+        ),
     ],
 )
 def test_errors_are_sentences(page, monkeypatch, call, says):
@@ -134,6 +149,105 @@ def test_errors_are_sentences(page, monkeypatch, call, says):
     with pytest.raises(UserError) as raised:
         call()
     assert says in str(raised.value)
+
+
+def test_settings_of_a_notebook_have_no_part_in_a_run(page, tmp_path):
+    own, pixels = page[0]["run"], np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3), np.uint8)
+    spec = own.record["spec"]
+    expected = own.predict(pixels)
+    settings = {name: np.int64(value) if type(value) is int else value for name, value in spec["protocol"]}
+    with torch.no_grad(), torch.autocast("cpu"), torch.device("meta"):
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
+        try:
+            run = ub.train(
+                spec["method"],
+                spec["dataset"],
+                tmp_path,
+                settings,
+                fold=np.int64(0),
+                fraction=1,
+                data=page[1] / "data",
+            )
+            predicted = run.predict(pixels)
+            assert torch.get_default_dtype() == torch.float64 and not torch.is_grad_enabled()
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_float32_matmul_precision("highest")
+    assert run.key == own.key
+    pd.testing.assert_frame_equal(run.scores, own.scores, check_exact=True)
+    pd.testing.assert_frame_equal(predicted, expected, check_exact=True)
+
+
+def test_a_method_that_draws_from_global_generators_draws_the_same_again(tmp_path):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    plugins.add_suite(tmp_path)
+    asked = {
+        "backbone": "densenet-tiny",
+        "settings": {"epochs": 2, "report_epochs": 1},
+        "data": tmp_path / "data",
+    }
+    random.seed(1)
+    np.random.seed(1)
+    drawn = []
+    for out in ("first", "second"):
+        drawn.append((random.random(), np.random.rand()))
+        run = ub.train("noisy", "digits", tmp_path / out, **asked)
+        drawn.append(run.scores)
+    pd.testing.assert_frame_equal(drawn[1], drawn[3], check_exact=True)
+    random.seed(1)
+    np.random.seed(1)
+    assert [drawn[0], drawn[2]] == [(random.random(), np.random.rand()) for _ in range(2)], "the user's go on"
+
+
+NOISY = """
+import random
+import numpy as np
+import torch.nn.functional as F
+from udcd_bench.method import BaseMethod
+
+
+class Method(BaseMethod):
+    title = "Noisy"
+
+    def compute_losses(self, batch, progress):
+        logits = self.student(batch.views[0]).logits
+        return {"ce": (random.random() + np.random.rand()) * F.cross_entropy(logits, batch.labels)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 1.0}, "1.0 is no whole number"),
+        ({"seed": "1"}, "'1' is no whole number"),
+        ({"fold": True}, "True is no number"),
+        ({"seed": -1}, "Expected `int` >= 0"),
+        ({"fraction": 1.5}, "<= 1"),
+        ({"rho": "big"}, "'big' is no number"),
+        ({"dataset": Path("pets")}, "own images are named as in 'folder:pets'"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_before_anything_is_made(tmp_path, options, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        ub.train("scratch", **{"dataset": "digits", "out": tmp_path / "results"} | options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folds", ["all", [True], 0.5, (0, -1)])
+def test_folds_that_are_no_numbers_are_refused(page, folds):
+    with pytest.raises(UserError, match=r"^folds="):
+        ub.table("table2", page[1] / "results", folds=folds)
+
+
+def test_a_fold_or_a_name_given_twice_counts_once(page):
+    once, twice = (
+        ub.table(
+            "table2", page[1] / "results", **ASKED | {"folds": folds, "seeds": folds, "methods": methods}
+        )
+        for folds, methods in ((np.int64(0), "scratch"), ((0, np.int64(0)), ["scratch", "scratch"]))
+    )
+    assert once.sheet == twice.sheet
 
 
 def test_a_run_that_fails_or_is_under_way_elsewhere_is_said(page, tmp_path, monkeypatch):

@@ -639,11 +639,37 @@ def test_other_images_are_refused(typed, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("column", "value"), [("profile", "quick"), ("backbone", "resnet50"), ("rule", "best")]
+)
+def test_other_settings_are_refused(typed, tmp_path, column, value):
+    frame = fill(tmp_path / "kept", paper(), n=100)
+    earlier(frame, tmp_path / "before.csv", **{column: value})
+    status, _, err = typed("--against=before.csv")
+    assert status == 2 and f"was made with {column} {value!r} there and" in err
+
+
+def test_figures_that_look_like_fractions_are_refused(typed, tmp_path):
+    frame = fill(tmp_path / "kept", paper(), n=100)
+    earlier(frame, tmp_path / "before.csv", ours=frame["ours"] / 100)
+    status, _, err = typed("--against=before.csv")
+    assert status == 2 and "look like fractions" in err
+
+
+def test_a_row_of_an_earlier_result_that_is_not_run_any_more_fails(typed, tmp_path):
+    frame = fill(tmp_path / "before", paper(), n=300)
+    file = earlier(frame, tmp_path / "before.csv")
+    fill(tmp_path / "kept", paper(), ("scratch", "mtg"), n=300)
+    status, out, _ = typed("--against", file)
+    assert status == 1 and "8 reproduced, 4 not run; failed" in out
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         (None, "cannot be read as an earlier result"),
         ("", "cannot be read as an earlier result"),
         ("a,b\n1,2\n", "it has no column 'dataset'"),
+        ("dataset;rho;method;metric;ours\naptos;;udcd;acc;80,1\n", "cannot be read as an earlier result"),
         ("dataset,rho,method,metric,ours,split_hash\naptos,,udcd,acc,many,ab\n", "is no number"),
         ("dataset,rho,method,metric,ours,split_hash\n" + "aptos,,udcd,acc,8,ab\n" * 2, "appears twice"),
     ],

@@ -134,7 +134,7 @@ TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL
         ((*TRAIN, "--set=weights=imagenet"), "add --set weights=none"),
         (("--suite=nowhere", "methods", "list"), "--suite nowhere: there is no such folder"),
         (("methods", "show", "nothing-like-it"), "There is no method 'nothing-like-it'"),
-        (("status",), "results: there is no such folder; --out names one that a run has made"),
+        (("status",), "results: there is no such results folder; --out names one that a run has made"),
         (("stauts",), "No such command 'stauts'"),
         (("run", "table2", "--metods=kd"), "No such option"),
     ],

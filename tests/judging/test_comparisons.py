@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from support import records as make
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli
 from udcd_bench.artefacts.table import TableRequest
@@ -142,6 +143,16 @@ def test_the_winner_and_how_probably_it_is_best(tmp_path):
     fill(tmp_path / "even", ask, n=2000, right=0.8)
     even = [row.best for row in compared(tmp_path / "even", ask).values() if not math.isnan(row.best)]
     assert len(even) == 4 and max(even) < 0.95
+
+
+def test_runs_on_other_images_of_the_same_names_are_refused(tmp_path):
+    ask, store = paper(), Store(tmp_path)
+    for spec in table2().list_runs(ask):
+        if spec.method in ("udcd", "mtg"):
+            data = {"udcd": "e" * 16, "mtg": "f" * 16}[spec.method]
+            keep(store, spec, n=100, made_of=make.make_inputs(spec, data=data).to_dict())
+    row = compared(tmp_path, ask)["mtg", "acc"]
+    assert row.refused and row.n == 0 and row.reason.endswith("on other images of the same names")
 
 
 def test_runs_on_other_images_are_refused_with_the_reason(tmp_path):

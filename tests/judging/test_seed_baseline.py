@@ -119,6 +119,18 @@ def test_another_device_is_refused_until_its_seeds_are_in_the_file(typed, tmp_pa
     assert again["A100"] == devices["A100"]
 
 
+def test_recording_some_rows_leaves_the_others_and_a_row_that_is_gone_fails(typed, tmp_path):
+    fill(tmp_path / "before", paper(seeds=SEEDS), n=60)
+    typed("--record=seeds.json", "--out=before")
+    fill(tmp_path / "after", paper(seeds=(5, 6, 7)), ("scratch",), n=60)
+    assert typed("--record=seeds.json", "--out=after")[0] == 0
+    (cpu,) = json.loads((tmp_path / "seeds.json").read_text())["devices"].values()
+    seeds = {row["method"]: [run["seed"] for run in row["runs"]] for row in cpu["rows"]}
+    assert seeds == {"scratch": [5, 6, 7], "mtg": [*SEEDS], "udcd": [*SEEDS]}
+    status, out, _ = typed("--against=seeds.json", "--out=after")
+    assert status == 1 and "8 not run; failed" in out
+
+
 def test_other_images_are_refused(typed, tmp_path):
     fill(tmp_path / "before", paper(seeds=SEEDS), n=60)
     fill(tmp_path / "after", paper(seeds=SEEDS), n=60, split_hash="feed")

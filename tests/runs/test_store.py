@@ -22,6 +22,7 @@ from numpy.testing import assert_array_equal
 
 from support import records
 from support.faults import Full
+from support.stored import keep, paper, table2
 from udcd_bench.errors import UserError
 from udcd_bench.runs import locks, planner
 from udcd_bench.runs.locks import LEASE
@@ -610,3 +611,11 @@ def test_a_record_counts_the_test_images_of_as_many_classes_as_it_names():
         check_record(records.record(SPEC, n_test_by_class=[4, 2]))
     with pytest.raises(ValueError, match="n_test_by_class"):
         check_record(records.record(SPEC, n_test_by_class=[4, -1, 2]))
+
+
+def test_a_copy_of_a_runs_folder_is_left_out_and_told(tmp_path, caplog):
+    store = Store(tmp_path)
+    record = keep(store, table2().list_runs(paper())[0])
+    shutil.copytree(store.run_folder(record["key"]), store.runs / f"{record['key']} (copy)")
+    assert store.list_keys() == [record["key"]]
+    assert f"{record['key']} (copy) is left out" in caplog.text

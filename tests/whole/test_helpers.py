@@ -366,6 +366,12 @@ READERS = {
     "a call": ("import os.path", "os.getenv('EPS', '1')"),
     "an alias": ("import os as system", "system.environb.get(b'EPS')"),
     "a name": ("from os import environ as e", "e.get('EPS')"),
+    "all names": ("from os import *", "getenv('EPS')"),
+    "another module's": ("import shutil", "shutil.os.environ['EPS']"),
+    "a module by another name": ("import os\nsystem = os", "system.getenv('EPS')"),
+    "a name as text": ("import os", "getattr(os, 'environ')['EPS']"),
+    "a path": ("import os", "os.path.expandvars('$EPS')"),
+    "a program": ("import subprocess", "subprocess.getoutput('echo $EPS')"),
     "a helper": ("from _common import SCALE", "SCALE"),
 }
 

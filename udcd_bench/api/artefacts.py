@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
+from udcd_bench.api.values import list_settings, read_whole
 from udcd_bench.artefacts.figure_data import FigureData
+from udcd_bench.artefacts.marks import KINDS
 from udcd_bench.artefacts.table import TableRequest
+from udcd_bench.data.splits import FOLDS
 from udcd_bench.engines.naming import load_stored_results
 from udcd_bench.errors import UserError
 from udcd_bench.inference.selection import open_store
 from udcd_bench.render.html import render_html
 from udcd_bench.render.sheet import render_console
 from udcd_bench.runs import profiles
+from udcd_bench.runs.spec import SPLITS
+from udcd_bench.training.backbones import check_backbone
 
 if TYPE_CHECKING:
     import os
@@ -119,18 +125,50 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
     """Load a results folder, and make the request that the options mean in it."""
     options = dict(options)
     data = Path(options.pop("data", "data"))
-    protocol, hparams = profiles.split_overrides(tuple(dict(options.pop("settings", {})).items()))
+    protocol, hparams = profiles.split_overrides(list_settings(options.pop("settings", None)))
     known = TableRequest.__dataclass_fields__.keys() - {"hparams", "protocol"}
     if unknown := sorted(options.keys() - known):
         raise UserError(
             f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}, data, settings."
         )
     several = ("methods", "datasets", "folds", "seeds")
-    lists = {name: _as_tuple(options[name]) for name in several if options.get(name) is not None}
+    lists = {name: _as_tuple(name, options[name]) for name in several if options.get(name) is not None}
     request = TableRequest(**{"split": ""} | options | lists, hparams=hparams, protocol=protocol)
+    _check_request(request)
     return load_stored_results(request, open_store(Path(out)), data)
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return several values as a tuple; a name or a number alone is one of them."""
-    return (value,) if isinstance(value, str | int) else tuple(value)
+def _check_request(request: TableRequest) -> None:
+    """Raise UserError for what a request names and there is not, which would look like runs that are not there."""
+    choices = {"split": ("", *SPLITS), "rule": RULES, "marks": KINDS}
+    for name, allowed in choices.items():
+        if getattr(request, name) not in allowed:
+            raise UserError(
+                f"{name}={getattr(request, name)!r}: it is one of {', '.join(filter(None, allowed))}."
+            )
+    for name in ("methods", "datasets", "folds", "seeds"):
+        if getattr(request, name) == ():
+            raise UserError(f"{name} is empty; leave it out, or name what there is to be.")
+    for name in (*(request.methods or ()), *(request.datasets or ())):
+        if not isinstance(name, str):
+            raise UserError(f"{name!r} is no name; rows and data sets are named by text.")
+    if not set(request.folds) <= set(range(FOLDS)):
+        raise UserError(f"folds={request.folds!r}: folds are 0 to {FOLDS - 1}.")
+    for backbone in filter(None, (request.backbone, request.teacher_backbone)):
+        check_backbone(backbone)
+
+
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """Return several values as a tuple, each once; a name or a number alone is one of them.
+
+    Raises UserError for folds and seeds that are no numbers.
+    """
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if name in ("folds", "seeds"):
+        try:
+            values = [read_whole(each) for each in values]
+        except TypeError as error:
+            raise UserError(f"{name}={value!r}: {error}; give numbers, such as (0, 1, 2).") from error
+        if any(number < 0 for number in values):
+            raise UserError(f"{name}={value!r}: they are counted from 0.")
+    return tuple(dict.fromkeys(values))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from udcd_bench.engines.environment import check_early
+from udcd_bench.api.values import list_settings, read_number, read_whole
+from udcd_bench.engines.environment import check_early, use_default_settings
 from udcd_bench.engines.events import RunFailed, RunLocked
 from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
 from udcd_bench.engines.job_queue import run_job
@@ -18,8 +19,9 @@ from udcd_bench.engines.naming import NameResolver
 from udcd_bench.errors import RunError, UserError
 from udcd_bench.inference.stored_run import StoredRun
 from udcd_bench.runs import planner, profiles
-from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.spec import RunSpec, check_spec_values
 from udcd_bench.runs.store import Store
+from udcd_bench.training.global_generators import keep_global_generators
 
 if TYPE_CHECKING:
     import os
@@ -62,12 +64,12 @@ def train(
     ``data``, the folder of prepared data ("data"); ``device``.
     They are those of ``udcd-bench train``.
 
-    Raises UserError for what can be fixed, and RunError when training fails; it goes on from the last checkpoint when
-    it is called again.
+    PyTorch's own settings (autocast, ``no_grad``, default types) have no part in it. Raises UserError for what can be
+    fixed, and RunError when training fails; it goes on from the last checkpoint when it is called again.
     """
     data, device = Path(options.pop("data", "data")), options.pop("device", "auto")
     resolver = NameResolver(data)
-    typed = _make_spec(method, dataset, settings or {}, options)
+    typed = _make_spec(method, dataset, settings, options)
     check_early([typed], device)
     spec = resolver.resolve_spec(typed)
     context = RunContext(Store(Path(out)), data, device, locations=resolver.locations)
@@ -82,7 +84,17 @@ def train(
     return StoredRun(context.store, jobs[-1].key, device)
 
 
-def _make_spec(method: str, dataset: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunSpec:
+_NUMBERS: Mapping[str, Callable[[object], float]] = {
+    "fold": read_whole,
+    "seed": read_whole,
+    "fraction": read_number,
+    "rho": read_number,
+}
+
+
+def _make_spec(
+    method: str, dataset: str, settings: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> RunSpec:
     """Make the spec of a run. Raises UserError for an option that there is not."""
     known = RunSpec.__dataclass_fields__.keys() - {"method", "dataset", "hparams", "protocol"}
     if unknown := sorted(options.keys() - known):
@@ -91,18 +103,29 @@ def _make_spec(method: str, dataset: str, settings: Mapping[str, Any], options: 
             "what a method or the protocol is set to belongs into settings."
         )
     profile = profiles.find_profile(options.get("profile", "demo"))
-    protocol, hparams = profiles.split_overrides(tuple(settings.items()))
+    protocol, hparams = profiles.split_overrides(list_settings(settings))
     chosen = {"profile": profile.name, "backbone": profile.backbone, "split": ""} | {
         name: value for name, value in options.items() if value is not None
     }
-    return RunSpec(method, dataset, **chosen, hparams=hparams, protocol=protocol)
+    if not isinstance(dataset, str):
+        raise UserError(
+            f"the data set {dataset!r} is no name; own images are named as in 'folder:{dataset}'."
+        )
+    try:
+        chosen |= {name: convert(chosen[name]) for name, convert in _NUMBERS.items() if name in chosen}
+        spec = RunSpec(method, dataset, **chosen, hparams=hparams, protocol=protocol)
+        check_spec_values(spec.to_dict())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train cannot take these options: {error}.") from error
+    return spec
 
 
 def _carry_out(job: Job, context: RunContext) -> None:
-    """Train one run here; PyTorch's number of threads is left as it was."""
+    """Train one run here as a process of its own would; PyTorch's settings are left as they were."""
     threads = torch.get_num_threads()
     try:
-        end = run_job(job, context, lambda event: None)
+        with use_default_settings(), keep_global_generators():
+            end = run_job(job, context, lambda event: None)
     finally:
         torch.set_num_threads(threads)
     if isinstance(end, RunLocked):

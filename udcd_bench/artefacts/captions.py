@@ -11,7 +11,7 @@ from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
 from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.runs import profiles
-from udcd_bench.runs.records import describe_ages
+from udcd_bench.runs.records import describe_origins
 from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import RunSpec, format_overrides
 from udcd_bench.stats import statistics
@@ -115,7 +115,7 @@ def describe_runs(
         parts += data_captions.describe_dataset(source, records)
     if _has_mixed_splits(records):
         parts.append("Not all rows were tested on the same images: split hashes differ.")
-    parts += [older] if (older := describe_ages(records.values())) else []
+    parts += [origins] if (origins := describe_origins(records.values())) else []
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)

@@ -124,7 +124,8 @@ def check(table: str, **params: Any) -> int:
     seed, also by what new seeds would be off on the same device.
 
     Exit 0 when something was judged and nothing fails; 1 when something is worse, or the runs of a cell failed; 2 when
-    nothing could be judged. Cells that are better, not run, underpowered or impossible do not fail the check.
+    nothing could be judged. Cells that are better, underpowered or impossible do not fail the check, nor do cells that
+    are not run, but for those that FILE has.
     """
     from udcd_bench import plugins
     from udcd_bench.cli import check_formats
@@ -157,7 +158,7 @@ def _make_report(
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
-    from udcd_bench.runs.records import describe_ages
+    from udcd_bench.runs.records import describe_origins
 
     against = params["against"]
     tolerances = replace(load_tolerances(params["tolerance"]), their_n=params["their_n"])
@@ -174,7 +175,7 @@ def _make_report(
         comparison, compared = replace(comparison, cells=[], columns=[], noise={}), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
-    older = describe_ages(records.values())
+    origins = describe_origins(records.values())
     split = describe_splits(request.split, records.values())
     return CheckReport(
         metadata={
@@ -183,7 +184,7 @@ def _make_report(
             "profile": request.profile,
             "split": request.split,
             **({"own_split": split} if any(r.get("own_split") for r in records.values()) else {}),
-            **({"older": older} if older else {}),
+            **({"origins": origins} if origins else {}),
         },
         cells=comparison.cells,
         columns=comparison.columns,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class CheckReport:
     """A check, cell by cell and as a whole.
 
-    metadata: table, against, profile, split and, where the data bring their split, own_split, and, where some runs
-        are of an earlier revision, older.
+    metadata: table, against, profile, split and, where the data bring their split, own_split, and, where its runs are
+        not all alike or of an earlier revision, origins.
     compared: number of cells that were compared.
     reason: why nothing could be judged; empty where something was.
     whole: the verdict on all cells together; None where each is judged alone.
@@ -86,7 +86,12 @@ class CheckReport:
         )
 
     def fails(self, cell: JudgedCell) -> bool:
-        """Tell whether a cell fails the check: where there is a verdict on the whole, by that."""
+        """Tell whether a cell fails the check: where there is a verdict on the whole, by that.
+
+        A cell that an earlier result has and that is not run any more fails: a gate is not passed by leaving out.
+        """
+        if self.metadata["against"] != "paper" and cell.verdict == "not run":
+            return True
         return cell.fails and (self.whole is None or cell.fails_table or cell.verdict == "failed")
 
 
@@ -114,7 +119,7 @@ def _format_interval(cell: JudgedCell) -> str:
 
 def format_text(report: CheckReport) -> str:
     """Format for people: one line for each cell, then the order of rows and the marks."""
-    above = (report.title, report.caveat, report.metadata.get("older", ""))
+    above = (report.title, report.caveat, report.metadata.get("origins", ""))
     lines = [*filter(None, above), ""]
     names = [cell.name for cell in report.cells]
     wide = max(map(len, names), default=0)

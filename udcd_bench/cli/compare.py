@@ -54,6 +54,10 @@ def compare(table: str, **params: Any) -> int:
     if params["form"] == "csv" and params["split"] == "all":
         raise UserError("--format csv is of one split: choose it, or take the files that --split all writes.")
     requests, results = load_stored_runs(artefact, params)
+    if [row.name for row in artefact.list_rows(requests[0])] == [params["other"]]:
+        raise UserError(
+            f"there is nothing to compare {params['other']} with: name another row in --methods too."
+        )
     compared = [_compare_split(artefact, request, results, params) for request in requests]
     shown = [split for split in compared if split.status != 2 or split.refused or params["form"] != "text"]
     if shown:  # in UTF-8, whatever the console's encoding
@@ -91,14 +95,14 @@ def _compare_split(
 ) -> _ComparedSplit:
     from udcd_bench.judging import comparisons
     from udcd_bench.judging.tolerances import load_tolerances
-    from udcd_bench.runs.records import describe_ages
+    from udcd_bench.runs.records import describe_origins
 
     other = params["other"]
     rows = comparisons.compare_rows(table, request, results, other, load_tolerances())
     specs = table.list_runs(request)
     metadata = _describe_comparison(table, request, results, other)
-    if older := describe_ages(results.select_records(specs).values()):
-        metadata["older"] = older.rstrip(".")
+    if origins := describe_origins(results.select_records(specs).values()):
+        metadata["origins"] = origins.rstrip(".")
     file = _write(table, request, results, rows, params) if any(row.n for row in rows) else None
     return _ComparedSplit(metadata, rows, file)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
 @options.out
 def status(out: Path) -> None:
     """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key."""
-    from udcd_bench.runs.store import Store
+    from udcd_bench.inference.selection import open_store
 
-    if not out.exists():
-        raise UserError(f"{out}: there is no such folder; --out names one that a run has made.")
-    rows = Store(out).summarize()
+    rows = open_store(out).summarize()
     for state, label, remark, key in rows:
         click.echo(f"{state:12} {'  '.join(text for text in (f'{key:16}', label, remark) if text)}")
     states = [row.state for row in rows]
@@ -39,17 +36,6 @@ def status(out: Path) -> None:
 @click.group("results")
 def results() -> None:
     """Results folders: merge, pack, export, predictions, verify, prune."""
-
-
-def _open_store(folder: Path) -> Store:
-    from udcd_bench.runs.store import Store
-
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such results folder.")
-    store = Store(folder)
-    if not store.version_path.exists() and not store.list_keys():
-        raise UserError(f"{folder} is no results folder; give the one that holds store.json and runs.")
-    return store
 
 
 def _read_label(store: Store, key: str) -> str:
@@ -64,9 +50,10 @@ def _read_label(store: Store, key: str) -> str:
 def merge(folders: tuple[Path, ...], out: Path) -> None:
     """Copy the finished runs of FOLDERS into --out, each whole; nothing when two folders disagree about a run."""
     from udcd_bench.artefacts.made_from import add_indices
+    from udcd_bench.inference.selection import open_store
     from udcd_bench.runs.store import Store
 
-    target, stores = Store(out), [_open_store(folder) for folder in folders]
+    target, stores = Store(out), [open_store(folder) for folder in folders]
     keys_before = set(target.list_keys())
     new, same, reasons = _plan_merge(stores, target)
     if reasons:
@@ -109,15 +96,21 @@ def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:
-    """Find the difference between two records of one run, as a list of at most one sentence."""
+    """Find the difference between two records of one run, as a list of at most one sentence.
+
+    Figures that only one of them has are of a metric or rule that its version defined, and no difference.
+    """
     records = left.read_record(key), right.read_record(key)
-    figures = [record["figures"]["mean"] for record in records]
-    if records[0]["figures"] == records[1]["figures"]:
+    ours, theirs = (
+        {(rule, name): value for rule, each in record["figures"].items() for name, value in each.items()}
+        for record in records
+    )
+    where = next((place for place in ours if place in theirs and ours[place] != theirs[place]), None)
+    if where is None:
         return []
-    name = next((n for n in figures[0] if figures[0][n] != figures[1].get(n)), "acc")
     values = [
-        f"{store.run_folder(key)} has {name} {mean[name]:.6f} (on {record['environment']['device']})"
-        for store, mean, record in zip((left, right), figures, records)
+        f"{store.run_folder(key)} has {where[1]} {figures[where]:.6f} (on {record['environment']['device']})"
+        for store, figures, record in zip((left, right), (ours, theirs), records)
     ]
     return [f"{_read_label(left, key)}: {values[0]}, {values[1]}; remove the one you do not trust."]
 
@@ -134,6 +127,7 @@ def pack(folder: Path, out: Path) -> None:
     precision. Runs that are there already stay as they are.
     """
     from udcd_bench.artefacts.made_from import add_indices
+    from udcd_bench.inference.selection import open_store
     from udcd_bench.runs.store import Store
 
     if folder.exists() and folder.samefile(out):
@@ -141,7 +135,7 @@ def pack(folder: Path, out: Path) -> None:
             f"--to {folder} is the folder whose runs are packed; give another one, such as evidence."
         )
     try:
-        source, target = _open_store(out), Store(folder)
+        source, target = open_store(out), Store(folder)
     except UserError as error:
         raise UserError(str(error).replace("give another --out", "give another folder")) from error
     if damages := [
@@ -168,8 +162,10 @@ def export(file: Path, out: Path) -> None:
     """
     import pandas as pd
 
+    from udcd_bench.inference.selection import open_store
+
     check_table_file(file)
-    store = _open_store(out)
+    store = open_store(out)
     frame = pd.concat([store.build_frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
     write_table(file, frame)
     runs = frame["key"].nunique() if len(frame) else 0
@@ -209,7 +205,9 @@ def write_table(file: Path, frame: pd.DataFrame) -> None:
 @options.out
 def verify(out: Path) -> int:
     """Read every byte of every finished run; move what is damaged aside, to be made again by the next start."""
-    store = _open_store(out)
+    from udcd_bench.inference.selection import open_store
+
+    store = open_store(out)
     keys = store.list_keys()
     n_damaged = 0
     for key in keys:
@@ -233,9 +231,11 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
     reports of failures; and damaged runs. Lists them with the reason, and asks.
     """
     from udcd_bench.artefacts.unneeded import describe_unknown, list_unneeded
+    from udcd_bench.inference.selection import open_store
     from udcd_bench.runs.profiles import PROFILES
+    from udcd_bench.storage.owners import remove
 
-    store = _open_store(out)
+    store = open_store(out)
     unneeded = list_unneeded(store, profiles or tuple(PROFILES))
     for label, reason, path in unneeded:
         click.echo(f"{label:60} {reason:32} {path}")
@@ -247,8 +247,5 @@ def prune(profiles: tuple[str, ...], out: Path, yes: bool) -> None:
         f"Remove {'this one' if len(unneeded) == 1 else f'these {len(unneeded)}'} from {out}?"
     ):
         for _, _, path in unneeded:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(path)
         click.echo(f"{len(unneeded)} removed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.runs import planner, profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import torch
 
@@ -39,6 +40,29 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: runs are made on cpu or cuda.")
     return device
+
+
+@contextlib.contextmanager
+def use_default_settings() -> Iterator[None]:
+    """Give PyTorch the settings of a new process for a while: a notebook may have others, and figures depend on them.
+
+    Gradients are computed, nothing is cast, new tensors are float32 and on the CPU, and matrix products exact.
+    """
+    import torch
+
+    dtype, products = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, dtype)
+        stack.callback(torch.set_float32_matmul_precision, products)
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
 
 
 def check_early(specs: Iterable[RunSpec], device: str) -> None:

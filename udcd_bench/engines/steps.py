@@ -17,6 +17,7 @@ from udcd_bench.engines.environment import describe_environment
 from udcd_bench.stats import metrics
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
+from udcd_bench.training.global_generators import seed_global_generators
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset, Ints
@@ -111,6 +112,7 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays 
     networks = build_networks(method_class, lambda: build(spec.backbone, setup.weights), build_teacher)
     generator = torch.Generator(device=setup.device).manual_seed(spec.derive_seed_for("method"))
     torch.manual_seed(spec.derive_seed_for("heads"))
+    seed_global_generators(spec.derive_seed_for("heads"))
     options = MethodOptions(spec.hparams, protocol.ce_normalise, generator)
     return assemble_method(method_class, networks, labels, len(setup.dataset.classes), options)
 

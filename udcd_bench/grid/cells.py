@@ -127,7 +127,7 @@ def format_heading(group: ColumnGroup) -> str:
     if group.synthetic and STAND_IN not in title.lower():
         title = f"{title} ({STAND_IN})"
     parts = [title, *([f"ρ = {group.shown_rho:g}"] if group.shown_rho is not None else [])]
-    parts += [f"{group.fraction:.0%} of the training images"] if group.fraction != 1 else []
+    parts += [f"{100 * group.fraction:g}% of the training images"] if group.fraction != 1 else []
     return ", ".join([*parts, *([group.backbone] if group.backbone else [])])
 
 

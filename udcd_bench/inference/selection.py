@@ -18,9 +18,12 @@ def open_store(folder: Path) -> Store:
     """Open a results folder for reading. Raises UserError when there is none."""
     from udcd_bench.runs.store import Store
 
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError(f"{folder}: there is no such results folder; --out names one that a run has made.")
-    return Store(folder)
+    store = Store(folder)
+    if not store.version_path.exists() and not store.list_keys():
+        raise UserError(f"{folder} is no results folder; give the one that holds store.json and runs.")
+    return store
 
 
 def find_run(store: Store, typed: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from udcd_bench.engines.environment import pick_device
+from udcd_bench.engines.environment import pick_device, use_default_settings
 from udcd_bench.inference import frames, student, transform
 from udcd_bench.runs.spec import RunSpec
 
@@ -76,7 +76,8 @@ class StoredRun:
         It takes images (B, 3, size, size) float32 as ``transform`` makes them and returns logits (B, C).
         Raises UserError when the weights are not in the folder.
         """
-        return student.load_student(self.store, self.key, pick_device(self.device))
+        with use_default_settings():
+            return student.load_student(self.store, self.key, pick_device(self.device))
 
     @cached_property
     def transform(self) -> Transform:
@@ -93,12 +94,10 @@ class StoredRun:
 
     def compute_logits(self, pixels: Images) -> Floats:
         """Compute logits (n, C) float32 of resized images (n, size, size, 3) uint8, in batches as training tests."""
-        device, network = (
-            pick_device(self.device),
-            self.network,
-        )  # loaded here: its tensors may want gradients later
+        device = pick_device(self.device)
+        network = self.network.eval()  # loaded here: its tensors may want gradients later
         parts = []
-        with torch.inference_mode():
+        with use_default_settings(), torch.inference_mode():
             for start in range(0, len(pixels), self.batch_size):
                 images = self.transform.normalize(pixels[start : start + self.batch_size], device)
                 parts.append(network(images).float().cpu().numpy())

@@ -18,6 +18,7 @@ from udcd_bench.data.batches.augment import IMAGENET_MEAN, IMAGENET_STD
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.options import RELEASED, Decoding
+from udcd_bench.engines.environment import use_default_settings
 from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class Transform:
         """Return images (B, size, size, 3) uint8 on the device as (B, 3, size, size) float32, as tests see them."""
         n = len(pixels)
         rows = np.arange(n)
-        images = DeviceDataset(pixels, rows, rows, device=device, order_seed=0, augment_seed=0)
-        return next(images.iterate_images(n))
+        with use_default_settings():
+            images = DeviceDataset(pixels, rows, rows, device=device, order_seed=0, augment_seed=0)
+            return next(images.iterate_images(n))
 
     def describe(self) -> dict[str, object]:
         """Describe the preprocessing in words and numbers, for the metadata of an exported network."""

@@ -146,7 +146,7 @@ def list_claim_columns(claim: Claim, profile: str) -> list[ClaimColumn]:
     for backbone in claim.backbones or ((usual,) if claim.dataset else ()):
         for fraction in claim.fractions or (1.0,):
             label = claim.dataset + (f" {backbone}" if claim.backbones else "")
-            label += f" {fraction:.0%}" if claim.fractions else ""
+            label += f" {100 * fraction:g}%" if claim.fractions else ""
             rows = (claim.subject, *claim.others)
             specs = _make_specs(rows, RunSpec("", claim.dataset, profile, backbone, fraction=fraction))
             columns += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
     from pathlib import Path
 
     import pandas as pd
@@ -35,6 +36,8 @@ RowKey = tuple[str, float | None, str]
 """Data set, imbalance as shown, method."""
 REQUIRED_COLUMNS = ("dataset", "rho", "method", "metric", "ours", "split_hash")
 """Columns that the CSV of an earlier result must have."""
+COMPARED_COLUMNS = ("profile", "backbone", "rule")
+"""Columns of settings that must agree, where the CSV has them."""
 ENVIRONMENT_KEYS = ("udcd_bench", "torch", "timm", "python", "precision", "threads")
 
 
@@ -135,15 +138,30 @@ def collect_by_device(table: Grid, request: TableRequest, results: Results) -> d
 
 
 def save_baselines(file: Path, settings: Mapping[str, Any], baselines: Mapping[str, SeedBaseline]) -> None:
-    """Write these devices' figures to the file, in place of what it has of them; other devices' stay.
+    """Write these devices' figures to the file, in place of what it has of these rows; other rows and devices stay.
 
     Raises UserError when the file is something else, or was made with other settings.
     """
     earlier = load_baselines(file, settings) if file.exists() else {}
-    devices = {device: baseline.to_dict() for device, baseline in {**earlier, **baselines}.items()}
+    joined = {device: _join(earlier.get(device, SeedBaseline()), new) for device, new in baselines.items()}
+    devices = {device: baseline.to_dict() for device, baseline in {**earlier, **joined}.items()}
     whole = {"kind": FILE_KIND, "version": FORMAT_VERSION, "settings": dict(settings), "devices": devices}
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(file, f"{text}\n".encode())
+
+
+def _join(earlier: SeedBaseline, new: SeedBaseline) -> SeedBaseline:
+    """Join two sets of rows of one device; a new row replaces the earlier one, whatever its data set was called."""
+    replaced = {(identify_data(source), *others) for source, *others in new.rows}
+    kept = {
+        row: runs for row, runs in earlier.rows.items() if (identify_data(row[0]), *row[1:]) not in replaced
+    }
+    before = earlier.versions if kept else {}
+    versions = {
+        name: list(dict.fromkeys((*before.get(name, ()), *new.versions.get(name, ()))))
+        for name in {**before, **new.versions}
+    }
+    return SeedBaseline({**kept, **new.rows}, {**earlier.titles, **new.titles}, versions)
 
 
 def is_baseline_file(file: Path) -> bool:
@@ -198,12 +216,14 @@ def read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]
     earlier = _read_earlier_csv(file)
     names = match_names(earlier["dataset"].astype(str), frame)
     earlier["dataset"] = earlier["dataset"].astype(str).map(names)
-    hashes = {get_cell_key(row): row["split_hash"] for row in frame[frame["n"] > 0].to_dict("records")}
+    ours_by_cell = {get_cell_key(row): row for row in frame[frame["n"] > 0].to_dict("records")}
+    hashes = {key: row["split_hash"] for key, row in ours_by_cell.items()}
     figures: dict[CellKey, float] = {}
     for row in earlier[earlier["ours"].notna()].to_dict("records"):
         key = get_cell_key(row)
         if key in figures:
             raise UserError(f"--against {file}: {row['method']} {row['metric']} appears twice.")
+        _check_same_settings(file, row, ours_by_cell.get(key, {}))
         now = hashes.get(key, row["split_hash"])
         if now != row["split_hash"]:
             raise UserError(
@@ -215,13 +235,23 @@ def read_earlier_result(file: Path, frame: pd.DataFrame) -> dict[CellKey, float]
     return figures
 
 
+def _check_same_settings(file: Path, theirs: Mapping[Hashable, Any], ours: Mapping[Hashable, Any]) -> None:
+    """Check that a cell was made under the same settings, as far as the file says. Raises UserError when it was not."""
+    for name in COMPARED_COLUMNS:
+        if ours and isinstance(theirs.get(name), str) and theirs[name] != ours[name]:
+            raise UserError(
+                f"--against {file}: {theirs['method']} was made with {name} {theirs[name]!r} there and {ours[name]!r} "
+                f"here, so the figures do not compare; choose the same {name}."
+            )
+
+
 def _read_earlier_csv(file: Path) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     try:
         # opened here: pandas would unpack archives, and fetch what looks like an address
-        with file.open(encoding="utf-8", newline="") as opened:
+        with file.open(encoding="utf-8", newline="") as opened, warnings.catch_warnings(action="error"):
             types = {"split_hash": str, "dataset": str, "method": str, "metric": str}
             frame = pd.read_csv(skip_command(opened), dtype=types, index_col=False, low_memory=False)
     except (OSError, ValueError, OverflowError, Warning) as error:
@@ -229,7 +259,7 @@ def _read_earlier_csv(file: Path) -> pd.DataFrame:
         raise UserError(f"--against {file}: it cannot be read as an earlier result ({reason}).") from error
     if missing := [name for name in REQUIRED_COLUMNS if name not in frame]:
         raise UserError(
-            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written."
+            f"--against {file}: it has no column {missing[0]!r}; give a CSV that udcd-bench run has written, as it is."
         )
     try:
         frame = frame.astype({"rho": float, "ours": float})
@@ -237,4 +267,8 @@ def _read_earlier_csv(file: Path) -> pd.DataFrame:
         raise UserError(f"--against {file}: a figure in it is no number ({error}).") from error
     if np.isinf(frame[["rho", "ours"]]).any(axis=None):
         raise UserError(f"--against {file}: a figure in it is infinite.")
+    if not frame.empty and (frame["ours"].dropna().abs() <= 1).all() and frame["ours"].notna().any():
+        raise UserError(
+            f"--against {file}: its figures look like fractions; give them in percent, as run writes them."
+        )
     return frame.dropna(subset=["dataset", "method", "metric"])

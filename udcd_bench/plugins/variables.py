@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-READERS = frozenset({"environ", "environb", "getenv", "getenvb"})
-"""What Python reads environment variables by, of ``os``."""
-MODULES = ("os", "posix")
+READERS = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars"})
+"""What Python reads environment variables by, of ``os`` and ``os.path``; other modules hand them on."""
+MODULES = frozenset({"os", "os.path", "posix", "posixpath"})
+PROGRAMS = "subprocess"
+"""The module that starts other programs, which have the variables of this one."""
 
 
 def refuse_variables(files: Iterable[Path]) -> None:
@@ -37,19 +39,24 @@ def _find_first_reader(source: bytes) -> tuple[int, str] | None:
 
 
 def _list_readers(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """List (line, name) of what reads variables: an attribute of ``os``, or a name imported from it."""
+    """List (line, name) of what reads variables: one of ``READERS``, whatever it is reached through, or a program."""
     nodes = list(ast.walk(tree))
     only_set = {
         node.value
         for node in nodes
         if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
     }
-    imported = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    # `import os.path` binds os
-    modules = {a.asname or a.name.partition(".")[0] for a in imported if a.name.partition(".")[0] in MODULES}
     for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr in READERS and node not in only_set:
-            if isinstance(node.value, ast.Name) and node.value.id in modules:
-                yield node.lineno, f"os.{node.attr}"
+            yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Constant) and node.value in READERS:  # for getattr
+            yield node.lineno, repr(node.value)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
-            yield from ((node.lineno, f"os.{alias.name}") for alias in node.names if alias.name in READERS)
+            names = {alias.name for alias in node.names}
+            yield from ((node.lineno, f"{node.module}.{name}") for name in names & {*READERS, "*"})
+        elif isinstance(node, ast.Import | ast.ImportFrom) and PROGRAMS in _list_imported(node):
+            yield node.lineno, PROGRAMS
+
+
+def _list_imported(node: ast.Import | ast.ImportFrom) -> set[str | None]:
+    return {node.module} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}

@@ -24,7 +24,7 @@ from udcd_bench.paper import rounded
 from udcd_bench.report import answer, classes, figures, paper, tables
 from udcd_bench.report import runs as report_runs
 from udcd_bench.report.views import explain_nothing_selected, list_views
-from udcd_bench.runs.records import describe_ages
+from udcd_bench.runs.records import describe_origins
 from udcd_bench.runs.results import load_results
 from udcd_bench.stats.metrics import METRICS
 
@@ -198,8 +198,10 @@ def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
         if run.record:
             for name, value in _list_facts(run.record):
                 facts.setdefault(name, set()).add(value)
-    older = describe_ages([run.record for run in runs if run.record])
-    return [(name, sorted(values)) for name, values in facts.items()] + [("Revision", [older])] * bool(older)
+    origins = describe_origins([run.record for run in runs if run.record])
+    return [(name, sorted(values)) for name, values in facts.items()] + [("Not alike", [origins])] * bool(
+        origins
+    )
 
 
 def _list_facts(record: Record) -> Iterator[tuple[str, str]]:

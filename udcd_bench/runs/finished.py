@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -52,6 +55,18 @@ def _make_unreadable_error(path: Path) -> UserError:
     )
 
 
+_KEY = re.compile(r"[\w-]+")
+"""Names of runs' folders; those of copies that file managers make, such as ``KEY (copy)``, have more in them."""
+
+
+@functools.cache
+def _warn_of_stranger(folder: Path) -> None:
+    logging.getLogger(__name__).warning(
+        "%s is left out: a run's folder is called by its key alone, and a copy of one by no other name.",
+        folder,
+    )
+
+
 class FinishedRuns:
     """The finished runs in a folder, one folder a run, named by its key."""
 
@@ -63,7 +78,11 @@ class FinishedRuns:
         if not self.runs.exists():
             return []
         with os.scandir(self.runs) as folders:
-            return sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
+            names = sorted(f.name for f in folders if f.name[0] != "." and self.is_finished(f.name))
+        for name in names:
+            if not _KEY.fullmatch(name):
+                _warn_of_stranger(self.runs / name)
+        return [name for name in names if _KEY.fullmatch(name)]
 
     def is_finished(self, key: str) -> bool:
         """Return whether the run is finished, by whichever process."""

@@ -85,6 +85,8 @@ class Protocol:
     @classmethod
     def parse_value(cls, key: str, value: Scalar) -> Scalar:
         """Convert ``value`` to the type of the field ``key``. Raises UserError when that fails."""
+        if key not in cls.list_names():
+            raise UserError(f"the protocol has no number {key!r}; a newer udcd-bench may have it.")
         default: Scalar = getattr(cls, key)
         if key == "weights":
             if not str(value):
@@ -248,7 +250,7 @@ def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:
             return choices[text.lower()]
     elif kind is str:
         return text
-    else:
+    elif text.isascii() and "_" not in text:  # Python reads 1_0 as ten, and people may not
         with contextlib.suppress(ValueError, OverflowError):
             number = kind(text)
             if math.isfinite(float(number)):

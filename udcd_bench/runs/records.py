@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
@@ -11,7 +12,7 @@ import msgspec
 from udcd_bench.runs.spec import REVISION, Count, FiniteNumber, check_spec_values
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from udcd_bench.storage.packing import Arrays
 
@@ -92,10 +93,59 @@ def describe_age(record: Mapping[str, Any]) -> str:
     return f"older: revision {revision}" if revision < REVISION else ""
 
 
-def describe_ages(records: Collection[Mapping[str, Any]]) -> str:
-    """Describe in a sentence how many of these runs an earlier revision of the engine made; empty for none."""
+def describe_origins(records: Collection[Mapping[str, Any]]) -> str:
+    """Describe what one figure or table should not join in silence; empty where there is nothing.
+
+    Runs of an earlier revision of the engine, runs of one row that differ in more than fold and seed, such as in the
+    text of their method, and runs of one data set that differ in its images.
+    """
     older = sum(bool(describe_age(record)) for record in records)
-    return f"{older} of {len(records)} runs are of a revision before {REVISION}." if older else ""
+    sentences = [f"{older} of {len(records)} runs are of a revision before {REVISION}."] if older else []
+    return " ".join([*sentences, *_list_mixtures(records)])
+
+
+def _list_mixtures(records: Collection[Mapping[str, Any]]) -> list[str]:
+    """List, as sentences, rows and data sets whose runs are not of one making; records of before say nothing of it."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    images: dict[tuple[str, str, int], set[str]] = {}
+    for record in records:
+        if made_of := record.get("made_of"):
+            row = {name: value for name, value in record["spec"].items() if name not in ("fold", "seed")}
+            by_row.setdefault(json.dumps(row, sort_keys=True), []).append(made_of)
+            size = made_of.get("protocol", {}).get("image_size", 0)
+            data = (record["dataset_title"], record["spec"]["split"], size)
+            images.setdefault(data, set()).add(made_of.get("data", ""))
+    sentences = [
+        f"The runs of {of_row[0]['method']} on {of_row[0]['data_identity']} differ in {', '.join(differing)}."
+        for of_row in by_row.values()
+        if (differing := _list_differing(of_row))
+    ]
+    return [
+        *dict.fromkeys(sentences),
+        *(
+            f"The runs on {title} are of {len(each)} sets of images."
+            for (title, *_), each in images.items()
+            if len(each) > 1
+        ),
+    ]
+
+
+_MAY_DIFFER = {
+    "sources": "the text of their method",
+    "protocol": "numbers of the protocol",
+    "hparams": "hyper-parameters",
+    "weights": "the weights that they begin with",
+}
+"""Inputs of a run that its spec names, and whose content the spec does not hold."""
+
+
+def _list_differing(of_row: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List in words the inputs in which runs of one spec, but for fold and seed, differ."""
+    return [
+        words
+        for name, words in _MAY_DIFFER.items()
+        if len({json.dumps(made_of.get(name), sort_keys=True) for made_of in of_row}) > 1
+    ]
 
 
 def check_arrays(arrays: Arrays, classes: int) -> None:

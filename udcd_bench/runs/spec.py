@@ -112,6 +112,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hparams", tuple(sorted(tuple(pair) for pair in self.hparams)))
         object.__setattr__(self, "protocol", tuple(sorted(tuple(pair) for pair in self.protocol)))
+        for name in ("fraction", "rho"):  # 1 and 1.0 are one fraction, and would be two texts
+            if type(getattr(self, name)) is int:
+                object.__setattr__(self, name, float(getattr(self, name)))
         if self.teacher_backbone == self.backbone:
             object.__setattr__(self, "teacher_backbone", "")
 
@@ -166,7 +169,7 @@ class RunSpec:
         if self.rho is not None:
             parts.append(f"rho={self.rho:g}")
         if self.fraction != 1:
-            parts.append(f"{self.fraction:.0%}")
+            parts.append(f"{100 * self.fraction:g}%")
         if self.split != "paper":
             parts.append(describe_split(self.split).removeprefix("paper, "))
         parts.append(f"fold {self.fold}")

@@ -38,7 +38,7 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.storage import packing
 from udcd_bench.storage.atomic import as_user_error, quarantine, sync_to_disk, write_atomically
 from udcd_bench.storage.checksums import dump_with_checksum, from_json, hash_bytes, to_json
-from udcd_bench.storage.owners import format_owner, remove_stale_files
+from udcd_bench.storage.owners import format_owner, remove, remove_stale_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,7 +224,7 @@ class Store(FinishedRuns):
             for name, data in files.items():
                 write_atomically(folder / name, data)
             if replaces:
-                shutil.rmtree(self.run_folder(key))
+                remove(self.run_folder(key))
             try:
                 folder.rename(self.run_folder(key))
             except OSError:

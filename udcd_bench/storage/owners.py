@@ -70,6 +70,14 @@ def is_owner_alive(name: str, age: float, max_age: float) -> bool:
     return bool(owner["start_time"]) and read_process_start_time(int(owner["pid"])) == owner["start_time"]
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link and not what it leads to; nothing where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_stale_files(paths: Iterable[Path], max_age: float = STALE_FILE_AGE) -> None:
     """Remove those of these temporary files and folders whose owners are dead.
 

@@ -60,18 +60,24 @@ TINY_BACKBONES: dict[str, Callable[[], nn.Module]] = {
 """Backbones of sizes that two CPU cores train in seconds (S), by name, which timm does not have."""
 
 
+def check_backbone(name: str) -> None:
+    """Raise UserError when neither timm nor this suite knows a backbone of that name."""
+    if name in TINY_BACKBONES or timm.is_model(name):
+        return
+    import difflib
+
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    hint = f" Near: {', '.join(close)}." if close else ""
+    raise UserError(f"timm knows no backbone {name!r}.{hint}")
+
+
 def create_backbone(name: str, *, pretrained: bool = False) -> nn.Module:
     """Create a backbone by its name, of random weights or with those that timm downloads.
 
     Raises UserError when neither timm nor this suite knows the name.
     """
+    check_backbone(name)
     if name in TINY_BACKBONES:
         return TINY_BACKBONES[name]()
-    if not timm.is_model(name):
-        import difflib
-
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f" Near: {', '.join(close)}." if close else ""
-        raise UserError(f"timm knows no backbone {name!r}.{hint}")
     backbone: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0)
     return backbone

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from udcd_bench.method import Progress
-from udcd_bench.training import checkpoint, gradients
+from udcd_bench.training import checkpoint, global_generators, gradients
 from udcd_bench.training.ema import EMA, compute_ema_decay
 from udcd_bench.training.terms import check_names, check_terms
 
@@ -190,6 +190,7 @@ class Trainer:
 
     def run_epoch(self, stage: Stage, epoch: int) -> tuple[dict[str, float], int]:
         """Train one epoch of the stage that has been started; return the mean of each term, and the images seen."""
+        global_generators.seed_global_generators(self.train_data.order_rng.initial_seed(), self.step)
         progress = self.make_progress(stage, epoch)
         values: list[Tensor] = []
         names: list[str] = []
