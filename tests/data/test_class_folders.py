@@ -474,8 +474,8 @@ def test_subfolders_of_a_class_are_said(tmp_path):
     ids, _, lines = read(tmp_path)
     assert sorted(ids) == ["benign", "malignant"]
     assert lines == [
-        "· benign is a class with all its subfolders, which hold 6 images",
-        "· malignant is a class with all its subfolders, which hold 6 images",
+        "· benign is a class with all its subfolders, which hold 6 images and are no groups",
+        "· malignant is a class with all its subfolders, which hold 6 images and are no groups",
     ]
 
 

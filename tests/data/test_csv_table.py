@@ -15,7 +15,7 @@ from support import layouts
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.options import PrepareOptions
-from udcd_bench.data.files import tables
+from udcd_bench.data.files import labels, tables
 from udcd_bench.data.layouts import aptos, folder
 from udcd_bench.errors import UserError
 
@@ -598,3 +598,19 @@ def test_names_are_utf8_whatever_the_locale(root):
     )
     wanted = ascii((("täst", "ß"), ["täst/é.png", "täst/ü.png", "ß/ñ.png"]))
     assert done.stdout.splitlines() == [wanted, wanted], done.stderr
+
+
+def test_images_without_a_group_are_told_with_the_words_that_are_read_as_none(root):
+    groups = ["P1", "NA", "", "P2"] * 2
+    rows = [f"{row},{group}" for row, group in zip(rows_of(), groups, strict=True)]
+    _, lines = read(write(root, rows, head="path,label,patient"))
+    assert (
+        "· 4 images have no group in the column patient, and each is one of its own; NA are read as none"
+        in lines
+    )
+
+
+def test_names_of_plates_are_no_numbers_and_a_minus_is_a_dash():
+    assert tables.normalize_cells(["1E2", "10E1", "2E0"]) == ["1E2", "10E1", "2E0"]
+    assert tables.normalize_cells(["2e0", "2", "02.0"]) == ["2", "2", "2"]
+    assert labels.find_alike(["-1", "\N{MINUS SIGN}1", "1"]) == [["-1", "\N{MINUS SIGN}1"]]

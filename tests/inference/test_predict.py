@@ -86,6 +86,7 @@ def test_an_image_may_be_a_path_an_array_or_pillows(home, runs):
         (np.zeros((4, 4)), "no image; give .H, W, 3. of uint8"),
         (Image.new("I", (8, 8)), "more than 8 bits; give its file's path"),
         (7, "int is no image"),
+        (Image.new("RGB", (0, 8)), "a Pillow image of 0×8 pixels is no image"),
         ("nowhere.png", r"nowhere\.png cannot be read as an image"),
     ],
 )
@@ -152,6 +153,25 @@ def test_files_that_are_broken_are_named_and_left_out(home, runs, typed, tmp_pat
     assert frame["file"].tolist() == [str(whole)]
     status, out, err = typed("predict", runs["scratch", 0].key, broken)
     assert status == 1 and out == "file\n"
+
+
+def test_what_an_image_has_and_its_pixels_have_not_is_said(home, runs, typed, tmp_path, caplog):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    rgba = np.full((40, 40, 4), 90, np.uint8)
+    rgba[:20, :, 3] = 0
+    Image.fromarray(rgba, "RGBA").save(folder / "hidden.png")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "black.png")
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(folder / "deep.png")
+    run = runs["scratch", 0]
+    status, _, err = typed("predict", run.key, folder)
+    assert status == 0
+    assert f"· 1 images with transparent parts, whose hidden colours are used: {folder}/hidden.png" in err
+    assert f"{folder}/black.png (at most 0)" in err
+    assert "· 16-bit images use 11 bits at most, and come out darker than the run's" in err
+    assert not caplog.text
+    run.predict(folder / "hidden.png")
+    assert "hidden.png is among images with transparent parts" in caplog.text
 
 
 def test_a_zip_is_read_in_place_and_a_name_need_be_no_text(home, runs, typed, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from udcd_bench.data.cache import decode
+from udcd_bench.data.cache.problems import report_file
 from udcd_bench.data.files.archives import FileRef, make_stamp
 from udcd_bench.data.files.kinds import is_zip
 from udcd_bench.data.files.report import ValidationReport
@@ -47,10 +48,14 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """A row a file with ``file`` and the columns of ``frames``, and the files that could not be read."""
+    """A row a file with ``file`` and the columns of ``frames``, and the files that could not be read.
+
+    report: lines that say what else the files have, or seem to lack, as ``data prepare`` says it of a data set.
+    """
 
     frame: pd.DataFrame
     unreadable: tuple[Unreadable, ...]
+    report: tuple[str, ...]
 
 
 def list_images(paths: Sequence[Path]) -> ImageFiles:
@@ -85,6 +90,7 @@ def predict_files(
     runs: of the same classes and preprocessing. progress: called with how many more files are done.
     """
     first, rows, unreadable = runs[0], [pd.DataFrame(columns=["file"])], []
+    report, deepest = ValidationReport(), -1
     for chunk in _split(files, first.batch_size):
         names, pixels = [], []
         for file in chunk:
@@ -92,6 +98,8 @@ def predict_files(
             if image is None:
                 unreadable.append(Unreadable(format_path(file), make_printable(result.problem)))
             else:
+                report_file(result, make_printable(format_path(file)), report)
+                deepest = max(deepest, result.deep_max)
                 names.append(format_path(file))
                 pixels.append(decode.resize(image, first.transform.size, first.transform.decoding.resize))
         if pixels:
@@ -100,7 +108,12 @@ def predict_files(
             rows.append(pd.concat([column, columns], axis=1))
         progress(len(chunk))
     decode.close_archives()
-    return Predictions(pd.concat(rows[1:] or rows, ignore_index=True), tuple(unreadable))
+    if 0 <= deepest < 2 ** ((first.transform.decoding.depth or decode.MAX_DEPTH) - 1):
+        report.note(
+            f"16-bit images use {deepest.bit_length()} bits at most, and come out darker than the run's"
+        )
+    frame = pd.concat(rows[1:] or rows, ignore_index=True)
+    return Predictions(frame, tuple(unreadable), tuple(report.format_lines()))
 
 
 def format_path(file: FileRef) -> str:

@@ -5,10 +5,12 @@ The path is that of training: ``data.cache.decode`` decodes and resizes, ``Devic
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from udcd_bench.data.batches.augment import IMAGENET_MEAN, IMAGENET_STD
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.cache import decode
 from udcd_bench.data.cache.options import RELEASED, Decoding
+from udcd_bench.data.files.report import PROBLEM_KINDS
 from udcd_bench.engines.environment import use_default_settings
 from udcd_bench.errors import UserError
 
@@ -45,12 +48,14 @@ def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def list_images(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
-    """List one image or several: of arrays, one of three dimensions is one."""
+    """List one image or several: of arrays, one of three dimensions is one. Raises UserError for anything else."""
     if is_path(images) or isinstance(images, Image.Image):
         return [images]
     if isinstance(images, np.ndarray):
         return [images] if images.ndim == 3 else list(images)
-    return list(cast("Sequence[ImageLike]", images))
+    if not isinstance(images, Iterable):
+        raise UserError(f"{type(images).__name__} is no image; give a path, a Pillow image or an array.")
+    return list(images)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Transform:
                 raise UserError(
                     f"a Pillow image of mode {image.mode} has more than 8 bits; give its file's path."
                 )
-            return image.convert("RGB")
+            return _load(image)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
                 raise UserError(
@@ -88,10 +93,13 @@ class Transform:
         if not is_path(image):
             raise UserError(f"{type(image).__name__} is no image; give a path, a Pillow image or an array.")
         try:
-            return decode.to_rgb(Path(image).read_bytes(), self.decoding)
+            decoded = decode.decode_bytes(Path(image).read_bytes(), self.decoding)
         except Exception as error:  # decoders raise anything for a file that is not an image
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or "not an image"
             raise UserError(f"{os.fspath(image)} cannot be read as an image ({reason}).") from error
+        for kind in decoded.dropped:
+            logging.getLogger(__name__).warning("%s is among %s.", os.fspath(image), PROBLEM_KINDS[kind][0])
+        return decoded.image
 
     def normalize(self, pixels: Images, device: torch.device) -> Tensor:
         """Return images (B, size, size, 3) uint8 on the device as (B, 3, size, size) float32, as tests see them."""
@@ -112,6 +120,16 @@ class Transform:
             "bits_of_16_bit_grey": self.decoding.depth or decode.MAX_DEPTH,
             "exif_orientation": {"apply": "applied", "ignore": "ignored"}[self.decoding.exif],
         }
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """Return a Pillow image as RGB. Raises UserError for one without pixels, or whose file ends early."""
+    if 0 in image.size:
+        raise UserError(f"a Pillow image of {image.width}×{image.height} pixels is no image.")
+    try:
+        return image.convert("RGB")
+    except OSError as error:
+        raise UserError(f"a Pillow image cannot be read ({error}).") from error
 
 
 def make_transform(record: Record, size: int) -> Transform:

@@ -90,5 +90,7 @@ def _write(predictions: Predictions, file: Path | None) -> None:
     else:
         write_atomically(file, data)
         click.echo(f"{file}: {format_count(len(predictions.frame), 'image')}.", err=True)
+    for line in predictions.report:
+        click.echo(line, err=True)
     for path, problem in predictions.unreadable:
         click.echo(f"left out: {path} ({problem})", err=True)

@@ -95,10 +95,11 @@ class Decoded(NamedTuple):
 
 def to_rgb(data: bytes, decoding: Decoding = RELEASED) -> Image.Image:
     """Decode a whole image file to 8-bit RGB. Raises what Pillow raises, also for a truncated file."""
-    return _decode(data, decoding).image
+    return decode_bytes(data, decoding).image
 
 
-def _decode(data: bytes, decoding: Decoding) -> Decoded:
+def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
+    """Decode a whole image file. Raises what Pillow raises, also for a truncated file."""
     if dicom.is_dicom(data):
         image, dropped = dicom.read_dicom(data)
         return Decoded(image, -1, is_colour=False, dropped=dropped)
@@ -259,7 +260,7 @@ def decode_file(row: int, file: FileRef, decoding: Decoding) -> tuple[DecodedFil
     data = b"?"
     try:
         data = _archives.read(file)
-        image, deep_max, is_colour, dropped = _decode(data, decoding)
+        image, deep_max, is_colour, dropped = decode_bytes(data, decoding)
     except PermissionError as error:
         raise make_forbidden_error(file.path, error) from error
     except Exception as error:  # decoders raise anything for a file that is not an image

@@ -64,19 +64,27 @@ def report_values(
     """Report images that come out black or of one colour, 16-bit ones of fewer bits among them."""
     _report_depths([(item, file) for item, file in pairs if file.deep_max >= 0], report, depth)
     _report_class_depths(image_index, pairs, report, depth)
-    explained = report.counts["depth"] + report.counts["deep_colour"]
+    explained = report.counts["depth"] + report.counts["deep_colour"] > 0
     for item, file in pairs:
-        if file.highest <= decode.DARK and not (explained and file.deep_max >= 0):
-            report.add("dark", f"{item.file.display_path} (at most {file.highest})")
-        elif file.lowest == file.highest:
-            report.add("blank", item.file.display_path)
-        for kind in file.dropped:
-            report.add(kind, item.file.display_path)
+        report_file(file, item.file.display_path, report, explained=explained and file.deep_max >= 0)
     is_wanted = depth is not None and all(file.deep_max >= 0 for _, file in pairs)  # the user has said so
     if report.counts["dark"] == len(pairs) and not is_wanted:
         report.block("dark")
     else:
         _report_flat_classes(image_index, pairs, report)
+
+
+def report_file(file: DecodedFile, path: str, report: ValidationReport, *, explained: bool = False) -> None:
+    """Report what one image has and its pixels have not, and whether it is black or of one colour.
+
+    explained: why it is black is said already.
+    """
+    if file.highest <= decode.DARK and not explained:
+        report.add("dark", f"{path} (at most {file.highest})")
+    elif file.lowest == file.highest:
+        report.add("blank", path)
+    for kind in file.dropped:
+        report.add(kind, path)
 
 
 def _report_flat_classes(

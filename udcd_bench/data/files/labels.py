@@ -15,6 +15,7 @@ NO_LABELS = frozenset(
 )  # fmt: skip
 """Names, in lower case, that often stand for a missing label and that pandas does not read as one in that spelling."""
 QUOTES = "\"'`´‘’‚“”„«»"
+MINUS = "\N{MINUS SIGN}"
 THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")
 
 
@@ -43,7 +44,8 @@ def find_alike_groups(names: Iterable[str]) -> list[list[str]]:
 def _fold(name: str) -> str:
     text = unicodedata.normalize("NFKC", name.strip().strip(QUOTES))
     text = "".join(
-        "-" if (kind := unicodedata.category(char)) == "Pd" else "" if kind == "Cf" else char for char in text
+        "-" if (kind := unicodedata.category(char)) == "Pd" or char == MINUS else "" if kind == "Cf" else char
+        for char in text
     )
     if "," not in text and (number := parse_number(text)) is not None:
         return format_number(number)

@@ -37,6 +37,9 @@ def is_missing(cell: str) -> bool:
     return cell in MISSING or SPREADSHEET_ERROR.fullmatch(cell) is not None
 
 
+_PLATE = re.compile(r"\d+[Ee]\d+")
+
+
 def parse_number(text: str) -> Decimal | None:
     """Read a number however it is written (2, 02, 2.0, 2,0, +2, 2e0); None if it is none, or an endless one."""
     if len(text) > 20 or "_" in text:  # Decimal reads 1_0 as 10
@@ -78,13 +81,16 @@ def normalize_cells(cells: Iterable[str], separator: str = ",") -> list[str]:
     """Bring the cells of a column to one spelling each, missing ones to the empty text.
 
     If all that are not missing are numbers they are compared as numbers: a column with one gap leaves pandas as ``0.0``
-    where it was ``0``. Otherwise as text, accents composed. separator: the table's.
+    where it was ``0``. Otherwise as text, accents composed; so are 1E2 and 10E1, names of plates and cell lines, if all
+    are in that form. separator: the table's.
     """
     texts = [normalize_nfc(cell.strip()) for cell in cells]
     texts = ["" if is_missing(text) else text for text in texts]
     spelling = {"": ""}
     spelt = set(texts) - {""}
     if any("," in text for text in spelt) and not (separator == ";" and _has_decimal_commas(spelt)):
+        return texts
+    if all(_PLATE.fullmatch(text) for text in spelt):
         return texts
     for text in spelt:
         if (number := parse_number(text)) is None:

@@ -81,7 +81,7 @@ def _refuse_others(top: Tree, levels: dict[str, Tree], root: str) -> None:
     fix = (
         f"move {copy} out, or {advise_giving(holders[copy], root)}, which holds the same again"
         if copy
-        else f"move one side out, {join_names(others)} if without labels"
+        else f"move one side out, {join_names(others)} if without labels, rename the parts if they are classes"
     )
     raise UserError(
         f"{get_path(top, root)} holds {join_names(sorted(levels))}, {a_part}, and moreover {join_names(others)}, so "

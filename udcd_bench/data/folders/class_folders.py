@@ -97,7 +97,9 @@ def _list_class(tree: Tree, above: tuple[str, ...], split: str, report: Validati
         deep += len(node.images) if below else 0
         rows += [Labelled((*above, *below, file.name), above[-1], split, file) for file in node.images]
     if deep:
-        report.note(f"{'/'.join(above)} is a class with all its subfolders, which hold {deep} images")
+        report.note(
+            f"{'/'.join(above)} is a class with all its subfolders, which hold {deep} images and are no groups"
+        )
     elif not rows and tree.sum_left_out()["other"] and not tree.is_lost_class():
         report.add("bare", "/".join(above))
     return rows

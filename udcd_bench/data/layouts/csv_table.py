@@ -99,6 +99,12 @@ def read_csv_table(path: Path, report: ValidationReport, group_column: str | Non
     _report_classes(listed, single, report)
     for same in find_alike_groups({row.group for row in single} - {""}):
         report.add("groups", " and ".join(same))
+    if chosen and (n_without := sum(not row.group for row in single)):
+        written = sorted({cell for cell in columns[chosen] if cell and is_missing(cell)})
+        such = f"; {' and '.join(written[:3])} are read as none" if written else ""
+        report.note(
+            f"{n_without} images have no group in the column {chosen}, and each is one of its own{such}"
+        )
     return CSVTable(single, chosen)
 
 
