@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from udcd_bench.artefacts.table import Table
     from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.grid.grid import Grid
     from udcd_bench.judging.paper_check import TableComparison
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.runs.results import Results
@@ -244,7 +245,7 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
     return 0
 
 
-def explain_no_runs(table: Table, request: TableRequest, results: Results, what: str) -> str:
+def explain_no_runs(table: Grid, request: TableRequest, results: Results, what: str) -> str:
     """Explain that a folder holds not what a command needs, and what to type: other settings, or what makes runs.
 
     what: it needs.
@@ -254,7 +255,7 @@ def explain_no_runs(table: Table, request: TableRequest, results: Results, what:
     )
 
 
-def _name_other_settings(table: Table, request: TableRequest, results: Results, what: str) -> str:
+def _name_other_settings(table: Grid, request: TableRequest, results: Results, what: str) -> str:
     """Name the commands that take what a folder holds in place of what is needed; empty where it holds nothing."""
     from udcd_bench.grid.stored_settings import list_other_requests
 
@@ -266,7 +267,7 @@ def _name_other_settings(table: Table, request: TableRequest, results: Results, 
     return f"{results.store.root} holds no {what}; it holds {', and '.join(choices)}"
 
 
-def _format_request(command: str, table: Table, request: TableRequest) -> str:
+def _format_request(command: str, table: Grid, request: TableRequest) -> str:
     """Format the present command with the settings of another request, at every fold and seed that is stored."""
     from udcd_bench.judging.paper_check import list_other_protocol
     from udcd_bench.runs.spec import parse_split

@@ -121,9 +121,11 @@ def _load_stored(
         raise UserError("--stored trains nothing, so --dry-run has nothing to say: leave out one of them.")
     request, results = load_stored_results(typed_request, Store(params["out"]), params["data"])
     if not results.select_records(_list_needed(artefacts, request)):
+        from udcd_bench.cli.check import explain_no_runs
+        from udcd_bench.grid.cells import split_request
+
         raise UserError(
-            f"{params['out']} holds no finished run of these: name what it has (udcd-bench status), or make them "
-            "without --stored."
+            explain_no_runs(artefacts[0], split_request(request)[0], results, "finished run of these")
         )
     return request, results
 
