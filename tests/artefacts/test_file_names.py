@@ -45,6 +45,7 @@ def stem(artefact="table2", kind="tables", **changes):
         ({"teacher_backbone": "resnet-tiny"}, "table2-teacher-resnet-tiny"),
         ({"protocol": (("epochs", "16"),)}, "table2"),
         ({"protocol": (("epochs", "3"),), "hparams": (("lambda_kl", "0.5"),)}, "table2-epochs=3-lambda_kl=0.5"),
+        ({"protocol": (("weights", "net.safetensors#59edc076f02f"),)}, "table2-weights-59edc076"),
         ({"profile": "paper", "datasets": ("ham10000",), "split": "official"}, "table2-official"),
         ({"folds": (0, 1), "seeds": (0, 1, 2)}, "table2-folds-0-1-seeds-3"),
         ({"folds": (0, 1, 2, 3, 4), "seeds": (2,)}, "table2-folds-all-seeds-2"),

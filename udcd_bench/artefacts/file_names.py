@@ -71,7 +71,10 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
 
 
 def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
-    """List the overrides that change a run of the artefact, as ``name=value``, in the order of their names."""
+    """List the overrides that change a run of the artefact, as ``name=value``, in the order of their names.
+
+    A file of weights is told by the digest of its tensors.
+    """
     runs = grid.list_runs(request) if request.protocol or request.hparams else []
     for name, value in sorted(dict((*request.protocol, *request.hparams)).items()):
         without = replace(
@@ -79,5 +82,7 @@ def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
             protocol=tuple(pair for pair in request.protocol if pair[0] != name),
             hparams=tuple(pair for pair in request.hparams if pair[0] != name),
         )
-        if grid.list_runs(without) != runs:
-            yield from format_overrides(((name, value),))
+        if grid.list_runs(without) == runs:
+            continue
+        digest = str(value).rpartition("#")[2] if name == "weights" and "#" in str(value) else ""
+        yield f"weights-{digest[:8]}" if digest else format_overrides(((name, value),))[0]
