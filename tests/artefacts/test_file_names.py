@@ -187,4 +187,4 @@ def test_the_command_that_is_stored_makes_the_same_file():
         looks = {key: params[key] for key in ("marks", "plain", "name")}
         from dataclasses import replace
 
-        assert replace(again, **looks) == ask
+        assert replace(again, split=again.split or "paper", **looks) == ask
