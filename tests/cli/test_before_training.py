@@ -190,7 +190,13 @@ def test_every_form_of_a_table_says_over_how_many_classes_it_averages(tmp_path, 
     assert sentence in by_ending[".tex"].read_text() and sentence in by_ending[".md"].read_text()
     assert set(tables.read_csv(by_ending[".csv"])["note"]) == {sentence}
     for command in (["check"], ["compare", "--with=scratch"]):
-        words = ["table2", "--methods=scratch", "--datasets=digits", "--split=grouped", f"--out={tmp_path}"]
+        words = [
+            "table2",
+            "--methods=scratch,kd",
+            "--datasets=digits",
+            "--split=grouped",
+            f"--out={tmp_path}",
+        ]
         assert sentence in CliRunner().invoke(cli, [*command, *words]).stderr
     figure = plugins.load_class("figures", "confusion")()
     assert f": {sentence}" in " ".join(figure.render(ask, results).text.split())

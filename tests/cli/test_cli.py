@@ -311,7 +311,7 @@ def test_a_run_tested_on_val_tests_those_images_and_says_so(typed, tmp_path):
     words = ("--dataset=folder:set", "--test=val", f"--data={tmp_path / 'data'}", "--device=cpu")
     status, out, err = typed("train", "scratch", *words, "--set=epochs=1", "--set=image_size=32")
     assert status == 0 and re.search(
-        r"Scratch on set \([0-9a-f]{4}\), split paper, tested on val, the last epoch, n=1:", out
+        r"Scratch on set \([0-9a-f]{4}\), own split, tested on val, the last epoch, n=1:", out
     )
     assert err.startswith("folder:set: 12 images at 32×32 pixels.\n  2 classes: a (6), b (6).\n")
     store = Store(tmp_path / "results")

@@ -24,7 +24,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import planner
 from udcd_bench.runs.results import load_results
-from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.spec import RunSpec, resolve_split
 from udcd_bench.runs.store import Store
 
 KD = RunSpec("kd", "synthetic-lesions", "demo", "densenet-tiny")
@@ -427,6 +427,10 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     lines = planner.format_commands(jobs, planner.CommandPlaces(tmp_path / "da ta", store.root, "cpu"))
     assert len(lines) == len(jobs) == 2
     asked = []
+
+    def resolve(specs):  # as the data would, which are not the user's own
+        return [replace(spec, split=resolve_split(spec.split, "paper")) for spec in specs]
+
     monkeypatch.setattr(
         run,
         "_plan_and_run",
@@ -435,7 +439,9 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
     for line in lines:
         assert shlex.split(line)[0] == "udcd-bench"
         cli.main(shlex.split(line)[1:], standalone_mode=False)
-    planned = [job.key for specs, _, _ in asked for job in planner.plan(specs, store, records.make_inputs)]
+    planned = [
+        job.key for specs, _, _ in asked for job in planner.plan(resolve(specs), store, records.make_inputs)
+    ]
     assert planned == [jobs[0].key, jobs[0].key, jobs[1].key]
     for _, there, how in asked:
         assert there.root == store.root and how.data == tmp_path / "da ta" and how.device == "cpu"

@@ -57,4 +57,4 @@ def test_refused(runs, typed, tmp_path):
     assert status == 2 and "give a file that ends in .csv or .parquet" in err
     (tmp_path / "empty").mkdir()
     status, _, err = typed("results", "predictions", "--out", tmp_path / "empty")
-    assert status == 2 and "has no finished run; make one first, or give another --out" in err
+    assert status == 2 and "is no results folder; give the one that holds store.json and runs" in err

@@ -64,6 +64,7 @@ class Feed:
     def __init__(self, z, look):
         self.views, self.labels, self.order = images(z["views"]), torch.from_numpy(z["labels"]), z["order"]
         self.look, self.at, self.begun = look, 0, lambda: None
+        self.order_rng = torch.Generator()
 
     def count_steps(self, batch_size):
         return len(self.labels) // batch_size

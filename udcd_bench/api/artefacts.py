@@ -20,7 +20,6 @@ from udcd_bench.render.html import render_html
 from udcd_bench.render.sheet import render_console
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import SPLITS
-from udcd_bench.training.backbones import check_backbone
 
 if TYPE_CHECKING:
     import os
@@ -155,6 +154,8 @@ def _check_request(request: TableRequest) -> None:
     if not set(request.folds) <= set(range(FOLDS)):
         raise UserError(f"folds={request.folds!r}: folds are 0 to {FOLDS - 1}.")
     for backbone in filter(None, (request.backbone, request.teacher_backbone)):
+        from udcd_bench.training.backbones import check_backbone
+
         check_backbone(backbone)
 
 

@@ -152,16 +152,16 @@ def save_baselines(file: Path, settings: Mapping[str, Any], baselines: Mapping[s
 
 def _join(earlier: SeedBaseline, new: SeedBaseline) -> SeedBaseline:
     """Join two sets of rows of one device; a new row replaces the earlier one, whatever its data set was called."""
-    replaced = {(identify_data(source), *others) for source, *others in new.rows}
-    kept = {
+    replaced = {(identify_data(row[0]), *row[1:]) for row in new.rows}
+    others = {
         row: runs for row, runs in earlier.rows.items() if (identify_data(row[0]), *row[1:]) not in replaced
     }
-    before = earlier.versions if kept else {}
+    before = earlier.versions if others else {}
     versions = {
         name: list(dict.fromkeys((*before.get(name, ()), *new.versions.get(name, ()))))
         for name in {**before, **new.versions}
     }
-    return SeedBaseline({**kept, **new.rows}, {**earlier.titles, **new.titles}, versions)
+    return SeedBaseline({**others, **new.rows}, {**earlier.titles, **new.titles}, versions)
 
 
 def is_baseline_file(file: Path) -> bool:

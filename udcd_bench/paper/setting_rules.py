@@ -29,14 +29,14 @@ def check_settings(table: Sequence[RoundedRow], own_rhos: Mapping[str, float]) -
         settings[cell.dataset, own_rhos.get(cell.dataset) if cell.rho is None else cell.rho].append(row)
     pairs = [pair for rows in settings.values() for pair in combinations(rows, 2)]
     stale = _find_stale_columns(pairs)
-    told = [set(map(id, pair)) for rows in stale.values() for pair in rows]
+    witnesses = [set(map(id, pair)) for rows in stale.values() for pair in rows]
     for one, other in pairs:
         # rows that bear witness to a column left behind are told of there
-        is_told = {id(one), id(other)} in told
+        is_witness = {id(one), id(other)} in witnesses
         yield from (
             finding
             for finding in _check_pair(one, other)
-            if not (is_told and finding.rule == "same-setting-other-figures")
+            if not (is_witness and finding.rule == "same-setting-other-figures")
         )
     yield from (_make_stale_finding(*tables, rows) for tables, rows in stale.items())
 
