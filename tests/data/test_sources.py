@@ -341,6 +341,10 @@ def test_medmnist_names_and_files(tmp_path):
         sources.prepare_dataset(
             "medmnist:dermamnist", size=32, data=tmp_path, options=PrepareOptions(source_path=other)
         )
+    with pytest.raises(UserError, match=r"get dermamnist_64\.npz or dermamnist\.npz from"):
+        sources.load_dataset("medmnist:dermamnist", size=64, data=tmp_path)
+    with pytest.raises(UserError, match=r"get dermamnist\.npz from"):
+        sources.load_dataset("medmnist:dermamnist", size=32, data=tmp_path)
     with pytest.raises(UserError, match="is no MedMNIST set"):
         sources.load_dataset("medmnist:../x", size=32, data=tmp_path)
     with pytest.raises(UserError, match=rf"zenodo.*--from DIR --size 32 --data {tmp_path}`"):

@@ -256,6 +256,7 @@ def test_a_name_by_content_leads_to_the_prepared_images():
     for typed in (job.spec.dataset, f"folder:moles#{digest}"):
         (again,), context = plan(typed)
         assert again.key == job.key and context.locations[job.spec.data_identity] == "skin"
+        assert again.spec.dataset == typed
     change_pixel()
     with pytest.raises(UserError, match=r"folder:skin#.* names images that skin no longer holds"):
         plan(job.spec.dataset)

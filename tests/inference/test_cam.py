@@ -97,8 +97,10 @@ def test_the_command_draws_where_it_is_told_to(home, runs, typed, tmp_path, monk
         told = png.info["Description"]
     assert "most confident wrong predictions" in told and f"Run {key}" in told
     image = sorted(home.glob("skin/mole/*.png"))[0]
-    status, out, _ = typed("plot", "cam", key, image, "--to", tmp_path / "one.pdf")
-    assert status == 0 and (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
+    status, _, err = typed("plot", "cam", key, image, "--to", tmp_path / "one.pdf")
+    assert status == 0 and (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF") and "replaced" not in err
+    status, _, err = typed("plot", "cam", key, image, "--to", tmp_path / "worst.png")
+    assert status == 0 and f"{tmp_path / 'worst.png'} is replaced" in err
     for to, says in (
         (tmp_path / "a.jpg", "ends in .png or .pdf"),
         ("results/demo/a.png", "images of patients may not"),

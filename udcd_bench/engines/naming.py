@@ -86,10 +86,12 @@ class NameResolver:
             dataset = sources.load_dataset(f"{FOLDER}{path}", size=size, data=self.data, options=options)
             name = names.format_data_name(_show_name(path), dataset.identity.partition("#")[2])
             wanted = names.parse_name(typed).digest
-            if wanted and f"{FOLDER}{path}" != typed and names.parse_name(name).digest != wanted:
-                raise UserError(
-                    f"{typed} names images that {path} no longer holds; give the path to train on what it has."
-                )
+            if wanted and f"{FOLDER}{path}" != typed:
+                if names.parse_name(name).digest != wanted:
+                    raise UserError(
+                        f"{typed} names images that {path} no longer holds; give the path to train on what it has."
+                    )
+                name = typed  # as @NAME called them when a file's command was stored
             self.locations[names.identify_data(name)] = path
             self._group_columns[names.identify_data(name)] = dataset.group_column
             self._names[typed, ""] = name

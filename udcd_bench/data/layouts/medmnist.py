@@ -55,8 +55,8 @@ def find_file(name: str, source_path: Path | None, target: Path) -> Path:
     if not file.is_file():
         command = format_prepare_command(f"{PREFIX}{name}", target, PrepareOptions(source_path=Path("DIR")))
         raise UserError(
-            f"There is no {file}; get {name}.npz from {WHERE_TO_GET} and put it there, or give its place "
-            f"with `{command}`; the demo profile needs no data."
+            f"There is no {file}; get {_list_files(name, int(target.name))} from {WHERE_TO_GET} and put it there, or "
+            f"give its place with `{command}`; the demo profile needs no data."
         )
     called = re.match(r"[a-z]+mnist", file.stem.lower())
     if called and not name.lower().startswith(called[0]):
@@ -70,6 +70,11 @@ def find_in_folder(name: str, folder: Path, size: int) -> Path:
     """Find the file of a set in a folder: of the wanted size if it is there, else NAME.npz, there or not."""
     exact = folder / f"{name}_{size}.npz"
     return exact if size in LARGER_SIZES and exact.is_file() else folder / f"{name}.npz"
+
+
+def _list_files(name: str, size: int) -> str:
+    larger = f"{name}_{size}.npz or " if size in LARGER_SIZES else ""
+    return f"{larger}{name}.npz"
 
 
 def compute_checksum(file: Path, name: str) -> str:
