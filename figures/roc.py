@@ -74,7 +74,10 @@ class Figure(figure.Figure):
     def describe(self, data, frames):
         names = frames[".csv"].groupby("dataset")["class"].unique()
         numbers = [sentence for sentence in map(fonts.describe_numbers, names) if sentence][:1]
-        return [*numbers, f"Sensitivity, in {self.name}{self.ending}: at a specificity of 90 % or more."]
+        return [
+            *numbers,
+            f"Sensitivity, in the file that ends in {self.ending}: at a specificity of 90 % or more.",
+        ]
 
     def draw(self, data, frames, **texts):
         points, areas = frames[".csv"], frames[self.ending]
