@@ -146,6 +146,7 @@ def test_data_of_two_splits_and_the_links_to_their_tables_say_which(tmp_path):
         "profile paper, split official",
     ]
     assert all("table2" in link and "2-table2" not in link for link in links)
+    assert "2-table" not in tree.one(id="pairs").text
 
 
 def test_another_protocol_is_no_verdict_on_the_paper(store):

@@ -30,7 +30,7 @@ CellRecords = Mapping[tuple[int, int], "Record"]
 CellLines = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Lines of one cell in the main CSV and in the second one."""
 
-COUNTED = ("epoch", "images", "support")
+COUNTED = ("epoch", "fold", "images", "seed", "support")
 """Columns of whole numbers in the text."""
 
 
