@@ -17,6 +17,7 @@ import pandas as pd
 
 from udcd_bench.artefacts import figure
 from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.render import plots
 
 
@@ -76,12 +77,11 @@ class Figure(figure.Figure):
 
 def compute_noise(data, frame):
     """Compute the width of the 95 % interval of one run's accuracy on a data set, points: test images and training."""
-    sizes = [
-        record["n_test"] for spec, record in data.records.items() if spec.dataset in set(frame["dataset"])
-    ]
-    accuracy = frame["acc"].mean()
-    variance = accuracy * (100 - accuracy) / min(sizes) + load_tolerances().get_noise("acc") ** 2
-    return 2 * 1.96 * math.sqrt(variance)
+    records = {spec: r for spec, r in data.records.items() if spec.dataset in set(frame["dataset"])}
+    bootstrap = Bootstrap(data.results, data.request.rule, load_tolerances())
+    training = bootstrap.find_training_noise(next(iter(records)), "acc").deviation
+    accuracy, fewest = frame["acc"].mean(), min(record["n_test"] for record in records.values())
+    return 2 * 1.96 * math.sqrt(accuracy * (100 - accuracy) / fewest + training**2)
 
 
 def draw_curves(axes, styles, frame, x, y):

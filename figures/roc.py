@@ -76,7 +76,7 @@ class Figure(figure.Figure):
         numbers = [sentence for sentence in map(fonts.describe_numbers, names) if sentence][:1]
         return [
             *numbers,
-            f"Sensitivity, in the CSV that ends in {self.ending}: at a specificity of 90 % or more.",
+            f"Sensitivity, in the file that ends in {self.ending}: at a specificity of 90 % or more.",
         ]
 
     def draw(self, data, frames, **texts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -27,6 +29,8 @@ def drawn(tmp_path_factory):
         found = {spec: make.finish(store, spec, n=40) for spec in figure.list_runs(ASK)}
         made = figure.render(ASK, Results(store, found, {}))
     points, areas = (tables.read_csv(path) for path in made.files if path.suffix == ".csv")
+    assert re.search(r"macro average +80 ", made.text) and "ends in -areas.csv" in " ".join(made.text.split())
+    assert any(path.name.endswith("-areas.csv") for path in made.files)
     return Results(store, found, {}), points, areas
 
 

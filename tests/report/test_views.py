@@ -127,6 +127,28 @@ def test_the_answer_comes_first_and_counts_the_claims(store, tree):
     assert not box.all(cls="caveat"), "the plain runs follow the paper's protocol"
 
 
+def test_data_of_two_splits_and_the_links_to_their_tables_say_which(tmp_path):
+    store = Store(tmp_path)
+    for split, n in (("paper", 30), ("official", 21)):
+        make.finish(store, replace(BASE, dataset="ham10000", split=split), n=n)
+    make.finish(store, replace(BASE, fold=1), n=30)
+    tree = pages.read(page.render_page(store, Selection()).html.decode())
+    text = tree.one(cls="answer").text
+    for said in (
+        "HAM10000, split paper: 800 training and 30 test",
+        "HAM10000, split official: 800 training and 21 test",
+    ):
+        assert said in text
+    assert "APTOS 2019: 800 training and 30 test" in text
+    links = [li.text for li in tree.one("nav").all("li") if "profile paper" in li.text and not li.all("li")]
+    assert [link.split(":")[0] for link in links] == [
+        "profile paper, split paper",
+        "profile paper, split official",
+    ]
+    assert all("table2" in link and "2-table2" not in link for link in links)
+    assert "2-table" not in tree.one(id="pairs").text
+
+
 def test_another_protocol_is_no_verdict_on_the_paper(store):
     lite = pages.read(page.render_page(store, Selection(profile="lite")).html.decode())
     assert "no verdict on the paper" in lite.one(cls="caveat").text

@@ -30,6 +30,9 @@ CellRecords = Mapping[tuple[int, int], "Record"]
 CellLines = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Lines of one cell in the main CSV and in the second one."""
 
+COUNTED = ("epoch", "fold", "images", "seed", "support")
+"""Columns of whole numbers in the text."""
+
 
 class DrawnFigure(NamedTuple):
     """A figure's frames by the ending of their CSV, its picture by the ending of its file, its texts, its command."""
@@ -138,7 +141,9 @@ def _draw_empty(texts: Mapping[str, Any]) -> FigurePage:
 
 
 def _format_table(frame: pd.DataFrame) -> list[str]:
-    text: str = frame.to_string(index=False, na_rep="–", float_format="{:.2f}".format)
+    # what is counted is a float where a row that was not run has none
+    whole = {name: frame[name].map("{:.0f}".format, na_action="ignore") for name in COUNTED if name in frame}
+    text: str = frame.assign(**whole).to_string(index=False, na_rep="–", float_format="{:.2f}".format)
     return text.splitlines()
 
 

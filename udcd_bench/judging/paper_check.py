@@ -207,16 +207,18 @@ def rank_columns(
 def _judge_mark(
     mark: str, method: str, rows: Sequence[JudgedCell], n_printed: int, draws: BootstrapDraws
 ) -> MarkVerdict:
-    """Judge one mark of a column by our rows; the verdict is ``cannot tell`` where rows are missing."""
+    """Judge one mark of a column by our rows; ``cannot tell`` where rows are missing and no other refutes it."""
     index = next((index for index, row in enumerate(rows) if row.method == method), None)
     if index is None:
         return MarkVerdict(mark, method, "cannot tell")
     higher = is_higher_better(rows[0].metric)
     verdict, probability = "cannot tell", math.nan
+    ranked = sorted({round(row.ours, 2) for row in rows}, reverse=higher)
+    place, wanted = ranked.index(round(rows[index].ours, 2)), 1 if mark == "second" and len(ranked) > 1 else 0
     if len(rows) == n_printed:
-        ranked = sorted({round(row.ours, 2) for row in rows}, reverse=higher)
-        wanted = ranked[: 2 if mark == "second" else 1][-1]
-        verdict = "holds" if round(rows[index].ours, 2) == wanted else "fails"
+        verdict = "holds" if place == wanted else "fails"
+    elif place > (1 if mark == "second" else 0):
+        verdict = "fails"  # a row more cannot lift it
     known = [draws[row.key] if higher else -draws[row.key] for row in rows if row.key in draws]
     if mark == "best" and len(known) == len(rows):
         probability = statistics.compute_best_share(np.stack(known, 1), index)

@@ -88,7 +88,7 @@ def answer_by_paper(claims: Sequence[JudgedClaim], findings: Sequence[Finding]) 
     counts = ", ".join(f"{len(some)} {name}" for name, some in gravest.items() if some)
     first = next((f.sentence for f in findings if f.severity == next(iter(SEVERITIES))), "")
     extra = (
-        f"the audit has {format_count(len(findings), 'finding')} ({counts}), the gravest: {first}"
+        f"the audit has {format_count(len(findings), 'finding')} ({counts}), among the gravest: {first}"
         if first
         else ""
     )
@@ -154,16 +154,19 @@ def _describe_worse(parts: Sequence[TablePart]) -> str:
 
 
 def _describe_data(views: Iterable[View], results: Results) -> list[str]:
-    """Describe the data sets of finished runs, with the sizes of their folds."""
-    sizes: dict[str, set[tuple[int, int]]] = {}
+    """Describe the data sets of finished runs, with the sizes of their largest folds, by split where these differ."""
+    sizes: dict[str, dict[str, set[tuple[int, int]]]] = {}
     for view in views:
         for record in results.select_records(view.specs).values():
-            sizes.setdefault(record["dataset_title"], set()).add((record["n_train"], record["n_test"]))
+            by_split = sizes.setdefault(record["dataset_title"], {})
+            by_split.setdefault(view.split, set()).add((record["n_train"], record["n_test"]))
     texts = []
-    for title, pairs in sizes.items():
-        train, test = max(pairs)
-        more = f" (and {len(pairs) - 1} other sizes)" if len(pairs) > 1 else ""
-        texts.append(f"{title}, {train} training and {test} test images a fold{more}")
+    for title, by_split in sizes.items():
+        alike = len({frozenset(pairs) for pairs in by_split.values()}) == 1
+        for split, pairs in list(by_split.items())[: 1 if alike else None]:
+            train, test = max(pairs)
+            of, most = "" if alike else f", {split}", "up to " if len(pairs) > 1 else ""
+            texts.append(f"{title}{of}: {most}{train} training and {test} test images")
     return texts
 
 
