@@ -179,8 +179,7 @@ def test_settings_of_a_notebook_have_no_part_in_a_run(page, tmp_path):
     pd.testing.assert_frame_equal(predicted, expected, check_exact=True)
 
 
-def test_a_method_that_draws_from_global_generators_draws_the_same_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("udcd_bench.plugins.suites._ADDED_SUITES", [])
+def test_a_method_that_draws_from_global_generators_draws_the_same_again(tmp_path, own_suites):
     (tmp_path / "noisy.py").write_text(NOISY)
     plugins.add_suite(tmp_path)
     asked = {
