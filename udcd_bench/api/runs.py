@@ -48,6 +48,7 @@ def load_run(path: str | os.PathLike[str], device: str = "auto") -> StoredRun:
     return run
 
 
+@keep_global_generators()
 def train(
     method: str,
     dataset: str,
@@ -124,7 +125,7 @@ def _carry_out(job: Job, context: RunContext) -> None:
     """Train one run here as a process of its own would; PyTorch's settings are left as they were."""
     threads = torch.get_num_threads()
     try:
-        with use_default_settings(), keep_global_generators():
+        with use_default_settings():
             end = run_job(job, context, lambda event: None)
     finally:
         torch.set_num_threads(threads)
