@@ -64,9 +64,8 @@ for command in COMMANDS:
 def main() -> None:
     """Entry point: 0 done, 1 a run or a check failed, 2 something the user can fix, 130 interrupted, 141 unread."""
     _tolerate_console()
-    os.environ["MPLBACKEND"] = (
-        "agg"  # everything is drawn to files; a notebook's shell names a backend of its own
-    )
+    # everything is drawn to files, and a notebook's shell names a backend of its own
+    os.environ["MPLBACKEND"] = "agg"
     console = sys.stdout
     try:
         _check_machine()

@@ -14,12 +14,15 @@ from udcd_bench.cli.run import build_request
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from udcd_bench.artefacts.table import Table
     from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
     from udcd_bench.judging.paper_check import TableComparison
     from udcd_bench.judging.tolerances import Tolerances
+    from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
 
 NO_RUNS = "finished run of these cells"
@@ -154,12 +157,10 @@ def _make_report(
     table: Table, request: TableRequest, results: Results, params: dict[str, Any]
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
-    from udcd_bench.artefacts.data_captions import describe_splits
     from udcd_bench.cli.check_formats import CheckReport
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
-    from udcd_bench.runs.records import describe_origins
 
     against = params["against"]
     tolerances = replace(load_tolerances(params["tolerance"]), their_n=params["their_n"])
@@ -176,17 +177,8 @@ def _make_report(
         comparison, compared = replace(comparison, cells=[], columns=[], noise={}), 0
     elif not compared:
         reason = _explain_nothing_compared(table, request, results, against, bool(comparison.cells))
-    origins = describe_origins(records.values())
-    split = describe_splits(request.split, records.values())
     return CheckReport(
-        metadata={
-            "table": table.name,
-            "against": against,
-            "profile": request.profile,
-            "split": request.split,
-            **({"own_split": split} if any(r.get("own_split") for r in records.values()) else {}),
-            **({"origins": origins} if origins else {}),
-        },
+        metadata={"table": table.name, "against": against, **_describe_conditions(request, records.values())},
         cells=comparison.cells,
         columns=comparison.columns,
         compared=compared,
@@ -196,6 +188,19 @@ def _make_report(
         other_protocol=other,
         differences=list_protocol_differences(table, request) if other else (),
     )
+
+
+def _describe_conditions(request: TableRequest, records: Collection[Record]) -> dict[str, str]:
+    """Describe under which conditions the runs were made: profile, split, and in what they are not alike."""
+    from udcd_bench.artefacts.data_captions import describe_splits
+    from udcd_bench.runs.records import describe_origins
+
+    conditions = {"profile": request.profile, "split": request.split}
+    if any(record.get("own_split") for record in records):
+        conditions["own_split"] = describe_splits(request.split, records)
+    if origins := describe_origins(records):
+        conditions["origins"] = origins
+    return conditions
 
 
 def _judge_table(

@@ -204,6 +204,15 @@ def _prepare(
         return prepare_arrays.prepare_arrays(digits.read_arrays, target, size, digits.compute_checksum())
     if source and source.synthetic:
         return prepare_synthetic.prepare_synthetic(source, target, size, n_images or N_IMAGES, options)
+    return _prepare_files(name, target, size, options, accept_incomplete=accept_incomplete)
+
+
+def _prepare_files(
+    name: str, target: Path, size: int, options: PrepareOptions, *, accept_incomplete: bool
+) -> PreparedSet:
+    """Prepare a data set of image files, as ``_prepare`` does."""
+    from udcd_bench.data.cache import prepare
+
     if name.startswith(names.FOLDER):
         options = own_images.recall_options(target, options)
     image_index = _read_index(name, target, options)

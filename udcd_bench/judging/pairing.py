@@ -6,6 +6,7 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench.runs.records import identify_images
 from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -47,12 +48,6 @@ def _hash_test_images(arrays: Mapping[str, Any]) -> str:
     return whole.hexdigest()
 
 
-def _identify_images(record: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the digest of a run's prepared images and their size; nothing for a record that does not say."""
-    made_of = record.get("made_of", {})
-    return made_of.get("data", ""), made_of.get("protocol", {}).get("image_size", 0)
-
-
 def _explain_unpaired(
     ours: SpecsByRun, theirs: SpecsByRun, results: Results, hash_images: Callable[[RunSpec], str]
 ) -> str:
@@ -72,7 +67,7 @@ def _explain_unpaired(
             return f"{refused}has lost its scores"
         if hash_images(pair[0]) != hash_images(pair[1]):
             return f"{refused}was tested on other images, labels or groups, although the split hashes agree"
-        (data, size), (other_data, other_size) = (_identify_images(results.records[spec]) for spec in pair)
+        (data, size), (other_data, other_size) = (identify_images(results.records[spec]) for spec in pair)
         if data and other_data and size == other_size and data != other_data:
             return f"{refused}was tested on other images of the same names"
     return ""

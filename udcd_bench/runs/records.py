@@ -93,6 +93,12 @@ def describe_age(record: Mapping[str, Any]) -> str:
     return f"older: revision {revision}" if revision < REVISION else ""
 
 
+def identify_images(record: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the digest of a run's prepared images and their side; nothing for a record that does not say."""
+    made_of = record.get("made_of", {})
+    return made_of.get("data", ""), made_of.get("protocol", {}).get("image_size", 0)
+
+
 def describe_origins(records: Collection[Mapping[str, Any]]) -> str:
     """Describe what one figure or table should not join in silence; empty where there is nothing.
 
@@ -112,9 +118,9 @@ def _list_mixtures(records: Collection[Mapping[str, Any]]) -> list[str]:
         if made_of := record.get("made_of"):
             row = {name: value for name, value in record["spec"].items() if name not in ("fold", "seed")}
             by_row.setdefault(json.dumps(row, sort_keys=True), []).append(made_of)
-            size = made_of.get("protocol", {}).get("image_size", 0)
+            digest, size = identify_images(record)
             data = (record["dataset_title"], record["spec"]["split"], size)
-            images.setdefault(data, set()).add(made_of.get("data", ""))
+            images.setdefault(data, set()).add(digest)
     sentences = [
         f"The runs of {of_row[0]['method']} on {of_row[0]['data_identity']} differ in {', '.join(differing)}."
         for of_row in by_row.values()
