@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 
+from udcd_bench.runs import inputs
 from udcd_bench.runs import spec as spec_module
 from udcd_bench.runs.inputs import RunInputs
 
@@ -83,3 +84,16 @@ def test_the_engines_revision_is_part_of_the_key(monkeypatch):
 def test_a_record_holds_the_inputs_as_they_were():
     again = RunInputs(**json.loads(json.dumps(INPUTS.to_dict())))
     assert again == INPUTS and again.compute_key() == KEY
+
+
+def test_what_was_added_later_is_in_a_key_where_it_changes_something(monkeypatch):
+    monkeypatch.setattr(inputs, "ADDED_LATER", {"warm_up": 0})
+    assert inputs.select_numbers({"epochs": 3, "warm_up": 0}) == {"epochs": 3}
+    assert inputs.select_numbers({"epochs": 3, "warm_up": 2}) == {"epochs": 3, "warm_up": 2}
+
+    @dataclass(frozen=True)
+    class Inputs(RunInputs):
+        critic: str = ""
+
+    assert Inputs(**INPUTS.to_dict()).compute_key() == KEY
+    assert Inputs(**INPUTS.to_dict(), critic="small").compute_key() != KEY

@@ -11,7 +11,7 @@ import pandas as pd
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.data import sources
 from udcd_bench.runs import planner
-from udcd_bench.runs.inputs import COVERED_ELSEWHERE, RunInputs
+from udcd_bench.runs.inputs import RunInputs, select_numbers
 from udcd_bench.runs.spec import REVISION, RunSpec, derive_seed
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
@@ -71,7 +71,7 @@ def make_inputs(spec: RunSpec, **changes: Any) -> RunInputs:
         "method": spec.method,
         "sources": {f"{spec.method}.py": "0" * 64},
         "hparams": planner.resolve_hparams(spec),
-        "protocol": {key: value for key, value in numbers.items() if key not in COVERED_ELSEWHERE},
+        "protocol": select_numbers(numbers),
         "backbone": spec.backbone,
         "teacher_backbone": spec.teacher_backbone,
         "weights": "none",

@@ -145,12 +145,11 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     weights = hash_weights(spec.backbone)
     if teacher != spec.backbone and planner.has_teacher_network(spec.method):
         _check_teacher_weights(spec, teacher, hash_weights)
-    numbers = {key: v for key, v in asdict(protocol).items() if key not in inputs.COVERED_ELSEWHERE}
     return inputs.RunInputs(
         method=spec.method,
         sources=plugins.hash_sources("methods", spec.method),
         hparams=planner.resolve_hparams(spec),
-        protocol=numbers,
+        protocol=inputs.select_numbers(asdict(protocol)),
         backbone=spec.backbone,
         teacher_backbone=teacher if planner.has_teacher_network(spec.method) else "",
         weights=weights,

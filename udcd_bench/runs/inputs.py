@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from udcd_bench.runs import spec
@@ -25,7 +25,7 @@ class RunInputs:
     method: the method's name.
     sources: its file and the files of its suite that it imports → SHA-256.
     hparams: its hyper-parameters, all of them.
-    protocol: the numbers of training, without those that the fields below cover (``COVERED_ELSEWHERE``).
+    protocol: the numbers of training, as ``select_numbers`` returns them.
     backbone: the student's.
     teacher_backbone: of a method with a teacher of its own training or its own making; else empty.
     weights: digest of the tensors that the student's backbone begins with; ``none`` if they are drawn.
@@ -36,6 +36,8 @@ class RunInputs:
     ordered: whether the classes are grades, which decides how kappa is weighted.
     split, fold, seed, fraction, rho: the coordinates that choose images and seed draws.
     split_hash: of the ids that train and those that test.
+
+    A field that is added once runs are stored has a default, with which it is left out, so that their keys stand.
     """
 
     method: str
@@ -58,8 +60,9 @@ class RunInputs:
     split_hash: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values, without those that have their default."""
+        defaults = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        return {name: v for name, v in asdict(self).items() if name not in defaults or v != defaults[name]}
 
     def compute_key(self) -> str:
         """Hash the inputs and the engine's revision: the name of the run's folder."""
@@ -73,3 +76,14 @@ class RunInputs:
 
 COVERED_ELSEWHERE = ("weights", "n_images", "imbalance")
 """Numbers of the protocol whose effect a field above holds: the tensors, the images, the split."""
+ADDED_LATER: Mapping[str, Scalar] = {}
+"""Number of the protocol that came once runs were stored → the value with which a run is as it was before."""
+
+
+def select_numbers(protocol: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Select the numbers of a protocol, all of them by name, that a key holds."""
+    return {
+        name: value
+        for name, value in protocol.items()
+        if name not in COVERED_ELSEWHERE and not (name in ADDED_LATER and value == ADDED_LATER[name])
+    }
