@@ -49,21 +49,23 @@ def focal_factor(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
     return wrong.clamp_min(TINY).pow(gamma)
 
 
+@use_full_precision
 def effective_number_weights(class_counts: Tensor, beta: float = 0.9999) -> Tensor:
-    """Compute class weights (1 − β)/(1 − β^n), scaled to a sum of C: (C,) float64 ≥ 0.
+    """Compute class weights (1 − β)/(1 − β^n), scaled to a sum of C: (C,) ≥ 0, float32 for counts that are integers.
 
     class_counts: (C,) ≥ 0, images of each class. beta: β in [0, 1); 0 weighs all classes alike. A class without images
     has the weight 0, and the sum is C all the same.
     Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019, proposition 1 and section 4.
 
     >>> effective_number_weights(torch.tensor([1, 1, 2]), beta=0.5)  # 1, 1, 2/3
-    tensor([1.1250, 1.1250, 0.7500], dtype=torch.float64)
+    tensor([1.1250, 1.1250, 0.7500])
     """
     counts = to_float64(class_counts)
     # β^n near 1 without a difference; β = 0 has no logarithm
     effective = -torch.expm1(counts * math.log(beta)) if beta > 0 else (counts > 0).to(counts.dtype)
     weights = effective.masked_fill(counts == 0, torch.inf).reciprocal()
-    return weights * len(weights) / weights.sum().clamp_min(TINY)
+    weights = weights * len(weights) / weights.sum().clamp_min(TINY)
+    return weights.to(class_counts.dtype if class_counts.is_floating_point() else torch.float32)
 
 
 @use_full_precision
@@ -82,5 +84,5 @@ def ldam_logits(
     """
     margins = to_float64(class_counts.detach()).clamp_min(1).pow(-0.25)
     margins = (max_margin * margins / margins.max()).to(cosines.dtype)
-    at_label = F.one_hot(target, cosines.shape[1]).to(cosines.dtype)
+    at_label = target[:, None] == torch.arange(cosines.shape[1], device=target.device)
     return scale * (cosines - at_label * margins)

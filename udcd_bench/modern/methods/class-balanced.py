@@ -26,7 +26,7 @@ class Method(method.BaseMethod):
     }
 
     def setup(self):
-        self.weights = losses.effective_number_weights(self.info.count_images(), self.hp.beta).float()
+        self.weights = losses.effective_number_weights(self.info.count_images(), self.hp.beta)
 
     def compute_losses(self, batch, progress):
         logits = self.student(batch.views[0]).logits

@@ -33,11 +33,11 @@ class Method(method.BaseMethod):
 
     def compute_losses(self, batch, progress):
         images, hp = batch.views[0], self.hp
-        logits, teacher = self.student(images).logits, self.run_teacher(images).logits
-        ce = self.cross_entropy(logits, batch.labels)
-        student, teacher = (
-            map(losses.standardize_logits, (logits, teacher)) if hp.standardize else (logits, teacher)
-        )
-        pair = {"student_logits": student, "teacher_logits": teacher, "temperature": hp.temperature}
-        inter, intra = losses.inter_class_distance(**pair), losses.intra_class_distance(**pair)
+        student, teacher = self.student(images), self.run_teacher(images)
+        ce = self.cross_entropy(student.logits, batch.labels)
+        pair = {"student_logits": student.logits, "teacher_logits": teacher.logits}
+        if hp.standardize:
+            pair = {name: losses.standardize_logits(logits) for name, logits in pair.items()}
+        inter = losses.inter_class_distance(**pair, temperature=hp.temperature)
+        intra = losses.intra_class_distance(**pair, temperature=hp.temperature)
         return {"ce": hp.ce_weight * ce, "inter": hp.beta * inter, "intra": hp.gamma * intra}

@@ -37,12 +37,11 @@ class Method(method.BaseMethod):
 
     def compute_losses(self, batch, progress):
         images, hp = batch.views[0], self.hp
-        logits, teacher = self.student(images).logits, self.run_teacher(images).logits
-        ce = self.cross_entropy(logits, batch.labels)
-        student, teacher = (
-            map(losses.standardize_logits, (logits, teacher)) if hp.standardize else (logits, teacher)
-        )
-        pair = {"student_logits": student, "teacher_logits": teacher}
+        student, teacher = self.student(images), self.run_teacher(images)
+        ce = self.cross_entropy(student.logits, batch.labels)
+        pair = {"student_logits": student.logits, "teacher_logits": teacher.logits}
+        if hp.standardize:
+            pair = {name: losses.standardize_logits(logits) for name, logits in pair.items()}
         warm = min(1.0, (progress.epoch + 1) / max(1.0, hp.warmup_share * progress.epochs))
         tckd = losses.target_class_kd(**pair, target=batch.labels, temperature=hp.temperature)
         nckd = losses.other_class_kd(**pair, target=batch.labels, temperature=hp.temperature)

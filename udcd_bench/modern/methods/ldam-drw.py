@@ -9,7 +9,7 @@ cross-entropy has the class weights (1 − β)/(1 − β^n_c). s·cos θ is test
 
 Differs from the paper:
 1. Until ``drw_start`` the cross-entropy has no class weights, which it has in the other rows; deferring them is DRW.
-2. DRW's second half has a smaller learning rate; here the rate is the protocol's OneCycle throughout (S).
+2. Its algorithm 1 lowers the learning rate at the switch; here the rate is the protocol's OneCycle throughout (S).
 3. The classifier's bias rests: cosines have none. The vectors are the rows of the suite's classifier, which start as
    that does (S).
 """
@@ -36,7 +36,7 @@ class Method(method.BaseMethod):
 
     def setup(self):
         self.counts = self.info.count_images()  # (C,)
-        self.weights = losses.effective_number_weights(self.counts, self.hp.beta).float()
+        self.weights = losses.effective_number_weights(self.counts, self.hp.beta)
         self.student.classifier.bias.requires_grad_(False)
 
     def compute_cosines(self, embedding):
