@@ -14,6 +14,9 @@ from udcd_bench.plugins.suites import (
     find_files,
     find_root,
     list_names,
+    list_shipped_suites,
+    name_suite,
+    suggest_content,
 )
 from udcd_bench.plugins.unfollowed import forget_noted
 
@@ -29,8 +32,11 @@ __all__ = [
     "forget_noted",
     "hash_sources",
     "list_names",
+    "list_shipped_suites",
     "load_class",
     "load_module",
+    "name_suite",
     "read_attributes",
     "read_comments",
+    "suggest_content",
 ]
