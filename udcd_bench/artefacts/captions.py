@@ -13,7 +13,7 @@ from udcd_bench.render.sheet import has_both_spreads
 from udcd_bench.runs import profiles
 from udcd_bench.runs.records import describe_origins
 from udcd_bench.runs.results import Results
-from udcd_bench.runs.spec import RunSpec, format_overrides
+from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -216,7 +216,7 @@ def _describe_hardware(environment: Mapping[str, Any]) -> str:
 
 def _format_overrides(request: TableRequest) -> str:
     overrides = format_overrides((*request.protocol, *request.hparams))
-    teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+    teacher = format_teacher(request.teacher, request.teacher_backbone)
     return "".join(f", {text}" for text in [*teacher, *overrides])
 
 

@@ -14,6 +14,7 @@ from udcd_bench import plugins
 from udcd_bench.data import official, sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
+from udcd_bench.engines.teachers import origins
 from udcd_bench.errors import RunError, RunMemoryError, UserError
 from udcd_bench.runs import inputs, planner
 from udcd_bench.runs.spec import REVISION
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.engines.steps import RunSetup
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
+    from udcd_bench.training.network import Network
 
     DatasetLoader = Callable[[str, Protocol, "RunContext"], Dataset]
 
@@ -144,7 +147,7 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     hash_weights = functools.partial(_hash_weights, context.places.locate_weights(protocol.weights))
     weights = hash_weights(spec.backbone)
     if teacher != spec.backbone and planner.has_teacher_network(spec.method):
-        _check_teacher_weights(spec, teacher, hash_weights)
+        origins.check_weights(spec, teacher, hash_weights)
     return inputs.RunInputs(
         method=spec.method,
         sources=plugins.hash_sources("methods", spec.method),
@@ -164,19 +167,8 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         fraction=spec.fraction,
         rho=spec.rho,
         split_hash=make_split(spec, protocol, dataset).hash,
+        teacher_file=origins.inspect_teacher(spec, dataset, context.store, context.places),
     )
-
-
-def _check_teacher_weights(spec: RunSpec, teacher: str, hash_weights: Callable[[str], str]) -> None:
-    """Raise UserError when the weights that a student begins with cannot be its teacher's, of another backbone."""
-    try:
-        hash_weights(teacher)
-    except UserError as error:
-        raise UserError(
-            f"The teacher of {spec.method} is of backbone {teacher}, and begins with the same weights as the student, "
-            f"which it cannot: {str(error).partition(';')[0].removesuffix('.')}; give --teacher-backbone "
-            f"{spec.backbone}, or --set weights=none for both."
-        ) from error
 
 
 def _hash_weights(weights: str, backbone: str) -> str:
@@ -200,6 +192,7 @@ _INPUT_WORDS = {
     "sources": "the method's source",
     "weights": "the pretrained weights",
     "teacher_weights": "the teacher's pretrained weights",
+    "teacher_file": "the teacher's file",
     "data": "the images",
     "data_identity": "the identity of the images",
     "split_hash": "the split",
@@ -250,8 +243,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
     train_data, test_data = steps.load_on_device(setup)
-    teacher_weights = store.read_weights(job.teacher_key) if job.teacher_key else None
-    method = steps.build_method(setup, train_data.labels, teacher_weights)
+    method = steps.build_method(setup, train_data.labels, _load_teacher(job, setup, context))
 
     def notify_step() -> None:
         plugins.check_followed(spec.method)  # a dynamic import in a loss is to stop a run at its first step
@@ -272,6 +264,17 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     record = {**steps.make_record(setup, result), **made_of}
     history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
+
+
+def _load_teacher(job: Job, setup: RunSetup, context: RunContext) -> Network | None:
+    """Load the trained network that teaches a run; None where none does."""
+    from udcd_bench.engines.teachers import networks
+
+    if job.teacher_key:
+        return networks.load_run(context.store, job.teacher_key, setup)
+    if job.inputs.teacher_file:
+        return networks.load_file(context.places.locate_weights(job.spec.teacher), setup)
+    return None
 
 
 def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:

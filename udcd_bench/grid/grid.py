@@ -153,6 +153,7 @@ class Grid:
             profile=request.profile,
             backbone=group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
             teacher_backbone=request.teacher_backbone,
+            teacher=request.teacher,
             split=request.split,
             fraction=group.fraction,
             rho=group.rho,

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import UserError
+from udcd_bench.plugins.contract import describe_unreadable
 from udcd_bench.plugins.suites import ContentFile, Suite, find_content, list_suites
 from udcd_bench.plugins.variables import refuse_variables
 from udcd_bench.storage.file_names import decode_name
@@ -84,7 +85,7 @@ def _list_imports(file: Path, package: str) -> list[str]:
     try:
         return list(_parse_imports(_read(file), package))
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {type(error).__name__}: {error}.") from error
+        raise UserError(describe_unreadable(file, error)) from error
 
 
 def _list_imports_for(content: ContentFile, file: Path, package: str) -> list[str]:

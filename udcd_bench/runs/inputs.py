@@ -31,6 +31,7 @@ class RunInputs:
     weights: digest of the tensors that the student's backbone begins with; ``none`` if they are drawn.
     teacher_weights: the same of a teacher of the method's own making; else empty.
     teacher_key: of the run whose student is the teacher; else empty.
+    teacher_file: digest of a file's tensors, where ``--teacher`` names one.
     data: fingerprint of the prepared images, their ids, labels, groups and classes.
     data_identity: the name or the content by which the data seed every draw.
     ordered: whether the classes are grades, which decides how kappa is weighted.
@@ -58,6 +59,7 @@ class RunInputs:
     fraction: float
     rho: float | None
     split_hash: str
+    teacher_file: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without those that have their default."""
