@@ -61,8 +61,8 @@ def train(
     method: a row, such as ``udcd``. dataset: a source's name, ``folder:PATH`` or ``medmnist:NAME``. out: the results
     folder. settings: hyper-parameters of the method and numbers of the protocol by name, such as ``{"epochs": 2}``.
     options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``teacher`` (a row, a stored run, a file that
-    export wrote), ``fold`` (0 to 4), ``seed``, ``split`` ("paper", "grouped", "official"; without it grouped where own images have groups, else paper), ``rho``, ``fraction``;
-    ``data``, the folder of prepared data ("data"); ``device``.
+    export wrote), ``fold`` (0 to 4), ``seed``, ``split`` ("paper", "grouped", "official"; without it grouped where own
+    images have groups, else paper), ``rho``, ``fraction``; ``data``, the folder of prepared data ("data"); ``device``.
     They are those of ``udcd-bench train``.
 
     PyTorch's own settings (autocast, ``no_grad``, default types) have no part in it. Raises UserError for what can be

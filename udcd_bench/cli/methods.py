@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from udcd_bench.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,8 +21,11 @@ def methods() -> None:
 
 
 @methods.command("list")
-def list_() -> None:
-    """Every method, its teacher and its source."""
+def list_() -> int:
+    """Every method, its teacher and its source.
+
+    A file that cannot be read as a method is left out and named below, with exit status 1.
+    """
     from udcd_bench import plugins
 
     teachers = {
@@ -29,9 +34,20 @@ def list_() -> None:
         "trained": "trained teacher",
         "own": "own teacher",
     }
+    problems = []
     for name in plugins.list_names("methods"):
-        attributes = plugins.read_attributes("methods", name)
-        click.echo(f"{name:15} {teachers[attributes.get('teacher')]:17} {attributes.get('citation', '')}")
+        try:
+            attributes = plugins.read_attributes("methods", name)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        teacher = attributes.get("teacher")
+        row = plugins.parse_trained_row(teacher)
+        shown = f"taught by {row}" if row else teachers[teacher]
+        click.echo(f"{name:15} {shown:17} {attributes.get('citation', '')}")
+    for problem in problems:
+        click.echo(f"left out: {problem}", err=True)
+    return 1 if problems else 0
 
 
 @methods.command()

@@ -6,8 +6,9 @@ import contextlib
 import functools
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
@@ -15,7 +16,7 @@ from udcd_bench.data import official, sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
 from udcd_bench.engines.teachers import origins
-from udcd_bench.errors import RunError, RunMemoryError, UserError
+from udcd_bench.errors import RunError, RunMemoryError, UserError, locate_error, suggest_nearest
 from udcd_bench.runs import inputs, planner
 from udcd_bench.runs.spec import REVISION
 
@@ -180,26 +181,6 @@ def _hash_weights(weights: str, backbone: str) -> str:
     return compute_digest(backbone, weights)
 
 
-def check_inputs(planned: RunInputs, current: RunInputs) -> None:
-    """Raise RunError that names what has changed since the run was planned, if anything has."""
-    current = replace(current, teacher_key=planned.teacher_key)
-    if changed := current.list_differences(planned):
-        parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
-        raise RunError(f"{parts} changed while the run waited; start again.")
-
-
-_INPUT_WORDS = {
-    "sources": "the method's source",
-    "weights": "the pretrained weights",
-    "teacher_weights": "the teacher's pretrained weights",
-    "teacher_file": "the teacher's file",
-    "data": "the images",
-    "data_identity": "the identity of the images",
-    "split_hash": "the split",
-}
-"""Field of ``RunInputs`` that can change while a run waits → what it is for people."""
-
-
 def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
     """Train a run that this process has locked and store its record, resuming from its checkpoint if it has one.
 
@@ -221,7 +202,8 @@ def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) 
         known = error if isinstance(error, UserError | RunError) else _explain_error(error, job, context)
         if trained or not isinstance(known, UserError):
             with contextlib.suppress(UserError):  # on a full disk this does not fit either
-                store.record_failure(job.key, job.spec, str(known), traceback.format_exc())
+                command = planner.format_command(job.spec, context.places)
+                store.record_failure(job.key, job.spec, str(known), traceback.format_exc(), command)
         if known is error:
             raise
         raise known from error
@@ -237,7 +219,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     plugins.forget_noted()
     protocol = planner.resolve_protocol(spec)
     dataset = load_data(name_images(spec), protocol, context)
-    check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
+    inputs.check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
     weights = context.places.locate_weights(protocol.weights)
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
@@ -296,4 +278,15 @@ def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
         has_checkpoint = context.store.open_checkpoint(job.key).path.exists()
         checkpoint = "The last checkpoint is kept; the same again" if has_checkpoint else "The same again"
         return RunError(f"{error} {checkpoint}: {command}")
-    return RunError(f"{type(error).__name__}: {error}")
+    return RunError(_describe_error(error, job.spec.method))
+
+
+def _describe_error(error: Exception, method: str) -> str:
+    """Describe an error that nobody foresaw, with the file and line of the method that it came from, if it did."""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and isinstance(error.obj, SimpleNamespace):  # which self.hp is
+        reason = (
+            f"there is no hyper-parameter {error.name!r}{suggest_nearest(str(error.name), vars(error.obj))}"
+        )
+    place = locate_error(error, plugins.list_source_files("methods", method))
+    return f"{place}: {reason}" if place else reason

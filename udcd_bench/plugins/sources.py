@@ -68,6 +68,12 @@ def list_helpers(content: ContentFile) -> dict[str, Path]:
     return helpers
 
 
+def list_source_files(kind: str, name: str) -> tuple[str, ...]:
+    """List the paths of a content file and of the files of its suite that it imports."""
+    content = find_content(kind, name)
+    return tuple(map(str, (content.path, *list_helpers(content).values())))
+
+
 def list_imported_names(files: Iterable[Path]) -> set[str]:
     """List the modules that files import in their text by absolute name, and what they import from them."""
     return {name for file in files for name in _list_imports(file, "")}

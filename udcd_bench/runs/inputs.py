@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
+from udcd_bench.errors import RunError
 from udcd_bench.runs import spec
 from udcd_bench.runs.spec import Scalar
 
@@ -89,3 +90,23 @@ def select_numbers(protocol: Mapping[str, Scalar]) -> dict[str, Scalar]:
         for name, value in protocol.items()
         if name not in COVERED_ELSEWHERE and not (name in ADDED_LATER and value == ADDED_LATER[name])
     }
+
+
+def check_inputs(planned: RunInputs, current: RunInputs) -> None:
+    """Raise RunError that names what has changed since the run was planned, if anything has."""
+    current = replace(current, teacher_key=planned.teacher_key)
+    if changed := current.list_differences(planned):
+        parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
+        raise RunError(f"{parts} changed while the run waited; start again.")
+
+
+_INPUT_WORDS = {
+    "sources": "the method's source",
+    "weights": "the pretrained weights",
+    "teacher_weights": "the teacher's pretrained weights",
+    "teacher_file": "the teacher's file",
+    "data": "the images",
+    "data_identity": "the identity of the images",
+    "split_hash": "the split",
+}
+"""Field of ``RunInputs`` that can change while a run waits → what it is for people."""

@@ -28,10 +28,8 @@ CHECK_SIZE = 64
 """Side of the images that a file's network is tried with before a run; each run tries its own."""
 
 
-class TestedNetwork(Network):
+class PredictingNetwork(Network):
     """The network of a method that is tested otherwise than by its student alone, such as with another classifier."""
-
-    __test__ = False
 
     def __init__(self, method: BaseMethod) -> None:
         nn.Module.__init__(self)
@@ -53,7 +51,7 @@ def load_run(store: Store, key: str, setup: RunSetup) -> Network:
     spec = RunSpec.from_dict(store.read_record(key)["spec"])
     weights = store.read_weights(key)
     if _has_own_prediction(spec.method):
-        return TestedNetwork(load_student(store, key, setup.device).method)
+        return PredictingNetwork(load_student(store, key, setup.device).method)
     network = _build(setup, spec.backbone)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     return network
