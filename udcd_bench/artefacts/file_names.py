@@ -58,7 +58,7 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
         if names != own:
             yield from map(format_data_title, names)
     backbone = request.backbone or profile.backbone
-    if request.backbone and (grid.backbones or backbone != profile.backbone):
+    if request.backbone and (grid.backbones or grid.pairs or backbone != profile.backbone):
         yield backbone
     if request.teacher_backbone not in ("", backbone):
         yield f"teacher-{request.teacher_backbone}"

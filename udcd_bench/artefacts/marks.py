@@ -81,7 +81,7 @@ def _find_untold(
 ) -> list[CellKey]:
     """Find the cells of one group of columns that cannot be told from the best of their column, the best among them."""
     own_lines = [
-        row for row in frame.to_dict("records") if get_cell_key(row)[:2] == (group.source, group.shown_rho)
+        row for row in frame.to_dict("records") if get_cell_key(row)[:2] == (group.name, group.shown_rho)
     ]
     best_rows: dict[str, list[str]] = {}
     for metric in statistics.CONFUSION_METRICS:
@@ -101,7 +101,7 @@ def _find_untold(
             p_values = statistics.holm([row.p for row in rows])
             close = [row.method for row, p in zip(rows, p_values) if p > 1 - bootstrap.tolerances.level]
             names = [best, *close] if rows else []
-            cells += [(group.source, group.shown_rho, name, metric) for name in names]
+            cells += [(group.name, group.shown_rho, name, metric) for name in names]
     return cells
 
 

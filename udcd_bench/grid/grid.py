@@ -59,6 +59,7 @@ class Grid:
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
     fractions: of the training fold.
     backbones: the paper's, each replaced by the profile's; empty for the request's alone.
+    pairs: (of the teacher, of the student) backbones, in place of ``backbones``.
     """
 
     name: ClassVar[str]
@@ -70,20 +71,19 @@ class Grid:
     own_rho: ClassVar[float | None] = None
     fractions: ClassVar[tuple[float, ...]] = (1.0,)
     backbones: ClassVar[tuple[str, ...]] = ()
+    pairs: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     # --- rows, columns and runs ----------------------------------------------------------------------------
 
     def list_column_groups(self, request: TableRequest) -> list[ColumnGroup]:
         """List the groups of columns, in order. Raises UserError for a data set that does not exist."""
         profile = profiles.find_profile(request.profile)
-        backbones = (
-            (request.backbone,) if request.backbone else tuple(map(profile.resolve_backbone, self.backbones))
-        )
+        pairs = self._list_backbones(request, profile)
         groups = []
         for source in self._list_sources(request, profile):
             title, synthetic = sources.find_title(source), sources.is_synthetic(source)
             in_paper = source in self.datasets and not synthetic and request.profile != "demo"
-            for rho, fraction, backbone in itertools.product(self.rhos, self.fractions, backbones or ("",)):
+            for rho, fraction, (teacher, backbone) in itertools.product(self.rhos, self.fractions, pairs):
                 shown = rho if rho is not None else self.own_rho if source in self.datasets else None
                 group = ColumnGroup(
                     source=source,
@@ -93,10 +93,28 @@ class Grid:
                     shown_rho=shown,
                     paper_setting=(source, shown) if in_paper else None,
                     fraction=fraction,
-                    backbone=backbone if self.backbones else "",
+                    backbone=backbone,
+                    teacher_backbone=teacher,
                 )
                 groups.append(group)
         return groups
+
+    def _list_backbones(self, request: TableRequest, profile: Profile) -> list[tuple[str, str]]:
+        """List the (teacher's, student's) backbones of the columns; empty for those of the request or the profile."""
+        if self.pairs:
+            resolve = profile.resolve_backbone
+            pairs = [
+                (request.teacher_backbone or resolve(teacher), request.backbone or resolve(student))
+                for teacher, student in self.pairs
+            ]
+            return list(dict.fromkeys(pairs))
+        if not self.backbones:
+            return [("", "")]
+        return (
+            [("", request.backbone)]
+            if request.backbone
+            else [("", profile.resolve_backbone(name)) for name in self.backbones]
+        )
 
     def _list_sources(self, request: TableRequest, profile: Profile) -> list[str]:
         """List the data sets that are asked for or, for the official split, those of the table's that have one."""
@@ -152,7 +170,7 @@ class Grid:
             dataset=group.source,
             profile=request.profile,
             backbone=group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
-            teacher_backbone=request.teacher_backbone,
+            teacher_backbone=group.teacher_backbone or request.teacher_backbone,
             teacher=request.teacher,
             split=request.split,
             fraction=group.fraction,
@@ -210,7 +228,7 @@ class Grid:
                     state = cells.find_cell_state(row, specs, results)
                 elif synthetic:
                     state = cells.STAND_IN
-                key = (group.source, group.shown_rho, row.name, metric)
+                key = (group.name, group.shown_rho, row.name, metric)
                 values = (*key, theirs.percent if theirs else math.nan, ours.mean, ours.spread, ours.n, state)
                 spreads = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
                 lines.append(dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *spreads))) | metadata)

@@ -123,7 +123,7 @@ def collect_by_device(table: Grid, request: TableRequest, results: Results) -> d
     """Collect the figures of a table's finished runs, by the device that trained them."""
     baselines: dict[str, SeedBaseline] = {}
     for group, row in itertools.product(table.list_column_groups(request), table.list_rows(request)):
-        key = (group.source, group.shown_rho, row.name)
+        key = (group.name, group.shown_rho, row.name)
         for spec, record in results.select_records(table.list_cell_runs(request, row, group)).items():
             baseline = baselines.setdefault(str(record["environment"]["device"]), SeedBaseline())
             values = record["figures"][request.rule]
