@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from udcd_bench.grid.cells import ColumnGroup, TableRow
     from udcd_bench.runs.spec import RunSpec
 
-TEACHER = "scratch:backbone=teacher"
 TAUGHT = "kd"
 """A method that learns from the teacher, by which its run is known."""
 
@@ -34,8 +33,9 @@ class Table(table.Table):
     datasets = ("aptos",)
     metrics = ("acc", "ap", "rec", "f1")
     pairs = (("resnet50", "mobilenetv2_100"), ("densenet121", "tf_efficientnet_lite0"))
+    references = ("scratch:backbone=teacher",)
     rows: ClassVar = {
-        TEACHER: "The teacher itself",
+        "scratch:backbone=teacher": "The teacher itself",
         "scratch": "The student alone",
         "kd": "KD",
         "rkd": "RKD",
@@ -46,7 +46,7 @@ class Table(table.Table):
 
     def list_cell_runs(self, request: table.TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
         """List the runs behind one row in one group of columns; behind the first row those that teach."""
-        if row.name != TEACHER:
+        if row.name not in self.references:
             return super().list_cell_runs(request, row, group)
         taught = super().list_cell_runs(request, replace(row, name=TAUGHT), group)
         teachers = [planner.build_teacher_spec(spec) for spec in taught]
@@ -56,10 +56,10 @@ class Table(table.Table):
         """List the rows; the teacher's own is left out where it is one run or a file, and not a row's run."""
         group = self.list_column_groups(request)[0]
         rows = super().list_rows(request)
-        return [row for row in rows if row.name != TEACHER or self.list_cell_runs(request, row, group)]
+        return [r for r in rows if r.name not in self.references or self.list_cell_runs(request, r, group)]
 
     def describe(self, frame):
         """Return what the pairs of backbones in the headings mean."""
         return (
-            "Headings: the teacher's backbone → the student's. The teacher's own figures are those of its backbone.",
+            "Headings: the teacher's backbone → the student's. The teacher's own figures take no part in the marks.",
         )

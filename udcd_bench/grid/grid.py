@@ -60,6 +60,7 @@ class Grid:
     fractions: of the training fold.
     backbones: the paper's, each replaced by the profile's; empty for the request's alone.
     pairs: (of the teacher, of the student) backbones, in place of ``backbones``.
+    references: rows that stand beside the others and take no part in the marks.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,7 @@ class Grid:
     fractions: ClassVar[tuple[float, ...]] = (1.0,)
     backbones: ClassVar[tuple[str, ...]] = ()
     pairs: ClassVar[tuple[tuple[str, str], ...]] = ()
+    references: ClassVar[tuple[str, ...]] = ()
 
     # --- rows, columns and runs ----------------------------------------------------------------------------
 
