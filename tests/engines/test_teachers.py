@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import udcd_bench as ub
 from support import own_runs
 from udcd_bench import plugins
+from udcd_bench.cli import cli
 from udcd_bench.engines.teachers.naming import name_teacher
 from udcd_bench.errors import UserError
 from udcd_bench.inference.export import export_run
@@ -60,7 +64,7 @@ def suites(tmp_path, own_suites):
 
 
 def get_teacher(run):
-    return run.record["spec"]["teacher"], run.record["teacher_key"]
+    return run.record["spec"].get("teacher", ""), run.record["teacher_key"]
 
 
 # --- rows -----------------------------------------------------------------------------------------------------
@@ -90,6 +94,8 @@ def test_a_method_names_the_row_that_teaches_it(suites, lab):
     assert planner.normalize_spec(replace(KD, method="mine", teacher="kd")).teacher == ""
     home, _, kd = lab
     assert get_teacher(own_runs.train(home, "mine")) == ("", kd.key)
+    frame = show(home, "", "mine").frame
+    assert set(frame["note"]) == {"Taught by the run of kd."} and frame["n"].eq(1).all()
 
 
 def test_a_ring_is_refused(suites):
@@ -197,3 +203,89 @@ def test_a_packed_run_teaches_nobody(lab, tmp_path):
     packed.pack_run(large.key, large.store)
     with pytest.raises(UserError, match="packed without its weights; give a run that has them"):
         name_teacher(large.key, "", packed)
+
+
+# --- tables, captions and commands ----------------------------------------------------------------------------
+
+
+def show(home, teacher, method="kd"):
+    return ub.table(
+        "table2", home / "results", methods=method, datasets=f"folder:{home / 'skin'}", data=home / "data",
+        teacher=teacher, settings=own_runs.TINY,
+    )  # fmt: skip
+
+
+def test_a_table_takes_the_runs_of_the_teacher_that_is_named(lab):
+    home, _, kd = lab
+    taught = own_runs.train(home, "kd", teacher="rkd")
+    tables = {teacher: show(home, teacher) for teacher in ("", "rkd", "crd")}
+    ours = {teacher: table.frame.set_index("metric").loc["acc", "ours"] for teacher, table in tables.items()}
+    assert ours[""] == 100 * kd.record["figures"]["mean"]["acc"]
+    assert ours["rkd"] == 100 * taught.record["figures"]["mean"]["acc"]
+    assert tables["crd"].frame["n"].eq(0).all(), "which taught nobody here"
+    text = " ".join(repr(tables["rkd"]).split())
+    assert "densenet-tiny, teacher rkd, " in text and "--teacher rkd " in tables["rkd"].sheet.command
+    assert "teacher" not in tables[""].sheet.command
+    assert tables["rkd"].sheet.stem.startswith("table2-kd-") and "teacher-rkd" in tables["rkd"].sheet.stem
+
+
+def test_a_file_that_is_gone_is_named_as_the_runs_call_it(lab, tmp_path):
+    home, _, _ = lab
+    file = shutil.copy(home / "large.safetensors", tmp_path / "gone.safetensors")
+    run = own_runs.train(home, "kd", teacher=str(file), settings={"kd_weight": 0.5})
+    here = ub.table(
+        "table2", home / "results", methods="kd", datasets=f"folder:{home / 'skin'}", data=home / "data",
+        teacher=str(file), settings=own_runs.TINY | {"kd_weight": 0.5},
+    )  # fmt: skip
+    (tmp_path / "gone.safetensors").unlink()
+    by_name = ub.table(
+        "table2", home / "results", methods="kd", datasets=f"folder:{home / 'skin'}", data=home / "data",
+        teacher="gone.safetensors", settings=own_runs.TINY | {"kd_weight": 0.5},
+    )  # fmt: skip
+    assert repr(here) == repr(by_name) and by_name.frame["n"].eq(1).all()
+    text = " ".join(repr(by_name).split())
+    assert (
+        "teacher gone.safetensors (" in text
+        and "is a file: which images it has learned from is known" in text
+    )
+    assert (
+        run.record["made_of"]["teacher_file"]
+        == own_runs.train(home, "kd", teacher=str(home / "large.safetensors")).record["made_of"][
+            "teacher_file"
+        ]
+    )
+
+
+def test_commands_name_the_teacher_as_the_option_takes_it(lab):
+    places = planner.CommandPlaces(Path("d"), Path("r"), locations={"#0123456789ab": "/nets/a b.safetensors"})
+    teachers = {
+        "rkd": "--teacher rkd",
+        "run:0123456789abcdef": "--teacher 0123456789abcdef",
+        "a b.safetensors#0123456789ab": "--teacher '/nets/a b.safetensors'",
+    }
+    for teacher, words in teachers.items():
+        assert words in planner.format_command(replace(KD, teacher=teacher), places)
+    assert "--teacher" not in planner.format_command(KD, places)
+
+
+def test_a_dry_run_lists_the_teachers_run_first(lab):
+    home, _, _ = lab
+    words = [
+        "run",
+        "table2",
+        "--methods=rkd",
+        f"--datasets=folder:{home / 'skin'}",
+        "--teacher=crd",
+        "--dry-run",
+    ]
+    words += [f"--data={home / 'data'}", f"--out={home / 'results'}", "--device=cpu"]
+    words += [f"--set={name}={value}" for name, value in own_runs.TINY.items()]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    rows = [line.split()[0] for line in result.stdout.splitlines() if "skin (" in line]
+    assert rows[:3] == ["scratch", "crd", "rkd"], result.output
+    assert re.search(r"^rkd skin .* teacher crd fold 0", result.stdout, re.M)
+    with pytest.raises(UserError, match=r"and mtg, udcd do not; leave it out\."):
+        CliRunner().invoke(
+            cli, [*words[:2], "--methods=mtg,udcd", "--teacher=kd", "--dry-run", f"--out={home / 'results'}"],
+            catch_exceptions=False,
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from udcd_bench import plugins
 from udcd_bench.data import official, sources
 from udcd_bench.errors import UserError, suggest_nearest
-from udcd_bench.grid import cells
+from udcd_bench.grid import cells, notes
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
@@ -242,7 +242,6 @@ class Grid:
         """Describe a cell's runs: the last columns of the long frame."""
         specs = self.list_cell_runs(request, row, group)
         records = results.select_records(specs).values()
-        untested = cells.describe_untested_classes(specs, results)
         return {
             "method_title": row.title,
             "dataset_title": format_heading(group),
@@ -253,16 +252,7 @@ class Grid:
             "split_hash": _join_unique(record["split_hash"] for record in records),
             "rule": request.rule,
             "incomplete": _join_unique(record["incomplete"] for record in records),
-            "note": " ".join(
-                filter(
-                    None,
-                    [
-                        cells.format_note(row, specs, results),
-                        _describe_own_protocol(request, specs),
-                        *untested,
-                    ],
-                )
-            ),
+            "note": notes.format_notes(request, row, specs, results),
         }
 
     def describe_untested(self, request: TableRequest, results: Results) -> list[str]:
@@ -279,18 +269,6 @@ def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str)
     """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
     values = {(spec.fold, spec.seed): r["figures"][rule].get(metric) for spec, r in records.items()}
     return cells.summarize_values({run: 100 * value for run, value in values.items() if value is not None})
-
-
-def _describe_own_protocol(request: TableRequest, specs: Sequence[RunSpec]) -> str:
-    """Describe the numbers of the protocol that a row's method sets itself; empty where it sets none."""
-    if not specs:
-        return ""
-    names = plugins.read_attributes("methods", specs[0].method).get("protocol", {})
-    own = planner.resolve_protocol(specs[0])
-    usual = profiles.build_protocol(request.profile, specs[0].dataset, request.protocol)
-    pairs = [(name, getattr(own, name), getattr(usual, name)) for name in names]
-    changes = [f"{name} = {mine} in place of {theirs}" for name, mine, theirs in pairs if mine != theirs]
-    return f"The method sets numbers of the protocol itself: {', '.join(changes)}." if changes else ""
 
 
 def _refuse_stand_in(name: str, request: TableRequest) -> None:

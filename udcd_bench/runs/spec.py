@@ -143,8 +143,8 @@ class RunSpec:
         return names.identify_data(self.dataset)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values, without the teacher where none is given: earlier specs have none."""
+        return {name: value for name, value in asdict(self).items() if value or name != "teacher"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
