@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import traceback
 import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 def make_printable(text: str, keep: str = "") -> str:
@@ -48,6 +49,12 @@ class RunError(Exception):
 
 class RunMemoryError(RunError):
     """Memory ran out; with fewer runs at a time this one may fit."""
+
+
+def locate_error(error: BaseException, files: Collection[str]) -> str:
+    """Locate where an error was raised: ``FILE, line N`` of the innermost of its frames in these files, or empty."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f"{f.filename}, line {f.lineno}" for f in reversed(frames) if f.filename in files), "")
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:

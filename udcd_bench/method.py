@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,8 @@ class BaseMethod(nn.Module):
 
     title: as the paper's tables print it. citation: one line. family: what kind of method, of ``FAMILIES`` or empty.
     teacher: None; "ema", the running average of the student; "trained", the student of the Scratch run of the same
-    fold and seed, which is trained first and shared; or "own", a new network that a stage of the method trains.
+    fold and seed, which is trained first and shared, or "trained:ROW" of another row's run; ``--teacher`` overrides
+    either; or "own", a new network that a stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
     stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
@@ -141,7 +142,7 @@ class BaseMethod(nn.Module):
     title: ClassVar[str]
     citation: ClassVar[str]
     family: ClassVar[str] = ""
-    teacher: ClassVar[Literal["ema", "trained", "own"] | None] = None
+    teacher: ClassVar[str | None] = None
     views: ClassVar[int] = 1
     stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
     hparams: ClassVar[Mapping[str, Scalar]] = {}

@@ -31,7 +31,7 @@ HELD = {
     "an imbalance": replace(BASE, dataset="ham10000", rho=144.0),
     "an imbalance of no table": replace(BASE, rho=20.0),
     "a share": replace(BASE, fraction=0.5),
-    "another backbone": replace(BASE, backbone="resnet50"),
+    "another backbone": replace(BASE, backbone="resnet18"),
     "another profile": replace(BASE, profile="lite", backbone="tf_efficientnet_lite0"),
     "the official test set": replace(BASE, dataset="ham10000", split="official"),
 }
@@ -94,7 +94,7 @@ def test_commands_in_the_page_name_the_data_and_settings(tree):
     commands = [code.text for part in tree.one(id="tables").all("article") for code in part.all("code")]
     assert any("aptos,folder:moles#0123456789ab,ham10000" in text for text in commands)
     assert any("--set epochs=3" in text for text in commands)
-    assert any("--backbone resnet50" in text for text in commands)
+    assert any("--backbone resnet18" in text for text in commands)
     assert any("--split official" in text for text in commands)
 
 

@@ -52,6 +52,7 @@ OTHER = {
     "fraction": 0.5,
     "rho": 9.0,
     "split_hash": "00112234",
+    "teacher_file": "3f2a",
 }
 KEY = "bdfa7d9de8e8e117"
 """Of ``INPUTS``: a change of it makes every stored run unknown."""

@@ -26,6 +26,7 @@ OTHER = {
     "rho": 9.0,
     "hparams": (),
     "protocol": (),
+    "teacher": "rkd",
 }
 
 

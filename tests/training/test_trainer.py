@@ -6,6 +6,7 @@ import copy
 import math
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -376,8 +377,11 @@ def test_terms_that_no_loop_can_train_on_are_named_with_the_file(data, said):
             self.after = True
             return terms
 
-    with pytest.raises(RunError, match=rf"^{re.escape(__file__)}: compute_losses returns {said}"):
+    place = rf"^{re.escape(__file__)}, line (\d+): compute_losses returns {said}"
+    with pytest.raises(RunError, match=place) as caught:
         trainer(Unfit, data, epochs=2, batch_size=8).run()
+    line = int(re.match(place, str(caught.value))[1])
+    assert Path(__file__).read_text().splitlines()[line - 1].strip() == "return terms"
 
 
 def test_both_terms_are_named_where_both_are_bad(data):

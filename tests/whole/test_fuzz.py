@@ -568,6 +568,7 @@ def test_arguments():
             "test_part": "test",
             "backbone": None,
             "teacher_backbone": "",
+            "teacher": "",
         }
         try:
             asked["settings"] = options.parse_overrides(None, None, pairs)

@@ -178,7 +178,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
 
 def test_a_helper_that_cannot_be_read_is_named(tmp_path):
     make_suite(tmp_path, _common="SCALE = (")
-    with pytest.raises(UserError, match=r"_common.py cannot be read: SyntaxError"):
+    with pytest.raises(UserError, match=r"_common.py, line 1, cannot be read: SyntaxError"):
         plugins.hash_sources("methods", "mine")
 
 
@@ -334,7 +334,7 @@ WRONG = {
     ),
     "a helper's mistake": (
         "from _wrong import SCALE",
-        r"mine.py imports _wrong, and .*_wrong.py cannot be read: Syntax",
+        r"mine.py imports _wrong, and .*_wrong.py, line 1, cannot be read: Syntax",
     ),
 }
 

@@ -96,8 +96,9 @@ def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) ->
 
     name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
     (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` (without it the
-    one that ``train`` takes), ``backbone``, ``teacher_backbone``, ``rule`` ("mean", "last", "best"); ``settings``,
-    hyper-parameters and numbers of the protocol by name; ``data``, where own images are prepared ("data").
+    one that ``train`` takes), ``backbone``, ``teacher_backbone``, ``teacher``, ``rule`` ("mean", "last", "best");
+    ``settings``, hyper-parameters and numbers of the protocol by name; ``data``, where own images are prepared
+    ("data").
 
     Figures are in percent. Cells whose runs are not there say so. Raises UserError for what does not exist.
     """

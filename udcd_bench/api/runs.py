@@ -60,20 +60,22 @@ def train(
 
     method: a row, such as ``udcd``. dataset: a source's name, ``folder:PATH`` or ``medmnist:NAME``. out: the results
     folder. settings: hyper-parameters of the method and numbers of the protocol by name, such as ``{"epochs": 2}``.
-    options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``fold`` (0 to 4), ``seed``, ``split`` ("paper",
-    "grouped", "official"; without it grouped where own images have groups, else paper), ``rho``, ``fraction``;
-    ``data``, the folder of prepared data ("data"); ``device``.
+    options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``teacher`` (a row, a stored run, a file that
+    export wrote), ``fold`` (0 to 4), ``seed``, ``split`` ("paper", "grouped", "official"; without it grouped where own
+    images have groups, else paper), ``rho``, ``fraction``; ``data``, the folder of prepared data ("data"); ``device``.
     They are those of ``udcd-bench train``.
 
     PyTorch's own settings (autocast, ``no_grad``, default types) have no part in it. Raises UserError for what can be
     fixed, and RunError when training fails; it goes on from the last checkpoint when it is called again.
     """
     data, device = Path(options.pop("data", "data")), options.pop("device", "auto")
-    resolver = NameResolver(data)
+    store = Store(Path(out))
+    resolver = NameResolver(data, store=store)
     typed = _make_spec(method, dataset, settings, options)
+    planner.check_teacher([typed.method], typed.teacher)
     check_early([typed], device)
     spec = resolver.resolve_spec(typed)
-    context = RunContext(Store(Path(out)), data, device, locations=resolver.locations)
+    context = RunContext(store, data, device, locations=resolver.locations)
     load = functools.cache(prepare_data)
     jobs = planner.plan([spec], context.store, lambda each: collect_run_inputs(each, context, load))
     todo = [job for job in jobs if not job.done]

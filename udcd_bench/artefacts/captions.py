@@ -10,10 +10,10 @@ from udcd_bench.grid.cells import STAND_IN, describe_untested_classes
 from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.judging.uncertainty import describe_training_noise, list_training_noise
 from udcd_bench.render.sheet import has_both_spreads
-from udcd_bench.runs import profiles
+from udcd_bench.runs import names, profiles
 from udcd_bench.runs.records import describe_origins
 from udcd_bench.runs.results import Results
-from udcd_bench.runs.spec import RunSpec, format_overrides
+from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
@@ -111,6 +111,11 @@ def describe_runs(
         f"{_format_overrides(request)}; {f'{rule}; ' * reported}"
         f"{_describe_repeats(request, counts, records, spread)}."
     ]
+    if names.parse_name(request.teacher).digest:
+        parts.append(
+            f"The teacher {names.format_teacher_title(request.teacher)} is a file: which images it has learned from is "
+            "known only where export wrote it."
+        )
     for source in dict.fromkeys(spec.data_identity for spec in records):
         parts += data_captions.describe_dataset(source, records)
     if _has_mixed_splits(records):
@@ -216,7 +221,7 @@ def _describe_hardware(environment: Mapping[str, Any]) -> str:
 
 def _format_overrides(request: TableRequest) -> str:
     overrides = format_overrides((*request.protocol, *request.hparams))
-    teacher = [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+    teacher = format_teacher(request.teacher, request.teacher_backbone)
     return "".join(f", {text}" for text in [*teacher, *overrides])
 
 

@@ -21,6 +21,7 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     words += ["--methods", ",".join(map(quote_name, request.methods))] if request.methods else []
     words += ["--backbone", request.backbone] if request.backbone else []
     words += ["--teacher-backbone", request.teacher_backbone] if request.teacher_backbone else []
+    words += ["--teacher", names.format_teacher_option(request.teacher)] if request.teacher else []
     for key, value in (*request.protocol, *request.hparams):
         words += ["--set", f"{key}={names.parse_name(str(value)).name if key == 'weights' else value}"]
     if verb != "check":  # which takes all in the folder

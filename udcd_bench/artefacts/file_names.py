@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from udcd_bench.data import official
 from udcd_bench.runs import profiles
-from udcd_bench.runs.names import format_data_title
+from udcd_bench.runs.names import format_data_title, format_teacher_title
 from udcd_bench.runs.spec import format_overrides
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
         if names != own:
             yield from map(format_data_title, names)
     backbone = request.backbone or profile.backbone
-    if request.backbone and (grid.backbones or backbone != profile.backbone):
+    if request.backbone and (grid.backbones or grid.pairs or backbone != profile.backbone):
         yield backbone
     if request.teacher_backbone not in ("", backbone):
         yield f"teacher-{request.teacher_backbone}"
+    if request.teacher:
+        yield f"teacher-{format_teacher_title(request.teacher)}"
     yield from _list_settings(grid, request)
     if request.folds != (0,):
         yield "folds-" + ("all" if len(request.folds) == 5 else "-".join(map(str, request.folds)))

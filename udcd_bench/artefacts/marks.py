@@ -45,7 +45,8 @@ class Marks:
 
 
 def mark_figures(grid: Grid, request: TableRequest, results: Results, frame: pd.DataFrame) -> Marks:
-    """Mark the figures of a table's long frame, in the way that the request wants."""
+    """Mark the figures of a table's long frame, but for references, in the way that the request wants."""
+    frame = frame[~frame["method"].isin(grid.references)]
     if request.marks == "largest":
         by_cell = _mark_largest(frame)
         return Marks(by_cell, LARGEST if by_cell else "")
@@ -81,7 +82,7 @@ def _find_untold(
 ) -> list[CellKey]:
     """Find the cells of one group of columns that cannot be told from the best of their column, the best among them."""
     own_lines = [
-        row for row in frame.to_dict("records") if get_cell_key(row)[:2] == (group.source, group.shown_rho)
+        row for row in frame.to_dict("records") if get_cell_key(row)[:2] == (group.name, group.shown_rho)
     ]
     best_rows: dict[str, list[str]] = {}
     for metric in statistics.CONFUSION_METRICS:
@@ -97,11 +98,15 @@ def _find_untold(
     for best, metrics in best_rows.items():
         compared = compare_group(grid, request, group, best, bootstrap)
         for metric in metrics:
-            rows = [row for row in compared if row.metric == metric and row.n >= MIN_RUNS]
+            rows = [
+                row
+                for row in compared
+                if row.metric == metric and row.n >= MIN_RUNS and row.method not in grid.references
+            ]
             p_values = statistics.holm([row.p for row in rows])
             close = [row.method for row, p in zip(rows, p_values) if p > 1 - bootstrap.tolerances.level]
             names = [best, *close] if rows else []
-            cells += [(group.source, group.shown_rho, name, metric) for name in names]
+            cells += [(group.name, group.shown_rho, name, metric) for name in names]
     return cells
 
 

@@ -10,7 +10,7 @@ from udcd_bench import plugins
 from udcd_bench.artefacts.made_from import find_used_keys
 from udcd_bench.errors import format_count
 from udcd_bench.grid.cells import TableRequest
-from udcd_bench.runs import planner, profiles
+from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.names import format_data_title
 from udcd_bench.runs.spec import RunSpec, format_overrides
 
@@ -105,6 +105,7 @@ def _explain(spec: RunSpec, needed: set[RunSpec]) -> str:
     words = [f"--set {setting}" for setting in format_overrides((*spec.hparams, *spec.protocol))]
     words += [f"--backbone {spec.backbone}"] if spec.backbone != profile.backbone else []
     words += [f"--teacher-backbone {spec.teacher_backbone}"] if spec.teacher_backbone else []
+    words += [f"--teacher {names.format_teacher_option(spec.teacher)}"] if spec.teacher else []
     if spec.dataset not in dict(profile.datasets).values():
         words.append(f"--datasets {format_data_title(spec.dataset)}")
     settings = " ".join(words)
@@ -127,9 +128,4 @@ def _collect_needed(profile_names: Sequence[str]) -> set[RunSpec]:
         for profile in profile_names
         for spec in plugins.load_class(kind, name)().list_runs(TableRequest(profile))
     }
-    teachers = {
-        spec.build_teacher_spec()
-        for spec in specs
-        if plugins.read_attributes("methods", spec.method).get("teacher") == "trained"
-    }
-    return specs | teachers
+    return specs.union(*(planner.list_runs([spec]) for spec in specs))

@@ -44,7 +44,8 @@ def _parse_optional_folds(context: click.Context, parameter: click.Parameter, va
 
 
 STORED_RUN_OPTIONS = [
-    options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.settings,
+    options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.teacher,
+    options.settings,
     options.data, options.out,
     make_option(
         "--split", type=click.Choice(["paper", "grouped", "official", "all"]),
@@ -275,6 +276,7 @@ def _name_other_settings(table: Grid, request: TableRequest, results: Results, w
 def _format_request(command: str, table: Grid, request: TableRequest) -> str:
     """Format the present command with the settings of another request, at every fold and seed that is stored."""
     from udcd_bench.judging.paper_check import list_other_protocol
+    from udcd_bench.runs.names import format_teacher_option
     from udcd_bench.runs.spec import parse_split
 
     split, test_part = parse_split(request.split)
@@ -286,6 +288,7 @@ def _format_request(command: str, table: Grid, request: TableRequest) -> str:
         "test_part": test_part if test_part != "test" else None,
         "settings": (*request.hparams, *request.protocol) or None,
         "teacher_backbone": request.teacher_backbone or None,
+        "teacher": format_teacher_option(request.teacher) or None,
         "other_protocol_allowed": against_paper and bool(list_other_protocol(request)),
         "folds": None,
         "seeds": None,

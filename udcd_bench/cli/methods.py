@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from udcd_bench.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,35 +21,51 @@ def methods() -> None:
 
 
 @methods.command("list")
-def list_() -> None:
-    """Every method: its suite, family and teacher, what a step costs beside the Scratch row's, its source."""
+def list_() -> int:
+    """Every method: its suite, family and teacher, what a step costs beside the Scratch row's, its source.
+
+    A file that cannot be read as a method is left out and named below, with exit status 1.
+    """
+    from udcd_bench import plugins
+
+    lines, problems = [("method", "suite", "family", "teacher", "cost", "citation")], []
+    for name in plugins.list_names("methods"):
+        try:
+            lines.append(_describe_method(name))
+        except UserError as error:
+            problems.append(str(error))
+    widths = [max(map(len, column)) for column in zip(*lines)][:-1]
+    for *cells, citation in lines:
+        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths)), citation]))
+    for problem in problems:
+        click.echo(f"left out: {problem}", err=True)
+    return 1 if problems else 0
+
+
+def _describe_method(name: str) -> tuple[str, str, str, str, str, str]:
+    """Describe a method for the list of all."""
     from udcd_bench import plugins
     from udcd_bench.plugins.suites import find_content
     from udcd_bench.runs.rates import compare_steps
     from udcd_bench.runs.spec import TEACHER_METHOD
 
+    attributes, cost = plugins.read_attributes("methods", name), compare_steps(name, TEACHER_METHOD)
+    teacher = attributes.get("teacher")
+    row = plugins.parse_trained_row(teacher)
     teachers = {
         None: "no teacher",
         "ema": "running average",
         "trained": "trained teacher",
         "own": "own teacher",
     }
-    lines = [("method", "suite", "family", "teacher", "cost", "citation")]
-    for name in plugins.list_names("methods"):
-        attributes, cost = plugins.read_attributes("methods", name), compare_steps(name, TEACHER_METHOD)
-        lines.append(
-            (
-                name,
-                find_content("methods", name).suite.name,
-                attributes.get("family", ""),
-                teachers[attributes.get("teacher")],
-                "" if cost is None else f"{cost:.1f}×",
-                attributes.get("citation", ""),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*lines)][:-1]
-    for *cells, citation in lines:
-        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths)), citation]))
+    return (
+        name,
+        find_content("methods", name).suite.name,
+        attributes.get("family", ""),
+        f"taught by {row}" if row else teachers[teacher],
+        "" if cost is None else f"{cost:.1f}×",
+        attributes.get("citation", ""),
+    )
 
 
 @methods.command()

@@ -208,6 +208,11 @@ backbone = make_option("--backbone", help="A timm name.  [default: the profile's
 teacher_backbone = make_option(
     "--teacher-backbone", default="", help="Of a trained teacher.  [default: the student's]"
 )
+teacher = make_option(
+    "--teacher", default="", metavar="ROW|RUN|FILE",
+    help="Of methods with a trained teacher: a row, whose run is made first; a stored run; a file that export wrote.  "
+    "[default: the method's, mostly the Scratch run]",
+)  # fmt: skip
 settings = make_option(
     "--set",
     "settings",
@@ -288,7 +293,7 @@ OWN_IMAGES = [
 """Of commands that read images of one's own; what is said is remembered beside the prepared images."""
 
 RUN_OPTIONS = [
-    profile, backbone, teacher_backbone, settings, data, out,
+    profile, backbone, teacher_backbone, teacher, settings, data, out,
     make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
     make_option(
@@ -353,6 +358,7 @@ class RunOptions:
     profile: str
     backbone: str | None
     teacher_backbone: str
+    teacher: str
     settings: Overrides
     data: Path
     out: Path

@@ -9,7 +9,8 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import PATH_TYPE, make_option
-from udcd_bench.errors import UserError, format_count
+from udcd_bench.errors import UserError, format_count, make_printable
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +21,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("run", required=False)
+@options.data
 @options.out
-def status(out: Path) -> None:
-    """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key."""
+def status(run: str | None, data: Path, out: Path) -> None:
+    """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key.
+
+    Of RUN, a key or a label or the beginning of either: its state, why it failed and where in the method's file, and
+    the command that repeats it.
+    """
     from udcd_bench.inference.selection import open_store
 
+    if run:
+        from udcd_bench.inference.status import describe_run
+
+        for line in describe_run(open_store(out), decode_name(run), data):
+            click.echo(make_printable(line))
+        return
     rows = open_store(out).summarize()
     for state, label, remark, key in rows:
         click.echo(f"{state:12} {'  '.join(text for text in (f'{key:16}', label, remark) if text)}")

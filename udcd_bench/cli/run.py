@@ -13,6 +13,7 @@ from udcd_bench.cli import options
 from udcd_bench.cli.inference.cam import PlotCommand
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError, format_count
+from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -97,11 +98,15 @@ def _make_runs(
 ) -> _MadeRuns:
     """Make the runs that are missing, or say which these are."""
     from udcd_bench.engines.naming import NameResolver
+    from udcd_bench.runs import planner
     from udcd_bench.runs.store import Store
 
     reading = options.make_reading(params, typed_request.datasets or ())
-    store, resolver = Store(params["out"]), NameResolver(params["data"], reading)
+    store = Store(params["out"])
+    resolver = NameResolver(params["data"], reading, store)
     request = resolver.resolve_request(typed_request)
+    rows = [row for artefact in artefacts for row in artefact.list_rows(request) if row.in_suite]
+    planner.check_teacher((row.method for row in rows), request.teacher)
     needed = _list_needed(artefacts, request)
     jobs, failed = _plan_and_run(needed, store, RunOptions.from_params(params), resolver)
     by_spec = {spec: job for job in jobs for spec in job.specs}
@@ -161,6 +166,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         split=options.get_split(params),
         backbone=params["backbone"],
         teacher_backbone=params["teacher_backbone"],
+        teacher=decode_name(params["teacher"]),
         hparams=hparams,
         protocol=protocol,
     )
@@ -192,7 +198,7 @@ def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench.data import sources
     from udcd_bench.engines.naming import NameResolver
-    from udcd_bench.runs import profiles
+    from udcd_bench.runs import planner, profiles
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
@@ -205,15 +211,16 @@ def train(method: str, dataset: str, **params: Any) -> int:
         run_options.profile,
         run_options.backbone or profiles.find_profile(run_options.profile).backbone,
         teacher_backbone=run_options.teacher_backbone,
+        teacher=decode_name(run_options.teacher),
         hparams=hparams,
         protocol=protocol,
         split=options.get_split(params),
         **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
-    resolver = NameResolver(
-        run_options.data, options.make_reading({**params, **vars(run_options)}, (dataset,))
-    )
+    planner.check_teacher([method], spec.teacher)
+    reading = options.make_reading({**params, **vars(run_options)}, (dataset,))
+    resolver = NameResolver(run_options.data, reading, store)
     jobs, failed = _plan_and_run([spec], store, run_options, resolver)
     if run_options.dry_run or failed:
         return 1 if failed else 0

@@ -6,15 +6,17 @@ import contextlib
 import functools
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from udcd_bench import plugins
 from udcd_bench.data import official, sources, splits, understanding, workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.events import EpochDone, Event, StepDone
-from udcd_bench.errors import RunError, RunMemoryError, UserError
+from udcd_bench.engines.teachers import origins
+from udcd_bench.errors import RunError, RunMemoryError, UserError, locate_error, suggest_nearest
 from udcd_bench.runs import inputs, planner
 from udcd_bench.runs.spec import REVISION
 
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.engines.steps import RunSetup
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
+    from udcd_bench.training.network import Network
 
     DatasetLoader = Callable[[str, Protocol, "RunContext"], Dataset]
 
@@ -144,7 +148,7 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     hash_weights = functools.partial(_hash_weights, context.places.locate_weights(protocol.weights))
     weights = hash_weights(spec.backbone)
     if teacher != spec.backbone and planner.has_teacher_network(spec.method):
-        _check_teacher_weights(spec, teacher, hash_weights)
+        origins.check_weights(spec, teacher, hash_weights)
     return inputs.RunInputs(
         method=spec.method,
         sources=plugins.hash_sources("methods", spec.method),
@@ -164,19 +168,8 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         fraction=spec.fraction,
         rho=spec.rho,
         split_hash=make_split(spec, protocol, dataset).hash,
+        teacher_file=origins.inspect_teacher(spec, dataset, context.store, context.places),
     )
-
-
-def _check_teacher_weights(spec: RunSpec, teacher: str, hash_weights: Callable[[str], str]) -> None:
-    """Raise UserError when the weights that a student begins with cannot be its teacher's, of another backbone."""
-    try:
-        hash_weights(teacher)
-    except UserError as error:
-        raise UserError(
-            f"The teacher of {spec.method} is of backbone {teacher}, and begins with the same weights as the student, "
-            f"which it cannot: {str(error).partition(';')[0].removesuffix('.')}; give --teacher-backbone "
-            f"{spec.backbone}, or --set weights=none for both."
-        ) from error
 
 
 def _hash_weights(weights: str, backbone: str) -> str:
@@ -186,25 +179,6 @@ def _hash_weights(weights: str, backbone: str) -> str:
     from udcd_bench.training.weights import compute_digest
 
     return compute_digest(backbone, weights)
-
-
-def check_inputs(planned: RunInputs, current: RunInputs) -> None:
-    """Raise RunError that names what has changed since the run was planned, if anything has."""
-    current = replace(current, teacher_key=planned.teacher_key)
-    if changed := current.list_differences(planned):
-        parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
-        raise RunError(f"{parts} changed while the run waited; start again.")
-
-
-_INPUT_WORDS = {
-    "sources": "the method's source",
-    "weights": "the pretrained weights",
-    "teacher_weights": "the teacher's pretrained weights",
-    "data": "the images",
-    "data_identity": "the identity of the images",
-    "split_hash": "the split",
-}
-"""Field of ``RunInputs`` that can change while a run waits → what it is for people."""
 
 
 def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
@@ -228,7 +202,8 @@ def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) 
         known = error if isinstance(error, UserError | RunError) else _explain_error(error, job, context)
         if trained or not isinstance(known, UserError):
             with contextlib.suppress(UserError):  # on a full disk this does not fit either
-                store.record_failure(job.key, job.spec, str(known), traceback.format_exc())
+                command = planner.format_command(job.spec, context.places)
+                store.record_failure(job.key, job.spec, str(known), traceback.format_exc(), command)
         if known is error:
             raise
         raise known from error
@@ -244,14 +219,13 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     plugins.forget_noted()
     protocol = planner.resolve_protocol(spec)
     dataset = load_data(name_images(spec), protocol, context)
-    check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
+    inputs.check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
     weights = context.places.locate_weights(protocol.weights)
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
     train_data, test_data = steps.load_on_device(setup)
-    teacher_weights = store.read_weights(job.teacher_key) if job.teacher_key else None
-    method = steps.build_method(setup, train_data.labels, teacher_weights)
+    method = steps.build_method(setup, train_data.labels, _load_teacher(job, setup, context))
 
     def notify_step() -> None:
         plugins.check_followed(spec.method)  # a dynamic import in a loss is to stop a run at its first step
@@ -274,6 +248,17 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
 
 
+def _load_teacher(job: Job, setup: RunSetup, context: RunContext) -> Network | None:
+    """Load the trained network that teaches a run; None where none does."""
+    from udcd_bench.engines.teachers import networks
+
+    if job.teacher_key:
+        return networks.load_run(context.store, job.teacher_key, setup)
+    if job.inputs.teacher_file:
+        return networks.load_file(context.places.locate_weights(job.spec.teacher), setup)
+    return None
+
+
 def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
     """Describe what went wrong in a run, with its fix or with the command that repeats it where there is one."""
     import torch
@@ -293,4 +278,15 @@ def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
         has_checkpoint = context.store.open_checkpoint(job.key).path.exists()
         checkpoint = "The last checkpoint is kept; the same again" if has_checkpoint else "The same again"
         return RunError(f"{error} {checkpoint}: {command}")
-    return RunError(f"{type(error).__name__}: {error}")
+    return RunError(_describe_error(error, job.spec.method))
+
+
+def _describe_error(error: Exception, method: str) -> str:
+    """Describe an error that nobody foresaw, with the file and line of the method that it came from, if it did."""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and isinstance(error.obj, SimpleNamespace):  # which self.hp is
+        reason = (
+            f"there is no hyper-parameter {error.name!r}{suggest_nearest(str(error.name), vars(error.obj))}"
+        )
+    place = locate_error(error, plugins.list_source_files("methods", method))
+    return f"{place}: {reason}" if place else reason

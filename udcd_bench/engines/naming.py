@@ -10,9 +10,10 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from udcd_bench.data import own_images, sources, workers
+from udcd_bench.engines.teachers.naming import name_teacher
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names, planner, profiles, results
 from udcd_bench.runs.names import FOLDER
@@ -32,6 +33,9 @@ NO_FILES = ("none", "imagenet")
 """Values of ``Protocol.weights`` that name no file."""
 
 
+Target = TypeVar("Target", "TableRequest", "RunSpec")
+
+
 class UnknownDataError(UserError):
     """A results folder has no run on the data that are named."""
 
@@ -39,11 +43,15 @@ class UnknownDataError(UserError):
 class NameResolver:
     """Resolves what is typed, each once, and remembers in ``locations`` where it lies, by its identity.
 
-    data: the folder of prepared data. reading: what is said of how own images are read.
+    data: the folder of prepared data. reading: what is said of how own images are read. store: the results folder, in
+    which a teacher's run is looked up.
     """
 
-    def __init__(self, data: Path, reading: PrepareOptions = sources.PREPARE) -> None:
+    def __init__(
+        self, data: Path, reading: PrepareOptions = sources.PREPARE, store: Store | None = None
+    ) -> None:
         self.data = data
+        self._store = store
         self.locations: dict[str, str] = {}
         self._reading = reading
         self._group_columns: dict[str, str] = {}  # by identity
@@ -55,7 +63,8 @@ class NameResolver:
         datasets = None if request.datasets is None else self._name_all(request.datasets, request)
         protocol = self._name_weights(request.protocol, request.backbone or profile.backbone)
         split = _resolve_split(request.split, datasets or (), self._group_columns)
-        return replace(request, datasets=datasets, protocol=protocol, split=split)
+        named = replace(request, datasets=datasets, protocol=protocol, split=split)
+        return self._name_teacher(named)
 
     def _name_all(self, typed: Iterable[str], request: TableRequest) -> tuple[str, ...]:
         """Name data sets, once each: two folders of the same images are one."""
@@ -68,12 +77,19 @@ class NameResolver:
 
     def resolve_spec(self, spec: RunSpec) -> RunSpec:
         """Name what a spec names by paths. Raises UserError when there is no such set or file."""
+        spec = self._name_teacher(spec)
         if not spec.dataset.startswith(FOLDER) and all(name != "weights" for name, _ in spec.protocol):
             return replace(spec, split=resolve_split(spec.split, "paper"))
         dataset = self._name_data(spec.dataset, planner.resolve_protocol(spec).image_size)
         protocol = self._name_weights(spec.protocol, spec.backbone)
         split = _resolve_split(spec.split, (dataset,), self._group_columns)
         return replace(spec, dataset=dataset, protocol=protocol, split=split)
+
+    def _name_teacher(self, target: Target) -> Target:
+        teacher = name_teacher(target.teacher, target.teacher_backbone, self._store)
+        if teacher.path:
+            self.locations[names.identify_file(teacher.name)] = teacher.path
+        return replace(target, teacher=teacher.name, teacher_backbone=teacher.backbone)
 
     def _name_data(self, typed: str, size: int) -> str:
         if not typed.startswith(FOLDER) or names.identify_data(typed) in self.locations:
@@ -196,11 +212,23 @@ def load_stored_results(request: TableRequest, store: Store, data: Path) -> tupl
     """Load a results folder, and name what a request names as its runs do; see ``find_stored_names``."""
     loaded = results.load_results(store)
     named = find_stored_names(request, tuple(loaded.states), data)
+    named = _find_stored_teacher(named, tuple(loaded.states), store)
     columns: dict[str, str] = {}
     for spec, record in loaded.records.items():
         if column := record.get("group_column", ""):  # records of earlier versions do not say it
             columns[spec.data_identity] = column
     return replace(named, split=_resolve_split(named.split, named.datasets or (), columns)), loaded
+
+
+def _find_stored_teacher(request: TableRequest, stored: Sequence[RunSpec], store: Store) -> TableRequest:
+    """Name a teacher as the stored runs do: a file that they were taught by may be gone, and its name is enough."""
+    known = {spec.teacher: spec.teacher_backbone for spec in stored if names.parse_name(spec.teacher).digest}
+    matching = [name for name in known if request.teacher and names.matches(request.teacher, name)]
+    if matching and not Path(request.teacher).is_file():
+        name = _choose(request.teacher, matching)
+        return replace(request, teacher=name, teacher_backbone=request.teacher_backbone or known[name])
+    teacher = name_teacher(request.teacher, request.teacher_backbone, store)
+    return replace(request, teacher=teacher.name, teacher_backbone=teacher.backbone)
 
 
 def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) -> str:

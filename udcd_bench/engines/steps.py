@@ -83,10 +83,10 @@ def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset]:
     return load(setup.split.train), load(setup.split.test)
 
 
-def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays | None) -> BaseMethod:
+def build_method(setup: RunSetup, labels: torch.Tensor, teacher: network.Network | None) -> BaseMethod:
     """Build the networks and put the run's method together, each from its own seed.
 
-    labels: (n_train,) of the training images, on the device. teacher_weights: of a trained teacher.
+    labels: (n_train,) of the training images, on the device. teacher: a trained one, of the method that has one.
     """
     spec, protocol = setup.spec, setup.protocol
     method_class: type[BaseMethod] = plugins.load_class("methods", spec.method)
@@ -101,12 +101,7 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays 
         )
 
     def build_teacher() -> network.Network:
-        backbone = spec.teacher_backbone or spec.backbone
-        if teacher_weights is None:
-            return build(backbone, setup.weights)
-        teacher = build(backbone, "none")
-        teacher.load_state_dict({name: torch.from_numpy(array) for name, array in teacher_weights.items()})
-        return teacher
+        return teacher or build(spec.teacher_backbone or spec.backbone, setup.weights)
 
     torch.manual_seed(spec.derive_seed_for("network"))
     networks = build_networks(method_class, lambda: build(spec.backbone, setup.weights), build_teacher)

@@ -28,7 +28,8 @@ ValuesByRun = Mapping[tuple[int, int], float]
 class TableRequest:
     """What the user requests of a table or figure. None leaves the choice to the artefact or the profile.
 
-    methods, datasets: names; None for all that the artefact lists. hparams, protocol: overrides of every run.
+    methods, datasets: names; None for all that the artefact lists. teacher: as ``--teacher``, then as of ``RunSpec``.
+    hparams, protocol: overrides of every run.
     rule: which epochs are reported, ``mean``, ``last`` or ``best``.
     marks: which figures of a table are bold, of ``artefacts.marks.KINDS``. plain: leave out the ± of a table.
     bare: leave out the title and the caption of a figure. name: of the files; empty for ``file_names.make_stem``'s.
@@ -44,6 +45,7 @@ class TableRequest:
     split: str = "paper"
     backbone: str | None = None
     teacher_backbone: str = ""
+    teacher: str = ""
     hparams: Overrides = ()
     protocol: Overrides = ()
     rule: str = "mean"
@@ -66,6 +68,7 @@ class ColumnGroup:
     paper_setting: the data set and ρ under which the paper prints figures for this group; None where it prints none,
     as for every stand-in.
     fraction: of the training fold. backbone: a timm name; empty for the request's or the profile's.
+    teacher_backbone: of trained teachers; empty for the request's.
     """
 
     source: str
@@ -76,6 +79,12 @@ class ColumnGroup:
     paper_setting: tuple[str, float | None] | None = None
     fraction: float = 1.0
     backbone: str = ""
+    teacher_backbone: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the group among those of a table: the source's, and the pair of backbones where there are several."""
+        return f"{self.source}, {_format_backbones(self)}" if self.teacher_backbone else self.source
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,12 @@ def format_heading(group: ColumnGroup) -> str:
         title = f"{title} ({STAND_IN})"
     parts = [title, *([f"ρ = {group.shown_rho:g}"] if group.shown_rho is not None else [])]
     parts += [f"{100 * group.fraction:g}% of the training images"] if group.fraction != 1 else []
-    return ", ".join([*parts, *([group.backbone] if group.backbone else [])])
+    return ", ".join([*parts, *([_format_backbones(group)] if group.backbone else [])])
+
+
+def _format_backbones(group: ColumnGroup) -> str:
+    """Format the backbone of a group, behind its teacher's where it has one of its own."""
+    return f"{group.teacher_backbone} → {group.backbone}" if group.teacher_backbone else group.backbone
 
 
 class CellSummary(NamedTuple):

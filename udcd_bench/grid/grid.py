@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from udcd_bench import plugins
 from udcd_bench.data import official, sources
 from udcd_bench.errors import UserError
-from udcd_bench.grid import cells
+from udcd_bench.grid import cells, notes
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
@@ -59,6 +59,8 @@ class Grid:
     rhos: imbalances, None for the data's own. own_rho: what the paper prints for the data's own, if it does.
     fractions: of the training fold.
     backbones: the paper's, each replaced by the profile's; empty for the request's alone.
+    pairs: (of the teacher, of the student) backbones, in place of ``backbones``.
+    references: rows that stand beside the others and take no part in the marks.
     """
 
     name: ClassVar[str]
@@ -70,20 +72,20 @@ class Grid:
     own_rho: ClassVar[float | None] = None
     fractions: ClassVar[tuple[float, ...]] = (1.0,)
     backbones: ClassVar[tuple[str, ...]] = ()
+    pairs: ClassVar[tuple[tuple[str, str], ...]] = ()
+    references: ClassVar[tuple[str, ...]] = ()
 
     # --- rows, columns and runs ----------------------------------------------------------------------------
 
     def list_column_groups(self, request: TableRequest) -> list[ColumnGroup]:
         """List the groups of columns, in order. Raises UserError for a data set that does not exist."""
         profile = profiles.find_profile(request.profile)
-        backbones = (
-            (request.backbone,) if request.backbone else tuple(map(profile.resolve_backbone, self.backbones))
-        )
+        pairs = self._list_backbones(request, profile)
         groups = []
         for source in self._list_sources(request, profile):
             title, synthetic = sources.find_title(source), sources.is_synthetic(source)
             in_paper = source in self.datasets and not synthetic and request.profile != "demo"
-            for rho, fraction, backbone in itertools.product(self.rhos, self.fractions, backbones or ("",)):
+            for rho, fraction, (teacher, backbone) in itertools.product(self.rhos, self.fractions, pairs):
                 shown = rho if rho is not None else self.own_rho if source in self.datasets else None
                 group = ColumnGroup(
                     source=source,
@@ -93,10 +95,28 @@ class Grid:
                     shown_rho=shown,
                     paper_setting=(source, shown) if in_paper else None,
                     fraction=fraction,
-                    backbone=backbone if self.backbones else "",
+                    backbone=backbone,
+                    teacher_backbone=teacher,
                 )
                 groups.append(group)
         return groups
+
+    def _list_backbones(self, request: TableRequest, profile: Profile) -> list[tuple[str, str]]:
+        """List the (teacher's, student's) backbones of the columns; empty for those of the request or the profile."""
+        if self.pairs:
+            resolve = profile.resolve_backbone
+            pairs = [
+                (request.teacher_backbone or resolve(teacher), request.backbone or resolve(student))
+                for teacher, student in self.pairs
+            ]
+            return list(dict.fromkeys(pairs))
+        if not self.backbones:
+            return [("", "")]
+        return (
+            [("", request.backbone)]
+            if request.backbone
+            else [("", profile.resolve_backbone(name)) for name in self.backbones]
+        )
 
     def _list_sources(self, request: TableRequest, profile: Profile) -> list[str]:
         """List the data sets that are asked for or, for the official split, those of the table's that have one."""
@@ -153,7 +173,8 @@ class Grid:
             dataset=group.source,
             profile=request.profile,
             backbone=group.backbone or request.backbone or profiles.find_profile(request.profile).backbone,
-            teacher_backbone=request.teacher_backbone,
+            teacher_backbone=group.teacher_backbone or request.teacher_backbone,
+            teacher=request.teacher,
             split=request.split,
             fraction=group.fraction,
             rho=group.rho,
@@ -210,7 +231,7 @@ class Grid:
                     state = cells.find_cell_state(row, specs, results)
                 elif synthetic:
                     state = cells.STAND_IN
-                key = (group.source, group.shown_rho, row.name, metric)
+                key = (group.name, group.shown_rho, row.name, metric)
                 values = (*key, theirs.percent if theirs else math.nan, ours.mean, ours.spread, ours.n, state)
                 spreads = (math.nan, math.nan, ours.folds, ours.seeds, ours.n_folds, ours.n_seeds)
                 lines.append(dict(zip((*COLUMNS, *UNCERTAINTY_COLUMNS), (*values, *spreads))) | metadata)
@@ -222,7 +243,6 @@ class Grid:
         """Describe a cell's runs: the last columns of the long frame."""
         specs = self.list_cell_runs(request, row, group)
         records = results.select_records(specs).values()
-        untested = cells.describe_untested_classes(specs, results)
         return {
             "method_title": row.title,
             "dataset_title": format_heading(group),
@@ -233,16 +253,7 @@ class Grid:
             "split_hash": _join_unique(record["split_hash"] for record in records),
             "rule": request.rule,
             "incomplete": _join_unique(record["incomplete"] for record in records),
-            "note": " ".join(
-                filter(
-                    None,
-                    [
-                        cells.format_note(row, specs, results),
-                        _describe_own_protocol(request, specs),
-                        *untested,
-                    ],
-                )
-            ),
+            "note": notes.format_notes(request, row, specs, results),
         }
 
     def describe_untested(self, request: TableRequest, results: Results) -> list[str]:
@@ -259,18 +270,6 @@ def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str)
     """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
     values = {(spec.fold, spec.seed): r["figures"][rule].get(metric) for spec, r in records.items()}
     return cells.summarize_values({run: 100 * value for run, value in values.items() if value is not None})
-
-
-def _describe_own_protocol(request: TableRequest, specs: Sequence[RunSpec]) -> str:
-    """Describe the numbers of the protocol that a row's method sets itself; empty where it sets none."""
-    if not specs:
-        return ""
-    names = plugins.read_attributes("methods", specs[0].method).get("protocol", {})
-    own = planner.resolve_protocol(specs[0])
-    usual = profiles.build_protocol(request.profile, specs[0].dataset, request.protocol)
-    pairs = [(name, getattr(own, name), getattr(usual, name)) for name in names]
-    changes = [f"{name} = {mine} in place of {theirs}" for name, mine, theirs in pairs if mine != theirs]
-    return f"The method sets numbers of the protocol itself: {', '.join(changes)}." if changes else ""
 
 
 def _refuse_stand_in(name: str, request: TableRequest) -> None:

@@ -60,6 +60,7 @@ def replace_settings(request: TableRequest, spec: RunSpec, keeps_datasets: bool)
         split=spec.split,
         backbone=None if spec.backbone == default else spec.backbone,
         teacher_backbone=spec.teacher_backbone,
+        teacher=spec.teacher,
         hparams=spec.hparams,
         protocol=spec.protocol,
     )

@@ -9,9 +9,10 @@ from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from udcd_bench.runs.store import Store
+    from udcd_bench.runs.store import RunSummary, Store
 
 
 def open_store(folder: Path) -> Store:
@@ -35,17 +36,47 @@ def find_run(store: Store, typed: str) -> str:
     if typed in keys:
         return typed
     labels = {record["key"]: _format_label(record["spec"]) for record in store.read_records()}
-    matching = [key for key in keys if labels.get(key) == typed]
-    matching = matching or [key for key in keys if typed and key.startswith(typed)]
-    matching = matching or [key for key in keys if typed and labels.get(key, "").startswith(f"{typed} ")]
+    return _choose(
+        typed, {key: labels.get(key, "") for key in keys}, f"{store.root} has no finished run", store
+    )
+
+
+def find_summary(store: Store, typed: str) -> RunSummary:
+    """Find the run that is meant, finished or not, as ``find_run`` does. Raises UserError for none or several.
+
+    Of runs with one label, as a method that was changed leaves them, the newest counts.
+    """
+    by_time = sorted(store.summarize(), key=lambda summary: _find_time(store, summary))
+    newest = {summary.label: summary.key for summary in by_time}
+    summaries = {s.key: s for s in by_time if newest[s.label] == s.key or s.key.startswith(typed)}
+    labels = {key: summary.label for key, summary in summaries.items()}
+    return summaries[_choose(typed, labels, f"{store.root} has no run", store)]
+
+
+def _find_time(store: Store, summary: RunSummary) -> float:
+    """Find when a run was finished, failed or begun, in seconds since the epoch; 0 where nothing says it."""
+    if summary.state == "done":
+        return store.finished_at(summary.key) / 1e9
+    if summary.state == "failed" and (report := store.read_failure(summary.key)):
+        return float(report.get("time", 0))
+    folder = store.work_folder(summary.key)
+    return folder.stat().st_mtime if folder.exists() else 0.0
+
+
+def _choose(typed: str, labels: Mapping[str, str], nothing: str, store: Store) -> str:
+    """Choose the one key that is typed, or whose label is, or of which the beginning is typed.
+
+    nothing: the beginning of the sentence where there is none.
+    """
+    matching = [key for key in labels if typed in (key, labels[key])]
+    matching = matching or [key for key in labels if typed and key.startswith(typed)]
+    matching = matching or [key for key in labels if typed and labels[key].startswith(f"{typed} ")]
     if len(matching) == 1:
         return matching[0]
     command = quote_command("status", "--out", store.root)
     if not matching:
-        raise UserError(
-            f"{store.root} has no finished run {typed!r}; `{command}` lists keys and labels, and either is taken."
-        )
-    several = ", ".join(f"{key} ({labels.get(key, 'damaged')})" for key in matching)
+        raise UserError(f"{nothing} {typed!r}; `{command}` lists keys and labels, and either is taken.")
+    several = ", ".join(f"{key} ({labels[key] or 'damaged'})" for key in matching)
     raise UserError(f"{typed!r} may be any of {several}; give more of the key.")
 
 

@@ -133,7 +133,7 @@ def compare_group(
         best = _find_winner(column, paired, bootstrap)
         unfilled = [
             Comparison(
-                dataset=group.source,
+                dataset=group.name,
                 rho=group.shown_rho,
                 metric=metric,
                 method=row.name,

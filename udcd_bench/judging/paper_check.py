@@ -19,7 +19,7 @@ from udcd_bench.judging.verdicts import (
 )
 from udcd_bench.paper import f1_rules, published, rounded
 from udcd_bench.runs import names, profiles
-from udcd_bench.runs.spec import format_overrides
+from udcd_bench.runs.spec import format_overrides, format_teacher
 from udcd_bench.stats import statistics
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
     other = [f"profile {request.profile}"] if request.profile != usual.name else []
     other += [f"split {request.split}"] if request.split != "paper" else []
     other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
-    other += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+    other += format_teacher(request.teacher, request.teacher_backbone)
     return (*other, *format_overrides((*request.protocol, *request.hparams)))
 
 
@@ -153,6 +153,7 @@ def list_protocol_differences(grid: Grid, request: TableRequest) -> tuple[Protoc
         numbers |= {key: (value, papers[key]) for key, value in asdict(protocol).items()}
     numbers["split"] = (request.split, "paper")
     numbers["teacher_backbone"] = (request.teacher_backbone, "")
+    numbers["teacher"] = (names.format_teacher_title(request.teacher), "")
     numbers |= {key: (value, None) for key, value in request.hparams}
     left_out = ("threads", "n_images")
     return tuple(

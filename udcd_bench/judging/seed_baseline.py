@@ -14,7 +14,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.verdicts import get_cell_key
 from udcd_bench.render.csv_text import skip_command
-from udcd_bench.runs.names import format_data_title, identify_data
+from udcd_bench.runs.names import format_data_title, identify_data, identify_file
 from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
 
@@ -112,6 +112,7 @@ def describe_settings(table: Grid, request: TableRequest) -> dict[str, Any]:
         "reporting": request.rule,
         "backbone": request.backbone or "",
         "teacher_backbone": request.teacher_backbone,
+        **({"teacher": identify_file(request.teacher)} if request.teacher else {}),
         "set": {
             key: identify_value(key, value) for key, value in sorted((*request.protocol, *request.hparams))
         },
@@ -122,7 +123,7 @@ def collect_by_device(table: Grid, request: TableRequest, results: Results) -> d
     """Collect the figures of a table's finished runs, by the device that trained them."""
     baselines: dict[str, SeedBaseline] = {}
     for group, row in itertools.product(table.list_column_groups(request), table.list_rows(request)):
-        key = (group.source, group.shown_rho, row.name)
+        key = (group.name, group.shown_rho, row.name)
         for spec, record in results.select_records(table.list_cell_runs(request, row, group)).items():
             baseline = baselines.setdefault(str(record["environment"]["device"]), SeedBaseline())
             values = record["figures"][request.rule]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from udcd_bench.runs.results import Results
 
 CellKey = tuple[str, float | None, str, str]
-"""Data set, imbalance as shown, method, metric."""
+"""Data set, or the name of a group of columns, imbalance as shown, method, metric."""
 BootstrapDraws = dict[CellKey, Floats]
 """A cell's figure in each draw, percent."""
 
@@ -52,7 +52,7 @@ def select_available_repeats(
 def bootstrap_table(grid: Grid, request: TableRequest, results: Results) -> BootstrapDraws:
     """Draw each cell's figure, of a grid whose column groups differ in data set and imbalance alone."""
     return {
-        (group.source, group.shown_rho, row, metric): values
+        (group.name, group.shown_rho, row, metric): values
         for group in grid.list_column_groups(request)
         for (row, metric), values in bootstrap_group(grid, request, group, results).items()
     }
@@ -69,6 +69,7 @@ def bootstrap_group(
     specs_by_row = select_group_runs(grid, request, group, results)
     rng_key: list[object] = [identify_data(group.source), group.shown_rho]
     rng_key += [group.fraction, group.backbone] if (group.fraction, group.backbone) != (1.0, "") else []
+    rng_key += [group.teacher_backbone] if group.teacher_backbone else []
     rng_key += [request.split] if request.split != "paper" else []
     bootstrap = Bootstrap(results, request.rule, load_tolerances())
     return bootstrap.draw_rows(specs_by_row, grid.metrics, rng_key)

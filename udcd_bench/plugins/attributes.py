@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
+from udcd_bench.plugins import contract
 from udcd_bench.plugins.old_names import refuse_old_names
-from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file
+from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file, list_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,23 +31,27 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UserError(contract.describe_unreadable(path, error)) from error
     if kind == "methods":
         refuse_old_names(tree, path)
-    body = next(
-        (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTENT_CLASSES[kind]), None
+    content = next(
+        (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTENT_CLASSES[kind]), None
     )
-    if body is None:
+    if content is None:
         raise UserError(
             f"{path} defines no class {CONTENT_CLASSES[kind]}; a file in {kind} has one. "
             f"What others import may be called _{path.name}."
         )
     attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
-    for name, value in _list_assignments(body):
+    for name, value in _list_assignments(content.body):
         try:
             attributes[name] = ast.literal_eval(value)
         except ValueError:
-            raise UserError(f"{path}: {name} must be a literal, so that it can be read.") from None
+            raise UserError(
+                f"{path}, line {value.lineno}: {name} must be a literal, so that it can be read."
+            ) from None
+    if kind == "methods":
+        contract.check_declared(content, attributes, list_names("methods"), path)
     return attributes
 
 

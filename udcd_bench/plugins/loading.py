@@ -13,7 +13,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UserError, locate_error
 from udcd_bench.plugins import sources, unfollowed
 from udcd_bench.plugins.old_names import refuse_old_names
 from udcd_bench.plugins.suites import CONTENT_CLASSES, ContentFile, find_content
@@ -184,7 +184,9 @@ def _execute(module_name: str, content: ContentFile) -> ModuleType:
 
 def _describe_failure(error: Exception, content: ContentFile) -> str:
     """Describe why a content file cannot be loaded, with the fix where an import is written as it cannot work."""
-    reason = f"{content.path} cannot be loaded: {type(error).__name__}: {error}"
+    place = locate_error(error, [str(content.path)])
+    where = f"{place}," if place else content.path
+    reason = f"{where} cannot be loaded: {type(error).__name__}: {error}"
     if isinstance(error, ImportError) and "relative import" in str(error):
         return f"{reason}; a file of content is in no package, so write `from _h import x` for `from ._h import x`."
     if isinstance(error, ModuleNotFoundError) and content.path.is_symlink():

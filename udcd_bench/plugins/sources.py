@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from udcd_bench.errors import UserError
+from udcd_bench.plugins.contract import describe_unreadable
 from udcd_bench.plugins.suites import ContentFile, Suite, find_content, list_suites
 from udcd_bench.plugins.variables import refuse_variables
 from udcd_bench.storage.file_names import decode_name
@@ -67,6 +68,12 @@ def list_helpers(content: ContentFile) -> dict[str, Path]:
     return helpers
 
 
+def list_source_files(kind: str, name: str) -> tuple[str, ...]:
+    """List the paths of a content file and of the files of its suite that it imports."""
+    content = find_content(kind, name)
+    return tuple(map(str, (content.path, *list_helpers(content).values())))
+
+
 def list_imported_names(files: Iterable[Path]) -> set[str]:
     """List the modules that files import in their text by absolute name, and what they import from them."""
     return {name for file in files for name in _list_imports(file, "")}
@@ -84,7 +91,7 @@ def _list_imports(file: Path, package: str) -> list[str]:
     try:
         return list(_parse_imports(_read(file), package))
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {type(error).__name__}: {error}.") from error
+        raise UserError(describe_unreadable(file, error)) from error
 
 
 def _list_imports_for(content: ContentFile, file: Path, package: str) -> list[str]:

@@ -14,7 +14,7 @@ from udcd_bench import plugins
 from udcd_bench.grid.cells import ColumnGroup, format_heading
 from udcd_bench.report.classes import ClassFigures, build_classes
 from udcd_bench.runs import names, planner, profiles
-from udcd_bench.runs.spec import format_overrides
+from udcd_bench.runs.spec import format_overrides, format_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -116,7 +116,7 @@ def _format_title(spec: RunSpec, record: Record | None, view: View) -> str:
 
 def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
     s = run.spec
-    setting = (s.dataset, -(s.rho or math.inf), -s.fraction, s.backbone, s.teacher_backbone)
+    setting = (s.dataset, -(s.rho or math.inf), -s.fraction, s.backbone, s.teacher_backbone, s.teacher)
     return *setting, run.title.casefold(), s.fold, s.seed, run.command
 
 
@@ -156,8 +156,9 @@ def format_setting(spec: RunSpec, record: Record | None) -> str:
     synthetic = bool(record and record["synthetic"])
     usual = profiles.find_profile(spec.profile).backbone
     backbones = "" if spec.backbone == usual else spec.backbone
-    if spec.teacher_backbone:
-        backbones = f"{spec.backbone} taught by {spec.teacher_backbone}"
+    if spec.teacher or spec.teacher_backbone:
+        teacher = format_teacher(spec.teacher, spec.teacher_backbone)[0].removeprefix("teacher ")
+        backbones = f"{spec.backbone} taught by {teacher}"
     return format_heading(
         ColumnGroup(
             source=spec.dataset,

@@ -16,7 +16,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
-from udcd_bench.runs.spec import RunSpec, format_overrides, identify_value, parse_split
+from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher, identify_value, parse_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,7 +65,7 @@ class View:
         request = self.request
         parts = [f"profile {request.profile}", self.split]
         parts += [request.backbone] if request.backbone else []
-        parts += [f"teacher {request.teacher_backbone}"] if request.teacher_backbone else []
+        parts += format_teacher(request.teacher, request.teacher_backbone)
         return ", ".join([*parts, *format_overrides((*request.protocol, *request.hparams))])
 
 
@@ -84,7 +84,8 @@ def list_views(results: Results, selection: Selection) -> list[View]:
     by_setting: dict[tuple[Any, ...], list[RunSpec]] = {}
     for spec in list_stored_specs(results, selection):
         protocol = tuple((key, identify_value(key, value)) for key, value in spec.protocol)
-        setting = (spec.profile, spec.split, spec.backbone, spec.teacher_backbone, protocol)
+        teacher = (names.identify_file(spec.teacher), spec.teacher_backbone)
+        setting = (spec.profile, spec.split, spec.backbone, teacher, protocol)
         by_setting.setdefault(setting, []).append(spec)
     shown: set[RunSpec] = set()
     views = []
@@ -103,7 +104,7 @@ def _make_sort_key(item: tuple[tuple[Any, ...], list[RunSpec]]) -> tuple[object,
     return (
         len(protocol),
         backbone != usual,
-        bool(teacher),
+        any(teacher),
         split != "paper",
         -len(specs),
         profile,
@@ -123,6 +124,7 @@ def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection
         split=first.split,
         backbone=None if first.backbone == profiles.find_profile(first.profile).backbone else first.backbone,
         teacher_backbone=first.teacher_backbone,
+        teacher=first.teacher,
         hparams=selection.hparams,
         protocol=first.protocol,
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
+from udcd_bench.errors import RunError
 from udcd_bench.runs import spec
 from udcd_bench.runs.spec import Scalar
 
@@ -31,6 +32,7 @@ class RunInputs:
     weights: digest of the tensors that the student's backbone begins with; ``none`` if they are drawn.
     teacher_weights: the same of a teacher of the method's own making; else empty.
     teacher_key: of the run whose student is the teacher; else empty.
+    teacher_file: digest of a file's tensors, where ``--teacher`` names one.
     data: fingerprint of the prepared images, their ids, labels, groups and classes.
     data_identity: the name or the content by which the data seed every draw.
     ordered: whether the classes are grades, which decides how kappa is weighted.
@@ -58,6 +60,7 @@ class RunInputs:
     fraction: float
     rho: float | None
     split_hash: str
+    teacher_file: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without those that have their default."""
@@ -87,3 +90,23 @@ def select_numbers(protocol: Mapping[str, Scalar]) -> dict[str, Scalar]:
         for name, value in protocol.items()
         if name not in COVERED_ELSEWHERE and not (name in ADDED_LATER and value == ADDED_LATER[name])
     }
+
+
+def check_inputs(planned: RunInputs, current: RunInputs) -> None:
+    """Raise RunError that names what has changed since the run was planned, if anything has."""
+    current = replace(current, teacher_key=planned.teacher_key)
+    if changed := current.list_differences(planned):
+        parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
+        raise RunError(f"{parts} changed while the run waited; start again.")
+
+
+_INPUT_WORDS = {
+    "sources": "the method's source",
+    "weights": "the pretrained weights",
+    "teacher_weights": "the teacher's pretrained weights",
+    "teacher_file": "the teacher's file",
+    "data": "the images",
+    "data_identity": "the identity of the images",
+    "split_hash": "the split",
+}
+"""Field of ``RunInputs`` that can change while a run waits → what it is for people."""

@@ -13,6 +13,8 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 FOLDER = "folder:"
+RUN = "run:"
+"""Before the key of a stored run that is the teacher."""
 DIGEST_DIGITS = 12
 _SHOWN_DIGITS = 4
 _NAMED = re.compile(rf"(.*)#([0-9a-f]{{{DIGEST_DIGITS}}})", re.DOTALL)
@@ -95,6 +97,22 @@ def format_file_title(text: str) -> str:
     """Format ``NAME#DIGEST`` for people as ``NAME (DIGE)``, and a path by its last part."""
     name, digest = parse_name(text)
     return f"{name} ({digest[:_SHOWN_DIGITS]})" if digest else parse_place(name).name
+
+
+def parse_run(teacher: str) -> str:
+    """Parse the key of the stored run that is a teacher; empty for a row or a file."""
+    return teacher.removeprefix(RUN) if teacher.startswith(RUN) else ""
+
+
+def format_teacher_option(teacher: str) -> str:
+    """Format a teacher as ``--teacher`` takes it: a row, a run's key, what a file is called."""
+    return parse_run(teacher) or parse_name(teacher).name
+
+
+def format_teacher_title(teacher: str) -> str:
+    """Format a teacher for people: a row by its name, a run by its key, a file as ``format_file_title`` does."""
+    key, file = parse_run(teacher), parse_name(teacher)
+    return f"run {key}" if key else format_file_title(teacher) if file.digest else teacher
 
 
 def take_last_part(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs import names, profiles
-from udcd_bench.runs.spec import RunSpec, Scalar, format_split_options
+from udcd_bench.runs.spec import TEACHER_METHOD, RunSpec, Scalar, format_split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,7 +106,11 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
         if resolve_protocol(replace(spec, protocol=others)) == numbers:
             protocol = others
     teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
-    return replace(spec, hparams=hparams, protocol=protocol, teacher_backbone=teacher_backbone)
+    row = find_teacher_row(spec.method)
+    teacher = spec.teacher if row and spec.teacher != row else ""
+    return replace(
+        spec, hparams=hparams, protocol=protocol, teacher_backbone=teacher_backbone, teacher=teacher
+    )
 
 
 def list_equal_specs(spec: RunSpec) -> list[RunSpec]:
@@ -133,8 +137,8 @@ def list_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
     runs: dict[RunSpec, None] = {}
     for asked_spec in specs:
         spec = normalize_spec(asked_spec)
-        if plugins.read_attributes("methods", spec.method).get("teacher") == "trained":
-            runs.setdefault(normalize_spec(spec.build_teacher_spec()))
+        if (teacher := build_teacher_spec(spec)) is not None:
+            runs.update(dict.fromkeys(list_runs([teacher])))
         runs.setdefault(spec)
     return list(runs)
 
@@ -153,7 +157,50 @@ def count_stage_epochs(spec: RunSpec) -> dict[str, int]:
 
 def has_teacher_network(method: str) -> bool:
     """Tell whether a method's teacher is a network of its own; a running average is its student's likeness."""
-    return plugins.read_attributes("methods", method).get("teacher") in ("trained", "own")
+    return plugins.read_attributes("methods", method).get("teacher") == "own" or bool(
+        find_teacher_row(method)
+    )
+
+
+def find_teacher_row(method: str) -> str:
+    """Find the row whose run teaches a method's students unless ``--teacher`` says otherwise; empty for no run's.
+
+    Raises UserError for a ring of methods, each of which would need the other's run first.
+    """
+    chain = [method]
+    while row := _read_teacher_row(chain[-1]):
+        if row in chain:
+            ring = " → ".join([*chain[chain.index(row) :], row])
+            path = plugins.find_file("methods", chain[-1])
+            raise UserError(
+                f"{path}: teacher = 'trained:{row}' makes a ring, {ring}, in which no run could be made first; "
+                "give one of them teacher = 'trained', the Scratch run."
+            )
+        chain.append(row)
+    return chain[1] if len(chain) > 1 else ""
+
+
+def _read_teacher_row(method: str) -> str:
+    teacher = plugins.read_attributes("methods", method).get("teacher")
+    return TEACHER_METHOD if teacher == "trained" else plugins.parse_trained_row(teacher)
+
+
+def build_teacher_spec(spec: RunSpec) -> RunSpec | None:
+    """Build the spec of the run that is made first, as the teacher of this one; None where none is."""
+    row = find_teacher_row(spec.method)
+    if not row or names.parse_run(spec.teacher) or names.parse_name(spec.teacher).digest:
+        return None
+    return spec.build_teacher_spec(spec.teacher or row)
+
+
+def check_teacher(methods: Iterable[str], teacher: str) -> None:
+    """Raise UserError for ``--teacher`` where no method learns from a trained network."""
+    methods = list(dict.fromkeys(methods))
+    if teacher and not any(map(find_teacher_row, methods)):
+        raise UserError(
+            f"--teacher is of methods that learn from a trained network, and {', '.join(methods)} "
+            f"{'does' if len(methods) == 1 else 'do'} not; leave it out."
+        )
 
 
 def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], RunInputs]) -> list[Job]:
@@ -166,11 +213,10 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
 
     def add(asked_spec: RunSpec) -> str:
         spec = normalize_spec(asked_spec)
-        declared = plugins.read_attributes("methods", spec.method)
         inputs = collect_inputs(spec)
-        teacher_key = None
-        if declared.get("teacher") == "trained":
-            teacher_key = add(spec.build_teacher_spec())
+        teacher = build_teacher_spec(spec)
+        teacher_key = (names.parse_run(spec.teacher) or None) if teacher is None else add(teacher)
+        if teacher_key:
             inputs = replace(inputs, teacher_key=teacher_key)
         key = inputs.compute_key()
         specs_by_key.setdefault(key, {}).update(dict.fromkeys((spec, asked_spec)))
@@ -189,6 +235,8 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
+    if spec.teacher:
+        words += ["--teacher", places.locate_weights(names.parse_run(spec.teacher) or spec.teacher)]
     words += format_split_options(spec.split, (spec.dataset,))
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]

@@ -141,6 +141,7 @@ _TINY_BACKBONES = (
     ("resnet50", "resnet-tiny"),
     ("efficientnet_b0", "efficientnet-tiny"),
     ("mobilenetv2_100", "mobilenet-tiny"),
+    ("tf_efficientnet_lite0", "efficientnet-tiny"),
 )
 _DEMO = replace(
     _PAPER.with_epochs(16),

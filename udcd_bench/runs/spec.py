@@ -92,7 +92,8 @@ class RunSpec:
     dataset: a source's name; own images are named by ``names.format_data_name``, and a file of weights among the
     protocol's overrides by ``names.format_file_name``.
     hparams: overrides of the method's own hyper-parameters. protocol: overrides of the profile's numbers.
-    teacher_backbone: empty means the student's. fraction: of the training images, in (0, 1].
+    teacher_backbone: empty means the student's. teacher: a row, ``run:KEY`` or a file's name, as of
+    ``runs.names``; empty means the one that the method declares. fraction: of the training images, in (0, 1].
     rho: the largest class over the smallest; None leaves the data's own imbalance. split: one of ``SPLITS``.
     """
 
@@ -108,6 +109,7 @@ class RunSpec:
     rho: FiniteNumber | None = None
     hparams: Overrides = ()
     protocol: Overrides = ()
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hparams", tuple(sorted(tuple(pair) for pair in self.hparams)))
@@ -122,7 +124,12 @@ class RunSpec:
     def _identity(self) -> tuple[object, ...]:
         protocol = tuple((key, identify_value(key, value)) for key, value in self.protocol)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return tuple((values | {"dataset": self.data_identity, "protocol": protocol}).values())
+        identities = {
+            "dataset": self.data_identity,
+            "protocol": protocol,
+            "teacher": names.identify_file(self.teacher),
+        }
+        return tuple((values | identities).values())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunSpec) and self._identity == other._identity
@@ -136,8 +143,8 @@ class RunSpec:
         return names.identify_data(self.dataset)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values, without the teacher where none is given: earlier specs have none."""
+        return {name: value for name, value in asdict(self).items() if value or name != "teacher"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -145,11 +152,12 @@ class RunSpec:
         check_spec_values(values)
         return cls(**values)
 
-    def build_teacher_spec(self) -> RunSpec:
-        """Return the spec of the run whose network is the teacher of an offline method at these coordinates."""
+    def build_teacher_spec(self, row: str = TEACHER_METHOD) -> RunSpec:
+        """Return the spec of the row's run whose network is the teacher of an offline method at these coordinates."""
         return replace(
             self,
-            method=TEACHER_METHOD,
+            method=row,
+            teacher="",
             backbone=self.teacher_backbone or self.backbone,
             teacher_backbone="",
             hparams=(),
@@ -165,7 +173,7 @@ class RunSpec:
     def format_label(self) -> str:
         """Format a short name for people: method, data set, and what differs from the defaults."""
         parts = [self.method, names.format_data_title(self.dataset), self.backbone]
-        parts += [f"teacher {self.teacher_backbone}"] if self.teacher_backbone else []
+        parts += format_teacher(self.teacher, self.teacher_backbone)
         if self.rho is not None:
             parts.append(f"rho={self.rho:g}")
         if self.fraction != 1:
@@ -181,6 +189,13 @@ class RunSpec:
 def format_overrides(overrides: Overrides) -> list[str]:
     """Format overrides as ``name=value``; a file of weights without its folder."""
     return [f"{key}={names.format_file_title(str(v)) if key == 'weights' else v}" for key, v in overrides]
+
+
+def format_teacher(teacher: str, backbone: str) -> list[str]:
+    """Format whose teacher it is and of which backbone, as at most one text; none for the usual teacher."""
+    words = [names.format_teacher_title(teacher)] if teacher else []
+    words += [backbone] if backbone else []
+    return [f"teacher {' '.join(words)}"] if words else []
 
 
 def identify_value(key: str, value: Scalar) -> Scalar:

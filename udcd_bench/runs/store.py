@@ -237,10 +237,10 @@ class Store(FinishedRuns):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def record_failure(self, key: str, spec: RunSpec, message: str, trace: str) -> None:
-        """Store that a run failed, with its traceback. The next start tries it again."""
+    def record_failure(self, key: str, spec: RunSpec, message: str, trace: str, command: str = "") -> None:
+        """Store that a run failed, its traceback and the command that repeats it. The next start tries it again."""
         report = {"spec": spec.to_dict(), "message": message, "traceback": trace, "time": time.time()}
-        write_atomically(self.failure_path(key), to_json(report))
+        write_atomically(self.failure_path(key), to_json({**report, "command": command}))
 
     def read_failure(self, key: str) -> dict[str, Any] | None:
         """Read the report of a run's last failure; None if it has none or the report is damaged."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,27 +13,38 @@ import torch
 from udcd_bench.errors import RunError
 
 if TYPE_CHECKING:
-    from udcd_bench.method import BaseMethod
+    from udcd_bench.method import Stage
 
 EXAMPLE = 'a dict such as {"ce": loss}, each a tensor of one value without a shape'
 
 
-def check_terms(terms: Any, method: BaseMethod) -> None:
-    """Raise RunError that names the method's file and the term when a loop could not train on these terms."""
+def check_terms(terms: Any, stage: Stage) -> None:
+    """Raise RunError, with the method's file and line, when a loop could not train on what a stage returns."""
     if problem := _find_problem(terms):
-        raise RunError(
-            f"{inspect.getfile(type(method))}: compute_losses returns {problem}; it returns {EXAMPLE}."
-        )
+        raise RunError(f"{_describe_function(stage.compute_losses)} returns {problem}; it returns {EXAMPLE}.")
 
 
-def check_names(names: list[str], step_names: list[str], method: BaseMethod) -> list[str]:
+def check_names(names: list[str], step_names: list[str], stage: Stage) -> list[str]:
     """Return the names of an epoch's terms. Raises RunError when a step has others."""
     if names != step_names:
         raise RunError(
-            f"{inspect.getfile(type(method))}: compute_losses returns {', '.join(names)} at one step and "
+            f"{_describe_function(stage.compute_losses)} returns {', '.join(names)} at one step and "
             f"{', '.join(step_names)} at another of the same epoch; return the same terms, 0 where one is left out."
         )
     return names
+
+
+def _describe_function(function: Callable[..., Any]) -> str:
+    """Describe where a function returns: file, the line of its only ``return`` or else its own, and its name."""
+    name = getattr(function, "__name__", "compute_losses")
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+        returns = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Return)]
+        line = first + (returns[0] - 1 if len(returns) == 1 else 0)
+        return f"{inspect.getfile(function)}, line {line}: {name}"
+    except (OSError, TypeError, SyntaxError):  # of a callable that is no function, or whose file is gone
+        return name
 
 
 def _find_problem(terms: Any) -> str:

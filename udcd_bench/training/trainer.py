@@ -198,7 +198,7 @@ class Trainer:
         for batch in self.train_data.iterate_batches(self.protocol.batch_size, stage.views):
             run_step = self.run_training_step if values else self._run_watched_step
             step_names, step_values = run_step(stage, batch, progress)
-            names = check_names(names or step_names, step_names, self.method)
+            names = check_names(names or step_names, step_names, stage)
             values.append(step_values)
             n_images += len(batch.index)
             self.on_step()
@@ -213,7 +213,7 @@ class Trainer:
         """Take one step as ``run_training_step`` does, and note the size of each term's gradient."""
         with gradients.watch_feature_maps(self.method.student) as feature_maps:
             terms = stage.compute_losses(batch, progress)
-        check_terms(terms, self.method)
+        check_terms(terms, stage)
         self.gradient_norms = gradients.compute_gradient_norms(terms, feature_maps)
         return list(terms), self._take_step(terms)
 

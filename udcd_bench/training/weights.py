@@ -92,14 +92,19 @@ def _compute_digest(name: str, weights: str, *_identity: int) -> _Digest:
         fitting = _select_tensors(own, name, file)
         note = _describe_prefix(file, fitting)
         tensors = {**own, **fitting.tensors}
+    return _Digest(hash_tensors(tensors), note)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash tensors by name, shape and value in float32, but for counters, with SHA-256."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         if not key.endswith(COUNTER):
             tensor = tensors[key]
-            values = tensor.float() if tensor.is_floating_point() else tensor.long()
+            values: Any = tensor.float() if tensor.is_floating_point() else tensor.long()
             digest.update(f"{key} {tuple(tensor.shape)}\0".encode())
             digest.update(values.contiguous().numpy())
-    return _Digest(digest.hexdigest(), note)
+    return digest.hexdigest()
 
 
 def _describe_prefix(file: Path, fitting: FittingTensors) -> str:

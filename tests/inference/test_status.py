@@ -1,0 +1,108 @@
+"""``status RUN``: of a failed run the reason with the method's file and line, a short traceback, and the command."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from support import own_runs
+from udcd_bench import plugins
+from udcd_bench.errors import RunError
+from udcd_bench.inference.selection import find_summary
+from udcd_bench.inference.status import describe_run
+from udcd_bench.runs.store import Store
+
+METHOD = '''"""Mine."""
+
+import torch.nn.functional as F
+
+from udcd_bench import method
+
+
+class Method(method.BaseMethod):
+    title = "Mine"
+    citation = "Me, 2024"
+    hparams = {"temperature": 4.0}  # S
+
+    def compute_losses(self, batch, progress):
+        logits = self.student(batch.views[0]).logits
+        {line}
+        return {"ce": loss}
+'''
+LINE = 1 + METHOD.splitlines().index("        {line}")
+MISTAKES = {
+    "loss = F.cross_entropy(logits, batch.labels[:3])": "ValueError: Expected input batch_size",
+    'loss = logits.mean() / getattr(self.hp, "temprature")': (
+        "there is no hyper-parameter 'temprature'; did you mean 'temperature'? Known: temperature."
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("status")
+    own_runs.draw(folder / "skin")
+    return folder
+
+
+@pytest.fixture
+def fail(home, tmp_path, own_suites):
+    """Trains a method with a mistake in it; returns the file, what the run's failure says, and its store."""
+
+    def train(mistake):
+        file = tmp_path / "mine.py"
+        file.write_text(METHOD.replace("{line}", mistake))
+        plugins.add_suite(tmp_path)
+        with pytest.raises(RunError) as caught:
+            own_runs.train(home, "mine")
+        return file, str(caught.value), Store(home / "results")
+
+    return train
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_with_the_line_of_the_method(fail, home, mistake):
+    file, message, store = fail(mistake)
+    assert f"{file}, line {LINE}: {MISTAKES[mistake]}" in message
+    lines = describe_run(store, "mine skin", home / "data")  # the newest of those whose label begins so
+    text = "\n".join(lines)
+    assert lines[0].startswith("mine skin ") and f"{'state':10} failed" in lines
+    assert f"{'reason':10} {file}, line {LINE}: {MISTAKES[mistake]}" in text
+    first = next(line for line in lines if line.startswith("traceback"))
+    assert first == f"{'traceback':10} {file}, line {LINE}, in compute_losses", (
+        "the method's frame stands first"
+    )
+    assert lines[lines.index(first) + 1].strip() == mistake
+    assert "frames of the engine and of libraries are left out)" in text and len(lines) < 20
+    assert "execute.py" not in text and "trainer.py" not in text
+
+
+def test_the_command_repeats_the_run(fail, home):
+    _, _, store = fail(next(iter(MISTAKES)))
+    key = find_summary(store, "mine skin").key
+    (line,) = (line for line in describe_run(store, key[:6], home / "data") if line.startswith("command"))
+    words = shlex.split(line.removeprefix("command"))
+    assert words[0] == "udcd-bench" and words[words.index("train") + 1] == "mine"
+    assert f"folder:{home / 'skin'}" in words and "--fold" in words and "epochs=1" in words
+    assert words[words.index("--out") + 1] == str(home / "results")
+
+
+def test_a_report_of_an_earlier_version_or_of_a_dead_process_has_no_traceback(fail, home):
+    _, _, store = fail(next(iter(MISTAKES)))
+    summary = find_summary(store, "mine skin")
+    spec = store.read_running_spec(summary.key)
+    store.record_failure(summary.key, spec, "its process died, twice", "")
+    lines = describe_run(store, summary.key, home / "data")
+    assert f"{'reason':10} its process died, twice" in lines
+    assert not any(line.startswith("traceback") for line in lines)
+    (command,) = (line for line in lines if line.startswith("command"))
+    assert f"folder:{home / 'skin'}" in command, "where own images lie is looked up"
+
+
+def test_a_finished_run_is_described_too(home):
+    run = own_runs.train(home)
+    lines = describe_run(run.store, run.key, home / "data")
+    assert lines[0] == run.label and f"{'state':10} done" in lines
+    assert any(line.startswith("remark     acc ") for line in lines)
+    assert f"{'stored in':10} {run.store.run_folder(run.key)}" in lines

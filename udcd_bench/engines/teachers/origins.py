@@ -1,0 +1,125 @@
+"""What a teacher was trained on, and whether it may teach a run: not if it has learned from the run's test images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from udcd_bench.errors import UserError
+from udcd_bench.runs import names
+from udcd_bench.runs.spec import RunSpec, describe_split, parse_split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from udcd_bench.data.dataset import Dataset
+    from udcd_bench.runs.planner import CommandPlaces
+    from udcd_bench.runs.store import Store
+
+
+class Origin(NamedTuple):
+    """The run that a network was trained by, and its classes in the order of the logits."""
+
+    spec: RunSpec
+    classes: tuple[str, ...]
+
+
+def read_run_origin(store: Store, key: str) -> Origin:
+    """Read the origin of a stored run's network. Raises UserError when it has none to give."""
+    if not store.is_finished(key):
+        raise UserError(
+            f"--teacher {key}: {store.root} holds no finished run of that key; give as --out the folder that has it, "
+            "or copy it here with `udcd-bench results merge`."
+        )
+    if not store.has_weights(key):
+        raise UserError(
+            f"--teacher {key}: {store.run_folder(key)} was packed without its weights; give a run that has them."
+        )
+    record = store.read_record(key)
+    return Origin(RunSpec.from_dict(record["spec"]), tuple(record["classes"]))
+
+
+def read_file_origin(file: Path) -> Origin | None:
+    """Read the origin of a file's network where ``export`` has written it; None for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+        return Origin(RunSpec.from_dict(json.loads(metadata["spec"])), tuple(json.loads(metadata["classes"])))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None
+
+
+def inspect_teacher(spec: RunSpec, dataset: Dataset, store: Store, places: CommandPlaces) -> str:
+    """Check that a stored run or a file can teach this run; return the digest of a file's tensors, else empty.
+
+    Raises UserError when its network is another one, when its classes are others, or when it has learned from images
+    that this run is tested on, as far as is known.
+    """
+    title = names.format_teacher_title(spec.teacher)
+    backbone = spec.teacher_backbone or spec.backbone
+    if key := names.parse_run(spec.teacher):
+        origin = read_run_origin(store, key)
+        _check_backbone(title, origin, backbone)
+        _check_origin(title, origin, spec, dataset)
+        return ""
+    wanted = names.parse_name(spec.teacher).digest
+    if not wanted:
+        return ""
+    from udcd_bench.engines.teachers.networks import check_file, hash_file
+
+    path = places.locate_weights(spec.teacher)
+    if path == spec.teacher and not Path(path).exists():
+        raise UserError(f"--teacher {spec.teacher} names a file by what it holds; give the file's path.")
+    digest = hash_file(path)
+    if not digest.startswith(wanted):
+        raise UserError(f"--teacher {path} no longer holds the tensors {spec.teacher}; start again.")
+    if (known := read_file_origin(Path(path).expanduser())) is not None:
+        _check_backbone(title, known, backbone)
+        _check_origin(title, known, spec, dataset)
+    check_file(path, backbone, len(dataset.classes))
+    return digest
+
+
+def _check_backbone(title: str, origin: Origin, backbone: str) -> None:
+    if origin.spec.backbone != backbone:
+        raise UserError(
+            f"The teacher {title} is of backbone {origin.spec.backbone}, not {backbone}; give --teacher-backbone "
+            f"{origin.spec.backbone}."
+        )
+
+
+def _check_origin(title: str, origin: Origin, spec: RunSpec, dataset: Dataset) -> None:
+    if origin.classes != tuple(dataset.classes):
+        raise UserError(
+            f"The teacher {title} knows the classes {', '.join(origin.classes)}, and {dataset.title} has "
+            f"{', '.join(dataset.classes)}; give a teacher of the same classes in the same order."
+        )
+    if origin.spec.data_identity == spec.data_identity and _describe_part(origin.spec) != _describe_part(
+        spec
+    ):
+        raise UserError(
+            f"The teacher {title} was trained on another part of {dataset.title} ({_describe_part(origin.spec)}) than "
+            f"this run is ({_describe_part(spec)}), so it may have learned from the test images; give one of the "
+            "same, or the name of a row, whose run of each fold is made."
+        )
+
+
+def _describe_part(spec: RunSpec) -> str:
+    """Describe what decides which images of a data set train: its split, fold and imbalance, the latter by its seed."""
+    imbalance = [f"rho {spec.rho:g}", f"seed {spec.seed}"] if spec.rho is not None else []
+    return ", ".join([f"split {describe_split(parse_split(spec.split)[0])}", f"fold {spec.fold}", *imbalance])
+
+
+def check_weights(spec: RunSpec, teacher: str, hash_weights: Callable[[str], str]) -> None:
+    """Raise UserError when the weights that a student begins with cannot be its teacher's, of another backbone."""
+    try:
+        hash_weights(teacher)
+    except UserError as error:
+        raise UserError(
+            f"The teacher of {spec.method} is of backbone {teacher}, and begins with the same weights as the student, "
+            f"which it cannot: {str(error).partition(';')[0].removesuffix('.')}; give --teacher-backbone "
+            f"{spec.backbone}, or --set weights=none for both."
+        ) from error

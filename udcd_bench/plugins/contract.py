@@ -1,0 +1,161 @@
+"""What a method file declares, checked in its text: a teacher, views, stages and hyper-parameters that there are.
+
+A mistake is told where it is, with file and line, before anything is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from udcd_bench.errors import UserError, suggest_nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+TEACHERS = (None, "ema", "trained", "own")
+"""Values of ``teacher``; behind ``trained:`` may stand the row that is trained."""
+MOST_VIEWS = 2
+
+
+class Mistake(NamedTuple):
+    """What is wrong in a file, with its fix, and the line that it is in."""
+
+    line: int
+    problem: str
+
+
+def parse_trained_row(teacher: object) -> str:
+    """Parse the row behind ``trained:``; empty for any other teacher."""
+    kind, colon, row = teacher.partition(":") if isinstance(teacher, str) else ("", "", "")
+    return row if kind == "trained" and colon else ""
+
+
+def describe_unreadable(path: Path, error: Exception) -> str:
+    """Describe why a file is no Python, with its line."""
+    line = getattr(error, "lineno", None)
+    where = f"{path}, line {line}," if line else str(path)
+    reason = getattr(error, "msg", None) or str(error)
+    return f"{where} cannot be read: {type(error).__name__}: {reason}; fix {'that line' if line else 'the file'}."
+
+
+def has_trained_teacher(teacher: object) -> bool:
+    """Tell whether a method's teacher is another run's student: ``trained`` or ``trained:ROW``."""
+    return teacher == "trained" or bool(parse_trained_row(teacher))
+
+
+def check_declared(
+    method: ast.ClassDef, declared: Mapping[str, Any], methods: Collection[str], path: Path
+) -> None:
+    """Raise UserError, with file and line, for the first thing that a method declares or uses and there is not.
+
+    method: its class. declared: its literal attributes. methods: the names of all methods of the suites.
+    """
+    mistakes = [*_check_values(method, declared, methods), *_check_hparams(method, declared)]
+    if mistakes:
+        line, problem = min(mistakes)
+        raise UserError(f"{path}, line {line}: {problem}")
+
+
+def _check_values(
+    method: ast.ClassDef, declared: Mapping[str, Any], methods: Collection[str]
+) -> Iterator[Mistake]:
+    lines = {name: node.lineno for node in method.body for name in _list_targets(node)}
+    if "teacher" in declared and (problem := _find_teacher_problem(declared["teacher"], method, methods)):
+        yield Mistake(lines["teacher"], problem)
+    views = declared.get("views", 1)
+    if type(views) is not int or not 1 <= views <= MOST_VIEWS:
+        yield Mistake(lines["views"], f"views = {views!r} is no number of views; give 1 or {MOST_VIEWS}.")
+    shares = declared.get("stage_shares", {"train": 1.0})
+    if not isinstance(shares, dict) or not shares or not all(map(_is_share, shares.items())):
+        yield Mistake(
+            lines["stage_shares"],
+            f"stage_shares = {shares!r} names no stages with their shares of the epochs; give a dict such as "
+            '{"head": 0.25, "student": 1.0}.',
+        )
+    for name in ("hparams", "protocol", "choices"):
+        if not isinstance(declared.get(name, {}), dict):
+            yield Mistake(
+                lines[name], f"{name} = {declared[name]!r} is no dict; give names with their values."
+            )
+
+
+def _find_teacher_problem(teacher: object, method: ast.ClassDef, methods: Collection[str]) -> str:
+    row = parse_trained_row(teacher)
+    if row and row not in methods:
+        return f"teacher = {teacher!r} names no method{suggest_nearest(row, methods)}"
+    if row or teacher in TEACHERS:
+        return ""
+    if isinstance(teacher, str) and teacher in methods:
+        return f"teacher = {teacher!r} names a row; write teacher = 'trained:{teacher}'."
+    words = [word for word in TEACHERS if word is not None]
+    near = suggest_nearest(teacher, words).partition(" Known")[0] if isinstance(teacher, str) else "."
+    return f"teacher = {teacher!r} is no teacher{near} Give None, 'ema', 'trained', 'trained:ROW' or 'own'."
+
+
+def _is_share(item: tuple[object, object]) -> bool:
+    stage, share = item
+    return isinstance(stage, str) and type(share) in (int, float) and share > 0  # type: ignore[operator]
+
+
+def _list_targets(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+# --- hyper-parameters that are read ---------------------------------------------------------------------------
+
+
+def _check_hparams(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield each ``self.hp.NAME``, directly or through ``hp = self.hp``, whose name is not declared."""
+    if "hparams" not in declared and not _inherits_nothing(method):
+        return  # a base class of the suite's own may declare them
+    known = declared.get("hparams", {})
+    for function in method.body if isinstance(known, dict) else ():
+        if isinstance(function, ast.FunctionDef):
+            for node in _list_reads(function):
+                if node.attr not in known and not node.attr.startswith("__"):
+                    fix = (
+                        suggest_nearest(node.attr, known) if known else "; declare it there, with its source."
+                    )
+                    yield Mistake(
+                        node.lineno, f"self.hp.{node.attr} is read, and hparams has no {node.attr!r}{fix}"
+                    )
+
+
+def _inherits_nothing(method: ast.ClassDef) -> bool:
+    return [ast.unparse(base).rpartition(".")[2] for base in method.bases] == ["BaseMethod"]
+
+
+def _list_reads(function: ast.FunctionDef) -> Iterator[ast.Attribute]:
+    """List the attributes that a function reads of ``self.hp``, and of a name that stands for nothing but it."""
+    owners = {"self.hp", *_list_short_names(function)}
+    for node in ast.walk(function):
+        if (
+            isinstance(node, ast.Attribute)
+            and type(node.ctx) is ast.Load
+            and ast.unparse(node.value) in owners
+        ):
+            yield node
+
+
+def _list_short_names(function: ast.FunctionDef) -> set[str]:
+    """List the names that are assigned once in a function, and that to ``self.hp``, as in ``hp, info = self.hp, …``."""
+    values: dict[str, list[str]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                for name, value in _pair(target, node.value):
+                    values.setdefault(name, []).append(value)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            values.setdefault(node.id, [])
+    stores = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return {name for name, each in values.items() if each == ["self.hp"] and stores.count(name) == 1}
+
+
+def _pair(target: ast.expr, value: ast.expr) -> list[tuple[str, str]]:
+    """Pair the names of an assignment with the texts of their values."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return [pair for each in zip(target.elts, value.elts) for pair in _pair(*each)]
+    return [(target.id, ast.unparse(value))] if isinstance(target, ast.Name) else []
