@@ -35,6 +35,8 @@ class DatasetInfo:
     class_weights: (C,) float32 on the device, n_train / n_c for a class of n_c images.
     student_width, teacher_width: F of ``Features.pooled``; a method without a teacher has the student's in both.
     embedding_width: of ``Features.embedding``. ce_normalise: ``Protocol.ce_normalise``, for the cross-entropy.
+    student_levels, teacher_levels: channels of each of ``Features.levels``, the deepest last; empty unless the method
+    has ``levels = True``, and a method without a teacher has the student's in both.
     """
 
     n_train: int
@@ -45,6 +47,8 @@ class DatasetInfo:
     teacher_width: int
     embedding_width: int
     ce_normalise: str = "weights"
+    student_levels: tuple[int, ...] = ()
+    teacher_levels: tuple[int, ...] = ()
 
     @classmethod
     def from_labels(
@@ -59,6 +63,8 @@ class DatasetInfo:
             student_width=student.width,
             teacher_width=(teacher or student).width,
             embedding_width=student.neck.out_features,
+            student_levels=student.level_widths,
+            teacher_levels=(teacher or student).level_widths,
             **other,
         )
 
@@ -123,6 +129,10 @@ class BaseMethod(nn.Module):
     teacher: None; "ema", the running average of the student; "trained", the student of the Scratch run of the same
     fold and seed, which is trained first and shared; or "own", a new network that a stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
+    levels: True for the maps of every depth in ``Features.levels``, of student and teacher. Their backbones may differ
+    in the number of levels and in channels, and a level in its size; both end with the deepest, so pairs are counted
+    from the end (``levels[-2]``), each level is smaller than the one before it, and ``losses.average_to_smaller``
+    brings a pair to one size.
     stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
     protocol: the method's own values of the training protocol; ``--set`` overrides them.
@@ -136,6 +146,7 @@ class BaseMethod(nn.Module):
     citation: ClassVar[str]
     teacher: ClassVar[Literal["ema", "trained", "own"] | None] = None
     views: ClassVar[int] = 1
+    levels: ClassVar[bool] = False
     stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
     hparams: ClassVar[Mapping[str, Scalar]] = {}
     protocol: ClassVar[Mapping[str, Scalar]] = {}
