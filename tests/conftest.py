@@ -88,6 +88,15 @@ def own_suites(monkeypatch):
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")
 
 
+@pytest.fixture
+def shipped_suites(own_suites):
+    """Have the content of every suite that the package brings."""
+    from udcd_bench import plugins
+
+    for name in plugins.list_shipped_suites():
+        plugins.add_suite(name)
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):
     """A folder that all workers of this session share."""

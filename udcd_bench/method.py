@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.training.network import Features, Network
 
+FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-distillation")
+"""What a method file may call its kind, for lists of methods."""
 Terms = dict[str, Tensor]
 """Name → weighted scalar; the loop minimises the sum."""
 
@@ -49,6 +51,10 @@ class DatasetInfo:
     ce_normalise: str = "weights"
     student_levels: tuple[int, ...] = ()
     teacher_levels: tuple[int, ...] = ()
+
+    def count_images(self) -> Tensor:
+        """Count the training images of each class, (C,) int64; once, in ``setup``, as a GPU waits for it."""
+        return torch.bincount(self.labels, minlength=self.classes)
 
     @classmethod
     def from_labels(
@@ -125,7 +131,7 @@ class BaseMethod(nn.Module):
 
     Class attributes, all literals:
 
-    title: as the paper's tables print it. citation: one line.
+    title: as the paper's tables print it. citation: one line. family: what kind of method, of ``FAMILIES`` or empty.
     teacher: None; "ema", the running average of the student; "trained", the student of the Scratch run of the same
     fold and seed, which is trained first and shared; or "own", a new network that a stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
@@ -144,6 +150,7 @@ class BaseMethod(nn.Module):
 
     title: ClassVar[str]
     citation: ClassVar[str]
+    family: ClassVar[str] = ""
     teacher: ClassVar[Literal["ema", "trained", "own"] | None] = None
     views: ClassVar[int] = 1
     levels: ClassVar[bool] = False

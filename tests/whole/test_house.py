@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from udcd_bench import plugins
+
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "udcd_bench"
 TOP = {"__init__", "__main__", "errors", "method", "memory", "sampling"}
@@ -36,7 +38,7 @@ def test_a_folder_has_few_modules(folder):
 def test_the_top_holds_wings_and_what_a_method_file_imports():
     assert {path.stem for path in ENGINE.glob("*.py")} == TOP
     others = {path.name for path in ENGINE.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert others == {wing.name for wing in WINGS}
+    assert others == {*(wing.name for wing in WINGS), *plugins.list_shipped_suites()}
 
 
 @pytest.mark.parametrize("wing", WINGS, ids=short)

@@ -52,7 +52,8 @@ NO_TORCH = [
 ]
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-SOURCES = sorted(ENGINE.rglob("*.py"))
+SHIPPED = plugins.list_shipped_suites()
+SOURCES = sorted(p for p in ENGINE.rglob("*.py") if not set(SHIPPED.values()) & set(p.parents))
 
 
 def imported(tree):
@@ -100,6 +101,7 @@ def test_imports_point_downwards(path):
         assert RANK[name] <= here, f"{path.name} imports {name}, which stands above it"
 
 
+@pytest.mark.usefixtures("shipped_suites")
 @pytest.mark.parametrize("kind", plugins.CONTENT_CLASSES)
 def test_content_imports_the_engine_and_no_other_content(kind):
     others = {name for k in plugins.CONTENT_CLASSES for name in plugins.list_names(k)} | set(
@@ -117,9 +119,11 @@ def test_content_imports_the_engine_and_no_other_content(kind):
                 continue
             for module in modules:
                 assert module.split(".")[0] not in others, f"{name} imports {module}"
-                assert module.split(".")[:2] != ["udcd_bench", "suite"], f"{name} imports {module}"
+                wing = ".".join(module.split(".")[1:2])
+                assert wing not in {"suite", *SHIPPED}, f"{name} imports {module}"
 
 
+@pytest.mark.usefixtures("shipped_suites")
 def test_the_engine_reaches_content_through_plugins_only():
     methods = set(plugins.list_names("methods"))
     for path in SOURCES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,34 @@ def test_missing_suites_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("UDCD_BENCH_SUITE", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"UDCD_BENCH_SUITE names .*nothing"):
         plugins.list_names("methods")
+
+
+def test_what_the_package_brings_is_off_until_it_is_named(tmp_path, monkeypatch):
+    names, folder = plugins.list_names("methods"), plugins.list_shipped_suites()["modern"]
+    assert "logit-adjustment" not in names and "imbalance" not in plugins.list_names("tables")
+    (tmp_path / "modern").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plugins.add_suite(Path("modern"))  # the name, whatever folder is here
+    assert "logit-adjustment" in plugins.list_names("methods") and "imbalance" in plugins.list_names("tables")
+    assert set(names) < set(plugins.list_names("methods")), "the paper's stay"
+    assert os.environ["UDCD_BENCH_SUITE"] == "modern", "a worker's machine may have the package elsewhere"
+    by_name = plugins.hash_sources("methods", "logit-adjustment")
+
+    monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])
+    monkeypatch.setenv("UDCD_BENCH_SUITE", str(folder))
+    plugins.find_files.cache_clear()
+    assert plugins.hash_sources("methods", "logit-adjustment") == by_name, (
+        "keys do not depend on where it lies"
+    )
+    assert plugins.name_suite(str(folder)) == "modern" and plugins.name_suite("./modern") == str(
+        tmp_path / "modern"
+    )
+
+
+def test_a_name_that_is_no_suite_is_told_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--suite moderm: .* did you mean 'modern'"):
+        plugins.add_suite("moderm")
 
 
 def test_two_files_of_one_name_are_both_named(tmp_path):

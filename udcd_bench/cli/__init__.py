@@ -38,10 +38,10 @@ from udcd_bench.errors import UserError
     "--suite",
     "suites",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="A folder of further methods, tables and figures. May be given again.",
+    # text, as pathlib takes ./modern for modern, which is a name
+    help="Further methods, tables and figures: modern, or a folder of your own. May be given again.",
 )
-def cli(suites: tuple[Path, ...]) -> None:
+def cli(suites: tuple[str, ...]) -> None:
     """Does that distillation paper hold? Reproduce the tables and figures of UDCD (MICCAI 2024).
 
     Without data, network or GPU: udcd-bench run table2

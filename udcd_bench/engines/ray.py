@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from udcd_bench import plugins
 from udcd_bench.engines import local, server
 from udcd_bench.engines.events import EpochDone, Event, RunDone, RunFailed, RunLocked, RunStarted
 from udcd_bench.engines.job_queue import RETRY_INTERVAL, JobQueue, read_hang_timeout
@@ -233,7 +234,7 @@ def _collect_env_vars() -> dict[str, str]:
     variables = {k: v for k, v in os.environ.items() if k.startswith("UDCD_BENCH_")} | server.ALLOCATOR_ENV
     if suites := variables.get("UDCD_BENCH_SUITE"):
         variables["UDCD_BENCH_SUITE"] = os.pathsep.join(
-            str(Path(suite).absolute()) for suite in suites.split(os.pathsep) if suite
+            plugins.name_suite(suite) for suite in suites.split(os.pathsep) if suite
         )
     return variables
 

@@ -6,6 +6,7 @@ to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in 
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
+from udcd_bench.losses.imbalance import logit_adjusted_cross_entropy
 from udcd_bench.losses.logits import kd, normalized_entropy, uncertainty_kl, weighted_cross_entropy
 from udcd_bench.losses.maps import average_to_smaller, channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
@@ -28,6 +29,7 @@ __all__ = [
     "crp",
     "kd",
     "keep_reliable",
+    "logit_adjusted_cross_entropy",
     "match_own_image",
     "memory_scl",
     "nce",

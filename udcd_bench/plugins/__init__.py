@@ -14,6 +14,8 @@ from udcd_bench.plugins.suites import (
     find_files,
     find_root,
     list_names,
+    list_shipped_suites,
+    name_suite,
 )
 from udcd_bench.plugins.unfollowed import forget_noted
 
@@ -29,8 +31,10 @@ __all__ = [
     "forget_noted",
     "hash_sources",
     "list_names",
+    "list_shipped_suites",
     "load_class",
     "load_module",
+    "name_suite",
     "read_attributes",
     "read_comments",
 ]

@@ -59,35 +59,57 @@ def find_root() -> Path:
     return suite if suite.is_dir() else package.parent
 
 
-def add_suite(folder: Path) -> None:
-    """Load content from a further folder, which has one or more of the three subfolders or holds method files.
+def list_shipped_suites() -> dict[str, Path]:
+    """List the suites that this package brings and that are off until they are named: name → folder.
 
-    Raises UserError when the folder does not exist.
+    Each is a folder of the package with methods in it. It has no entry point: that would turn it on for everyone, and
+    a checkout that is not installed has none.
     """
+    folders = [path.parent for path in Path(__file__).resolve().parents[1].glob("*/methods") if path.is_dir()]
+    return {folder.name: folder for folder in sorted(folders) if folder != find_root()}
+
+
+def add_suite(named: Path | str) -> None:
+    """Load content from a further suite: one that this package brings, by its name, or a folder.
+
+    The folder has one or more of the three subfolders or holds method files. Raises UserError when there is neither.
+    """
+    folder = _locate_suite(named)
     if not folder.is_dir():
-        raise UserError(f"--suite {folder}: there is no such folder.")
-    folder = folder.resolve()
+        hint = suggest_nearest(str(named), list_shipped_suites())
+        raise UserError(f"--suite {named}: there is no such folder, and no suite of that name{hint}")
     if folder not in _ADDED_SUITES:
         _ADDED_SUITES.append(folder)
         find_files.cache_clear()
         # worker processes do not share this module's state; they read the variable
-        named = [path.resolve() for path in _list_environment_suites()]
-        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(str, dict.fromkeys([*named, *_ADDED_SUITES])))
+        folders = dict.fromkeys([*map(_locate_suite, _list_environment_suites()), *_ADDED_SUITES])
+        os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(name_suite, folders))
+
+
+def name_suite(named: Path | str) -> str:
+    """Name a suite as it can be named from every folder and machine: a shipped one by its name, others by path."""
+    folder = _locate_suite(named)
+    return folder.name if folder in list_shipped_suites().values() else str(folder)
+
+
+def _locate_suite(named: Path | str) -> Path:
+    """Locate the folder of a suite; a name that this package has wins over a folder here, which ``./NAME`` means."""
+    return list_shipped_suites().get(str(named)) or Path(named).resolve()
 
 
 def list_suites() -> list[Suite]:
     """List the suites, the built-in one first. Raises UserError when one that is named does not exist."""
-    named = _list_environment_suites()
-    for folder in named:
+    named = {name: _locate_suite(name) for name in _list_environment_suites()}
+    for name, folder in named.items():
         if not folder.is_dir():
-            raise UserError(f"UDCD_BENCH_SUITE names {folder}, and there is no such folder.")
+            raise UserError(f"UDCD_BENCH_SUITE names {name}, and there is no such folder.")
     suites = [Suite(find_root()), *_find_installed_suites()]
-    suites += [Suite(folder) for folder in (*_ADDED_SUITES, *(path.resolve() for path in named))]
+    suites += [Suite(folder) for folder in (*_ADDED_SUITES, *named.values())]
     return list({suite.folder: suite for suite in reversed(suites)}.values())[::-1]
 
 
-def _list_environment_suites() -> list[Path]:
-    return [Path(p) for p in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if p]
+def _list_environment_suites() -> list[str]:
+    return [name for name in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if name]
 
 
 def _find_installed_suites() -> list[Suite]:
