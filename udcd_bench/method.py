@@ -102,6 +102,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ParameterGroup:
+    """Modules that a stage trains at a rate or with a weight decay of their own.
+
+    rate_factor: their learning rate over the protocol's, throughout the schedule. decay_factor: the same of the weight
+    decay; 0 for none.
+    """
+
+    modules: Sequence[nn.Module]
+    rate_factor: float = 1.0
+    decay_factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of training with losses, trained modules and epochs of its own.
 
@@ -109,6 +122,7 @@ class Stage:
     compute_losses: as ``BaseMethod.compute_losses``.
     trained_modules: optimised and in training mode; all others are in evaluation mode, without gradients.
     views: augmented views of each image in ``Batch.views``. ema_pairs: as ``BaseMethod.list_ema_pairs`` returns.
+    parameter_groups: of what it trains, that with rates of its own; all else has the protocol's.
 
     Each stage has its own optimiser and schedule, counts its epochs from 0, and gets the same batches as the only
     stage of another method. The last epochs of the last stage are tested.
@@ -119,6 +133,7 @@ class Stage:
     trained_modules: Sequence[nn.Module]
     views: int = 1
     ema_pairs: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
+    parameter_groups: Sequence[ParameterGroup] = field(default_factory=tuple)
 
 
 def make_mlp_head(width: int) -> nn.Sequential:
@@ -196,12 +211,17 @@ class BaseMethod(nn.Module):
             return [(self.student, self.teacher_network)]
         return []
 
+    def list_parameter_groups(self) -> Sequence[ParameterGroup]:
+        """List the modules with a learning rate or a weight decay of their own; none unless a method overrides it."""
+        return ()
+
     def stages(self) -> Sequence[Stage]:
         """List the stages in order: here one, which trains everything but the teacher and the averages."""
         pairs = self.list_ema_pairs()
         resting = [self.teacher_network, *(average for _, average in pairs)]
         trained = [m for m in self.children() if not any(m is other for other in resting)]
-        return [Stage("train", self.compute_losses, trained, views=self.views, ema_pairs=pairs)]
+        groups = self.list_parameter_groups()
+        return [Stage("train", self.compute_losses, trained, self.views, pairs, groups)]
 
     def predict(self, images: Tensor) -> Features:
         """Compute the features that are tested and stored, of images (B, 3, H, W): the student's."""

@@ -26,7 +26,8 @@ from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
 from udcd_bench.training.ema import compute_ema_decay
-from udcd_bench.training.trainer import Trainer, make_optimiser
+from udcd_bench.training.optimiser import make_optimiser
+from udcd_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
