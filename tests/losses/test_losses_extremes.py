@@ -92,6 +92,21 @@ SITUATIONS = {
     "channel_gram, equal maps": (losses.channel_gram, (torch.ones(2, 6, 2, 2), torch.ones(2, 6, 2, 2))),
     "channel_gram, equal, wide": (losses.channel_gram, (torch.ones(2, 2, 3, 3), torch.ones(2, 2, 3, 3))),
     "channel_gram, zero maps": (losses.channel_gram, (torch.zeros(1, 6, 1, 1), torch.ones(1, 6, 1, 1))),
+    "hint, no image": (losses.hint, (torch.zeros(0, 6, 2, 2), torch.ones(0, 6, 2, 2))),
+    "at, no image": (losses.at, (torch.zeros(0, 6, 2, 2), torch.ones(0, 6, 2, 2))),
+    "at, zero maps": (losses.at, (torch.zeros(2, 6, 3, 3), torch.ones(2, 6, 3, 3))),
+    "at, both zero": (losses.at, (torch.zeros(2, 6, 3, 3), torch.zeros(2, 4, 3, 3))),
+    "at, one place": (losses.at, (torch.ones(2, 6, 1, 1), torch.ones(2, 4, 1, 1))),
+    "hcl, no image": (losses.hcl, (torch.zeros(0, 6, 5, 5), torch.ones(0, 6, 5, 5))),
+    "hcl, one place": (losses.hcl, (torch.zeros(2, 6, 1, 1), torch.ones(2, 6, 1, 1))),
+    "sp, one image": (losses.sp, (torch.ones(1, 6, 2, 2), torch.ones(1, 4, 2, 2))),
+    "sp, zero maps": (losses.sp, (torch.zeros(3, 6, 2, 2), torch.ones(3, 6, 2, 2))),
+    "sp, no image": (losses.sp, (torch.zeros(0, 6, 2, 2), torch.zeros(0, 6, 2, 2))),
+    "pkt, one row": (losses.pkt, (logits(1), logits(1))),
+    "pkt, no row": (losses.pkt, (logits(1)[:0], logits(1)[:0])),
+    "pkt, zero rows": (losses.pkt, (torch.zeros(4, 3), logits(4))),
+    "pkt, opposite rows": (losses.pkt, (torch.tensor([[1.0, 0], [-1.0, 0]]), torch.ones(2, 3))),
+    "pkt, huge rows": (losses.pkt, (logits(4, scale=1e4), logits(4, scale=1e4))),
 }
 
 

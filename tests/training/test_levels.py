@@ -60,6 +60,7 @@ def test_a_level_ends_where_timm_says_and_the_deepest_has_the_size_of_the_map(na
     built = factories.network(backbone=name).eval()
     assert built(images()).levels == () == built.level_widths
     built.collect_levels()
+    built.collect_levels()  # once is enough
     with torch.inference_mode():
         features = built(images())
     assert tuple(level.shape[-1] for level in features.levels) == SIZES[name]

@@ -6,10 +6,12 @@ to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in 
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
+from udcd_bench.losses.hints import at, hcl, hint
 from udcd_bench.losses.imbalance import logit_adjusted_cross_entropy
 from udcd_bench.losses.logits import kd, normalized_entropy, uncertainty_kl, weighted_cross_entropy
 from udcd_bench.losses.maps import average_to_smaller, channel_gram
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
+from udcd_bench.losses.similarity import pkt, sp
 from udcd_bench.losses.views import (
     keep_reliable,
     match_own_image,
@@ -22,11 +24,14 @@ from udcd_bench.losses.views import (
 
 __all__ = [
     "anchor_logits",
+    "at",
     "average_to_smaller",
     "channel_gram",
     "class_anchors",
     "cra",
     "crp",
+    "hcl",
+    "hint",
     "kd",
     "keep_reliable",
     "logit_adjusted_cross_entropy",
@@ -35,12 +40,14 @@ __all__ = [
     "nce",
     "normalized_entropy",
     "npairs",
+    "pkt",
     "relation_matrix",
     "reliable_mask",
     "rkd_angle",
     "rkd_distance",
     "rotate_four_ways",
     "selective_kd",
+    "sp",
     "sskd_terms",
     "supcon",
     "uncertainty_kl",

@@ -61,6 +61,8 @@ class Network(nn.Module):
 
         Raises UserError when timm does not say where the levels of the backbone end.
         """
+        if self.level_widths:
+            return
         levels = find_levels(self.backbone)
         for module, _ in levels:
             module.register_forward_hook(self._keep_level)
