@@ -22,6 +22,17 @@ def test_the_datas_own_imbalance_is_table_2s_run():
     assert {spec.rho for spec in one.list_runs(ask)} == {144, None, 17, 9}
 
 
+def test_the_table_of_losses_for_imbalance_shares_its_runs(shipped_suites):
+    one, losses = tables()[0], plugins.load_class("tables", "imbalance")()
+    ask = TableRequest("paper")
+    runs = losses.list_runs(ask)
+    assert set(runs) <= set(one.list_runs(ask)) and {spec.rho for spec in runs} == {144, None, 17, 9}
+    assert {spec.method for spec in runs} == set(losses.rows)
+    further = {row.name: row.listed for row in tables()[1].list_rows(ask)}
+    assert further["udcd"] and not further["dkd"], "Table 2 has the suite's rows below its rule"
+    assert "dkd" not in {row.name for row in losses.list_rows(ask)}
+
+
 def test_every_published_figure_has_a_place(tmp_path):
     one, _ = tables()
     ask = TableRequest("paper")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from udcd_bench import plugins
+from udcd_bench.cli import cli
 from udcd_bench.cli.methods import methods
 from udcd_bench.errors import UserError
 
@@ -49,6 +50,38 @@ def test_two_side_by_side_mark_what_differs():
 def test_three_are_too_many():
     result = CliRunner().invoke(methods, ["show", "kd", "mtg", "udcd"])
     assert result.exit_code == 2 and "two to compare" in result.output
+
+
+def test_the_list_has_suite_family_teacher_and_cost(own_suites):
+    def listed(*words):
+        result = CliRunner().invoke(cli, ["methods", "list", *words])
+        assert result.exit_code == 0, result.output
+        return {line.split()[0]: line.split() for line in result.output.splitlines()}
+
+    paper = listed()
+    assert paper["method"] == ["method", "suite", "family", "teacher", "cost", "citation"]
+    assert paper["sskd"][1:5] == ["paper", "trained", "teacher", "4.9×"] and "dkd" not in paper
+    assert listed("--suite", "modern")["dkd"][1:5] == ["modern", "logits", "trained", "teacher"]
+
+
+@pytest.mark.parametrize("words", [["methods", "list", "--suite=modern"], ["--suite", "modern", "methods", "list"],
+                                   ["methods", "--suite", "modern", "list"]], ids=" ".join)  # fmt: skip
+def test_a_suite_may_be_named_anywhere(own_suites, words):
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0 and "logit-adjustment" in result.output, result.output
+
+
+def test_a_suite_without_a_name_is_refused(own_suites):
+    result = CliRunner().invoke(cli, ["methods", "list", "--suite"])
+    assert result.exit_code == 2 and "--suite" in result.output
+
+
+@pytest.mark.parametrize(
+    "line", ["run imbalance", "run table2 --methods dkd", "methods show dkd", "report --methods dkd"]
+)
+def test_what_a_suite_of_the_package_has_is_told(own_suites, line):
+    result = CliRunner().invoke(cli, line.split())
+    assert isinstance(result.exception, UserError) and "add --suite modern." in str(result.exception)
 
 
 METHOD = (

@@ -25,6 +25,7 @@ def positive(x):
 
 
 LABELS = torch.tensor([0, 2, 2, 1, 0, 3, 2])
+COUNTS = torch.tensor([80.0, 7.0, 21.0, 2.0], dtype=torch.float64)
 BANK_LABELS = torch.tensor([0, 1, 1, 2, 0, 3, 4, 2, 1, 0, 0])
 
 # name -> (library, oracle, arguments, the positions that get a gradient); oracles see plain lists
@@ -124,8 +125,77 @@ CASES = {
     ),
     "sp": (losses.sp, oracles.sp, (draw(49, 5, 3, 2, 2), draw(50, 5, 4, 3, 3)), (0,)),
     "pkt": (losses.pkt, oracles.pkt, (draw(51, 6, 4), draw(52, 6, 3)), (0,)),
+    "logit_adjusted_cross_entropy": (
+        losses.logit_adjusted_cross_entropy,
+        oracles.logit_adjusted_cross_entropy,
+        (draw(50, 7, 4), LABELS, COUNTS, 1.7),
+        (0,),
+    ),
+    "logit_adjusted_cross_entropy, as balanced softmax": (
+        losses.logit_adjusted_cross_entropy,
+        oracles.balanced_softmax,
+        (draw(51, 7, 4), LABELS, COUNTS),
+        (0,),
+    ),
+    "focal_factor": (losses.focal_factor, oracles.focal_factor, (draw(52, 7, 4), LABELS, 1.5), (0,)),
+    "effective_number_weights": (
+        losses.effective_number_weights,
+        oracles.effective_number_weights,
+        (COUNTS, 0.99),
+        (),
+    ),
+    "ldam_logits": (
+        losses.ldam_logits,
+        oracles.ldam_logits,
+        (draw(53, 7, 4).tanh(), LABELS, COUNTS, 0.4, 20.0),
+        (0,),
+    ),
+    "target_class_kd": (
+        losses.target_class_kd,
+        oracles.target_class_kd,
+        (draw(54, 7, 4), draw(55, 7, 4), LABELS, 2.5),
+        (0,),
+    ),
+    "other_class_kd": (
+        losses.other_class_kd,
+        oracles.other_class_kd,
+        (draw(56, 7, 4), draw(57, 7, 4), LABELS, 2.5),
+        (0,),
+    ),
+    "standardize_logits": (losses.standardize_logits, oracles.standardize_logits, (draw(58, 5, 4),), (0,)),
+    "soft_cross_entropy": (
+        losses.soft_cross_entropy,
+        oracles.soft_cross_entropy,
+        (draw(59, 5, 4), draw(60, 5, 4).softmax(1)),
+        (0,),
+    ),
+    "inter_class_distance": (
+        losses.inter_class_distance,
+        oracles.inter_class_distance,
+        (draw(61, 5, 4), draw(62, 5, 4), 2.0),
+        (0,),
+    ),
+    "intra_class_distance": (
+        losses.intra_class_distance,
+        oracles.intra_class_distance,
+        (draw(63, 5, 4), draw(64, 5, 4), 2.0),
+        (0,),
+    ),
+    "batch_relation": (
+        losses.batch_relation,
+        oracles.batch_relation,
+        (draw(65, 5, 4), draw(66, 5, 4), 2.0),
+        (0,),
+    ),
+    "class_relation": (
+        losses.class_relation,
+        oracles.class_relation,
+        (draw(67, 5, 4), draw(68, 5, 4), 2.0),
+        (0,),
+    ),
 }
 PER_ROW = ("kd", "uncertainty_kl", "weighted_cross_entropy", "crp", "cra", "memory_scl")
+PER_ROW += ("logit_adjusted_cross_entropy", "target_class_kd", "other_class_kd", "soft_cross_entropy")
 
 
 def plain(value):
@@ -219,6 +289,10 @@ TEACHERS = {
     "hcl, every size": (0, 1),
     "sp": (0, 1),
     "pkt": (0, 1),
+    **dict.fromkeys(
+        ("target_class_kd", "other_class_kd", "inter_class_distance", "intra_class_distance"), (0, 1)
+    ),
+    **dict.fromkeys(("batch_relation", "class_relation", "soft_cross_entropy"), (0, 1)),
 }
 
 
@@ -226,7 +300,10 @@ TEACHERS = {
 def test_teacher_gets_no_gradient(case):
     function, _, arguments, _ = CASES[case]
     student, teacher = TEACHERS[case]
-    arguments = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
+    arguments = [
+        a.clone().requires_grad_(a.is_floating_point()) if isinstance(a, torch.Tensor) else a
+        for a in arguments
+    ]
     function(*arguments).backward()
     assert arguments[student].grad.abs().sum() > 0
     assert all(
@@ -235,30 +312,21 @@ def test_teacher_gets_no_gradient(case):
     assert arguments[teacher].grad is None
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "kd",
-        "uncertainty_kl",
-        "rkd_distance",
-        "rkd_angle",
-        "cra",
-        "channel_gram",
-        "hint",
-        "at",
-        "hcl",
-        "sp",
-        "pkt",
-    ],
-)
+PAIRS = ["kd", "uncertainty_kl", "rkd_distance", "rkd_angle", "cra", "channel_gram"]
+PAIRS += ["target_class_kd", "other_class_kd", "inter_class_distance", "intra_class_distance"]
+PAIRS += ["batch_relation", "class_relation", "hint", "at", "hcl", "sp", "pkt"]
+
+
+@pytest.mark.parametrize("name", PAIRS)
 def test_student_and_teacher_have_names(name):
     case = next(c for c in CASES if c.split(",")[0] == name)
-    s, t = CASES[case][2][:2]
+    s, t, *more = CASES[case][2]
+    target = [a for a in more if isinstance(a, torch.Tensor)]  # of the decoupled ones
     names = list(inspect.signature(getattr(losses, name)).parameters)[:2]
     assert names[0].startswith("student")
     assert names[1].startswith("teacher")
-    named = getattr(losses, name)(**{names[1]: t, names[0]: s})
-    assert torch.equal(named, getattr(losses, name)(s, t))
+    named = getattr(losses, name)(**{names[1]: t, names[0]: s}, **({"target": target[0]} if target else {}))
+    assert torch.equal(named, getattr(losses, name)(s, t, *target))
 
 
 @pytest.mark.parametrize(
@@ -303,3 +371,22 @@ def test_selective_kd_is_the_mean_of_kd_over_the_rows_kept(keep_ratio):
     assert float(losses.selective_kd(student, teacher, target, keep_ratio, 3.0)) == pytest.approx(
         expected, rel=1e-9
     )
+
+
+def test_distillation_is_the_sum_of_its_decoupled_parts():
+    student, teacher, target, temperature = CASES["target_class_kd"][2]
+    parts = [
+        part(student, teacher, target, temperature, **NONE)
+        for part in (losses.target_class_kd, losses.other_class_kd)
+    ]
+    wrong = 1 - (teacher / temperature).softmax(1)[torch.arange(len(target)), target]
+    whole = losses.kd(student, teacher, temperature, **NONE)
+    torch.testing.assert_close(parts[0] + wrong * parts[1], whole, rtol=1e-12, atol=0)
+
+
+def test_effective_numbers_span_equal_weights_to_inverse_frequencies():
+    counts = torch.tensor([100, 25, 0, 4])
+    equal, inverse = (losses.effective_number_weights(counts, beta) for beta in (0.0, 1 - 1e-12))
+    torch.testing.assert_close(equal, torch.tensor([4 / 3, 4 / 3, 0, 4 / 3]))  # an absent class has none
+    torch.testing.assert_close(inverse * counts / (inverse[0] * 100), torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    assert float(inverse.sum()) == pytest.approx(4)

@@ -25,6 +25,12 @@ def apart(n):
     return torch.arange(n)
 
 
+PREDICTIONS = (
+    losses.inter_class_distance,
+    losses.intra_class_distance,
+    losses.batch_relation,
+    losses.class_relation,
+)
 # situation -> (function, arguments); the floating arguments of all of them are asked for a gradient
 SITUATIONS = {
     "kd, huge logits": (losses.kd, (logits(4, scale=1e4), logits(6, scale=1e4)[:4])),
@@ -107,6 +113,49 @@ SITUATIONS = {
     "pkt, zero rows": (losses.pkt, (torch.zeros(4, 3), logits(4))),
     "pkt, opposite rows": (losses.pkt, (torch.tensor([[1.0, 0], [-1.0, 0]]), torch.ones(2, 3))),
     "pkt, huge rows": (losses.pkt, (logits(4, scale=1e4), logits(4, scale=1e4))),
+    "logit_adjusted_cross_entropy, huge": (
+        losses.logit_adjusted_cross_entropy,
+        (torch.eye(3) * 1e4, apart(3).flip(0), torch.tensor([5, 2, 1])),
+    ),
+    "logit_adjusted_cross_entropy, absent class": (
+        losses.logit_adjusted_cross_entropy,
+        (logits(3), zeros(3) + 4, torch.tensor([9, 1, 0, 0, 0])),
+    ),
+    "logit_adjusted_cross_entropy, no row": (
+        losses.logit_adjusted_cross_entropy,
+        (logits(1)[:0], zeros(0), torch.zeros(5, dtype=INTEGERS)),
+    ),
+    "focal_factor, certain and right": (losses.focal_factor, (torch.eye(3) * 1e4, apart(3), 0.5)),
+    "focal_factor, certain and wrong": (losses.focal_factor, (torch.eye(3) * 1e4, apart(3).flip(0), 2.0)),
+    "focal_factor, one class": (losses.focal_factor, (logits(3, 1), zeros(3), 0.0)),
+    "ldam_logits, absent class": (
+        losses.ldam_logits,
+        (logits(3).tanh(), zeros(3) + 4, torch.tensor([9, 1, 0, 0, 0])),
+    ),
+    **{
+        f"{function.__name__}, {name}": (function, (*pair, target))
+        for function in (losses.target_class_kd, losses.other_class_kd)
+        for name, pair, target in (
+            ("huge", (torch.eye(3) * 1e4, -torch.eye(3) * 1e4), apart(3)),
+            ("one row", (logits(1), logits(1)), zeros(1)),
+            ("no row", (logits(1)[:0], logits(1)[:0]), zeros(0)),
+            ("two classes", (logits(3, 2), logits(4, 2)[:3]), zeros(3)),
+        )
+    },
+    "standardize_logits, equal": (losses.standardize_logits, (torch.ones(3, 5),)),
+    "standardize_logits, huge": (losses.standardize_logits, (torch.eye(3) * 1e4,)),
+    "standardize_logits, one class": (losses.standardize_logits, (logits(3, 1),)),
+    "soft_cross_entropy, huge": (losses.soft_cross_entropy, (torch.eye(3) * 1e4, torch.eye(3).flip(0))),
+    **{
+        f"{function.__name__}, {name}": (function, pair)
+        for function in PREDICTIONS
+        for name, pair in {
+            "huge": (torch.eye(3) * 1e4, -torch.eye(3) * 1e4),
+            "one image": (logits(1), logits(1) + 1),
+            "no image": (logits(1)[:0], logits(1)[:0]),
+            "constant predictions": (torch.zeros(4, 5), logits(4)),
+        }.items()
+    },
 }
 
 

@@ -33,6 +33,25 @@ CRP = ("student", "student_anchors", "teacher", "teacher_anchors", "temperature"
 SCL = ("anchors", "labels", "batch", "batch_labels", "bank", "bank_labels", "temperature")
 MAPS = ("student_map", "teacher_map")
 WCE = ("logits", "target", "class_weights")
+SOFT, DECOUPLED = (*LOGITS, "temperature"), (*LOGITS, "target", "temperature")
+
+
+def focal(z):
+    ce = torch.nn.functional.cross_entropy(z["logits"], z["target"], reduction="none")
+    return (losses.focal_factor(z["logits"], z["target"], z["gamma"]) * ce).mean()
+
+
+def ldam(z):
+    names = ("cosines", "target", "class_counts", "max_margin", "scale")
+    return losses.weighted_cross_entropy(
+        losses.ldam_logits(*(z[name] for name in names)), z["target"], z["class_weights"]
+    )
+
+
+def standardized_kd(z):
+    pair = (losses.standardize_logits(z[name]) for name in LOGITS)
+    return losses.kd(*pair, z["temperature"])
+
 
 # name -> {reference: call}, where a call takes the file's content as tensors
 CALLS = {
@@ -71,6 +90,24 @@ CALLS = {
     "hcl": {"loss": pair(losses.hcl, *MAPS)},
     "sp": {"loss": pair(losses.sp, *MAPS)},
     "pkt": {"loss": pair(losses.pkt, *ROWS)},
+    "logit_adjusted_cross_entropy": {
+        "loss": pair(losses.logit_adjusted_cross_entropy, "logits", "target", "class_counts", "tau")
+    },
+    "balanced_softmax": {
+        "loss": pair(losses.logit_adjusted_cross_entropy, "logits", "target", "class_counts")
+    },
+    "focal_factor": {"loss": focal},
+    "effective_number_weights": {"weights": pair(losses.effective_number_weights, "class_counts", "beta")},
+    "ldam_logits": {"loss": ldam},
+    "target_class_kd": {"loss": pair(losses.target_class_kd, *DECOUPLED)},
+    "other_class_kd": {"loss": pair(losses.other_class_kd, *DECOUPLED)},
+    "standardize_logits": {"standardized": pair(losses.standardize_logits, "logits")},
+    "standardized_kd": {"loss": standardized_kd},
+    "soft_cross_entropy": {"loss": pair(losses.soft_cross_entropy, "logits", "soft_target")},
+    **{
+        name: {"loss": pair(getattr(losses, name), *SOFT)}
+        for name in ("inter_class_distance", "intra_class_distance", "batch_relation", "class_relation")
+    },
 }
 # reference gradient -> (the loss it belongs to, the argument); "student" stands for any student's argument
 GRADIENTS = {
@@ -81,6 +118,7 @@ GRADIENTS = {
     "grad_features": ("loss", ("features",)),
     "grad_embeddings": ("loss", ("embeddings",)),
     "grad_scores": ("loss", ("scores",)),
+    "grad_logits": ("loss", ("logits", "cosines")),
 }
 
 

@@ -1,4 +1,7 @@
-"""The contract of the content: every file of methods/, tables/ and figures/ keeps it. There is no list to maintain."""
+"""The contract of the content: every file of methods/, tables/, figures/ and of the suites that the package brings.
+
+There is no list to maintain.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,29 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from support import factories
+from support import factories, suites
 from udcd_bench import plugins
 from udcd_bench.artefacts.figure import Figure
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
-from udcd_bench.method import BaseMethod, Progress
+from udcd_bench.method import FAMILIES, BaseMethod, Progress
 from udcd_bench.paper import published
 from udcd_bench.runs import planner
 from udcd_bench.runs.profiles import PROFILES, Protocol
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.training.trainer import Trainer
 
-METHODS = plugins.list_names("methods")
-TABLES = plugins.list_names("tables")
-FIGURES = plugins.list_names("figures")
-CONTENT = [(kind, name) for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)]
+with suites.use_shipped():
+    METHODS = plugins.list_names("methods")
+    TABLES = plugins.list_names("tables")
+    FIGURES = plugins.list_names("figures")
+    CONTENT = [(kind, name) for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)]
 BASES = {"methods": BaseMethod, "tables": Table, "figures": Figure}
 LONGEST = 130
 """Lines of a method file, blank ones left out; one that needs more hides mathematics that belongs to losses."""
 
+pytestmark = pytest.mark.usefixtures("shipped_suites")
 every_method = pytest.mark.parametrize("name", METHODS)
 every_file = pytest.mark.parametrize(("kind", "name"), CONTENT)
 
@@ -68,6 +73,13 @@ def test_the_docstring_says_how_it_differs(kind, name):
     assert said[1].strip()
     numbers = [int(n) for n in re.findall(r"^(\d+)\. ", said[1], re.MULTILINE)]
     assert all(n in (1, before + 1) for before, n in zip([0, *numbers], numbers)), numbers
+
+
+@every_method
+def test_its_family_is_one_that_lists_know(name):
+    suite = plugins.suites.find_content("methods", name).suite
+    family = plugins.read_attributes("methods", name).get("family", "")
+    assert family in FAMILIES if suite.folder != plugins.find_root() else not family
 
 
 @every_method

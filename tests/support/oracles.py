@@ -266,3 +266,106 @@ def memory_update(bank, new, index, momentum):
     for row, i in zip(new, index):
         after[i] = unit([momentum * a + (1 - momentum) * b for a, b in zip(bank[i], row)])
     return after
+
+
+def logit_adjusted_cross_entropy(logits, target, counts, tau=1.0):
+    rows = []
+    for row, y in zip(logits, target):
+        p = softmax([v + tau * math.log(n / sum(counts)) for v, n in zip(row, counts)])
+        rows.append(-math.log(p[y]))
+    return rows
+
+
+def balanced_softmax(logits, target, counts):
+    rows = []
+    for row, y in zip(logits, target):
+        e = [n * math.exp(v) for v, n in zip(row, counts)]
+        rows.append(-math.log(e[y] / sum(e)))
+    return rows
+
+
+def focal_factor(logits, target, gamma=2.0):
+    return [(1 - softmax(row)[y]) ** gamma for row, y in zip(logits, target)]
+
+
+def effective_number_weights(counts, beta=0.9999):
+    weights = []
+    for n in counts:
+        effective = sum(beta**k for k in range(int(n)))  # what (1 − β^n)/(1 − β) sums to
+        weights.append(1 / effective)
+    return [w * len(counts) / sum(weights) for w in weights]
+
+
+def ldam_logits(cosines, target, counts, max_margin=0.5, scale=30.0):
+    raw = [1 / n**0.25 for n in counts]
+    margins = [m * max_margin / max(raw) for m in raw]
+    rows = [list(row) for row in cosines]
+    for row, y in zip(rows, target):
+        row[y] -= margins[y]
+    return [[scale * v for v in row] for row in rows]
+
+
+def target_class_kd(student, teacher, target, temperature=4.0):
+    rows = []
+    for s, t, y in zip(student, teacher, target):
+        pairs = []
+        for row in (t, s):
+            p = softmax([v / temperature for v in row])
+            pairs.append([p[y], sum(v for c, v in enumerate(p) if c != y)])
+        rows.append(temperature**2 * divergence(*pairs))
+    return rows
+
+
+def other_class_kd(student, teacher, target, temperature=4.0):
+    rows = []
+    for s, t, y in zip(student, teacher, target):
+        others = [softmax([v / temperature for c, v in enumerate(row) if c != y]) for row in (t, s)]
+        rows.append(temperature**2 * divergence(*others))
+    return rows
+
+
+def standardize_logits(logits):
+    rows = []
+    for row in logits:
+        m = mean(row)
+        deviation = math.sqrt(sum((v - m) ** 2 for v in row) / (len(row) - 1))
+        rows.append([(v - m) / (deviation + 1e-7) for v in row])
+    return rows
+
+
+def soft_cross_entropy(logits, soft_target):
+    return [-sum(q * math.log(p) for q, p in zip(t, softmax(row))) for row, t in zip(logits, soft_target)]
+
+
+def pearson(a, b):
+    a, b = [v - mean(a) for v in a], [v - mean(b) for v in b]
+    return dot(a, b) / (norm(a) * norm(b) + 1e-8)
+
+
+def inter_class_distance(student, teacher, temperature=1.0):
+    soft = [[softmax([v / temperature for v in row]) for row in x] for x in (student, teacher)]
+    return temperature**2 * mean(1 - pearson(s, t) for s, t in zip(*soft))
+
+
+def intra_class_distance(student, teacher, temperature=1.0):
+    soft = [[softmax([v / temperature for v in row]) for row in x] for x in (student, teacher)]
+    columns = [[[row[c] for row in x] for c in range(len(x[0]))] for x in soft]
+    return temperature**2 * mean(1 - pearson(s, t) for s, t in zip(*columns))
+
+
+def batch_relation(student, teacher, temperature=1.0):
+    s, t = ([softmax([v / temperature for v in row]) for row in x] for x in (student, teacher))
+    total = 0.0
+    for i in range(len(s)):
+        for j in range(len(s)):
+            total += (dot(s[i], s[j]) - dot(t[i], t[j])) ** 2
+    return total / len(s)
+
+
+def class_relation(student, teacher, temperature=1.0):
+    s, t = ([softmax([v / temperature for v in row]) for row in x] for x in (student, teacher))
+    total = 0.0
+    for c in range(len(s[0])):
+        for d in range(len(s[0])):
+            total += (sum(row[c] * row[d] for row in s) - sum(row[c] * row[d] for row in t)) ** 2
+    return total / len(s[0])

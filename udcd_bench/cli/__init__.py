@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import logging
 import os
 import sys
@@ -32,7 +33,33 @@ from udcd_bench.cli.run import plot, run, train
 from udcd_bench.errors import UserError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _SuiteAnywhereGroup(click.Group):
+    """Takes ``--suite`` behind the command too, since people type what they add last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _move_suites_first(args))
+
+
+def _move_suites_first(words: list[str]) -> list[str]:
+    """Move each ``--suite NAME`` and ``--suite=NAME`` before the command; what follows ``--`` stays."""
+    first: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            others += [word, *rest]
+        elif word == "--suite":
+            value = [*itertools.islice(rest, 1)]
+            (first if value else others).extend([word, *value])
+        else:
+            (first if word.startswith("--suite=") else others).append(word)
+    return first + others
+
+
+@click.group(
+    cls=_SuiteAnywhereGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="udcd-bench")
 @click.option(
     "--suite",

@@ -20,8 +20,11 @@ def methods() -> None:
 
 @methods.command("list")
 def list_() -> None:
-    """Every method, its teacher and its source."""
+    """Every method: its suite, family and teacher, what a step costs beside the Scratch row's, its source."""
     from udcd_bench import plugins
+    from udcd_bench.plugins.suites import find_content
+    from udcd_bench.runs.rates import compare_steps
+    from udcd_bench.runs.spec import TEACHER_METHOD
 
     teachers = {
         None: "no teacher",
@@ -29,9 +32,22 @@ def list_() -> None:
         "trained": "trained teacher",
         "own": "own teacher",
     }
+    lines = [("method", "suite", "family", "teacher", "cost", "citation")]
     for name in plugins.list_names("methods"):
-        attributes = plugins.read_attributes("methods", name)
-        click.echo(f"{name:15} {teachers[attributes.get('teacher')]:17} {attributes.get('citation', '')}")
+        attributes, cost = plugins.read_attributes("methods", name), compare_steps(name, TEACHER_METHOD)
+        lines.append(
+            (
+                name,
+                find_content("methods", name).suite.name,
+                attributes.get("family", ""),
+                teachers[attributes.get("teacher")],
+                "" if cost is None else f"{cost:.1f}×",
+                attributes.get("citation", ""),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines)][:-1]
+    for *cells, citation in lines:
+        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths)), citation]))
 
 
 @methods.command()

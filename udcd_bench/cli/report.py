@@ -9,7 +9,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import make_option
-from udcd_bench.errors import UserError, suggest_nearest
+from udcd_bench.errors import UserError
 
 if TYPE_CHECKING:
     from udcd_bench.report.page import Page
@@ -78,8 +78,8 @@ def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
         profiles.find_profile(profile)  # raises for one that does not exist
     for name in map(parse_row_method, methods or ()):
         if name not in plugins.list_names("methods"):
-            nearest = suggest_nearest(name, plugins.list_names("methods"))
-            raise UserError(f"There is no method {name!r}{nearest}")
+            hint = plugins.suggest_content("methods", name, plugins.list_names("methods"))
+            raise UserError(f"There is no method {name!r}{hint}")
     protocol, hparams = profiles.split_overrides(params["settings"])
     request = TableRequest(
         profile or TableRequest.profile, datasets=params["datasets"], protocol=protocol, hparams=hparams

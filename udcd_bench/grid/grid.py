@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from udcd_bench import plugins
 from udcd_bench.data import official, sources
-from udcd_bench.errors import UserError, suggest_nearest
+from udcd_bench.errors import UserError
 from udcd_bench.grid import cells
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
@@ -116,7 +116,8 @@ class Grid:
         own_methods = {parse_row_method(row) for row in self.rows}
         for name in request.methods or ():
             if name not in {*self.rows, *own_methods, *suite}:
-                raise UserError(f"There is no method {name!r}{suggest_nearest(name, {*own_methods, *suite})}")
+                hint = plugins.suggest_content("methods", name, {*own_methods, *suite})
+                raise UserError(f"There is no method {name!r}{hint}")
 
         def wanted(row: str) -> bool:
             if request.methods is None:

@@ -1,13 +1,14 @@
-"""Losses on logits: distillation, its uncertainty-weighted form, normalised entropy, cross-entropy."""
+"""Losses on logits: distillation whole, decoupled or weighted by uncertainty; standardised logits; cross-entropies."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from udcd_bench.losses._numeric import check_reduction, reduce, use_full_precision
+from udcd_bench.losses._numeric import TINY, check_reduction, reduce, use_full_precision
 
 
 def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -33,6 +34,88 @@ def kd(
     check_reduction(reduction)
     rows = kl_rows(student_logits / temperature, teacher_logits.detach() / temperature)
     return reduce(rows * temperature**2, reduction)
+
+
+@use_full_precision
+def target_class_kd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    temperature: float = 4.0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute T² · the divergence of (p_y, 1 − p_y), the teacher's from the student's, a scalar ≥ 0; p at T.
+
+    Logits and ``reduction`` as of ``kd``. target: (B,) int64 in [0, C), at least two classes.
+    Zhao et al., Decoupled knowledge distillation, CVPR 2022, eq. 5, TCKD; ``kd`` is TCKD + (1 − p_y of the teacher) ·
+    NCKD in every row (eq. 6).
+    """
+    check_reduction(reduction)
+    student, teacher = (
+        _join_others(x / temperature, target) for x in (student_logits, teacher_logits.detach())
+    )
+    return reduce(kl_rows(student, teacher) * temperature**2, reduction)
+
+
+@use_full_precision
+def other_class_kd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    temperature: float = 4.0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute T² · the divergence of the softmax over all classes but the target's, a scalar ≥ 0.
+
+    Arguments as of ``target_class_kd``; 0 with two classes, of which one remains.
+    Zhao et al., Decoupled knowledge distillation, CVPR 2022, eq. 5, NCKD.
+    """
+    check_reduction(reduction)
+    student, teacher = (
+        _select_others(x / temperature, target) for x in (student_logits, teacher_logits.detach())
+    )
+    return reduce(kl_rows(student, teacher) * temperature**2, reduction)
+
+
+def _select_others(logits: Tensor, target: Tensor) -> Tensor:
+    """Select the logits of all classes but the target's, (B, C − 1), without waiting for the device."""
+    others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
+    return logits.gather(1, others + (others >= target[:, None]))
+
+
+def _join_others(logits: Tensor, target: Tensor) -> Tensor:
+    """Join all classes but the target's in one: the logits of (p_y, 1 − p_y), (B, 2)."""
+    others = _select_others(logits, target).logsumexp(1, keepdim=True)
+    return torch.cat([logits.gather(1, target[:, None]), others], 1)
+
+
+@use_full_precision
+def standardize_logits(logits: Tensor) -> Tensor:
+    """Standardise each row to mean 0 and standard deviation 1 over the classes, (B, C), with its gradient.
+
+    logits: (B, C). The deviation has C − 1 in its denominator and 1e-7 added, as its authors' code. Equal logits give
+    zeros, without gradient.
+    Sun et al., Logit standardization in knowledge distillation, CVPR 2024, algorithm 1.
+
+    >>> standardize_logits(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[-1.0000,  0.0000,  1.0000]])
+    """
+    centred = logits - logits.mean(-1, keepdim=True)
+    freedom = max(logits.shape[-1] - 1, 1)
+    deviation: Tensor = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / math.sqrt(freedom)
+    return centred * (deviation + 1e-7).reciprocal().masked_fill(deviation <= TINY, 0)
+
+
+@use_full_precision
+def soft_cross_entropy(logits: Tensor, soft_target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Compute the cross-entropy with soft labels, −Σ_c q_c·log p_c, a scalar ≥ 0; q gets no gradient.
+
+    logits: (B, C). soft_target: (B, C), rows of sum 1. With reduction="none" (B,); any other is a ValueError.
+    """
+    check_reduction(reduction)
+    return reduce(-(soft_target.detach() * logits.log_softmax(-1)).sum(-1), reduction)
 
 
 @use_full_precision

@@ -16,6 +16,7 @@ from udcd_bench.plugins.suites import (
     list_names,
     list_shipped_suites,
     name_suite,
+    suggest_content,
 )
 from udcd_bench.plugins.unfollowed import forget_noted
 
@@ -37,4 +38,5 @@ __all__ = [
     "name_suite",
     "read_attributes",
     "read_comments",
+    "suggest_content",
 ]

@@ -9,10 +9,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.storage.file_names import decode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 """Kind of content → the class that its files define."""
@@ -30,6 +33,11 @@ class Suite:
 
     folder: Path
     package: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What lists call it: ``paper`` for the built-in one, an installed package's name or the folder's."""
+        return "paper" if self.folder == find_root() else decode_name((self.package or self.folder).name)
 
     def find_folder(self, kind: str) -> Path | None:
         """Find the folder with its files of a kind; None if it has none."""
@@ -175,11 +183,19 @@ def list_names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(find_files(kind)))
 
 
+def suggest_content(kind: str, name: str, known: Iterable[str]) -> str:
+    """Make the end of a sentence about an unknown name: the suite of this package that has it, or the nearest name."""
+    for suite, folder in list_shipped_suites().items():
+        if f"{name}.py" in (path.name for path in folder.glob(f"{kind}/*.py")):
+            return f" without its suite; add --suite {suite}."
+    return suggest_nearest(name, known)
+
+
 def find_content(kind: str, name: str) -> ContentFile:
     """Find the file of that name and its suite. Raises UserError that names the nearest name when there is none."""
     known = find_files(kind)
     if name not in known:
-        raise UserError(f"There is no {kind[:-1]} {name!r}{suggest_nearest(name, known)}")
+        raise UserError(f"There is no {kind[:-1]} {name!r}{suggest_content(kind, name, known)}")
     return known[name]
 
 

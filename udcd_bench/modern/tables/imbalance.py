@@ -1,7 +1,9 @@
 """Losses made for imbalance beside UDCD, on HAM10000 at the four imbalances of the paper's Table 1.
 
 Differs from the paper: it has no such table. Its Table 1 compares UDCD with other distillation alone, though the losses
-here, which only change how the labels count, are what imbalance is usually met with. It resamples as Table 1 does.
+here, which only change how the labels count, are what imbalance is usually met with. The data are resampled as for
+Table 1. ``balanced-softmax`` has no row, since it is ``logit-adjustment`` with τ = 1 but for rounding; ``--methods``
+adds it.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ class Table(table.Table):
     metrics = ("acc", "ap", "rec", "f1")
     rhos = (144.0, None, 17.0, 9.0)
     own_rho = 58.0
+    further = False
     rows: ClassVar = {
         "scratch": "Scratch",
+        "focal": "Focal",
+        "class-balanced": "Class-balanced",
+        "ldam-drw": "LDAM-DRW",
         "logit-adjustment": "Logit adjustment",
         "udcd": "UDCD",
     }
