@@ -250,3 +250,9 @@ class BaseMethod(nn.Module):
             return losses.weighted_cross_entropy(logits, labels, weights, normalise=normalise)
         rows = factor * losses.weighted_cross_entropy(logits, labels, weights, reduction="none")
         return rows.sum() / weights[labels].sum() if normalise == "weights" else rows.mean()
+
+    def average_rows(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """Average a value of each image, (B,), weighted and normalised as ``cross_entropy`` is; labels: (B,)."""
+        weights = self.info.class_weights[labels]
+        total = (weights * rows).sum()
+        return total / (weights.sum() if self.info.ce_normalise == "weights" else len(rows))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from support import factories
+from support import factories, oracles
 from udcd_bench import losses
 from udcd_bench.method import Progress
 
@@ -63,7 +63,7 @@ def test_dkd_warms_up_over_a_twelfth_of_the_epochs():
     assert compute("dkd", epoch=0, epochs=10)[0] == late
 
 
-@pytest.mark.parametrize("name", ["dkd", "dist"])
+@pytest.mark.parametrize("name", ["dkd", "dist", "kd-standardized"])
 def test_standardised_logits_do_not_see_the_teachers_scale(name):
     def compute_scaled(scale, **hparams):
         _, method, batch = compute(name, **hparams)
@@ -72,10 +72,10 @@ def test_standardised_logits_do_not_see_the_teachers_scale(name):
         terms = method.compute_losses(batch, Progress(9, 10, 1, 2))
         return torch.stack(list(terms.values())).detach()
 
-    torch.testing.assert_close(
-        compute_scaled(1, standardize="true"), compute_scaled(7, standardize="true"), rtol=1e-4, atol=1e-5
-    )
-    assert not torch.allclose(compute_scaled(1), compute_scaled(7))
+    on = {"standardize": "true"} if name != "kd-standardized" else {}
+    torch.testing.assert_close(compute_scaled(1, **on), compute_scaled(7, **on), rtol=1e-4, atol=1e-5)
+    if on:
+        assert not torch.allclose(compute_scaled(1), compute_scaled(7))
 
 
 def test_dist_is_the_loss_of_its_two_relations():
@@ -83,3 +83,59 @@ def test_dist_is_the_loss_of_its_two_relations():
     pair = method.student(batch.views[0]).logits.detach(), method.run_teacher(batch.views[0]).logits
     assert terms["inter"] == pytest.approx(3 * float(losses.inter_class_distance(*pair, 4.0)), rel=1e-6)
     assert terms["intra"] == pytest.approx(5 * float(losses.intra_class_distance(*pair, 4.0)), rel=1e-6)
+
+
+def test_mlkd_is_the_sum_of_its_levels_over_the_temperatures():
+    terms, method, batch = compute("mlkd")
+    views = [(method.student(v).logits.tolist(), method.run_teacher(v).logits.tolist()) for v in batch.views]
+    wanted = {"instance": 0.0, "batch": 0.0, "class": 0.0}
+    for temperature in (2, 3, 4, 5, 6):
+        wanted["instance"] += sum(oracles.mean(oracles.kd(*view, temperature)) for view in views)
+        wanted["batch"] += oracles.batch_relation(*views[0], temperature)
+        wanted["class"] += oracles.class_relation(*views[0], temperature)
+    for term, value in wanted.items():
+        assert terms[term] == pytest.approx(0.9 * value, rel=1e-4), term
+
+
+def test_ps_kd_softens_labels_by_the_predictions_of_the_epoch_before():
+    method, batch = factories.method("ps-kd").eval(), factories.batch()
+    weights = method.info.class_weights[batch.labels].tolist()
+
+    def step(epoch):
+        terms = method.compute_losses(batch, Progress(epoch, 4, 0, 0))
+        return float(sum(terms.values()).detach())
+
+    logits = method.student(batch.views[0]).logits.detach()
+    hard = F.one_hot(batch.labels, 4).double()
+    first = oracles.soft_cross_entropy(logits.tolist(), hard.tolist())
+    mixed = 0.6 * hard + 0.4 * logits.double().softmax(1)  # alpha 0.8, epoch 2 of 4
+    second = oracles.soft_cross_entropy(logits.tolist(), mixed.tolist())
+    for epoch, rows in ((0, first), (1, second)):
+        assert step(epoch) == pytest.approx(oracles.dot(weights, rows) / sum(weights), rel=1e-5)
+    untouched = torch.ones(len(method.predictions), dtype=torch.bool)
+    untouched[batch.index] = False
+    assert torch.equal(method.predictions[untouched], F.one_hot(method.info.labels, 4).float()[untouched]), (
+        "only images that were seen"
+    )
+
+
+def test_smoothed_labels_are_those_of_pytorch_when_classes_weigh_alike():
+    method, batch = factories.method("mean-teacher-smooth").eval(), factories.batch(2)
+    object.__setattr__(method.info, "class_weights", torch.ones(4))
+    terms = method.compute_losses(batch, Progress(0, 4, 1, 2))
+    logits = method.student(batch.views[0]).logits
+    torch.testing.assert_close(
+        terms["ce"] + terms["smooth"], F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+    )
+    assert set(method.compute_losses(batch, Progress(1, 4, 1, 2))) == {"ce", "smooth", "kl"}
+
+
+@pytest.mark.parametrize("normalise", ["weights", "batch"])
+def test_rows_are_averaged_as_the_cross_entropy_is(normalise):
+    method, batch = factories.method("scratch").eval(), factories.batch()
+    object.__setattr__(method.info, "ce_normalise", normalise)
+    logits = method.student(batch.views[0]).logits
+    rows = F.cross_entropy(logits, batch.labels, reduction="none")
+    torch.testing.assert_close(
+        method.average_rows(rows, batch.labels), method.cross_entropy(logits, batch.labels)
+    )

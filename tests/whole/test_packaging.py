@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 SAY = (
     "from udcd_bench import plugins; from udcd_bench.paper import published; print(plugins.find_root());"
     "print(*(name for kind in plugins.CONTENT_CLASSES for name in plugins.list_names(kind)));"
-    "print(len(published.load_table('table2')))"
+    "print(len(published.load_table('table2')));"
+    "plugins.add_suite('modern'); print(*map(str, (plugins.find_file('methods', 'dkd'),"
+    "plugins.find_file('tables', 'imbalance'))))"
 )
 
 
@@ -43,11 +45,13 @@ def built(tmp_path_factory):
 
 
 def say(folder: Path) -> tuple[Path, str, str]:
+    """Its root, the names of its content and how many figures it has; the suite that it brings lies in it."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     environment.pop("UDCD_BENCH_SUITE", None)
     lines = subprocess.run(
         [sys.executable, "-c", SAY], cwd=folder, env=environment, check=True, capture_output=True, text=True
     ).stdout.splitlines()
+    assert all("udcd_bench/modern/" in path for path in lines[3].split()) and len(lines) == 4
     return Path(lines[0]), lines[1], lines[2]
 
 
