@@ -73,7 +73,7 @@ def test_reviewkd_warms_up_over_its_share_of_the_epochs():
     half = compute("reviewkd", Progress(1, 24, 1, 2))[2]["review"]
     assert compute("reviewkd", Progress(0, 24, 1, 2))[2]["review"].item() == 0
     assert half.item() == pytest.approx(full / 2, rel=1e-3) and full > 0
-    at_once = compute("reviewkd", Progress(0, 24, 1, 2), warm_up=0.0, review_weight=2.0)[2]["review"]
+    at_once = compute("reviewkd", Progress(0, 24, 1, 2), warmup_share=0.0, review_weight=2.0)[2]["review"]
     assert at_once.item() == pytest.approx(2 * full, rel=1e-3)
 
 

@@ -6,13 +6,14 @@ L = L_WCE + review_weight · min(1, e/E) · Σ_j HCL(f_j, t_j); student and teac
   t_j: the teacher's levels but the first, which is the stem, and ``pooled`` as a map of one place, the deepest
   f_j: the student's level j fused with what came of the deeper ones (ABF), brought to t_j's size and channels
   HCL: mean squares of f_j − t_j and of its averages over 4², 2² and 1² parts
-  e: the epoch. E: ``warm_up`` of all epochs
+  e: the epoch, from 0. E: ``warmup_share`` of all epochs
 
 Differs from the paper:
 1. It takes the teacher's maps before their last ReLU; here a level ends where timm says, after it in a ResNet.
 2. Where one backbone has more levels than the other, its deepest are compared (S).
 3. Its weight is 0.6 to 8 by pair of networks; the default is that of its code, and of its ImageNet ResNets.
-4. The cross-entropy is weighted by class, as every row's; the teacher is the Scratch run of the same fold and seed (S).
+4. The fusions, which training alone needs, can have several times the student's parameters; ``width`` narrows them.
+5. The cross-entropy is weighted by class, as every row's; the teacher is the Scratch run of the same fold and seed (S).
 """
 
 import torch
@@ -57,7 +58,7 @@ class Method(method.BaseMethod):
     levels = True
     hparams = {
         "review_weight": 1.0,  # O
-        "warm_up": 0.08333,  # O (20 of 240 epochs), as a share
+        "warmup_share": 0.0833,  # O: 20 of 240 epochs
         "width": 512,  # O: channels in the fusion, at most those of ``pooled``
     }
 
@@ -84,10 +85,10 @@ class Method(method.BaseMethod):
         return review
 
     def compute_losses(self, batch, progress):
-        images, warm_up = batch.views[0], self.hp.warm_up * progress.epochs
+        images, warmup = batch.views[0], self.hp.warmup_share * progress.epochs
         student, teacher = self.student(images), self.run_teacher(images)
-        share = min(1.0, progress.epoch / warm_up) if warm_up else 1.0
+        warm = min(1.0, progress.epoch / warmup) if warmup else 1.0
         return {
             "ce": self.cross_entropy(student.logits, batch.labels),
-            "review": self.hp.review_weight * share * self.compute_review(student, teacher),
+            "review": self.hp.review_weight * warm * self.compute_review(student, teacher),
         }
