@@ -37,6 +37,8 @@ class DatasetInfo:
     class_weights: (C,) float32 on the device, n_train / n_c for a class of n_c images.
     student_width, teacher_width: F of ``Features.pooled``; a method without a teacher has the student's in both.
     embedding_width: of ``Features.embedding``. ce_normalise: ``Protocol.ce_normalise``, for the cross-entropy.
+    student_levels, teacher_levels: channels of each of ``Features.levels``, the deepest last; empty unless the method
+    has ``levels = True``, and a method without a teacher has the student's in both.
     """
 
     n_train: int
@@ -47,6 +49,8 @@ class DatasetInfo:
     teacher_width: int
     embedding_width: int
     ce_normalise: str = "weights"
+    student_levels: tuple[int, ...] = ()
+    teacher_levels: tuple[int, ...] = ()
 
     def count_images(self) -> Tensor:
         """Count the training images of each class, (C,) int64; once, in ``setup``, as a GPU waits for it."""
@@ -65,6 +69,8 @@ class DatasetInfo:
             student_width=student.width,
             teacher_width=(teacher or student).width,
             embedding_width=student.neck.out_features,
+            student_levels=student.level_widths,
+            teacher_levels=(teacher or student).level_widths,
             **other,
         )
 
@@ -96,6 +102,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ParameterGroup:
+    """Modules that a stage trains at a rate or with a weight decay of their own.
+
+    rate_factor: their learning rate over the protocol's, throughout the schedule. decay_factor: the same of the weight
+    decay; 0 for none.
+    """
+
+    modules: Sequence[nn.Module]
+    rate_factor: float = 1.0
+    decay_factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of training with losses, trained modules and epochs of its own.
 
@@ -103,6 +122,7 @@ class Stage:
     compute_losses: as ``BaseMethod.compute_losses``.
     trained_modules: optimised and in training mode; all others are in evaluation mode, without gradients.
     views: augmented views of each image in ``Batch.views``. ema_pairs: as ``BaseMethod.list_ema_pairs`` returns.
+    parameter_groups: of what it trains, that with rates of its own; all else has the protocol's.
 
     Each stage has its own optimiser and schedule, counts its epochs from 0, and gets the same batches as the only
     stage of another method. The last epochs of the last stage are tested.
@@ -113,6 +133,7 @@ class Stage:
     trained_modules: Sequence[nn.Module]
     views: int = 1
     ema_pairs: Sequence[tuple[nn.Module, nn.Module]] = field(default_factory=tuple)
+    parameter_groups: Sequence[ParameterGroup] = field(default_factory=tuple)
 
 
 def make_mlp_head(width: int) -> nn.Sequential:
@@ -130,6 +151,10 @@ class BaseMethod(nn.Module):
     fold and seed, which is trained first and shared, or "trained:ROW" of another row's run; ``--teacher`` overrides
     either; or "own", a new network that a stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
+    levels: True for the maps of every depth in ``Features.levels``, of student and teacher. Their backbones may differ
+    in the number of levels and in channels, and a level in its size; both end with the deepest, so pairs are counted
+    from the end (``levels[-2]``), each level is smaller than the one before it, and ``losses.average_to_smaller``
+    brings a pair to one size.
     stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
     protocol: the method's own values of the training protocol; ``--set`` overrides them.
@@ -144,6 +169,7 @@ class BaseMethod(nn.Module):
     family: ClassVar[str] = ""
     teacher: ClassVar[str | None] = None
     views: ClassVar[int] = 1
+    levels: ClassVar[bool] = False
     stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
     hparams: ClassVar[Mapping[str, Scalar]] = {}
     protocol: ClassVar[Mapping[str, Scalar]] = {}
@@ -186,12 +212,17 @@ class BaseMethod(nn.Module):
             return [(self.student, self.teacher_network)]
         return []
 
+    def list_parameter_groups(self) -> Sequence[ParameterGroup]:
+        """List the modules with a learning rate or a weight decay of their own; none unless a method overrides it."""
+        return ()
+
     def stages(self) -> Sequence[Stage]:
         """List the stages in order: here one, which trains everything but the teacher and the averages."""
         pairs = self.list_ema_pairs()
         resting = [self.teacher_network, *(average for _, average in pairs)]
         trained = [m for m in self.children() if not any(m is other for other in resting)]
-        return [Stage("train", self.compute_losses, trained, views=self.views, ema_pairs=pairs)]
+        groups = self.list_parameter_groups()
+        return [Stage("train", self.compute_losses, trained, self.views, pairs, groups)]
 
     def predict(self, images: Tensor) -> Features:
         """Compute the features that are tested and stored, of images (B, 3, H, W): the student's."""

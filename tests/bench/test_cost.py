@@ -146,9 +146,18 @@ def test_a_tensor_that_repeats_itself_counts_once():
 def test_recalled_features_ask_for_a_gradient_where_a_networks_do():
     stand_in = cost.StubNetwork(ProblemSize(width=6, side=3))
     images = torch.zeros(4, 3, 8, 8)
+    assert stand_in(images).levels == ()
+    stand_in = cost.StubNetwork(ProblemSize(width=6, side=3, levels=((2, 6), (5, 3))))
+    stand_in.collect_levels()
     features = stand_in(images)
     assert features.feature_map.shape == (4, 6, 3, 3) and features.logits.shape == (4, 7)
-    assert all(x.requires_grad for x in features)
+    assert [x.shape for x in features.levels] == [(4, 2, 6, 6), (4, 5, 3, 3)]
+    assert stand_in.level_widths == (2, 5)
+
+    def flatten(features):
+        return [*features[:4], *features.levels]
+
+    assert all(x.requires_grad for x in flatten(features))
     with torch.no_grad():
-        assert not any(x.requires_grad for x in stand_in(images))
-    assert all(torch.equal(a, b) for a, b in zip(features, stand_in(images)))
+        assert not any(x.requires_grad for x in flatten(stand_in(images)))
+    assert all(torch.equal(a, b) for a, b in zip(flatten(features), flatten(stand_in(images))))

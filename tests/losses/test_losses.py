@@ -109,6 +109,22 @@ CASES = {
         (draw(36, 3, 2, 3, 2), draw(37, 3, 2, 3, 2)),
         (0,),
     ),
+    "hint": (losses.hint, oracles.hint, (draw(41, 3, 4, 3, 2), draw(42, 3, 4, 3, 2)), (0,)),
+    "at": (losses.at, oracles.at, (draw(43, 3, 4, 3, 2), draw(44, 3, 5, 3, 2)), (0,)),
+    "hcl, every size": (
+        losses.hcl,
+        lambda s, t: oracles.hcl(s, t, 7, 5),
+        (draw(45, 2, 3, 7, 5), draw(46, 2, 3, 7, 5)),
+        (0,),
+    ),
+    "hcl, one size": (
+        losses.hcl,
+        lambda s, t: oracles.hcl(s, t, 2, 2),
+        (draw(47, 2, 3, 2, 2), draw(48, 2, 3, 2, 2)),
+        (0,),
+    ),
+    "sp": (losses.sp, oracles.sp, (draw(49, 5, 3, 2, 2), draw(50, 5, 4, 3, 3)), (0,)),
+    "pkt": (losses.pkt, oracles.pkt, (draw(51, 6, 4), draw(52, 6, 3)), (0,)),
     "logit_adjusted_cross_entropy": (
         losses.logit_adjusted_cross_entropy,
         oracles.logit_adjusted_cross_entropy,
@@ -268,6 +284,11 @@ TEACHERS = {
     "cra": (0, 1),
     "channel_gram, few places": (0, 1),
     "channel_gram, many places": (0, 1),
+    "hint": (0, 1),
+    "at": (0, 1),
+    "hcl, every size": (0, 1),
+    "sp": (0, 1),
+    "pkt": (0, 1),
     **dict.fromkeys(
         ("target_class_kd", "other_class_kd", "inter_class_distance", "intra_class_distance"), (0, 1)
     ),
@@ -293,7 +314,7 @@ def test_teacher_gets_no_gradient(case):
 
 PAIRS = ["kd", "uncertainty_kl", "rkd_distance", "rkd_angle", "cra", "channel_gram"]
 PAIRS += ["target_class_kd", "other_class_kd", "inter_class_distance", "intra_class_distance"]
-PAIRS += ["batch_relation", "class_relation"]
+PAIRS += ["batch_relation", "class_relation", "hint", "at", "hcl", "sp", "pkt"]
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -328,6 +349,9 @@ def test_student_and_teacher_have_names(name):
         (r"must be \(B, V, D\)", lambda: losses.supcon(draw(0, 2, 3), LABELS[:2])),
         ("delta must be positive", lambda: losses.cra(draw(0, 4, 3), draw(1, 4, 3), 0)),
         ("The maps must be", lambda: losses.channel_gram(draw(0, 1, 2, 3, 3), draw(0, 1, 3, 3, 3))),
+        ("must be alike", lambda: losses.hint(draw(0, 1, 2, 3, 3), draw(0, 1, 3, 3, 3))),
+        ("must be alike", lambda: losses.hcl(draw(0, 1, 2, 3, 3), draw(0, 1, 2, 2, 2))),
+        ("must be alike", lambda: losses.at(draw(0, 1, 2, 3, 3), draw(0, 1, 2, 2, 3))),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(message, call):

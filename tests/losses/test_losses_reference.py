@@ -31,6 +31,7 @@ LOGITS, RELATIONS, ROWS = (
 )
 CRP = ("student", "student_anchors", "teacher", "teacher_anchors", "temperature")
 SCL = ("anchors", "labels", "batch", "batch_labels", "bank", "bank_labels", "temperature")
+MAPS = ("student_map", "teacher_map")
 WCE = ("logits", "target", "class_weights")
 SOFT, DECOUPLED = (*LOGITS, "temperature"), (*LOGITS, "target", "temperature")
 
@@ -83,7 +84,12 @@ CALLS = {
         "per_anchor": pair(losses.memory_scl, *SCL, reduction="none"),
     },
     "view_similarity": {"similarity": pair(losses.view_similarity, "features")},
-    "channel_gram": {"loss": pair(losses.channel_gram, "student_map", "teacher_map")},
+    "channel_gram": {"loss": pair(losses.channel_gram, *MAPS)},
+    "hint": {"loss": pair(losses.hint, *MAPS)},
+    "at": {"loss": pair(losses.at, *MAPS)},
+    "hcl": {"loss": pair(losses.hcl, *MAPS)},
+    "sp": {"loss": pair(losses.sp, *MAPS)},
+    "pkt": {"loss": pair(losses.pkt, *ROWS)},
     "logit_adjusted_cross_entropy": {
         "loss": pair(losses.logit_adjusted_cross_entropy, "logits", "target", "class_counts", "tau")
     },

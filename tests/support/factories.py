@@ -121,6 +121,9 @@ def method(which, train=None, *, student=network, teacher=None, classes=4, seed=
         teacher_network = copy.deepcopy(student_network)
     elif cls.teacher is not None:
         teacher_network = (teacher or student)(classes)
+    for built in (student_network, teacher_network):
+        if cls.levels and built is not None:
+            built.collect_levels()
     info = DatasetInfo(
         n_train=len(train),
         classes=classes,
@@ -129,6 +132,8 @@ def method(which, train=None, *, student=network, teacher=None, classes=4, seed=
         student_width=student_network.width,
         teacher_width=(teacher_network or student_network).width,
         embedding_width=EMBEDDING_WIDTH,
+        student_levels=student_network.level_widths,
+        teacher_levels=(teacher_network or student_network).level_widths,
     )
     generator = torch.Generator().manual_seed(seed)
     return cls(info, student_network, teacher_network, tuple(hparams.items()), generator)
@@ -157,6 +162,7 @@ class SmallNet(nn.Module):
     def __init__(self, classes, width=8, embedding=16):
         super().__init__()
         self.width = width
+        self.level_widths = ()
         self.backbone = nn.Sequential(
             nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(6),
@@ -168,11 +174,17 @@ class SmallNet(nn.Module):
         self.neck = nn.Linear(width, embedding)
         self.classifier = nn.Linear(embedding, classes)
 
+    def collect_levels(self):
+        """Give the maps of both convolutions."""
+        self.level_widths = 6, self.width
+
     def forward(self, images):
-        feature_map = self.backbone(images.to(self.neck.weight.dtype))
+        first = self.backbone[:3](images.to(self.neck.weight.dtype))
+        feature_map = self.backbone[3:](first)
         pooled = feature_map.mean((2, 3))
         embedding = self.neck(pooled)
-        return Features(feature_map, pooled, embedding, self.classifier(embedding))
+        levels = (first, feature_map) if self.level_widths else ()
+        return Features(feature_map, pooled, embedding, self.classifier(embedding), levels)
 
 
 # --- in the loop ------------------------------------------------------------------------------------------------

@@ -197,6 +197,61 @@ def channel_gram(student, teacher):
     return math.sqrt(total / count)
 
 
+def hint(student, teacher):
+    """Maps as (B, F, s) lists."""
+    pairs = [(a, b) for x, y in zip(student, teacher) for p, q in zip(x, y) for a, b in zip(p, q)]
+    return mean((a - b) ** 2 for a, b in pairs)
+
+
+def at(student, teacher):
+    """Maps as (B, F, s) lists."""
+    squares = []
+    for x, y in zip(student, teacher):
+        q, r = (unit([sum(v * v for v in place) for place in zip(*channels)]) for channels in (x, y))
+        squares += [(a - b) ** 2 for a, b in zip(q, r)]
+    return mean(squares)
+
+
+def hcl(student, teacher, height, width):
+    """Maps as (B, F, h·w) lists."""
+
+    def average(channel, side):
+        parts = []
+        for i in range(side):
+            for j in range(side):
+                rows = range(math.floor(i * height / side), math.ceil((i + 1) * height / side))
+                columns = range(math.floor(j * width / side), math.ceil((j + 1) * width / side))
+                parts.append(mean(channel[y * width + x] for y in rows for x in columns))
+        return parts
+
+    terms, weights = [hint(student, teacher)], [1.0]
+    for side in (4, 2, 1):
+        if side < height:
+            pooled = [[[average(c, side) for c in image] for image in maps] for maps in (student, teacher)]
+            terms.append(hint(*pooled))
+            weights.append(weights[-1] / 2)
+    return sum(w * v for w, v in zip(weights, terms)) / sum(weights)
+
+
+def sp(student, teacher):
+    """Maps as (B, F, s) lists."""
+    grams = []
+    for maps in (student, teacher):
+        rows = [[v for channel in image for v in channel] for image in maps]
+        grams.append([unit([dot(a, b) for b in rows]) for a in rows])
+    return mean((a - b) ** 2 for x, y in zip(*grams) for a, b in zip(x, y))
+
+
+def pkt(student, teacher, eps=1e-7):
+    tables = []
+    for rows in (student, teacher):
+        scaled = [[v / (norm(row) + eps) for v in row] for row in rows]
+        cosines = [[(dot(a, b) + 1) / 2 for b in scaled] for a in scaled]
+        tables.append([[v / sum(row) for v in row] for row in cosines])
+    p, q = tables
+    return mean(b * math.log((b + eps) / (a + eps)) for x, y in zip(p, q) for a, b in zip(x, y))
+
+
 def memory_scores(z, bank, index, temperature, n_data, normaliser=None):
     """Scores of one side of the contrast memory, and the normaliser they were divided by."""
     e = [[math.exp(dot(row, bank[k]) / temperature) for k in ks] for row, ks in zip(z, index)]

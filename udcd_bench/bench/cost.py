@@ -34,7 +34,8 @@ class ProblemSize:
     """The sizes that a method's own cost depends on; the defaults are DenseNet-121 at 64² on HAM10000.
 
     batch: B images a step. n_train: images of the training set. classes: C. negatives: K.
-    width: F channels of the feature map. side: its height and width in pixels.
+    width: F channels of the feature map. side: its height and width in pixels. levels: the same two numbers of each of
+    ``Features.levels``.
     """
 
     batch: int = 64
@@ -43,6 +44,7 @@ class ProblemSize:
     negatives: int = 4096
     width: int = 1024
     side: int = 2
+    levels: tuple[tuple[int, int], ...] = ((64, 32), (256, 16), (512, 8), (1024, 4), (1024, 2))
 
 
 class StubNetwork(nn.Module):
@@ -59,16 +61,25 @@ class StubNetwork(nn.Module):
             nn.Linear(EMBEDDING_WIDTH, size.classes),
         )
         self.shapes = (size.width, size.side, size.side), (size.width,), (EMBEDDING_WIDTH,), (size.classes,)
-        self.cached: dict[int, Features] = {}
+        self.levels = size.levels
+        self.level_widths: tuple[int, ...] = ()
+        self.cached: dict[int, list[Tensor]] = {}
+
+    def collect_levels(self) -> None:
+        """Return the maps of all levels too from now on."""
+        self.level_widths = tuple(width for width, _ in self.levels)
 
     def forward(self, images: Tensor) -> Features:
-        """Return the features of so many images: (B, F, s, s), (B, F), (B, 128), (B, C)."""
+        """Return the features of so many images: (B, F, s, s), (B, F), (B, 128), (B, C), and those of the levels."""
         n = len(images)
         if n not in self.cached:
-            self.cached[n] = Features(
-                *(torch.randn(n, *shape, device=images.device) for shape in self.shapes)
-            )
-        return Features(*(x.detach().requires_grad_(torch.is_grad_enabled()) for x in self.cached[n]))
+            levels = [(width, side, side) for width, side in self.levels] if self.level_widths else []
+            shapes = [*self.shapes, *levels]
+            self.cached[n] = [torch.randn(n, *shape, device=images.device) for shape in shapes]
+        feature_map, pooled, embedding, logits, *maps = (
+            x.detach().requires_grad_(torch.is_grad_enabled()) for x in self.cached[n]
+        )
+        return Features(feature_map, pooled, embedding, logits, tuple(maps))
 
 
 def find_student_stage(method: BaseMethod) -> Stage:
@@ -80,8 +91,7 @@ def find_student_stage(method: BaseMethod) -> Stage:
 def use_stub_networks(method: BaseMethod, size: ProblemSize) -> Iterator[None]:
     """Replace a method's networks by ``StubNetwork`` within the context."""
     student, teacher = method.student, method.teacher_network
-    method.student = StubNetwork(size)  # type: ignore[assignment]
-    method.teacher_network = StubNetwork(size) if teacher is not None else None  # type: ignore[assignment]
+    method.student, method.teacher_network = build_networks(type(method), lambda: StubNetwork(size))  # type: ignore
     try:
         yield
     finally:

@@ -179,7 +179,8 @@ def measure_growth(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         if axis == "negatives" and axis not in plugins.load_class("methods", name).hparams:
             continue
         for value in values:
-            call = cost.make_terms_call(name, replace(cost.ProblemSize(), **{axis: value}))
+            change: dict[str, Any] = {axis: value}
+            call = cost.make_terms_call(name, replace(cost.ProblemSize(), **change))
             call()
             milliseconds: list[float] = []
             while not milliseconds or (sum(milliseconds) < 300 and len(milliseconds) < 15):

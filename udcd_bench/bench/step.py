@@ -26,7 +26,8 @@ from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
 from udcd_bench.training.ema import compute_ema_decay
-from udcd_bench.training.trainer import Trainer, make_optimiser
+from udcd_bench.training.optimiser import make_optimiser
+from udcd_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,13 +168,14 @@ class TimedMethod:
     def time_parts(self, clock: Clock, rounds: int) -> dict[str, float]:
         """Time what a step does beside its floor, each part alone: median milliseconds by the part's name."""
         with torch.no_grad():
-            side = self.method.student(self.network_inputs[0][:2]).feature_map.shape[-1]
+            features = self.method.student(self.network_inputs[0][:2])
         size = cost.ProblemSize(
             len(self.batch.index),
             len(self.trainer.train_data),
             len(CLASS_COUNTS),
             width=self.method.student.width,
-            side=side,
+            side=features.feature_map.shape[-1],
+            levels=tuple((level.shape[1], level.shape[-1]) for level in features.levels),
         )
         with cost.use_stub_networks(self.method, size), torch.random.fork_rng():
             self.method.to(self.device)

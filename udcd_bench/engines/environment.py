@@ -66,7 +66,7 @@ def use_default_settings() -> Iterator[None]:
 
 
 def check_early(specs: Iterable[RunSpec], device: str) -> None:
-    """Raise UserError for a device or backbone that does not exist, before anything is drawn or prepared for it.
+    """Raise UserError for a device or backbone that is not there or not fit, before data are drawn or prepared for it.
 
     Loads torch only where it must: for the name of a device, and to build a backbone that no profile names.
     """
@@ -74,14 +74,23 @@ def check_early(specs: Iterable[RunSpec], device: str) -> None:
         pick_device(device)
     known = profiles.PROFILES.values()
     checked = {name for profile in known for pair in profile.backbones for name in pair}
-    checked |= {profile.backbone for profile in known}
+    checked |= {profile.backbone for profile in known} | {""}
+    # those of the profiles have levels
+    pairs = {(name, reads_levels) for name in checked for reads_levels in (False, True)}
     for spec in specs:
-        for name in {spec.backbone, spec.teacher_backbone} - checked - {""}:
-            from udcd_bench.training.network import build_network
+        reads_levels = bool(plugins.read_attributes("methods", spec.method).get("levels"))
+        for name in {spec.backbone, spec.teacher_backbone}:
+            if (name, reads_levels) not in pairs:
+                _try_backbone(name, planner.resolve_protocol(spec).image_size, reads_levels)
+                pairs.add((name, reads_levels))
 
-            image_size = planner.resolve_protocol(spec).image_size
-            build_network(name, 2, weights="none", image_size=image_size)
-            checked.add(name)
+
+def _try_backbone(name: str, image_size: int, reads_levels: bool) -> None:
+    from udcd_bench.training.network import build_network
+
+    network = build_network(name, 2, weights="none", image_size=image_size)
+    if reads_levels:
+        network.collect_levels()
 
 
 def describe_environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ to be minimised, or one value a row with ``reduction="none"``. Arithmetic is in 
 
 from udcd_bench.losses.contrast import memory_scl, nce, npairs, supcon
 from udcd_bench.losses.geometry import cra, rkd_angle, rkd_distance
+from udcd_bench.losses.hints import at, hcl, hint
 from udcd_bench.losses.imbalance import (
     effective_number_weights,
     focal_factor,
@@ -30,6 +31,7 @@ from udcd_bench.losses.predictions import (
     intra_class_distance,
 )
 from udcd_bench.losses.relations import anchor_logits, class_anchors, crp, relation_matrix
+from udcd_bench.losses.similarity import pkt, sp
 from udcd_bench.losses.views import (
     keep_reliable,
     match_own_image,
@@ -42,6 +44,7 @@ from udcd_bench.losses.views import (
 
 __all__ = [
     "anchor_logits",
+    "at",
     "average_to_smaller",
     "batch_relation",
     "channel_gram",
@@ -51,6 +54,8 @@ __all__ = [
     "crp",
     "effective_number_weights",
     "focal_factor",
+    "hcl",
+    "hint",
     "inter_class_distance",
     "intra_class_distance",
     "kd",
@@ -63,6 +68,7 @@ __all__ = [
     "normalized_entropy",
     "npairs",
     "other_class_kd",
+    "pkt",
     "relation_matrix",
     "reliable_mask",
     "rkd_angle",
@@ -70,6 +76,7 @@ __all__ = [
     "rotate_four_ways",
     "selective_kd",
     "soft_cross_entropy",
+    "sp",
     "sskd_terms",
     "standardize_logits",
     "supcon",

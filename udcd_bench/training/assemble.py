@@ -47,7 +47,21 @@ def build_networks(
     """Build the student, then the teacher: a copy of the student for ``"ema"``, a network of its own otherwise.
 
     build_teacher: makes the teacher of the kinds ``"own"`` and ``"trained"``; left out, ``build_student`` does.
+    Of a method with ``levels = True`` both give the maps of their levels. Raises UserError when a backbone has none.
     """
+    networks = _build_kinds(method_class, build_student, build_teacher)
+    if method_class.levels:
+        for network in networks:
+            if network is not None:
+                network.collect_levels()
+    return networks
+
+
+def _build_kinds(
+    method_class: type[BaseMethod],
+    build_student: Callable[[], Network],
+    build_teacher: Callable[[], Network] | None,
+) -> Networks:
     student = build_student()
     if method_class.teacher is None:
         return Networks(student, None)

@@ -56,13 +56,13 @@ def restore_optimiser(
 ) -> None:
     """Put what ``dump_optimiser`` returned into a fresh optimiser and schedule of the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for name, value in moments.items():
         number, _, key = name.partition(".")
         state.setdefault(int(number), {})[key] = value
         if value.ndim:
             # the fused optimiser walks through memory, so a moment must have its parameter's layout
-            parameter = optimiser.param_groups[0]["params"][int(number)]
-            state[int(number)][key] = torch.empty_like(parameter).copy_(value)
+            state[int(number)][key] = torch.empty_like(parameters[int(number)]).copy_(value)
     groups = optimiser.state_dict()["param_groups"]
     for group, saved in zip(groups, meta["groups"]):
         group |= {"lr": saved["lr"], "betas": tuple(saved["betas"])}

@@ -1,4 +1,8 @@
-"""The size of each loss term's gradient where it enters the student's backbone."""
+"""The size of each loss term's gradient where it enters the student's backbone.
+
+Of a method that reads the maps of all levels it is taken at the first of them, through which every term's gradient
+passes; sizes of such a method's terms compare with each other, not with another method's.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watch_feature_maps(student: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the feature maps of the student's forward passes, in order, while the context is open."""
+    """Collect a feature map of each of the student's forward passes, in order, while the context is open."""
     maps: list[Tensor] = []
-    hook = student.register_forward_hook(lambda module, args, features: maps.append(features.feature_map))
+    hook = student.register_forward_hook(
+        lambda module, args, features: maps.append((*features.levels, features.feature_map)[0])
+    )
     try:
         yield maps
     finally:

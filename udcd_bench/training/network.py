@@ -1,18 +1,21 @@
 """The network of every row: backbone, neck and classifier, with named features.
 
 backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embedding`` (R, O:CRCKD) → linear to C =
-``logits``.
+``logits``; and, for a method that asks, the map at the end of each level of the backbone.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from udcd_bench.errors import UserError
 from udcd_bench.training.weights import build_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EMBEDDING_WIDTH = 128
 """Width of the embedding (R, O:CRCKD)."""
@@ -23,18 +26,23 @@ class Features(NamedTuple):
 
     feature_map: (B, F, h, w), the last one before pooling, in the precision of the backbone. pooled: (B, F).
     embedding: (B, 128). logits: (B, C).
+    levels: of a network of a method with ``levels = True``, else empty: the map (B, F_k, h_k, w_k) at the end of each
+    level, which is all layers between two downsamplings, in the precision of the backbone. The deepest is last, of the
+    size of ``feature_map``, and often that map itself.
     """
 
     feature_map: Tensor
     pooled: Tensor
     embedding: Tensor
     logits: Tensor
+    levels: tuple[Tensor, ...] = ()
 
 
 class Network(nn.Module):
     """Backbone, neck and classifier.
 
-    autocast: compute the backbone in bfloat16; all features but the map are float32 in either case.
+    autocast: compute the backbone in bfloat16; all features but the maps are float32 in either case.
+    level_widths: channels of each of ``Features.levels``; empty until ``collect_levels`` is called.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, *, autocast: bool = False) -> None:
@@ -45,6 +53,23 @@ class Network(nn.Module):
         self.classifier = nn.Linear(EMBEDDING_WIDTH, classes)
         self.width = width
         self.autocast = autocast
+        self.level_widths: tuple[int, ...] = ()
+        self._levels: list[Tensor] = []
+
+    def collect_levels(self) -> None:
+        """Let every pass from now on fill ``Features.levels``; what else it computes stays as it is.
+
+        Raises UserError when timm does not say where the levels of the backbone end.
+        """
+        if self.level_widths:
+            return
+        levels = find_levels(self.backbone)
+        for module, _ in levels:
+            module.register_forward_hook(self._keep_level)
+        self.level_widths = tuple(width for _, width in levels)
+
+    def _keep_level(self, module: nn.Module, args: object, feature_map: Tensor) -> None:
+        self._levels.append(feature_map)
 
     def forward(self, images: Tensor) -> Features:
         """Compute the named features of images (B, 3, H, W)."""
@@ -54,7 +79,24 @@ class Network(nn.Module):
         # the two small layers in float32: they are cheap, and every loss reads them
         pooled = pooled.float()
         embedding = self.neck(pooled)
-        return Features(feature_map, pooled, embedding, self.classifier(embedding))
+        levels, self._levels = tuple(self._levels), []
+        return Features(feature_map, pooled, embedding, self.classifier(embedding), levels)
+
+
+def find_levels(backbone: nn.Module) -> list[tuple[nn.Module, int]]:
+    """Find the last module of each level of a backbone, and the channels of its map, by timm's ``feature_info``.
+
+    Raises UserError when the backbone has none.
+    """
+    entries: Sequence[dict[str, Any]] = getattr(backbone, "feature_info", None) or ()
+    if not entries:
+        raise UserError(
+            f"timm does not say where the levels of a {type(backbone).__name__} end, which this method reads; give "
+            "another --backbone."
+        )
+    # some list several maps of one size, of which the deepest ends the level
+    last_of_size = {entry["reduction"]: entry for entry in entries}
+    return [(backbone.get_submodule(e["module"]), e["num_chs"]) for e in last_of_size.values()]
 
 
 def uses_autocast(precision: str, device: torch.device) -> bool:

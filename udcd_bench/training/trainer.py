@@ -17,10 +17,11 @@ from torch import Tensor
 from udcd_bench.method import Progress
 from udcd_bench.training import checkpoint, global_generators, gradients
 from udcd_bench.training.ema import EMA, compute_ema_decay
+from udcd_bench.training.optimiser import make_optimiser_of_stage
 from udcd_bench.training.terms import check_names, check_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from udcd_bench.data.batches.resident import Batch, DeviceDataset
     from udcd_bench.method import BaseMethod, Stage
@@ -53,11 +54,6 @@ class TrainingResult:
     embeddings: Float32s
     seconds: float
     stage: str
-
-
-def make_optimiser(parameters: Sequence[Tensor], protocol: Protocol) -> torch.optim.Optimizer:
-    """Make the optimiser that every stage uses; the schedule sets its learning rate."""
-    return torch.optim.Adam(parameters, weight_decay=protocol.weight_decay, fused=True)
 
 
 class Trainer:
@@ -155,12 +151,8 @@ class Trainer:
         if self.initial_data_state:
             # so that students of all methods see the same batches, whatever stages came before
             self.train_data.restore(self.initial_data_state)
-        parameters = [p for module in stage.trained_modules for p in module.parameters() if p.requires_grad]
         total = self.count_epochs(stage) * self.train_data.count_steps(self.protocol.batch_size)
-        self.optimiser = make_optimiser(parameters, self.protocol)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, self.protocol.learning_rate, total_steps=total
-        )
+        self.optimiser, self.schedule = make_optimiser_of_stage(stage, self.protocol, total)
         self.ema = EMA(stage.ema_pairs)
         self.step = 0
 
