@@ -6,13 +6,17 @@ backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embed
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from udcd_bench.errors import UserError
 from udcd_bench.training.weights import build_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EMBEDDING_WIDTH = 128
 """Width of the embedding (R, O:CRCKD)."""
@@ -35,6 +39,11 @@ class Network(nn.Module):
     """Backbone, neck and classifier.
 
     autocast: compute the backbone in bfloat16; all features but the map are float32 in either case.
+
+    Attributes
+    ----------
+    compiled_batch_size: where it is not 0, whole batches of that size go through the compiled backbone. The last,
+        smaller batch of an epoch and images that are tested do not: each kind of pass is compiled once, for one shape.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, *, autocast: bool = False) -> None:
@@ -45,16 +54,38 @@ class Network(nn.Module):
         self.classifier = nn.Linear(EMBEDDING_WIDTH, classes)
         self.width = width
         self.autocast = autocast
+        self.compiled_batch_size = 0
 
     def forward(self, images: Tensor) -> Features:
         """Compute the named features of images (B, 3, H, W)."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            feature_map: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+            feature_map = self._compute_feature_map(images)
             pooled = feature_map.mean((2, 3))
         # the two small layers in float32: they are cheap, and every loss reads them
         pooled = pooled.float()
         embedding = self.neck(pooled)
         return Features(feature_map, pooled, embedding, self.classifier(embedding))
+
+    def _compute_feature_map(self, images: Tensor) -> Tensor:
+        size = self.compiled_batch_size
+        # a method may show each image several times, as in its four rotations
+        if size and len(images) % size == 0 and not torch.is_inference_mode_enabled():
+            return _get_compiled_call()(self.backbone, images)
+        return _call_backbone(self.backbone, images)
+
+
+def _call_backbone(backbone: nn.Module, images: Tensor) -> Tensor:
+    feature_map: Tensor = backbone.forward_features(images)  # type: ignore[operator]
+    return feature_map
+
+
+@functools.cache
+def _get_compiled_call() -> Callable[[nn.Module, Tensor], Tensor]:
+    """Make the compiled form of ``_call_backbone``, one graph for each backbone and mode.
+
+    The feature map is what it returns, since the loop takes the gradient of every term there; hooks stay outside.
+    """
+    return torch.compile(_call_backbone, fullgraph=True, dynamic=False)
 
 
 def uses_autocast(precision: str, device: torch.device) -> bool:
