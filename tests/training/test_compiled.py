@@ -5,13 +5,19 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from support import factories
+import udcd_bench as ub
+from support import factories, records
 from udcd_bench import plugins
 from udcd_bench.bench import cost
+from udcd_bench.engines import execute
+from udcd_bench.runs.planner import Job
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
 from udcd_bench.training import backbones, network
 from udcd_bench.training.network import Network
 from udcd_bench.training.trainer import Trainer
@@ -146,6 +152,40 @@ def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(graphs, monkeypat
     stopped = factories.train_interrupted(build, factories.PROTOCOL.epochs)
     np.testing.assert_array_equal(whole.scores, stopped.scores)
     assert graphs["unique_graphs"] > 0
+
+
+def test_a_stored_run_says_that_it_was_compiled_and_is_read_like_any_other(
+    graphs, prepared_lesions, tmp_path
+):
+    def store_run(**settings):
+        small = {"image_size": 32, "n_images": 100, "epochs": 2, "batch_size": 32}
+        return ub.train(
+            "mtg", "synthetic-lesions", tmp_path, small | settings, data=prepared_lesions, device="cpu"
+        )
+
+    plain, compiled = store_run(), store_run(compile=True)
+    assert graphs["unique_graphs"] == 2 and compiled.key != plain.key
+    assert compiled.record["protocol"]["compile"] is True
+    pd.testing.assert_frame_equal(compiled.scores, plain.scores)
+    weights, plain_weights = (run.network.state_dict() for run in (compiled, plain))
+    assert list(weights) == list(plain_weights)
+    assert all(map(torch.equal, weights.values(), plain_weights.values()))
+
+
+def test_a_backbone_that_is_not_one_graph_is_told_of_in_a_sentence(graphs, tmp_path):
+    class Broken(SmallBackbone):
+        def forward_features(self, images):
+            torch._dynamo.graph_break()
+            return self(images)
+
+    spec = RunSpec("scratch", "digits", "demo", "resnet-tiny", protocol=(("compile", True),))
+    job = Job(spec, "k", None, "absent", 16, records.make_inputs(spec))
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException) as raised:
+        compiled_network(backbone=Broken)(torch.zeros(factories.BATCH, 3, 8, 8))
+    context = execute.RunContext(Store(tmp_path), tmp_path)
+    sentence = str(execute._explain_error(raised.value, job, context))
+    assert sentence.startswith("resnet-tiny was not compiled (") and "\n" not in sentence
+    assert sentence.endswith("leave out --set compile=true")
 
 
 # --- rounding ---------------------------------------------------------------------------------------------------
