@@ -154,7 +154,7 @@ def test_the_table_says_what_was_measured_where(found):
 def test_quartiles_and_bandwidth_are_figures():
     assert ratio.compute_quartiles([4.0, 1, 2, 3, 5]) == {"median": 3, "q25": 2, "q75": 4}
     assert ratio.measure_copy_bandwidth(Clock(CPU)) > 1e4
-    assert ratio.count_kernel_launches(lambda: None, CPU) is None
+    assert ratio.profile_kernels(lambda: None, CPU) is None
 
 
 def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):

@@ -72,6 +72,19 @@ def test_a_set_without_a_test_part_is_refused_by_every_command(invoke, tmp_path,
             )
 
 
+def test_a_missing_compiler_is_told_before_anything_is_prepared(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for words in commands("digits", "--set=compile=true"):
+        status, _, err = invoke(*words)
+        assert status == 2 and not (tmp_path / "data").exists()
+        assert "compile=true needs the C++ compiler no-such-compiler, which is not here; install it" in err
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert "Python's headers (Python.h)" in invoke(*words)[2]
+    status, out, _ = invoke(*words, "--dry-run")
+    assert status == 0 and "digits" in out, "what is planned here may be made elsewhere"
+
+
 def test_val_tests_where_it_is_asked_to_and_is_called_so(invoke, tmp_path):
     make_parts(tmp_path / "set", train=4, val=2)
     for words in commands("folder:set", "--test=val", "--dry-run"):

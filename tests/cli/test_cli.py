@@ -457,6 +457,7 @@ def test_deterministic_operations_are_switched_on_and_change_nothing_on_a_cpu(ty
         for words in ((), ("--deterministic",)):
             assert typed(*TRAIN, *words, f"--out=out{len(words)}")[0] == 0
             assert torch.are_deterministic_algorithms_enabled() == bool(words)
+            assert torch.backends.cudnn.benchmark != bool(words)
     finally:
         torch.use_deterministic_algorithms(False)
     stores = [Store(tmp_path / name) for name in ("out0", "out1")]

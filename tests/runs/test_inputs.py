@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import pytest
 
 from udcd_bench.runs import inputs
 from udcd_bench.runs import spec as spec_module
 from udcd_bench.runs.inputs import RunInputs
+from udcd_bench.runs.profiles import Protocol
 
 INPUTS = RunInputs(
     method="kd",
@@ -85,6 +86,12 @@ def test_the_engines_revision_is_part_of_the_key(monkeypatch):
 def test_a_record_holds_the_inputs_as_they_were():
     again = RunInputs(**json.loads(json.dumps(INPUTS.to_dict())))
     assert again == INPUTS and again.compute_key() == KEY
+
+
+def test_a_run_that_is_not_compiled_has_the_key_that_it_had():
+    numbers = asdict(Protocol())
+    assert "compile" not in inputs.select_numbers(numbers)
+    assert inputs.select_numbers(numbers | {"compile": True})["compile"] is True
 
 
 def test_what_was_added_later_is_in_a_key_where_it_changes_something(monkeypatch):

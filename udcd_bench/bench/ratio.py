@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from udcd_bench.bench.step import (
     make_random_data,
 )
 from udcd_bench.engines.environment import describe_environment, pick_device
+from udcd_bench.engines.steps import configure_torch
 from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from udcd_bench.data.batches.resident import DeviceDataset
 
@@ -47,8 +48,15 @@ def compute_quartiles(values: list[float]) -> dict[str, float]:
     return {"median": median, "q25": q25, "q75": q75}
 
 
-def count_kernel_launches(call: Callable[[], object], device: torch.device) -> int | None:
-    """Count the kernels that one call launches on a GPU; None on a CPU."""
+class KernelTally(NamedTuple):
+    """The kernels of one call: how many a GPU launches, and the milliseconds that they keep it busy."""
+
+    launches: int
+    busy_ms: float
+
+
+def profile_kernels(call: Callable[[], object], device: torch.device) -> KernelTally | None:
+    """Profile the kernels that one call launches on a GPU; None on a CPU."""
     if device.type != "cuda":
         return None
     from torch.profiler import ProfilerActivity, profile
@@ -56,7 +64,13 @@ def count_kernel_launches(call: Callable[[], object], device: torch.device) -> i
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         call()
         torch.cuda.synchronize(device)
-    return sum(str(event.device_type).endswith("CUDA") for event in profiler.events() or [])
+    return tally_kernels(profiler.events() or [])
+
+
+def tally_kernels(events: Iterable[Any]) -> KernelTally:
+    """Count the events of a profile that a GPU carried out, and add up how long they took."""
+    kernels = [event for event in events if str(event.device_type).endswith("CUDA")]
+    return KernelTally(len(kernels), sum(event.time_range.elapsed_us() for event in kernels) / 1e3)
 
 
 def measure_copy_bandwidth(clock: Clock) -> float:
@@ -73,8 +87,7 @@ def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line
     log: called with a line of progress.
     """
     device = pick_device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    configure_torch(config.threads, deterministic=False)
     random.seed(0)
     torch.manual_seed(0)
     clock = Clock(device)
@@ -84,22 +97,22 @@ def measure_ratios(config: BenchConfig, log: Callable[[str], None] = lambda line
         f"B={config.batch}, on random images"
     )
     subjects = [TimedMethod(config, name, data) for name in config.methods]
-    pairs = _time_pairs(subjects, clock, config.rounds, log)
+    pairs = time_pairs(subjects, clock, config.rounds, log)
     rate = measure_copy_bandwidth(clock)
     rows = [_measure_row(subject, pairs[subject.name], clock, config, rate) for subject in subjects]
     return {
         "ask": asdict(config),
         **describe_machine(device),
         "input_images_per_s": {
-            views: _measure_input_rate(data, config.batch, views, clock) for views in (1, 2)
+            views: measure_input_rate(data, config.batch, views, clock) for views in (1, 2)
         },
-        "memory_peak_bytes": _read_peak_memory(device),
+        "memory_peak_bytes": read_peak_memory(device),
         "methods": rows,
     }
 
 
-def _time_pairs(
-    subjects: list[TimedMethod], clock: Clock, rounds: int, log: Callable[[str], None]
+def time_pairs(
+    subjects: list[TimedMethod], clock: Clock, rounds: int, log: Callable[[str], None] = lambda line: None
 ) -> dict[str, list[tuple[float, float]]]:
     """Time (step, floor) of every method in each round, in random order; the warm-up rounds are left out."""
     pairs: dict[str, list[tuple[float, float]]] = {subject.name: [] for subject in subjects}
@@ -137,9 +150,9 @@ def _measure_row(
     if clock.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(clock.device)
         subject.run_step()
-    peak = _read_peak_memory(clock.device) if clock.device.type == "cuda" else None
+    peak = read_peak_memory(clock.device) if clock.device.type == "cuda" else None
     moved = cost.count_operations(subject.run_step).moved if clock.device.type == "cuda" else None
-    launches = count_kernel_launches(subject.run_step, clock.device)
+    kernels = profile_kernels(subject.run_step, clock.device)
     parts = subject.time_parts(clock, config.rounds)
     return {
         "method": subject.name,
@@ -149,19 +162,19 @@ def _measure_row(
         "images_per_s": 1e3 * config.batch / step,
         "parts": {name: {"ms": ms, "share": ms / floor} for name, ms in parts.items()},
         "memory_peak_bytes": peak,
-        "kernel_launches": launches,
+        "kernel_launches": kernels.launches if kernels else None,
         "share_of_copy_bandwidth": moved / step / copy_rate if moved else None,
     }
 
 
-def _measure_input_rate(data: DeviceDataset, batch_size: int, views: int, clock: Clock) -> float:
+def measure_input_rate(data: DeviceDataset, batch_size: int, views: int, clock: Clock) -> float:
     """Measure the images a second of the input path alone, each in so many views."""
     batches = cycle_batches(data, batch_size, views)
     milliseconds = [clock(lambda: next(batches)) for _ in range(20)]
     return float(1e3 * batch_size / np.median(milliseconds))
 
 
-def _read_peak_memory(device: torch.device) -> int:
+def read_peak_memory(device: torch.device) -> int:
     """Read the peak memory in bytes: on a GPU since its last reset, elsewhere since the process started."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

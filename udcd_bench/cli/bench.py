@@ -1,4 +1,4 @@
-"""Command ``udcd-bench bench``: each method's step against its floor, growth of its own terms, reference forms."""
+"""Command ``udcd-bench bench``: each method's step against its floor, and what else training costs on a machine."""
 
 from __future__ import annotations
 
@@ -23,31 +23,45 @@ AXIS_LABELS = {"batch": "B", "n_train": "n_train", "negatives": "K", "classes": 
 @click.command()
 @options.methods
 @make_option("--backbone", default="densenet121", show_default=True, help="A timm name.")
-@make_option("--image-size", default=64, show_default=True, type=click.IntRange(8))
+@make_option("--image-size", type=click.IntRange(8), help="[default: 64; with --everything 128, then 224]")
 @make_option("--batch", default=64, show_default=True, type=click.IntRange(3))
 @make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @make_option("--threads", default=0, type=click.IntRange(0), help="Of a CPU.  [default: the framework's]")
-@make_option("--rounds", default=21, show_default=True, type=click.IntRange(3), help="Pairs a method.")
+@make_option("--rounds", type=click.IntRange(3), help="Pairs a method.  [default: 21; with --everything 5]")
 @make_option(
     "--growth", is_flag=True, help="Instead: how each method's own terms grow with B, n_train, K, C."
 )
 @make_option(
     "--forms", is_flag=True, help="Instead: the cheaper forms of the losses against the direct ones."
 )
+@make_option(
+    "--everything", is_flag=True, help="All that a GPU shows, within ten minutes: steps, short runs, memory."
+)
+@options.data
 @make_option("--json", "file", type=PATH_TYPE, help="Also write the measurements to this file.")
 def bench(
-    growth: bool, forms: bool, file: Path | None, methods: tuple[str, ...] | None, **params: Any
+    growth: bool,
+    forms: bool,
+    everything: bool,
+    file: Path | None,
+    methods: tuple[str, ...] | None,
+    data: Path,
+    **params: Any,
 ) -> None:
     """Time each method's step against its floor: the networks and the optimiser alone.
 
     Medians of paired ratios in one process, on random images, with the allocator's settings of a run.
+    --everything makes short training runs too: of images in --data, if HAM10000 or APTOS 2019 is prepared there.
     """
     from udcd_bench import plugins
-    from udcd_bench.storage.atomic import write_atomically
 
     names = methods or plugins.list_names("methods")
     for name in names:
         plugins.find_file("methods", name)
+    if everything:
+        _measure_everything(names, data, file, params)
+        return
+    params = {**params, "image_size": params["image_size"] or 64, "rounds": params["rounds"] or 21}
     if growth:
         result = _call_in_process(_measure_growth, names)
         click.echo(_format_growth_table(result["growth"]))
@@ -58,21 +72,66 @@ def bench(
         result = _call_in_process(_measure_steps, {"methods": names, **params})
         click.echo(_format_step_table(result))
     if file is not None:
-        write_atomically(file, f"{json.dumps(result, indent=1)}\n".encode())
+        _write_json(file, result)
+        click.echo(file)
+
+
+def _write_json(file: Path, result: dict[str, Any]) -> None:
+    from udcd_bench.storage.atomic import write_atomically
+
+    write_atomically(file, f"{json.dumps(result, indent=1)}\n".encode())
+
+
+def _measure_everything(
+    names: tuple[str, ...], data: Path, file: Path | None, params: dict[str, Any]
+) -> None:
+    """Measure all parts, print the summary, and keep ``file`` up to date meanwhile."""
+    from udcd_bench.bench.everything import session, summary
+    from udcd_bench.bench.everything.request import Request
+    from udcd_bench.engines.environment import check_early, pick_device
+    from udcd_bench.runs.spec import RunSpec
+
+    check_early([RunSpec(names[0], "digits", "quick", params["backbone"])], params["device"])
+    device = pick_device(params["device"])
+    size, rounds = params["image_size"], params["rounds"] or 5
+    request = Request(
+        methods=names,
+        backbone=params["backbone"],
+        image_sizes=(size,) if size else (128, 224),
+        batch=params["batch"],
+        # one of several: runs side by side are to share it
+        device=f"cuda:{device.index or 0}" if device.type == "cuda" else "cpu",
+        threads=params["threads"],
+        rounds=rounds,
+        data=data,
+    )
+    _set_allocator()
+    result = session.measure_everything(
+        request, lambda result: _write_json(file, result) if file else None, _echo_progress
+    )
+    click.echo(summary.format_summary(result))
+    click.echo(_format_environment(result))
+    if file:
         click.echo(file)
 
 
 def _call_in_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Call a function in a process started anew, with the allocator's settings of a run; it reads them at the start."""
     from udcd_bench.data import workers
-    from udcd_bench.engines.server import ALLOCATOR_ENV
 
-    for name, value in ALLOCATOR_ENV.items():
-        os.environ.setdefault(name, value)
+    _set_allocator()
     with workers.open_pool(1) as pool:
         (future,) = workers.submit_all(pool, function, [args])
         result: dict[str, Any] = future.result()
         return result
+
+
+def _set_allocator() -> None:
+    """Give the allocator of processes that start from now on the settings of a run."""
+    from udcd_bench.engines.server import ALLOCATOR_ENV
+
+    for name, value in ALLOCATOR_ENV.items():
+        os.environ.setdefault(name, value)
 
 
 def _echo_progress(line: str) -> None:

@@ -256,7 +256,7 @@ def _plan_and_run(
     _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
-    check_early(specs, run_options.device if is_made_here else "auto")
+    check_early(specs, run_options.device if is_made_here else "")
     specs = [resolver.resolve_spec(spec) for spec in specs]
     context = RunContext(
         store, run_options.data, run_options.device, run_options.deterministic, resolver.locations

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
+import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +69,16 @@ def use_default_settings() -> Iterator[None]:
 
 
 def check_early(specs: Iterable[RunSpec], device: str) -> None:
-    """Raise UserError for a device or backbone that is not there or not fit, before data are drawn or prepared for it.
+    """Raise UserError for a device, compiler or backbone that is not there or not fit, before data are prepared.
 
+    device: as of ``pick_device``; empty for runs that are made elsewhere.
     Loads torch only where it must: for the name of a device, and to build a backbone that no profile names.
     """
-    if device not in ("auto", "cpu"):
+    if device not in ("", "auto", "cpu"):
         pick_device(device)
+    specs = list(specs)
+    if device and any(planner.resolve_protocol(spec).compile for spec in specs):
+        check_compiler(pick_device(device))
     known = profiles.PROFILES.values()
     checked = {name for profile in known for pair in profile.backbones for name in pair}
     checked |= {profile.backbone for profile in known} | {""}
@@ -91,6 +98,20 @@ def _try_backbone(name: str, image_size: int, reads_levels: bool) -> None:
     network = build_network(name, 2, weights="none", image_size=image_size)
     if reads_levels:
         network.collect_levels()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise UserError when ``torch.compile`` lacks what it needs for this device: a compiler, Python's headers."""
+    if device.type == "cpu":
+        compiler = os.environ.get("CXX") or "g++"
+        missing = "" if shutil.which(compiler) else f"the C++ compiler {compiler}"
+    else:
+        compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]
+        missing = "" if any(map(shutil.which, compilers)) else f"a C compiler ({' or '.join(compilers)})"
+    if not missing and not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing = "Python's headers (Python.h)"
+    if missing:
+        raise UserError(f"compile=true needs {missing}, which is not here; install it, or leave compile out.")
 
 
 def describe_environment(device: torch.device, threads: int, precision: str) -> dict[str, Any]:

@@ -273,6 +273,9 @@ def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
             f"memory ran out at batch_size {batch_size} ({reason}); "
             f"give it less to hold, --set batch_size={max(2, batch_size // 2)}, or make fewer runs at a time, --jobs 1"
         )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        reason = str(error).strip().partition("\n")[0]
+        return RunError(f"{job.spec.backbone} was not compiled ({reason}); leave out --set compile=true")
     if isinstance(error, NotFiniteError):
         command = planner.format_command(job.spec, context.places)
         has_checkpoint = context.store.open_checkpoint(job.key).path.exists()

@@ -13,7 +13,7 @@ from udcd_bench import plugins
 from udcd_bench.data.batches.augment import AffineRange
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.own_splits import count_shared, describe_own_split
-from udcd_bench.engines.environment import describe_environment
+from udcd_bench.engines.environment import check_compiler, describe_environment
 from udcd_bench.stats import metrics
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
@@ -55,7 +55,12 @@ class RunSetup:
 
 
 def configure_torch(threads: int, deterministic: bool) -> None:
-    """Set PyTorch's number of CPU threads (0 leaves it alone) and its choice of operations, for this process."""
+    """Set PyTorch's number of CPU threads (0 leaves it alone) and its choice of operations, for this process.
+
+    deterministic: choose operations that repeat their figures bit for bit; otherwise a GPU times its convolutions and
+    takes the fastest.
+    """
+    torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         # cuBLAS reads this when the process makes its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -89,16 +94,21 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher: network.Network
     labels: (n_train,) of the training images, on the device. teacher: a trained one, of the method that has one.
     """
     spec, protocol = setup.spec, setup.protocol
+    if protocol.compile:
+        check_compiler(setup.device)
+        torch.compiler.reset()  # what earlier runs of this process compiled counts against this one's graphs
     method_class: type[BaseMethod] = plugins.load_class("methods", spec.method)
 
     def build(backbone: str, weights: str) -> network.Network:
-        return network.build_network(
+        built = network.build_network(
             backbone,
             len(setup.dataset.classes),
             weights=weights,
             image_size=protocol.image_size,
             autocast=setup.autocast,
         )
+        built.compiled_batch_size = protocol.batch_size if protocol.compile else 0
+        return built
 
     def build_teacher() -> network.Network:
         return teacher or build(spec.teacher_backbone or spec.backbone, setup.weights)

@@ -26,9 +26,14 @@ _CHUNK_ON_ACCELERATOR = 1 << 22
 
 def _split_into_chunks(n: int, elements: int, device: torch.device) -> list[slice]:
     """Split range(n) into slices, each of as many rows of ``elements`` as a chunk may hold, at least one."""
-    limit = _CHUNK_PER_CPU_THREAD * torch.get_num_threads() if device.type == "cpu" else _CHUNK_ON_ACCELERATOR
+    limit = _CHUNK_PER_CPU_THREAD * _count_cpu_threads() if device.type == "cpu" else _CHUNK_ON_ACCELERATOR
     step = max(1, limit // elements)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _count_cpu_threads() -> int:
+    """Count the CPU threads; a compiler is told of one, since it cannot trace the question."""
+    return 1 if torch.compiler.is_compiling() else torch.get_num_threads()
 
 
 class _SquaredDistances(torch.autograd.Function):
@@ -179,8 +184,8 @@ class _TripletLoss(torch.autograd.Function):
                 torch.mul(b[:, :, None].expand_as(pulls), slope[:, None, None], out=pulls)
                 gradient += pulls[:, :, 0].sum(0).view_as(s)
                 slant, start = (2 * classes * n * n - n, 2 * n * n, 1), (n - 1 - chunk.start) * n
-                start += pulls.storage_offset()
-                gradient -= pulls.as_strided((rows, classes, n * n), slant, start).sum(0).view_as(s)
+                each_r = pulls.flatten()[start:].as_strided((rows, classes, n * n), slant)
+                gradient -= each_r.sum(0).view_as(s)
         if gradient is not None:
             inward = s * (s * gradient).sum(0)
             ctx.save_for_backward((gradient - inward).mul_(inverse))

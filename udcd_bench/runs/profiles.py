@@ -49,6 +49,7 @@ class Protocol:
     freeze_bn_after_first_eval: bool = False  # R does so, by never going back to training mode
     imbalance: str = "power"  # S: how rho is reached; the other is "truncate"
     precision: str = "auto"  # S: auto is bf16 on a GPU and fp32 on a CPU
+    compile: bool = False  # S: backbones by torch.compile, whose sums are rounded otherwise
     threads: int = 0  # S: CPU threads of one run; 0 takes the machine's
     n_images: int = 10015  # S: of a synthetic stand-in; as many as HAM10000 has
 

@@ -6,6 +6,7 @@ backbone (timm) → global average pool = ``pooled`` → linear to 128 = ``embed
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.training.weights import build_backbone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 EMBEDDING_WIDTH = 128
 """Width of the embedding (R, O:CRCKD)."""
@@ -42,7 +43,13 @@ class Network(nn.Module):
     """Backbone, neck and classifier.
 
     autocast: compute the backbone in bfloat16; all features but the maps are float32 in either case.
+
+    Attributes
+    ----------
     level_widths: channels of each of ``Features.levels``; empty until ``collect_levels`` is called.
+    compiled_batch_size: where it is not 0, whole batches of that size go through the compiled backbone. The last,
+        smaller batch of an epoch and images that are tested do not: each kind of pass is compiled once, for one shape.
+        Nor does a network whose levels are read, since they leave it by hooks.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, *, autocast: bool = False) -> None:
@@ -55,6 +62,7 @@ class Network(nn.Module):
         self.autocast = autocast
         self.level_widths: tuple[int, ...] = ()
         self._levels: list[Tensor] = []
+        self.compiled_batch_size = 0
 
     def collect_levels(self) -> None:
         """Let every pass from now on fill ``Features.levels``; what else it computes stays as it is.
@@ -74,13 +82,21 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """Compute the named features of images (B, 3, H, W)."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            feature_map: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+            feature_map = self._compute_feature_map(images)
             pooled = feature_map.mean((2, 3))
         # the two small layers in float32: they are cheap, and every loss reads them
         pooled = pooled.float()
         embedding = self.neck(pooled)
         levels, self._levels = tuple(self._levels), []
         return Features(feature_map, pooled, embedding, self.classifier(embedding), levels)
+
+    def _compute_feature_map(self, images: Tensor) -> Tensor:
+        size = self.compiled_batch_size
+        # a method may show each image several times, as in its four rotations
+        whole = size and len(images) % size == 0
+        if whole and not self.level_widths and not torch.is_inference_mode_enabled():
+            return _get_compiled_call()(self.backbone, images)
+        return _call_backbone(self.backbone, images)
 
 
 def find_levels(backbone: nn.Module) -> list[tuple[nn.Module, int]]:
@@ -97,6 +113,20 @@ def find_levels(backbone: nn.Module) -> list[tuple[nn.Module, int]]:
     # some list several maps of one size, of which the deepest ends the level
     last_of_size = {entry["reduction"]: entry for entry in entries}
     return [(backbone.get_submodule(e["module"]), e["num_chs"]) for e in last_of_size.values()]
+
+
+def _call_backbone(backbone: nn.Module, images: Tensor) -> Tensor:
+    feature_map: Tensor = backbone.forward_features(images)  # type: ignore[operator]
+    return feature_map
+
+
+@functools.cache
+def _get_compiled_call() -> Callable[[nn.Module, Tensor], Tensor]:
+    """Make the compiled form of ``_call_backbone``, one graph for each backbone and mode.
+
+    The feature map is what it returns, since the loop takes the gradient of every term there; hooks stay outside.
+    """
+    return torch.compile(_call_backbone, fullgraph=True, dynamic=False)
 
 
 def uses_autocast(precision: str, device: torch.device) -> bool:

@@ -36,7 +36,13 @@ class PredictingNetwork(Network):
         student = method.student
         self.backbone, self.neck, self.classifier = student.backbone, student.neck, student.classifier
         self.width, self.autocast = student.width, student.autocast
+        self.level_widths, self.compiled_batch_size = (), 0
         self.method = method
+
+    def collect_levels(self) -> None:
+        """Let every pass from now on fill ``Features.levels``, see ``Network.collect_levels``."""
+        self.method.student.collect_levels()
+        self.level_widths = self.method.student.level_widths
 
     def forward(self, images: Tensor) -> Features:
         """Compute the features of images (B, 3, H, W) as they were tested."""

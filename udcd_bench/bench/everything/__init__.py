@@ -1,0 +1,1 @@
+"""All that a GPU shows, by one command within ten minutes. Knows no option and no table."""
