@@ -139,3 +139,9 @@ def test_rows_are_averaged_as_the_cross_entropy_is(normalise):
     torch.testing.assert_close(
         method.average_rows(rows, batch.labels), method.cross_entropy(logits, batch.labels)
     )
+
+
+def test_ps_kd_goes_on_from_a_checkpoint_with_its_past_predictions():
+    whole = factories.train(factories.method("ps-kd"))
+    stopped = factories.train_interrupted(lambda: factories.method("ps-kd"), factories.PROTOCOL.epochs)
+    assert (whole.scores == stopped.scores).all()
