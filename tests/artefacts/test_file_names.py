@@ -188,3 +188,14 @@ def test_the_command_that_is_stored_makes_the_same_file():
         from dataclasses import replace
 
         assert replace(again, split=again.split or "paper", **looks) == ask
+
+
+def test_the_command_names_a_suite_that_comes_with_the_package(own_suites, tmp_path):
+    from udcd_bench import plugins
+
+    plain = format_artefact_command("run", "table2", TableRequest())
+    plugins.add_suite(tmp_path)  # nobody stores where it lies
+    assert format_artefact_command("run", "table2", TableRequest()) == plain
+    plugins.add_suite("modern")
+    command = format_artefact_command("run", "table2", TableRequest())
+    assert command == plain.replace("udcd-bench ", "udcd-bench --suite modern ")

@@ -22,7 +22,7 @@ def test_the_datas_own_imbalance_is_table_2s_run():
     assert {spec.rho for spec in one.list_runs(ask)} == {144, None, 17, 9}
 
 
-def test_the_table_of_losses_for_imbalance_shares_its_runs(shipped_suites):
+def test_the_table_of_losses_for_imbalance_shares_its_runs(shipped_suites, tmp_path):
     one, losses = tables()[0], plugins.load_class("tables", "imbalance")()
     ask = TableRequest("paper")
     runs = losses.list_runs(ask)
@@ -31,6 +31,8 @@ def test_the_table_of_losses_for_imbalance_shares_its_runs(shipped_suites):
     further = {row.name: row.listed for row in tables()[1].list_rows(ask)}
     assert further["udcd"] and not further["dkd"], "Table 2 has the suite's rows below its rule"
     assert "dkd" not in {row.name for row in losses.list_rows(ask)}
+    got = losses.render(ask, Results(Store(tmp_path), {spec: make.record(spec) for spec in runs}, {}))
+    assert "weigh the classes" in " ".join(got.text.split()) and got.frame["published"].isna().all()
 
 
 def test_every_published_figure_has_a_place(tmp_path):

@@ -113,6 +113,15 @@ def test_what_the_package_brings_is_off_until_it_is_named(tmp_path, monkeypatch)
     )
 
 
+def test_another_machine_is_given_the_name(monkeypatch, tmp_path):
+    from udcd_bench.engines import ray
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UDCD_BENCH_SUITE", os.pathsep.join(["modern", "mine"]))
+    given = ray._collect_env_vars()["UDCD_BENCH_SUITE"]
+    assert given == os.pathsep.join(["modern", str(tmp_path / "mine")])
+
+
 def test_a_name_that_is_no_suite_is_told_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--suite moderm: .* did you mean 'modern'"):

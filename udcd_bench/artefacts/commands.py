@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from udcd_bench import plugins
 from udcd_bench.errors import make_printable, quote_name
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import names
@@ -13,9 +14,11 @@ from udcd_bench.runs.spec import format_split_options
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """Format the shell line that makes or checks an artefact as requested.
 
-    Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie.
+    Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie;
+    of suites it has those that come with udcd-bench.
     """
-    words = ["udcd-bench", verb, name, "--profile", request.profile]
+    words = ["udcd-bench", *(word for suite in plugins.list_shipped_in_use() for word in ("--suite", suite))]
+    words += [verb, name, "--profile", request.profile]
     words += format_split_options(request.split, request.datasets or ())
     words += ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
     words += ["--methods", ",".join(map(quote_name, request.methods))] if request.methods else []

@@ -116,6 +116,12 @@ def list_suites() -> list[Suite]:
     return list({suite.folder: suite for suite in reversed(suites)}.values())[::-1]
 
 
+def list_shipped_in_use() -> list[str]:
+    """List the names of the suites of this package that have been turned on."""
+    in_use = {suite.folder for suite in list_suites()}
+    return [name for name, folder in list_shipped_suites().items() if folder in in_use]
+
+
 def _list_environment_suites() -> list[str]:
     return [name for name in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if name]
 

@@ -4,8 +4,8 @@ Kim, Ji, Yoon, Hwang, "Self-knowledge distillation with progressive refinement o
 https://arxiv.org/abs/2006.12000; section 3.
 
 L = cross-entropy with the labels (1 − α_t)·y + α_t·p_(t−1), which is (1 − α_t)·CE(s, y) + α_t·CE(s, p_(t−1)); p_(t−1)
-is what the student predicted for the image when it trained on it in the epoch before, and the label in the first epoch;
-α_t = alpha · t / T in epoch t of T, counted from 1.
+is what the student predicted for the image when it trained on it in the epoch before, as its code has it, and the label
+in the first epoch; α_t = alpha · t / T in epoch t of T, counted from 1.
 
 Differs from the paper: both terms are class-weighted, by the image's label, as the cross-entropy of every row (S).
 """

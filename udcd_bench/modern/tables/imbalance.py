@@ -8,9 +8,12 @@ adds it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from udcd_bench.artefacts import table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Table(table.Table):
@@ -31,3 +34,10 @@ class Table(table.Table):
         "logit-adjustment": "Logit adjustment",
         "udcd": "UDCD",
     }
+
+    def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:
+        """Return what the other rows have in the place of their losses."""
+        return (
+            "Scratch, Focal and UDCD weigh the classes of the cross-entropy by inverse frequency; in the other rows "
+            "weights, margins or shifts of their own take that place.",
+        )
