@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as oracle
 
 from support import factories
@@ -175,23 +175,28 @@ def test_the_two_views_are_draws_of_the_same_images():
     assert alone.shape == first.shape
 
 
-def test_only_its_own_seeds_count():
+AUGMENT = pytest.mark.parametrize("augment", ["paper", "randaugment"])
+
+
+@AUGMENT
+def test_only_its_own_seeds_count(augment):
     data = factories.dataset()
     torch.manual_seed(1)
-    first = epoch(factories.resident(data))
+    first = epoch(factories.resident(data, augment=augment))
     torch.manual_seed(2)
     np.random.seed(3)
     state = torch.get_rng_state()
-    second = epoch(factories.resident(data))
+    second = epoch(factories.resident(data, augment=augment))
     assert torch.equal(state, torch.get_rng_state()), "and it draws nothing from the global generator"
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.index, b.index)
         assert all(torch.equal(x, y) for x, y in zip(a.views, b.views))
 
 
-def test_a_restored_state_gives_the_same_epoch():
+@AUGMENT
+def test_a_restored_state_gives_the_same_epoch(augment):
     data = factories.dataset()
-    one, other = factories.resident(data), factories.resident(data)
+    one, other = (factories.resident(data, augment=augment) for _ in range(2))
     epoch(one)
     state = {key: value.clone() for key, value in one.get_state().items()}
     wanted = epoch(one)
@@ -201,10 +206,37 @@ def test_a_restored_state_gives_the_same_epoch():
         assert all(torch.equal(x, y) for x, y in zip(a.views, b.views))
 
 
-def test_tests_see_the_images_as_they_are():
+def test_randaugment_is_torchvisions_image_by_image_and_view_by_view_before_the_turn():
+    images = np.random.default_rng(4).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    resident = factories.resident(factories.dataset(images=images), augment="randaugment")
+    resident.affine_range = AffineRange(0, 0, 0)
+    torch.set_rng_state(resident.randaugment.generator.get_state())
+    transform = v2.RandAugment()
+    for batch in epoch(resident)[:2]:
+        for view in batch.views:
+            chosen = torch.from_numpy(images[batch.index]).permute(0, 3, 1, 2)
+            altered = torch.stack([transform(image) for image in chosen])
+            assert_close(view, normalise(altered / 255), atol=1e-4, rtol=0)
+            assert not torch.equal(altered, chosen)
+            assert len({int((a != c).sum()) for a, c in zip(altered, chosen)}) > 1, "not all alike"
+
+
+def test_randaugment_leaves_the_order_and_the_turns_as_they_are():
+    data = factories.dataset()
+    plain, altered = (factories.resident(data, augment=augment) for augment in ("paper", "randaugment"))
+    for a, b in zip(epoch(plain), epoch(altered), strict=True):
+        assert torch.equal(a.index, b.index) and not torch.equal(a.views[0], b.views[0])
+        assert a.views[0].stride() == b.views[0].stride()
+    states = plain.get_state(), altered.get_state()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert states[1].keys() - states[0].keys() == {"randaugment"}
+
+
+@AUGMENT
+def test_tests_see_the_images_as_they_are(augment):
     data = factories.dataset()
     rows = np.array([5, 3, 20, 0, 1])
-    parts = list(factories.resident(data, rows).iterate_images(2))
+    parts = list(factories.resident(data, rows, augment).iterate_images(2))
     assert [len(part) for part in parts] == [2, 2, 1]
     wanted = (data.images[rows] / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     assert_close(torch.cat(parts).permute(0, 2, 3, 1), torch.from_numpy(wanted).float(), atol=1e-6, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from support import factories
 from udcd_bench import losses, plugins
+from udcd_bench import method as method_module
 from udcd_bench.method import Progress
 from udcd_bench.training.backbones import TINY_BACKBONES
 from udcd_bench.training.network import Features
@@ -17,6 +19,7 @@ from udcd_bench.training.network import Features
 pytestmark = pytest.mark.usefixtures("shipped_suites")
 NAMES = ("fitnet", "at", "sp", "pkt", "reviewkd")
 GOLDEN = Path(__file__).parents[1] / "goldens" / "reviewkd_fusion.npz"
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 LATE = Progress(3, 4, 1, 2)
 
 
@@ -50,6 +53,17 @@ def test_fitnet_regresses_the_level_counted_from_the_deepest(level):
     weight, bias = method.regressor.weight[:, :, 0, 0], method.regressor.bias
     regressed = torch.einsum("of,bfhw->bohw", weight, guided) + bias[:, None, None]
     torch.testing.assert_close(terms["hint"], 7 * (regressed - target).square().mean())
+
+
+def test_the_example_of_how_a_layer_is_reached_is_fitnet():
+    (code,) = re.findall(r"```python\n(class Method.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
+    names = {"method": method_module, "losses": losses, "nn": torch.nn}
+    exec(code, names)
+    cls = type("Example", (names["Method"],), {"title": "Example"})
+    example = factories.method(cls).eval()
+    fitnet, batch = factories.method("fitnet").eval(), factories.batch()
+    fitnet.load_state_dict(example.state_dict())
+    assert example.compute_losses(batch, LATE) == fitnet.compute_losses(batch, LATE)
 
 
 def test_at_sums_over_all_levels_but_the_stem():

@@ -56,12 +56,18 @@ def dataset(n=40, classes=4, **changes):
     return Dataset(**{**fields, **changes})
 
 
-def resident(data=None, rows=None):
+def resident(data=None, rows=None, augment="paper"):
     """All images of a data set, or some rows of it, on the CPU as a run's data are; forty random images by default."""
     data = data or dataset()
     rows = np.arange(len(data.labels)) if rows is None else rows
     return DeviceDataset(
-        data.images, data.labels, rows, device=torch.device("cpu"), order_seed=1, augment_seed=2
+        data.images,
+        data.labels,
+        rows,
+        device=torch.device("cpu"),
+        order_seed=1,
+        augment_seed=2,
+        augment=augment,
     )
 
 

@@ -420,6 +420,27 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path, save_e
         assert outcome.seconds > saved[1]["seconds"]
 
 
+def test_a_stopped_run_on_randaugmented_views_goes_on_bit_for_bit(data, save_every_epoch):
+    def build(checkpoints):
+        train, test = factories.resident(data, augment="randaugment"), factories.resident(data)
+        return Trainer(
+            factories.method(Plain, train, student=network),
+            factories.protocol(augment="randaugment"),
+            train,
+            test,
+            checkpoints=checkpoints,
+        )
+
+    kept = factories.MemoryCheckpoints()
+    whole = build(kept).run()
+    del kept.saved[1:]
+    torch.manual_seed(12345)
+    again = build(kept).run()
+    assert comparable(again) == comparable(whole)
+    assert_array_equal(again.scores, whole.scores)
+    assert comparable(trainer(Plain, data).run()) != comparable(whole)
+
+
 def test_slow_saves_take_their_share_of_the_time_and_no_more(data):
     class Slow(factories.MemoryCheckpoints):
         def save(self, arrays, meta):

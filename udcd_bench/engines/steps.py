@@ -83,6 +83,7 @@ def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset]:
             affine_range=AffineRange(
                 setup.protocol.rotation, setup.protocol.translation, setup.protocol.flip
             ),
+            augment=setup.protocol.augment,
         )
 
     return load(setup.split.train), load(setup.split.test)

@@ -5,11 +5,14 @@ Pixels from outside the image are black.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class AffineRange(NamedTuple):
@@ -54,9 +57,20 @@ def make_random_views(
 
     Returns n tensors (B, 3, H, W).
     """
-    theta = sample_affine_matrices(n * len(images), generator, affine_range).to(images.device, images.dtype)
-    grids = make_affine_grid(theta, *images.shape[2:]).chunk(n)
-    return [F.grid_sample(images, grid, padding_mode="zeros", align_corners=False) for grid in grids]
+    return move_randomly([images] * n, generator, affine_range)
+
+
+def move_randomly(
+    originals: Sequence[Tensor], generator: torch.Generator, affine_range: AffineRange = PAPER_AFFINE
+) -> list[Tensor]:
+    """Make one view of each of n tensors of float images (B, 3, H, W), all of one shape, as ``make_random_views``."""
+    first, n = originals[0], len(originals)
+    theta = sample_affine_matrices(n * len(first), generator, affine_range).to(first.device, first.dtype)
+    grids = make_affine_grid(theta, *first.shape[2:]).chunk(n)
+    return [
+        F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+        for images, grid in zip(originals, grids)
+    ]
 
 
 def make_affine_grid(theta: Tensor, height: int, width: int) -> Tensor:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udcd_bench.data.batches.augment import PAPER_AFFINE, AffineRange, make_imagenet_stats, make_random_views
+from udcd_bench.data.batches.augment import PAPER_AFFINE, AffineRange, make_imagenet_stats, move_randomly
+from udcd_bench.data.batches.randaugment import RandAugment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ class DeviceDataset:
 
     images: (n, H, W, 3) uint8, possibly a memory map. labels: (n,) int64. rows: the images to use, in this order.
     order_seed, augment_seed: of the order of the batches, and of the augmentation. affine_range: of the augmentation.
+    augment: ``Protocol.augment``.
 
     The images stay on the device if ``compute_memory_budget`` allows it; else each batch is read while the one before
     it is trained on. The batches are the same, bit for bit.
@@ -59,12 +61,15 @@ class DeviceDataset:
         order_seed: int,
         augment_seed: int,
         affine_range: AffineRange = PAPER_AFFINE,
+        augment: str = "paper",
     ) -> None:
         self.labels = torch.from_numpy(labels[rows]).to(device)
         self.order_rng = torch.Generator().manual_seed(order_seed)
         self.augment_rng = torch.Generator(device=device).manual_seed(augment_seed)
         self.device = device
         self.affine_range = affine_range
+        # another stream of numbers than that of ``augment_rng``
+        self.randaugment = RandAugment(augment_seed + 1) if augment == "randaugment" else None
         mean, std = make_imagenet_stats(device)
         self.offset = mean / std
         # as long as a row of pixels: dividing by three numbers again and again takes a CPU longer than all the rest
@@ -86,28 +91,35 @@ class DeviceDataset:
         """Yield the batches of an epoch: every image once, in a new order, each view augmented independently."""
         # pinned memory, so that nothing waits for the copy to the device
         order = torch.randperm(len(self), generator=self.order_rng, pin_memory=self.device.type == "cuda")
-        for index, pixels in self._fetch(order, batch_size, self.count_steps(batch_size)):
-            moved = make_random_views(pixels, n_views, self.augment_rng, self.affine_range)
+        for index, images in self._fetch(order, batch_size, self.count_steps(batch_size)):
+            originals = self._make_originals(images, n_views)
+            moved = move_randomly(originals, self.augment_rng, self.affine_range)
             views = tuple(x.sub_(self.offset).contiguous(memory_format=torch.channels_last) for x in moved)
             yield Batch(views, self.labels[index], index)
 
     def iterate_images(self, batch_size: int) -> Iterator[Tensor]:
         """Yield every image once, in order, without augmentation: (≤ B, 3, H, W), normalised."""
         order = torch.arange(len(self))
-        for _, pixels in self._fetch(order, batch_size):
-            yield pixels.sub_(self.offset)
+        for _, images in self._fetch(order, batch_size):
+            yield self._to_floats(images).sub_(self.offset)
+
+    def _make_originals(self, images: Tensor, n_views: int) -> list[Tensor]:
+        """Make of images (B, H, W, 3) uint8 what each view is moved from, (B, 3, H, W) each, divided by the deviation.
+
+        Black is still 0, as it is outside an image.
+        """
+        if self.randaugment is None:
+            return [self._to_floats(images)] * n_views
+        return [self._to_floats(self.randaugment(images)) for _ in range(n_views)]
 
     def _fetch(
         self, order: Tensor, batch_size: int, steps: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the parts of an order, each with its images as floats (B, 3, H, W) on the device.
-
-        They are divided by the standard deviation, once for all views; black is still 0, as it is outside an image.
-        """
+        """Yield the parts of an order, each with its images (B, H, W, 3) uint8, on the device."""
         parts = torch.split(order.to(self.device, non_blocking=True), batch_size)[:steps]
         if self.device_images is not None:
             for index in parts:
-                yield index, self._to_floats(self.device_images.index_select(0, index))
+                yield index, self.device_images.index_select(0, index)
             return
         with ThreadPoolExecutor(1) as reader:
             reads = (
@@ -118,7 +130,7 @@ class DeviceDataset:
                 assert ahead is not None
                 pixels = ahead.result().to(self.device, non_blocking=True)
                 ahead = next(reads, None)
-                yield index, self._to_floats(pixels)
+                yield index, pixels
 
     def _read_images(self, index: Tensor) -> Tensor:
         """Read images into host memory, pinned for a GPU; the allocator keeps a block until its copy is over."""
@@ -134,9 +146,12 @@ class DeviceDataset:
 
     def get_state(self) -> dict[str, Tensor]:
         """Return the states of the generators."""
-        return {"order": self.order_rng.get_state(), "draws": self.augment_rng.get_state()}
+        states = {"order": self.order_rng.get_state(), "draws": self.augment_rng.get_state()}
+        return states | ({"randaugment": self.randaugment.generator.get_state()} if self.randaugment else {})
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Set the generators to what ``get_state`` returned."""
         self.order_rng.set_state(state["order"])
         self.augment_rng.set_state(state["draws"])
+        if self.randaugment:
+            self.randaugment.generator.set_state(state["randaugment"])
