@@ -64,11 +64,11 @@ def fail(home, tmp_path, own_suites):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_with_the_line_of_the_method(fail, home, mistake):
     file, message, store = fail(mistake)
-    assert f"{file}, line {LINE}: {MISTAKES[mistake]}" in message
+    assert f"mine.py, line {LINE}: {MISTAKES[mistake]}" in message
     lines = describe_run(store, "mine skin", home / "data")  # the newest of those whose label begins so
     text = "\n".join(lines)
     assert lines[0].startswith("mine skin ") and f"{'state':10} failed" in lines
-    assert f"{'reason':10} {file}, line {LINE}: {MISTAKES[mistake]}" in text
+    assert f"{'reason':10} mine.py, line {LINE}: {MISTAKES[mistake]}" in text
     first = next(line for line in lines if line.startswith("traceback"))
     assert first == f"{'traceback':10} {file}, line {LINE}, in compute_losses", (
         "the method's frame stands first"

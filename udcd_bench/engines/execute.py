@@ -289,4 +289,6 @@ def _describe_error(error: Exception, method: str) -> str:
             f"there is no hyper-parameter {error.name!r}{suggest_nearest(str(error.name), vars(error.obj))}"
         )
     place = locate_error(error, plugins.list_source_files("methods", method))
-    return f"{place}: {reason}" if place else reason
+    return (
+        f"{Path(place).name}: {reason}" if place else reason
+    )  # tables show it, and have no place for folders
