@@ -122,6 +122,11 @@ def test_a_network_that_is_tested_with_another_classifier_teaches_as_it_was_test
     assert teacher.width == own.network.student.width
     run = own_runs.train(home, "kd", teacher=own.key)
     assert get_teacher(run) == (f"run:{own.key}", own.key)
+    export_run(own, home / "own.safetensors")
+    with pytest.raises(
+        UserError, match=r"is of scl-ikd, which is tested with more .*give the run's key or label"
+    ):
+        own_runs.train(home, "kd", teacher=str(home / "own.safetensors"))
 
 
 # --- stored runs and files ------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def inspect_teacher(
     wanted = names.parse_name(spec.teacher).digest
     if not wanted:
         return ""
-    from udcd_bench.engines.teachers.networks import check_file, hash_file
+    from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
 
     path = places.locate_weights(spec.teacher)
     if path == spec.teacher and not Path(path).exists():
@@ -89,6 +89,11 @@ def inspect_teacher(
         _check_backbone(title, known, backbone)
         _check_classes(title, known, dataset)
         _check_images(title, known, spec, split)
+        if has_own_prediction(known.spec.method):
+            raise UserError(
+                f"--teacher {path} is of {known.spec.method}, which is tested with more than its student, and a file "
+                "does not hold how; give the run's key or label."
+            )
     check_file(path, backbone, len(dataset.classes))
     return digest
 
