@@ -285,7 +285,7 @@ def test_a_damaged_run_is_named_moved_aside_and_made_again(typed, tmp_path):
 def test_a_broken_suite_names_its_file(refused, tmp_path):
     (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "mine.py").write_text("class Method(:\n")
-    assert "mine.py cannot be read" in refused("--suite=suite", "train", "mine", *TRAIN[2:])
+    assert "mine.py, line 1, cannot be read" in refused("--suite=suite", "train", "mine", *TRAIN[2:])
 
 
 # --- what goes well -------------------------------------------------------------------------------------------

@@ -301,8 +301,9 @@ def pruned(tmp_path):
     """A folder with what is needed (kept) and what is not (gone)."""
     store = Store(tmp_path / "results")
     scratch = planner.normalize_spec(replace(KD, method="scratch", fold=3, seed=2))
-    teacher = finish(store, replace(scratch, protocol=(("epochs", 4),)), "teacher")
-    kept = [teacher, finish(store, scratch, "new")]
+    first = finish(store, replace(scratch, protocol=(("epochs", 5),)), "first")
+    teacher = finish(store, replace(scratch, protocol=(("epochs", 4),)), "teacher", teacher_key=first)
+    kept = [first, teacher, finish(store, scratch, "new")]  # a teacher's teacher too
     kept += [finish(store, replace(scratch, method="kd"), "kd", teacher_key=teacher)]
     finish(store, scratch, "old")
     (store.runs / "old" / "record.json").touch()

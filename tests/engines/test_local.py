@@ -213,7 +213,7 @@ def test_a_failure_is_alone_and_told_everywhere(mixed):
         assert store.get_state(path.stem) == "failed"
         failed[report["spec"]["method"]] = report
     assert failed.keys() == {"boom", "gone"}
-    assert failed["boom"]["message"] == "ValueError: boom it went"
+    assert failed["boom"]["message"] == "boom.py, line 14: ValueError: boom it went"
     assert "boom.py" in failed["boom"]["traceback"]
     assert "ended by itself (exit code 3)" in failed["gone"]["message"]
     frame = tables.read_table(store.root / "demo").set_index("method")

@@ -16,6 +16,7 @@ import udcd_bench as ub
 from support import own_runs
 from udcd_bench import plugins
 from udcd_bench.cli import cli
+from udcd_bench.engines.teachers import origins
 from udcd_bench.engines.teachers.naming import name_teacher
 from udcd_bench.errors import UserError
 from udcd_bench.inference.export import export_run
@@ -121,6 +122,11 @@ def test_a_network_that_is_tested_with_another_classifier_teaches_as_it_was_test
     assert teacher.width == own.network.student.width
     run = own_runs.train(home, "kd", teacher=own.key)
     assert get_teacher(run) == (f"run:{own.key}", own.key)
+    export_run(own, home / "own.safetensors")
+    with pytest.raises(
+        UserError, match=r"is of scl-ikd, which is tested with more .*give the run's key or label"
+    ):
+        own_runs.train(home, "kd", teacher=str(home / "own.safetensors"))
 
 
 # --- stored runs and files ------------------------------------------------------------------------------------
@@ -154,6 +160,16 @@ def test_a_teacher_of_another_fold_is_refused(lab):
     for teacher in (large.key, str(home / "large.safetensors")):
         with pytest.raises(UserError, match=r"another part of skin .*fold 0\) than this run is \(.*fold 1\)"):
             own_runs.train(home, "kd", teacher=teacher, fold=1)
+
+
+def test_the_same_fold_of_other_images_is_refused(lab, monkeypatch):
+    home, large, _ = lab
+    read = origins.read_run_origin
+    monkeypatch.setattr(origins, "read_run_origin", lambda *a: read(*a)._replace(split_hash="0" * 16))
+    with pytest.raises(
+        UserError, match=r"another part of skin .*fold 0, split hash 0{16}\) than this run is"
+    ):
+        own_runs.train(home, "kd", teacher=large.key)
 
 
 def test_a_teacher_of_other_classes_is_refused(lab, tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from click.testing import CliRunner
 
-from support import own_runs
+from support import faults, own_runs
 from udcd_bench import plugins
+from udcd_bench.cli import cli
 from udcd_bench.errors import RunError
 from udcd_bench.inference.selection import find_summary
 from udcd_bench.inference.status import describe_run
@@ -64,11 +66,11 @@ def fail(home, tmp_path, own_suites):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_with_the_line_of_the_method(fail, home, mistake):
     file, message, store = fail(mistake)
-    assert f"{file}, line {LINE}: {MISTAKES[mistake]}" in message
+    assert f"mine.py, line {LINE}: {MISTAKES[mistake]}" in message
     lines = describe_run(store, "mine skin", home / "data")  # the newest of those whose label begins so
     text = "\n".join(lines)
     assert lines[0].startswith("mine skin ") and f"{'state':10} failed" in lines
-    assert f"{'reason':10} {file}, line {LINE}: {MISTAKES[mistake]}" in text
+    assert f"{'reason':10} mine.py, line {LINE}: {MISTAKES[mistake]}" in text
     first = next(line for line in lines if line.startswith("traceback"))
     assert first == f"{'traceback':10} {file}, line {LINE}, in compute_losses", (
         "the method's frame stands first"
@@ -98,6 +100,18 @@ def test_a_report_of_an_earlier_version_or_of_a_dead_process_has_no_traceback(fa
     assert not any(line.startswith("traceback") for line in lines)
     (command,) = (line for line in lines if line.startswith("command"))
     assert f"folder:{home / 'skin'}" in command, "where own images lie is looked up"
+
+
+def test_a_command_whose_run_fails_names_this_one(home, tmp_path, monkeypatch, own_suites):
+    faults.in_threads(monkeypatch)
+    (tmp_path / "mine.py").write_text(METHOD.replace("{line}", "raise ValueError('boom')"))
+    words = ["--suite", tmp_path, "train", "mine", "--dataset", f"folder:{home / 'skin'}", "--device=cpu"]
+    words += ["--data", home / "data", "--out", home / "results"]
+    words += [f"--set={name}={value}" for name, value in own_runs.TINY.items()]
+    result = CliRunner().invoke(cli, list(map(str, words)), standalone_mode=False)
+    assert result.return_value == 1, result.output
+    key = find_summary(Store(home / "results"), "mine skin").key
+    assert f" status {key} --out {home / 'results'}" in result.stderr
 
 
 def test_a_finished_run_is_described_too(home):

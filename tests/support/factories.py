@@ -147,7 +147,7 @@ def method(which, train=None, *, student=network, teacher=None, classes=4, seed=
 
 def ready_method(name, *, teacher_backbone=TINY_DENSENET, autocast=False, seed=0, **hparams):
     """A method that a gradient passes through everywhere: no tensor of zeros, a trained teacher warmed up."""
-    is_trained = plugins.load_class("methods", name).teacher == "trained"
+    is_trained = plugins.load_class("methods", name).teacher not in (None, "ema", "own")
 
     def student(classes):
         return nonzero_network(classes, autocast=autocast)

@@ -15,9 +15,10 @@ from udcd_bench.runs.names import format_data_title
 from udcd_bench.runs.spec import RunSpec, format_overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from udcd_bench.runs.records import Record
     from udcd_bench.runs.store import Store
 
 
@@ -72,14 +73,18 @@ def _list_finished(store: Store, needed: set[RunSpec], known: set[str]) -> Itera
     }
     keep |= {key for key, spec in specs.items() if spec.method not in known}
     keep |= find_used_keys(store.root, records)
-    keep |= {
-        str(records[key]["teacher_key"]) for key in keep & records.keys() if records[key].get("teacher_key")
-    }
+    while teachers := _list_teachers(keep, records) - keep:  # who may have teachers of their own
+        keep |= teachers
     for key, spec in specs.items():
         if key not in keep:
             is_newest = newest[spec] == key
             reason = _explain(spec, needed) if is_newest else "a newer run is in its place"
             yield Unneeded(spec.format_label(), reason, store.run_folder(key))
+
+
+def _list_teachers(keys: set[str], records: Mapping[str, Record]) -> set[str]:
+    """List the keys of the runs that taught these."""
+    return {str(teacher) for key in keys & records.keys() if (teacher := records[key].get("teacher_key"))}
 
 
 def _list_unfinished(store: Store, needed: set[RunSpec], known: set[str]) -> Iterator[Unneeded]:

@@ -12,7 +12,7 @@ import click
 from udcd_bench.cli import options
 from udcd_bench.cli.inference.cam import PlotCommand
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
-from udcd_bench.errors import UserError, format_count
+from udcd_bench.errors import UserError, format_count, quote_command
 from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
@@ -348,7 +348,11 @@ def _run_jobs(
                 board.notify(event)
                 log(event)
 
-            return run_engine(jobs, context, slots, notify)
+            failed = run_engine(jobs, context, slots, notify)
+    for key in [key for key in failed if context.store.failure_path(key).exists()][:1]:
+        command = quote_command("status", key, "--out", context.store.root)
+        click.echo(f"Where it failed, and the command that repeats it: {command}", err=True)
+    return failed
 
 
 @contextlib.contextmanager

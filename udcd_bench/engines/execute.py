@@ -149,6 +149,7 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     weights = hash_weights(spec.backbone)
     if teacher != spec.backbone and planner.has_teacher_network(spec.method):
         origins.check_weights(spec, teacher, hash_weights)
+    split = make_split(spec, protocol, dataset)
     return inputs.RunInputs(
         method=spec.method,
         sources=plugins.hash_sources("methods", spec.method),
@@ -167,8 +168,8 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         seed=spec.seed,
         fraction=spec.fraction,
         rho=spec.rho,
-        split_hash=make_split(spec, protocol, dataset).hash,
-        teacher_file=origins.inspect_teacher(spec, dataset, context.store, context.places),
+        split_hash=split.hash,
+        teacher_file=origins.inspect_teacher(spec, dataset, split, context.store, context.places),
     )
 
 
@@ -292,4 +293,6 @@ def _describe_error(error: Exception, method: str) -> str:
             f"there is no hyper-parameter {error.name!r}{suggest_nearest(str(error.name), vars(error.obj))}"
         )
     place = locate_error(error, plugins.list_source_files("methods", method))
-    return f"{place}: {reason}" if place else reason
+    return (
+        f"{Path(place).name}: {reason}" if place else reason
+    )  # tables show it, and have no place for folders

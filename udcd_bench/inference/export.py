@@ -69,6 +69,7 @@ def describe_run(run: StoredRun) -> dict[str, str]:
         "run": run.key,
         "label": run.label,
         "spec": record["spec"],
+        "split_hash": record["split_hash"],
         "dataset": record["dataset_title"],
         "synthetic": record["synthetic"],
         "environment": record["environment"],

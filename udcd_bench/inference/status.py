@@ -52,7 +52,8 @@ def describe_run(store: Store, typed: str, data: Path) -> list[str]:
     lines += _label("reason" if report else "remark", summary.remark.splitlines() if summary.remark else [])
     if report and spec is not None:
         lines += _label("traceback", _trim_traceback(str(report.get("traceback", "")), spec.method))
-    path = store.run_folder(summary.key) if summary.state == "done" else store.work_folder(summary.key)
+    is_finished = summary.state in ("done", "damaged")
+    path = store.run_folder(summary.key) if is_finished else store.work_folder(summary.key)
     lines += _label("stored in", [str(store.failure_path(summary.key) if report else path)])
     command = str(report.get("command", "")) if report else ""
     if spec is not None and not command:

@@ -4,7 +4,7 @@ Knows no run, no data set and no network.
 """
 
 from udcd_bench.plugins.attributes import read_attributes, read_comments
-from udcd_bench.plugins.contract import has_trained_teacher, parse_trained_row
+from udcd_bench.plugins.contract import parse_trained_row
 from udcd_bench.plugins.loading import check_followed, check_loaded, load_class, load_module
 from udcd_bench.plugins.sources import hash_sources, list_source_files
 from udcd_bench.plugins.suites import (
@@ -32,7 +32,6 @@ __all__ = [
     "find_files",
     "find_root",
     "forget_noted",
-    "has_trained_teacher",
     "hash_sources",
     "list_names",
     "list_shipped_in_use",

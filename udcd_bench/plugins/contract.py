@@ -40,11 +40,6 @@ def describe_unreadable(path: Path, error: Exception) -> str:
     return f"{where} cannot be read: {type(error).__name__}: {reason}; fix {'that line' if line else 'the file'}."
 
 
-def has_trained_teacher(teacher: object) -> bool:
-    """Tell whether a method's teacher is another run's student: ``trained`` or ``trained:ROW``."""
-    return teacher == "trained" or bool(parse_trained_row(teacher))
-
-
 def check_declared(
     method: ast.ClassDef, declared: Mapping[str, Any], methods: Collection[str], path: Path
 ) -> None:

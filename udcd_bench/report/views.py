@@ -93,6 +93,8 @@ def list_views(results: Results, selection: Selection) -> list[View]:
         left = [spec for spec in specs if spec not in shown]
         if left:
             view = _build_view(left, results, selection)
+            # a table of pairs of backbones shows the teacher's runs, which may be another view's
+            view = replace(view, specs=tuple(spec for spec in view.specs if spec not in shown))
             shown.update(view.specs)
             views.append(view)
     return views

@@ -56,7 +56,7 @@ def load_run(store: Store, key: str, setup: RunSetup) -> Network:
     """
     spec = RunSpec.from_dict(store.read_record(key)["spec"])
     weights = store.read_weights(key)
-    if _has_own_prediction(spec.method):
+    if has_own_prediction(spec.method):
         return PredictingNetwork(load_student(store, key, setup.device).method)
     network = _build(setup, spec.backbone)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
@@ -96,7 +96,8 @@ def _build(setup: RunSetup, backbone: str) -> Network:
     return build_network(backbone, classes, weights="none", image_size=size, autocast=setup.autocast)
 
 
-def _has_own_prediction(method: str) -> bool:
+def has_own_prediction(method: str) -> bool:
+    """Tell whether a method is tested otherwise than by its student alone; of one that is in no suite, it is not."""
     if method not in plugins.list_names("methods"):
         return False
     method_class: type[BaseMethod] = plugins.load_class("methods", method)

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.data.splits import Split
     from udcd_bench.runs.planner import CommandPlaces
     from udcd_bench.runs.store import Store
 
 
 class Origin(NamedTuple):
-    """The run that a network was trained by, and its classes in the order of the logits."""
+    """The run that a network was trained by, its classes in the order of the logits, and the hash of its split.
+
+    The hash is empty where a file of an earlier version does not say it.
+    """
 
     spec: RunSpec
     classes: tuple[str, ...]
+    split_hash: str
 
 
 def read_run_origin(store: Store, key: str) -> Origin:
@@ -37,7 +42,7 @@ def read_run_origin(store: Store, key: str) -> Origin:
             f"--teacher {key}: {store.run_folder(key)} was packed without its weights; give a run that has them."
         )
     record = store.read_record(key)
-    return Origin(RunSpec.from_dict(record["spec"]), tuple(record["classes"]))
+    return Origin(RunSpec.from_dict(record["spec"]), tuple(record["classes"]), record["split_hash"])
 
 
 def read_file_origin(file: Path) -> Origin | None:
@@ -47,12 +52,15 @@ def read_file_origin(file: Path) -> Origin | None:
     try:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
-        return Origin(RunSpec.from_dict(json.loads(metadata["spec"])), tuple(json.loads(metadata["classes"])))
+        spec, classes = RunSpec.from_dict(json.loads(metadata["spec"])), json.loads(metadata["classes"])
+        return Origin(spec, tuple(classes), str(json.loads(metadata.get("split_hash", '""'))))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None
 
 
-def inspect_teacher(spec: RunSpec, dataset: Dataset, store: Store, places: CommandPlaces) -> str:
+def inspect_teacher(
+    spec: RunSpec, dataset: Dataset, split: Split, store: Store, places: CommandPlaces
+) -> str:
     """Check that a stored run or a file can teach this run; return the digest of a file's tensors, else empty.
 
     Raises UserError when its network is another one, when its classes are others, or when it has learned from images
@@ -63,12 +71,13 @@ def inspect_teacher(spec: RunSpec, dataset: Dataset, store: Store, places: Comma
     if key := names.parse_run(spec.teacher):
         origin = read_run_origin(store, key)
         _check_backbone(title, origin, backbone)
-        _check_origin(title, origin, spec, dataset)
+        _check_classes(title, origin, dataset)
+        _check_images(title, origin, spec, split)
         return ""
     wanted = names.parse_name(spec.teacher).digest
     if not wanted:
         return ""
-    from udcd_bench.engines.teachers.networks import check_file, hash_file
+    from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
 
     path = places.locate_weights(spec.teacher)
     if path == spec.teacher and not Path(path).exists():
@@ -78,7 +87,13 @@ def inspect_teacher(spec: RunSpec, dataset: Dataset, store: Store, places: Comma
         raise UserError(f"--teacher {path} no longer holds the tensors {spec.teacher}; start again.")
     if (known := read_file_origin(Path(path).expanduser())) is not None:
         _check_backbone(title, known, backbone)
-        _check_origin(title, known, spec, dataset)
+        _check_classes(title, known, dataset)
+        _check_images(title, known, spec, split)
+        if has_own_prediction(known.spec.method):
+            raise UserError(
+                f"--teacher {path} is of {known.spec.method}, which is tested with more than its student, and a file "
+                "does not hold how; give the run's key or label."
+            )
     check_file(path, backbone, len(dataset.classes))
     return digest
 
@@ -91,19 +106,27 @@ def _check_backbone(title: str, origin: Origin, backbone: str) -> None:
         )
 
 
-def _check_origin(title: str, origin: Origin, spec: RunSpec, dataset: Dataset) -> None:
+def _check_classes(title: str, origin: Origin, dataset: Dataset) -> None:
     if origin.classes != tuple(dataset.classes):
         raise UserError(
             f"The teacher {title} knows the classes {', '.join(origin.classes)}, and {dataset.title} has "
             f"{', '.join(dataset.classes)}; give a teacher of the same classes in the same order."
         )
-    if origin.spec.data_identity == spec.data_identity and _describe_part(origin.spec) != _describe_part(
-        spec
-    ):
+
+
+def _check_images(title: str, origin: Origin, spec: RunSpec, split: Split) -> None:
+    """Raise UserError when a network was trained on another part of the same data, which may be this run's test."""
+    if origin.spec.data_identity != spec.data_identity:
+        return
+    theirs, ours = _describe_part(origin.spec), _describe_part(spec)
+    has_same_options = (origin.spec.split, origin.spec.fraction) == (spec.split, spec.fraction)
+    if theirs == ours and has_same_options and origin.split_hash not in ("", split.hash):
+        theirs, ours = f"{theirs}, split hash {origin.split_hash}", f"{ours}, split hash {split.hash}"
+    if theirs != ours:
         raise UserError(
-            f"The teacher {title} was trained on another part of {dataset.title} ({_describe_part(origin.spec)}) than "
-            f"this run is ({_describe_part(spec)}), so it may have learned from the test images; give one of the "
-            "same, or the name of a row, whose run of each fold is made."
+            f"The teacher {title} was trained on another part of {names.format_data_title(spec.dataset)} ({theirs}) "
+            f"than this run is ({ours}), so it may have learned from the test images; give one of the same, or the "
+            "name of a row, whose run of each fold is made."
         )
 
 
