@@ -66,8 +66,9 @@ def calibration(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Run the tests that need a CUDA device, in the environment that has it."""
+    """Measure all that a GPU shows, into gpu.json, then run the tests that need one."""
     session.install("-e", ".[test]", env=INSTALL)
+    session.run("udcd-bench", "bench", "--device", "cuda", "--everything", "--json", "gpu.json")
     session.run("pytest", "-m", "gpu", *session.posargs, env=RUN)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from udcd_bench.bench.step import BenchConfig
 from udcd_bench.data import sources
+
+if TYPE_CHECKING:
+    from udcd_bench.bench.step import BenchConfig
 
 REAL_SETS = ("ham10000", "aptos")
 """Sources of real images, the first that is prepared in the size of the runs is taken."""
@@ -35,6 +37,8 @@ class Request:
 
     def make_config(self, image_size: int, *methods: str) -> BenchConfig:
         """Make the configuration of the steps of some methods at a size."""
+        from udcd_bench.bench.step import BenchConfig
+
         return BenchConfig(
             methods, self.backbone, image_size, self.batch, self.device, self.threads, self.rounds
         )

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udcd_bench.bench.everything import short_runs, steps
+from udcd_bench.bench.everything import processes, short_runs, steps
 from udcd_bench.bench.everything.request import Request, choose_images
 from udcd_bench.bench.ratio import describe_machine
-from udcd_bench.data import workers
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.steps import configure_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 BUDGET_SECONDS = 600.0
 """Of all parts together."""
-CHECK_SECONDS = 0.5
-"""Between two looks at what a part has measured."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Part:
     """One measurement: its title, what yields its rows, and the most seconds it may take."""
 
     title: str
-    measure: Callable[[Request, Path], Iterator[dict[str, Any]]]
+    measure: processes.Measure
     seconds: float
     needs_gpu: bool = False
 
@@ -65,10 +60,12 @@ def measure_everything(
             if part.needs_gpu and not is_gpu:
                 entry |= {"state": "left out", "reason": "needs a GPU"}
                 continue
-            log(part.title)
-            measurement = _Measurement(name, request, Path(folder))
             limit = min(part.seconds, deadline - time.monotonic())
-            for update in measurement.follow(limit):
+            if limit <= 0:
+                entry |= {"state": "left out", "reason": f"the {BUDGET_SECONDS:.0f} s were over"}
+                continue
+            log(part.title)
+            for update in processes.follow_measurement(part.measure, request, Path(folder), limit):
                 entry |= update
                 write(result)
     write(result)
@@ -86,48 +83,3 @@ def make_empty_result(request: Request) -> dict[str, Any]:
             for name, part in PARTS.items()
         },
     }
-
-
-class _Measurement:
-    """One part, measured in a process of its own, which appends each row to a file."""
-
-    def __init__(self, name: str, request: Request, folder: Path) -> None:
-        self.name, self.request, self.folder = name, request, folder
-        self.file = folder / f"{name}.jsonl"
-
-    def follow(self, limit: float) -> Iterator[dict[str, Any]]:
-        """Yield what is new of the part's entry until it ends, after ``limit`` seconds at the latest."""
-        began = time.monotonic()
-        pool = workers.open_pool(1)
-        try:
-            (future,) = workers.submit_all(
-                pool, write_rows, [(self.name, self.request, self.folder, self.file)]
-            )
-            yield {"state": "under way"}
-            while not future.done() and time.monotonic() - began < limit:
-                wait([future], timeout=CHECK_SECONDS)
-                yield {"rows": self._read_rows(), "seconds": time.monotonic() - began}
-            if not future.done():
-                yield {"state": "stopped", "reason": f"it had its {limit:.0f} s"}
-            elif error := future.exception():
-                yield {
-                    "state": "failed",
-                    "reason": f"{type(error).__name__}: {str(error).strip()}".split("\n")[0],
-                }
-            else:
-                yield {"state": "done"}
-        finally:
-            workers.abandon(pool)
-
-    def _read_rows(self) -> list[dict[str, Any]]:
-        text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
-        # a row that is being written has no end yet
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def write_rows(name: str, request: Request, folder: Path, file: Path) -> None:
-    """Measure a part, and append each of its rows to a file as it comes."""
-    with file.open("a", encoding="utf-8") as rows:
-        for row in PARTS[name].measure(request, folder):
-            rows.write(f"{json.dumps(row)}\n")
-            rows.flush()

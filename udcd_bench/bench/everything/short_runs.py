@@ -105,15 +105,15 @@ def repeat_runs(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def compare_outcomes(first: RunOutcome, second: RunOutcome) -> dict[str, Any]:
-    """Compare scores, weights and balanced accuracies of the same run made twice."""
-    key = first.jobs[0].key
-    scores, others = (outcome.store.read_scores(key)["scores"] for outcome in (first, second))
-    weights, other_weights = (outcome.store.read_weights(key) for outcome in (first, second))
+    """Compare scores, weights and balanced accuracies of two runs, which are the same one made twice."""
+    pair = [(outcome.store, outcome.jobs[0].key) for outcome in (first, second)]
+    scores, others = (store.read_scores(key)["scores"] for store, key in pair)
+    weights, other_weights = (store.read_weights(key) for store, key in pair)
     same_weights = all(np.array_equal(weights[name], other_weights[name]) for name in weights)
     return {
         "bit_for_bit": same_weights and bool(np.array_equal(scores, others)),
         "largest_logit_difference": float(np.abs(scores - others).max()),
-        "rec": [outcome.store.read_record(key)["figures"]["mean"]["rec"] for outcome in (first, second)],
+        "rec": [store.read_record(key)["figures"]["mean"]["rec"] for store, key in pair],
         "seconds": [outcome.seconds for outcome in (first, second)],
     }
 

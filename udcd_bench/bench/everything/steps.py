@@ -11,6 +11,7 @@ from udcd_bench.bench import ratio
 from udcd_bench.bench.step import Clock, TimedMethod, make_random_data
 from udcd_bench.engines.environment import pick_device
 from udcd_bench.engines.steps import configure_torch
+from udcd_bench.runs.spec import TEACHER_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def _measure_method(subject: TimedMethod, request: Request) -> dict[str, Any]:
 
 
 def compare_inputs(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rate of the input path, and of steps on it, with the images on the device and streamed to it."""
+    """Yield the rate of the input path, and of Scratch on it, with the images on the device and streamed to it."""
     configure_torch(request.threads, deterministic=False)
     device, image_size = pick_device(request.device), request.image_sizes[0]
     clock, config = Clock(device), request.make_config(image_size)
@@ -71,7 +72,7 @@ def compare_inputs(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
         if streamed:
             data.device_images = None
         views = {n: ratio.measure_input_rate(data, request.batch, n, clock) for n in (1, 2)}
-        subject = TimedMethod(config, request.methods[0], data)
+        subject = TimedMethod(config, TEACHER_METHOD, data)
         times = [clock(subject.run_step) for _ in range(2 + request.rounds)][2:]
         yield {
             "images": "streamed" if streamed else "resident",
