@@ -50,6 +50,7 @@ def stem(artefact="table2", kind="tables", **changes):
         ({"folds": (0, 1), "seeds": (0, 1, 2)}, "table2-folds-0-1-seeds-3"),
         ({"folds": (0, 1, 2, 3, 4), "seeds": (2,)}, "table2-folds-all-seeds-2"),
         ({"marks": "largest", "plain": True}, "table2"),
+        ({"rule": "last", "protocol": (("validation", ".2"),)}, "table2-validation=.2-rule-last"),
         ({"methods": ("udcd",), "split": "grouped", "name": "mine"}, "mine-grouped"),
     ],
 )  # fmt: skip
@@ -178,6 +179,7 @@ def test_the_command_that_is_stored_makes_the_same_file():
 
     asks = [
         ASK,
+        TableRequest(rule="best-validation", protocol=(("validation", "0.2"),)),
         TableRequest(marks="largest", plain=True, folds=(0, 2), seeds=(0, 1), name="x", split="grouped"),
     ]
     for ask in asks:

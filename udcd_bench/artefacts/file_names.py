@@ -63,6 +63,8 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     if request.teacher_backbone not in ("", backbone):
         yield f"teacher-{request.teacher_backbone}"
     yield from _list_settings(grid, request)
+    if request.rule != "mean":
+        yield f"rule-{request.rule}"
     if request.folds != (0,):
         yield "folds-" + ("all" if len(request.folds) == 5 else "-".join(map(str, request.folds)))
     if request.seeds != (0,):
@@ -79,6 +81,7 @@ def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
     for name, value in sorted(dict((*request.protocol, *request.hparams)).items()):
         without = replace(
             request,
+            rule="mean",  # which changes no run
             protocol=tuple(pair for pair in request.protocol if pair[0] != name),
             hparams=tuple(pair for pair in request.hparams if pair[0] != name),
         )

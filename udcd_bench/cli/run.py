@@ -163,6 +163,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         teacher_backbone=params["teacher_backbone"],
         hparams=hparams,
         protocol=protocol,
+        rule=params.get("rule", TableRequest.rule),
     )
 
 
@@ -228,8 +229,10 @@ def _print_record(store: Store, key: str) -> None:
     record = store.read_record(key)
     for sentence in describe_record(record, store):
         click.echo(sentence)
+    validation = record.get("validation", {}).get("mean", {})
     for name, value in record["figures"]["mean"].items():
-        click.echo(f"  {METRICS[name].title:12} {value:.4f}  {METRICS[name].description}")
+        beside = f"  (validation {validation[name]:.4f})" if name in validation else ""
+        click.echo(f"  {METRICS[name].title:12} {value:.4f}{beside}  {METRICS[name].description}")
     click.echo(store.record_path(key))
 
 

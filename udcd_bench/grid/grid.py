@@ -19,6 +19,7 @@ from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_he
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats.rules import BEST_VALIDATION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,10 @@ class Grid:
         rows = [row for row in self.list_rows(request) if row.in_suite]
         self._check_hparams(request, rows)
         groups = self.list_column_groups(request)
-        return [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
+        specs = [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
+        if request.rule == BEST_VALIDATION:
+            _check_validation(specs)
+        return specs
 
     def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
         """List the runs behind one row in one group of columns, one for each fold and seed."""
@@ -252,6 +256,16 @@ class Grid:
             for text in cells.describe_untested_classes(self.list_cell_runs(request, row, group), results)
         }
         return list(sentences)
+
+
+def _check_validation(specs: Sequence[RunSpec]) -> None:
+    """Raise UserError when a run has no validation images to choose its epoch on."""
+    for spec in specs:
+        if planner.resolve_protocol(spec).validation == "none":
+            raise UserError(
+                f"{spec.method} has no validation images to choose an epoch on; add --validation 0.2, or --validation "
+                "own where the data bring a val."
+            )
 
 
 def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str) -> CellSummary:
