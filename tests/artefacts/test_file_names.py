@@ -44,7 +44,7 @@ def stem(artefact="table2", kind="tables", **changes):
         ({"backbone": "resnet-tiny", "teacher_backbone": "resnet-tiny"}, "table2-resnet-tiny"),
         ({"teacher_backbone": "resnet-tiny"}, "table2-teacher-resnet-tiny"),
         ({"protocol": (("epochs", "16"),)}, "table2"),
-        ({"protocol": (("epochs", "3"),), "hparams": (("lambda_kl", "0.5"),)}, "table2-epochs=3-lambda_kl=0.5"),
+        ({"protocol": (("epochs", "3"),), "hparams": (("udcd.lambda_kl", "2"),)}, "table2-epochs=3-udcd.lambda_kl=2"),
         ({"protocol": (("weights", "net.safetensors#59edc076f02f"),)}, "table2-weights-59edc076"),
         ({"profile": "paper", "datasets": ("ham10000",), "split": "official"}, "table2-official"),
         ({"folds": (0, 1), "seeds": (0, 1, 2)}, "table2-folds-0-1-seeds-3"),

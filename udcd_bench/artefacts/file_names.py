@@ -48,6 +48,7 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     if request.methods is not None:
         rows = grid.list_rows(request)
         if rows != grid.list_rows(replace(request, methods=None)):
+            rows = grid.list_rows(replace(request, hparams=()))
             order = [name for row in rows for name in (row.name, row.method)]
             yield from sorted(set(request.methods), key=order.index)
     if request.datasets is not None:
@@ -88,4 +89,4 @@ def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
         if grid.list_runs(without) == runs:
             continue
         digest = str(value).rpartition("#")[2] if name == "weights" and "#" in str(value) else ""
-        yield f"weights-{digest[:8]}" if digest else format_overrides(((name, value),))[0]
+        yield f"weights-{digest[:8]}" if digest else format_overrides(((name.removeprefix("*."), value),))[0]

@@ -193,13 +193,13 @@ def train(method: str, dataset: str, **params: Any) -> int:
     """Train one method on any source of images; print and store its record."""
     from udcd_bench.data import sources
     from udcd_bench.engines.naming import NameResolver
-    from udcd_bench.runs import profiles
+    from udcd_bench.runs import planner, profiles
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
     sources.find_title(dataset)  # raises for a name that tables do not take either
     run_options = RunOptions.from_params(params)
-    protocol, hparams = profiles.split_overrides(run_options.settings)
+    protocol, hparams = planner.split_settings(method, run_options.settings)
     spec = RunSpec(
         method,
         dataset,

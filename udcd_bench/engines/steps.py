@@ -14,6 +14,7 @@ from udcd_bench.data.batches.augment import AffineRange
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.own_splits import count_shared, describe_own_split
 from udcd_bench.engines.environment import describe_environment
+from udcd_bench.runs.profiles import split_overrides
 from udcd_bench.stats import metrics, rules
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
@@ -118,7 +119,8 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher_weights: Arrays 
     generator = torch.Generator(device=setup.device).manual_seed(spec.derive_seed_for("method"))
     torch.manual_seed(spec.derive_seed_for("heads"))
     seed_global_generators(spec.derive_seed_for("heads"))
-    options = MethodOptions(spec.hparams, protocol.ce_normalise, generator)
+    _, hparams = split_overrides(spec.hparams)
+    options = MethodOptions(hparams, protocol.ce_normalise, generator)
     return assemble_method(method_class, networks, labels, len(setup.dataset.classes), options)
 
 

@@ -14,6 +14,7 @@ from udcd_bench.artefacts.data_captions import describe_splits
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
+from udcd_bench.grid.row_settings import parse_settings
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import RunSpec, format_overrides, identify_value, parse_split
@@ -123,7 +124,8 @@ def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection
         split=first.split,
         backbone=None if first.backbone == profiles.find_profile(first.profile).backbone else first.backbone,
         teacher_backbone=first.teacher_backbone,
-        hparams=selection.hparams,
+        # a hyper-parameter concerns all methods that have it
+        hparams=tuple((key if "." in key else f"*.{key}", value) for key, value in selection.hparams),
         protocol=first.protocol,
     )
     listed: dict[RunSpec, None] = {}
@@ -160,7 +162,8 @@ def _list_suite_tables(request: TableRequest) -> Iterator[tuple[Table, TableRequ
 
 def _knows_hparam(table: Table, request: TableRequest, name: str) -> bool:
     rows = [row for row in table.list_rows(request) if row.in_suite]
-    return any(name in plugins.read_attributes("methods", row.method).get("hparams", {}) for row in rows)
+    setting = parse_settings(((name, ""),))[0]
+    return any(setting.concerns(row) for row in rows)
 
 
 def _make_further_tables(
@@ -216,7 +219,8 @@ def _has_values(spec: RunSpec, protocol: Overrides, hparams: Overrides) -> bool:
     if not _has_method(spec):
         return not protocol and not hparams
     numbers, own = asdict(planner.resolve_protocol(spec)), planner.resolve_hparams(spec)
-    known = tuple((key, value) for key, value in hparams if key in own)
+    said = [(*key.rpartition("."), value) for key, value in hparams]
+    known = tuple((key, value) for row, _, key, value in said if row in ("", "*", spec.method) and key in own)
     wanted = planner.normalize_spec(replace(spec, protocol=protocol, hparams=known))
     values = asdict(planner.resolve_protocol(wanted)), planner.resolve_hparams(wanted)
     return all(
