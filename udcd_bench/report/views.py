@@ -219,8 +219,10 @@ def _has_values(spec: RunSpec, protocol: Overrides, hparams: Overrides) -> bool:
     if not _has_method(spec):
         return not protocol and not hparams
     numbers, own = asdict(planner.resolve_protocol(spec)), planner.resolve_hparams(spec)
-    said = [(*key.rpartition("."), value) for key, value in hparams]
-    known = tuple((key, value) for row, _, key, value in said if row in ("", "*", spec.method) and key in own)
+    settings = [(*key.rpartition("."), value) for key, value in hparams]
+    known = tuple(
+        (key, value) for row, _, key, value in settings if row in ("", "*", spec.method) and key in own
+    )
     wanted = planner.normalize_spec(replace(spec, protocol=protocol, hparams=known))
     values = asdict(planner.resolve_protocol(wanted)), planner.resolve_hparams(wanted)
     return all(
