@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError
 from udcd_bench.plugins.old_names import refuse_old_names
+from udcd_bench.plugins.ranges import read_literal
 from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for name, value in _list_assignments(body):
         try:
-            attributes[name] = ast.literal_eval(value)
-        except ValueError:
+            attributes[name] = read_literal(value)
+        except ValueError as error:
+            if str(error).startswith("between"):
+                raise UserError(f"{path}: {error}.") from None
             raise UserError(f"{path}: {name} must be a literal, so that it can be read.") from None
     return attributes
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.artefacts.data_captions import describe_splits
+from udcd_bench.artefacts.made_from import find_trial_keys
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
@@ -71,11 +72,16 @@ class View:
 
 
 def list_stored_specs(results: Results, selection: Selection) -> list[RunSpec]:
-    """List the runs of the folder, done or failed, each once, under the spec that it was made as."""
+    """List the runs of the folder, done or failed, each once, under the spec that it was made as.
+
+    Trials of a search are left out, of which only its own files are made: they would drown all else.
+    """
+    trials = find_trial_keys(results.store.root)
     return [
         spec
         for spec in results.states
         if selection.admits(spec)
+        and (spec not in results.records or results.records[spec]["key"] not in trials)
         and (spec not in results.records or results.records[spec]["spec"]["profile"] == spec.profile)
     ]
 
