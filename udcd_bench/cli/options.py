@@ -148,7 +148,7 @@ class _Settings(click.types.StringParamType):
     """``name=value``; its environment variable holds several, and a value may have spaces in it."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        return re.split(r"\s+(?=\w+\s*=)", rv.strip())
+        return re.split(r"\s+(?=[\w.*-]+\s*=)", rv.strip())
 
 
 def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:

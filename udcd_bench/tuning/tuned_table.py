@@ -85,8 +85,8 @@ def make_tuned_table(search: Search, winners: Mapping[StudyPlace, Trial]) -> Tun
         "search": search,
         "winners": winners,
     }
-    made: TunedTable = type("TunedTable", (TunedTable, type(table)), attributes)()
-    return made
+    tuned: TunedTable = type("TunedTable", (TunedTable, type(table)), attributes)()
+    return tuned
 
 
 def _set_values(spec: RunSpec, winner: Trial) -> RunSpec:
