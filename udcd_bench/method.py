@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
+from udcd_bench.plugins.ranges import Between, between
 from udcd_bench.runs.profiles import ONE_STAGE, resolve_hparams
 
 if TYPE_CHECKING:
     from udcd_bench.data.batches.resident import Batch
     from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.training.network import Features, Network
+
+__all__ = ["BaseMethod", "DatasetInfo", "Progress", "Stage", "Terms", "between", "make_mlp_head"]
 
 FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-distillation")
 """What a method file may call its kind, for lists of methods."""
@@ -159,6 +162,7 @@ class BaseMethod(nn.Module):
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
     protocol: the method's own values of the training protocol; ``--set`` overrides them.
     choices: name → allowed values, for hyper-parameters that are words.
+    search: name → what ``udcd-bench search`` tries, ``between(1, 10, log=True)`` or a list of values.
 
     Heads and memories are attributes that ``setup`` makes. Every parameter that requires a gradient is trained.
     ``compute_losses`` draws random numbers from ``self.generator`` only.
@@ -174,6 +178,7 @@ class BaseMethod(nn.Module):
     hparams: ClassVar[Mapping[str, Scalar]] = {}
     protocol: ClassVar[Mapping[str, Scalar]] = {}
     choices: ClassVar[Mapping[str, Sequence[Scalar]]] = {}
+    search: ClassVar[Mapping[str, Between | Sequence[Scalar]]] = {}
 
     def __init__(
         self,

@@ -44,12 +44,13 @@ def stem(artefact="table2", kind="tables", **changes):
         ({"backbone": "resnet-tiny", "teacher_backbone": "resnet-tiny"}, "table2-resnet-tiny"),
         ({"teacher_backbone": "resnet-tiny"}, "table2-teacher-resnet-tiny"),
         ({"protocol": (("epochs", "16"),)}, "table2"),
-        ({"protocol": (("epochs", "3"),), "hparams": (("lambda_kl", "0.5"),)}, "table2-epochs=3-lambda_kl=0.5"),
+        ({"protocol": (("epochs", "3"),), "hparams": (("udcd.lambda_kl", "2"),)}, "table2-epochs=3-udcd.lambda_kl=2"),
         ({"protocol": (("weights", "net.safetensors#59edc076f02f"),)}, "table2-weights-59edc076"),
         ({"profile": "paper", "datasets": ("ham10000",), "split": "official"}, "table2-official"),
         ({"folds": (0, 1), "seeds": (0, 1, 2)}, "table2-folds-0-1-seeds-3"),
         ({"folds": (0, 1, 2, 3, 4), "seeds": (2,)}, "table2-folds-all-seeds-2"),
         ({"marks": "largest", "plain": True}, "table2"),
+        ({"rule": "last", "protocol": (("validation", ".2"),)}, "table2-validation=.2-rule-last"),
         ({"methods": ("udcd",), "split": "grouped", "name": "mine"}, "mine-grouped"),
     ],
 )  # fmt: skip
@@ -178,6 +179,7 @@ def test_the_command_that_is_stored_makes_the_same_file():
 
     asks = [
         ASK,
+        TableRequest(rule="best-validation", protocol=(("validation", "0.2"),)),
         TableRequest(marks="largest", plain=True, folds=(0, 2), seeds=(0, 1), name="x", split="grouped"),
     ]
     for ask in asks:

@@ -434,7 +434,7 @@ def test_a_runs_command_plans_the_same_runs(change, tmp_path, monkeypatch):
 
     monkeypatch.setattr(
         run,
-        "_plan_and_run",
+        "plan_and_run",
         lambda specs, store, how, _: (asked.append((specs, store, how)), ([], {"x": ""}))[1],
     )
     for line in lines:

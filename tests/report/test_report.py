@@ -428,7 +428,7 @@ def test_every_run_is_there_with_the_line_that_makes_it(demo, trees, monkeypatch
     module = sys.modules["udcd_bench.cli.run"]
     monkeypatch.setattr(
         module,
-        "_plan_and_run",
+        "plan_and_run",
         lambda specs, store, options, resolver: (
             asked.extend(map(resolver.resolve_spec, specs)),
             ([], {"x": "stop"}),

@@ -185,8 +185,8 @@ def test_history_has_a_row_an_epoch_with_the_mean_of_each_term(data):
 
 def test_only_the_reported_epochs_are_tested(data):
     t = trainer(Plain, data, epochs=5, report_epochs=2)
-    tested, test = [], t.evaluate
-    t.evaluate = lambda: (tested.append(len(t.history)), test())[1]
+    tested, test = [], t.scorer.evaluate
+    t.scorer.evaluate = lambda data: (tested.append(len(t.history)), test(data))[1]
     outcome = t.run()
     assert tested == [3, 4] == outcome.epochs
     assert outcome.scores.shape == (2, 10, 4) and outcome.embeddings.shape == (10, 128)

@@ -21,7 +21,7 @@ LAYERS = [
     {"memory", "sampling", "method", "grid"},
     {"training", "judging"},
     {"engines", "artefacts", "inference"},
-    {"report", "bench", "api"},
+    {"report", "bench", "tuning", "api"},
     {"cli", "__main__"},
 ]
 """From the bottom. A module may import its own layer and those below."""
@@ -49,6 +49,7 @@ NO_TORCH = [
     "engines.ray",
     "api.artefacts",
     "inference.frames",
+    "tuning.tuned_table",
 ]
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

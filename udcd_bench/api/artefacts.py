@@ -20,6 +20,7 @@ from udcd_bench.render.html import render_html
 from udcd_bench.render.sheet import render_console
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import SPLITS
+from udcd_bench.stats.rules import RULES
 
 if TYPE_CHECKING:
     import os
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from udcd_bench.render.sheet import Sheet
     from udcd_bench.runs.results import Results
-
-
-RULES = ("mean", "last", "best")
-"""Reporting rules: the mean of the reported epochs, the last one, the best by accuracy on the test set itself."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,7 +71,8 @@ def results(folder: str | os.PathLike[str] = "results") -> pd.DataFrame:
     """Read every finished run of a results folder as a long frame: a row a run, reporting rule and metric.
 
     Columns: ``key`` and the run's coordinates (method, dataset, backbone, split, fold, seed …), what it was trained and
-    tested on, ``rule`` (mean, last or best), ``metric`` and ``value``, a fraction. Empty where there is no run.
+    tested on, ``rule`` (mean, last, best, and of validated runs best-validation), ``metric``, and ``value``, a
+    fraction. Empty where there is no run.
 
     Raises UserError when there is no such folder or a run in it is damaged.
     """
@@ -96,9 +94,9 @@ def table(name: str, out: str | os.PathLike[str] = "results", **request: Any) ->
 
     name: such as ``table2``. out: the results folder. request: ``profile`` ("demo"), ``methods`` and ``datasets``
     (names, by default the table's own), ``folds`` (0), ``seeds`` (0; numbers, not how many), ``split`` (without it the
-    one that ``train`` takes), ``backbone``, ``teacher_backbone``, ``teacher``, ``rule`` ("mean", "last", "best");
-    ``settings``, hyper-parameters and numbers of the protocol by name; ``data``, where own images are prepared
-    ("data").
+    one that ``train`` takes), ``backbone``, ``teacher_backbone``, ``teacher``, ``rule`` ("mean", "last", "best", and of
+    validated runs "best-validation"); ``settings``, hyper-parameters and numbers of the protocol by name; ``data``,
+    where own images are prepared ("data").
 
     Figures are in percent. Cells whose runs are not there say so. Raises UserError for what does not exist.
     """

@@ -106,7 +106,7 @@ def _make_spec(
             "what a method or the protocol is set to belongs into settings."
         )
     profile = profiles.find_profile(options.get("profile", "demo"))
-    protocol, hparams = profiles.split_overrides(list_settings(settings))
+    protocol, hparams = planner.split_settings(method, list_settings(settings))
     chosen = {"profile": profile.name, "backbone": profile.backbone, "split": ""} | {
         name: value for name, value in options.items() if value is not None
     }

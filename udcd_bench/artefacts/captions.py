@@ -16,6 +16,7 @@ from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
+from udcd_bench.stats.rules import BEST_VALIDATION, CHOSEN_BY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 REPORTING_RULES = {
     "last": "last epoch",
     "best": "best epoch by accuracy on the test set itself, which is optimistic",
+    BEST_VALIDATION: f"epoch of the best {METRICS[CHOSEN_BY].title} on the validation images",
 }
 
 

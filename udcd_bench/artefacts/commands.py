@@ -28,6 +28,7 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     for key, value in (*request.protocol, *request.hparams):
         words += ["--set", f"{key}={names.parse_name(str(value)).name if key == 'weights' else value}"]
     if verb != "check":  # which takes all in the folder
+        words += ["--rule", request.rule] if request.rule != TableRequest.rule else []
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
     if verb == "run":

@@ -37,6 +37,8 @@ def describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str
     of_source = [(spec, record) for spec, record in records.items() if spec.data_identity == source]
     title = of_source[0][1]["dataset_title"]
     train, test = (_format_range(record[side] for _, record in of_source) for side in ("n_train", "n_test"))
+    n_validation = [record.get("n_validation", 0) for _, record in of_source]
+    validation = f", {_format_range(n_validation)} validation" if max(n_validation) else ""
     hashes = list(dict.fromkeys(record["split_hash"] for _, record in of_source))
     left_out = dict.fromkeys(record["incomplete"] for _, record in of_source if record["incomplete"])
     on_val = parse_split(of_source[0][0].split)[1] == "val"
@@ -46,7 +48,7 @@ def describe_dataset(source: str, records: Mapping[RunSpec, Record]) -> list[str
     if len(hashes) > MAX_HASHES:
         split = f"{len(hashes)} splits, whose hashes stand in the CSV"
     return [
-        f"{shown}: {train} training and {test} {'validation' if on_val else 'test'} images"
+        f"{shown}: {train} training{validation} and {test} {'validation' if on_val else 'test'} images"
         f"{_describe_official_test(of_source[0][0])}{_describe_reading(*of_source[0])}, {split}.",
         *describe_sides(of_source[0][0].split, [record for _, record in of_source]),
         *(f"{title} is incomplete: {text.rstrip('.')}." for text in left_out),

@@ -21,10 +21,10 @@ from udcd_bench.judging.uncertainty import (
     bootstrap_group,
     describe_training_noise,
     list_training_noise,
-    select_reported_epochs,
 )
 from udcd_bench.render import plots
 from udcd_bench.stats import statistics
+from udcd_bench.stats.rules import select_reported_epochs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,7 @@ class FigureData:
     def load_scores(self, record: Record) -> dict[str, Any]:
         """Load a run's stored arrays, see ``Store.read_scores``; ``scores`` are those of the reported epochs."""
         arrays: dict[str, Any] = self.results.store.read_scores(record["key"])
-        scores = select_reported_epochs(arrays["scores"], self.request.rule, arrays["labels"])
-        return arrays | {"scores": scores}
+        return arrays | {"scores": select_reported_epochs(arrays, self.request.rule)}
 
     def load_history(self, record: Record) -> pd.DataFrame:
         """Load a run's history, a row an epoch; ``epochs`` counts those of all stages, from 1."""

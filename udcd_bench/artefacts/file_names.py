@@ -48,6 +48,7 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     if request.methods is not None:
         rows = grid.list_rows(request)
         if rows != grid.list_rows(replace(request, methods=None)):
+            rows = grid.list_rows(replace(request, hparams=()))
             order = [name for row in rows for name in (row.name, row.method)]
             yield from sorted(set(request.methods), key=order.index)
     if request.datasets is not None:
@@ -65,6 +66,8 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     if request.teacher:
         yield f"teacher-{format_teacher_title(request.teacher)}"
     yield from _list_settings(grid, request)
+    if request.rule != "mean":
+        yield f"rule-{request.rule}"
     if request.folds != (0,):
         yield "folds-" + ("all" if len(request.folds) == 5 else "-".join(map(str, request.folds)))
     if request.seeds != (0,):
@@ -81,10 +84,11 @@ def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
     for name, value in sorted(dict((*request.protocol, *request.hparams)).items()):
         without = replace(
             request,
+            rule="mean",  # which changes no run
             protocol=tuple(pair for pair in request.protocol if pair[0] != name),
             hparams=tuple(pair for pair in request.hparams if pair[0] != name),
         )
         if grid.list_runs(without) == runs:
             continue
         digest = str(value).rpartition("#")[2] if name == "weights" and "#" in str(value) else ""
-        yield f"weights-{digest[:8]}" if digest else format_overrides(((name, value),))[0]
+        yield f"weights-{digest[:8]}" if digest else format_overrides(((name.removeprefix("*."), value),))[0]

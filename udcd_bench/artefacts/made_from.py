@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from udcd_bench.runs.records import Record
 
 INDEX_ENDING = ".runs.json"
+TRIALS_ENDING = "-trials.csv"
+"""Of a search's CSV of trials, which has an index of its own."""
 
 
 def write_index(path: Path, keys: Iterable[str]) -> None:
@@ -60,10 +62,20 @@ def find_used_keys(root: Path, records: Mapping[str, Record]) -> set[str]:
     return used | {key for key, record in records.items() if record["split_hash"] in hashes}
 
 
+def find_trial_keys(root: Path) -> set[str]:
+    """Find the keys of the runs that are trials of a search, and that no table or figure was made from."""
+    ending = TRIALS_ENDING.removesuffix(".csv") + INDEX_ENDING
+    trials: set[str] = set()
+    others: set[str] = set()
+    for path in root.glob(f"*/*{INDEX_ENDING}"):
+        (trials if path.name.endswith(ending) else others).update(_read_index(path))
+    return trials - others
+
+
 def _list_index_stems(path: Path) -> set[Path]:
     """List the stems by which an index of a CSV may be named: a figure's further CSVs have the figure's."""
     stem = path.with_suffix("")
-    if stem.name.endswith(("-compare", "-leak", "-splits")):
+    if stem.name.endswith(("-compare", "-leak", "-splits", "-trials")):
         return {stem}
     return {stem, stem.with_name(stem.name.rpartition("-")[0] or stem.name)}
 

@@ -107,7 +107,8 @@ def _explain(spec: RunSpec, needed: set[RunSpec]) -> str:
     profile = profiles.PROFILES.get(spec.profile)
     if profile is None or get_cell(spec) not in set(map(get_cell, needed)):
         return "in no table or figure"
-    words = [f"--set {setting}" for setting in format_overrides((*spec.hparams, *spec.protocol))]
+    own = tuple((f"{spec.method}.{name}", value) for name, value in spec.hparams)
+    words = [f"--set {setting}" for setting in format_overrides((*own, *spec.protocol))]
     words += [f"--backbone {spec.backbone}"] if spec.backbone != profile.backbone else []
     words += [f"--teacher-backbone {spec.teacher_backbone}"] if spec.teacher_backbone else []
     words += [f"--teacher {names.format_teacher_option(spec.teacher)}"] if spec.teacher else []

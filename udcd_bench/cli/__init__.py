@@ -30,6 +30,7 @@ from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
 from udcd_bench.cli.results import results, status
 from udcd_bench.cli.run import plot, run, train
+from udcd_bench.cli.training.search import search
 from udcd_bench.errors import UserError
 
 
@@ -81,7 +82,7 @@ def cli(suites: tuple[str, ...]) -> None:
 
 results.add_command(predictions)
 COMMANDS = (
-    *(run, plot, train, status, methods, data, audit, claims, check, compare, report, bench, results),
+    *(run, plot, train, search, status, methods, data, audit, claims, check, compare, report, bench, results),
     *(predict, export),
 )
 for command in COMMANDS:

@@ -88,6 +88,7 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
     In this order, as the sources of hyper-parameters refer to numbers in the docstring as above.
     """
     from udcd_bench import plugins
+    from udcd_bench.tuning.ranges import format_range
 
     attributes = plugins.read_attributes("methods", name)
     comments = plugins.read_comments("methods", name, "hparams")
@@ -103,6 +104,7 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
         choices = attributes.get("choices", {}).get(key)
         allowed = f", one of {'|'.join(map(str, choices))}" if choices else ""
         lines.append((key, f"{value!r}{allowed}  [{comments.get(key, 'no source given')}]"))
+    lines += [(f"search {key}", format_range(values)) for key, values in attributes.get("search", {}).items()]
     return lines + [
         (key, f"{value!r}, of the protocol") for key, value in attributes.get("protocol", {}).items()
     ]

@@ -148,7 +148,7 @@ class _Settings(click.types.StringParamType):
     """``name=value``; its environment variable holds several, and a value may have spaces in it."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        return re.split(r"\s+(?=\w+\s*=)", rv.strip())
+        return re.split(r"\s+(?=[\w.*-]+\s*=)", rv.strip())
 
 
 def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:
@@ -165,7 +165,19 @@ def parse_overrides(context: click.Context, parameter: click.Parameter, values: 
         if not equals:
             raise click.BadParameter(f"{text!r}: give name=value.")
         pairs[key.strip()] = value.strip()
+    if context and (validation := context.meta.get(VALIDATION)):
+        pairs.setdefault("validation", validation)
     return tuple(pairs.items())
+
+
+VALIDATION = f"{__name__}.validation"
+"""Under which a command's context holds the value of ``--validation``."""
+
+
+def note_validation(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Note the value of ``--validation`` for ``parse_overrides``, since ``--set validation=`` is the same."""
+    context.meta[VALIDATION] = value
+    return value
 
 
 def get_split(params: Mapping[str, Any]) -> str:
@@ -294,6 +306,10 @@ OWN_IMAGES = [
 
 RUN_OPTIONS = [
     profile, backbone, teacher_backbone, teacher, settings, data, out,
+    make_option(
+        "--validation", is_eager=True, callback=note_validation, metavar="SHARE|own",
+        help="Of the training fold, by group; or the data's own val. The same as --set validation=SHARE.",
+    ),
     make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
     make_option(
@@ -327,6 +343,11 @@ GRID_OPTIONS = [
     ),
     test_part,
     methods, datasets,
+    make_option(
+        "--rule", default="mean", show_default=True, type=click.Choice(["mean", "last", "best", "best-validation"]),
+        help="Which epochs are reported: the mean of the last ones, the last, the best on the test images, which is "
+        "optimistic, or with --validation the best on those images.",
+    ),
     make_option("--stored", is_flag=True, help="Draw from what --out holds: train nothing, need no data."),
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),

@@ -171,15 +171,17 @@ def pack(folder: Path, out: Path) -> None:
 def export(file: Path, out: Path) -> None:
     """Write every finished run of --out to FILE, .csv or .parquet: a row a run and reporting rule.
 
-    Rows of rule best take the epoch that is the most accurate on the test set itself, which is optimistic.
+    Rows of rule best take the epoch that is the most accurate on the test set itself, which is optimistic;
+    those of rule best-validation, of validated runs, the one of the best macro F1 on the validation images.
     """
     import pandas as pd
 
     from udcd_bench.inference.selection import open_store
+    from udcd_bench.stats.rules import RULES
 
     check_table_file(file)
     store = open_store(out)
-    frame = pd.concat([store.build_frame(rule) for rule in ("mean", "last", "best")], ignore_index=True)
+    frame = pd.concat([store.build_frame(rule) for rule in RULES], ignore_index=True)
     write_table(file, frame)
     runs = frame["key"].nunique() if len(frame) else 0
     synthetic = frame.loc[frame["synthetic"], "key"].nunique() if len(frame) else 0

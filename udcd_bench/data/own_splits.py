@@ -43,7 +43,8 @@ def describe_own_split(dataset: Dataset, split: Split) -> OwnSplit | None:
     unused = "val" if test_part == "test" else "test"
     n_left_out = count_left_out(dataset, split.test, split.kind)
     whose = "own" if dataset.name.startswith(FOLDER) else "official"
-    return OwnSplit(whose, unused, int((dataset.own_split == unused).sum()), n_left_out)
+    n_validating = int((dataset.own_split[split.validation] == unused).sum())
+    return OwnSplit(whose, unused, int((dataset.own_split == unused).sum()) - n_validating, n_left_out)
 
 
 def count_shared(dataset: Dataset, rows: Ints, others: Ints) -> int:

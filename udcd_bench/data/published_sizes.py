@@ -9,6 +9,7 @@ import numpy as np
 from udcd_bench.data import official
 from udcd_bench.data.layouts import aptos, ham10000
 from udcd_bench.data.splits import FOLDS, compute_resampled_counts
+from udcd_bench.data.validation import measure_share
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Ints
@@ -41,4 +42,4 @@ def count_training_images(name: str, options: SplitOptions) -> int:
     n = int(counts.sum())
     if options.kind != official.SPLIT:  # which trains on all
         n -= len(range(options.fold, n, FOLDS))
-    return round(n * options.fraction)
+    return round(n * options.fraction * (1 - measure_share(options.validation)))

@@ -5,7 +5,7 @@ A split never depends on the method, so methods are compared in pairs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from udcd_bench.data.dataset import Dataset, Ints, compute_fingerprint
 from udcd_bench.data.own_splits import check_parts, count_left_out, refuse_without_groups
+from udcd_bench.data.validation import split_validation
 from udcd_bench.errors import UserError
 from udcd_bench.runs.spec import SPLITS, derive_seed, parse_split
 
@@ -42,6 +43,7 @@ class SplitOptions:
     imbalance: how it is resampled, as in ``compute_resampled_counts``.
     fraction: the share of the training side to keep, stratified; the test side stays.
     seed: of the two subsamplings above; the folds themselves depend on the data alone.
+    validation: as of ``Protocol``: what of the training side validates, or that the source's own ``val`` does.
     """
 
     kind: str = "paper"
@@ -50,6 +52,7 @@ class SplitOptions:
     imbalance: str = "power"
     fraction: float = 1.0
     seed: int = 0
+    validation: str = "none"
 
 
 DEFAULT = SplitOptions()
@@ -57,13 +60,17 @@ DEFAULT = SplitOptions()
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of a dataset that train and those that test, and a hash of the ids on either side."""
+    """The rows of a dataset that train, test and, where that is asked for, validate.
+
+    hash: of the ids that train and those that test.
+    """
 
     kind: str
     fold: int
     train: Ints
     test: Ints
     hash: str
+    validation: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def compute_resampled_counts(counts: Ints, rho: float, imbalance: str = "power") -> Ints:
@@ -273,7 +280,8 @@ def split_dataset(dataset: Dataset, options: SplitOptions = DEFAULT) -> Split:
         keep = np.minimum(counts, np.maximum(1, np.rint(counts * options.fraction))).astype(np.int64)
         seed = derive_seed("fraction", dataset.identity, options.fold, options.seed)
         train = _subsample_per_class(train, dataset.labels, keep, seed)
+    train, validating = split_validation(dataset, (train, test), options.kind, options.validation)
     _check_sides(dataset, train, test, options)
     ids = np.asarray(dataset.ids)
     fingerprint = compute_fingerprint(sorted(ids[train].tolist()), sorted(ids[test].tolist()))
-    return Split(options.kind, options.fold, train, test, fingerprint)
+    return Split(options.kind, options.fold, train, test, fingerprint, validating)

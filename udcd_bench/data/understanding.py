@@ -128,8 +128,11 @@ def _describe_sizes(splits: Sequence[Split]) -> str:
 
 
 def _describe_counts(splits: Sequence[Split]) -> str:
-    train, test = ([len(getattr(split, side)) for split in splits] for side in ("train", "test"))
-    return f"{_format_range(train)} training and {_format_range(test)} test images"
+    train, validation, test = (
+        [len(getattr(split, side)) for split in splits] for side in ("train", "validation", "test")
+    )
+    middle = f", {_format_range(validation)} validation" if max(validation) else ""
+    return f"{_format_range(train)} training{middle} and {_format_range(test)} test images"
 
 
 def _format_range(numbers: Sequence[int]) -> str:

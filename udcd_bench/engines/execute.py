@@ -102,6 +102,7 @@ def choose_split(spec: RunSpec, protocol: Protocol) -> splits.SplitOptions:
         fraction=spec.fraction,
         # the folds come from the data alone, and all seeds share them
         seed=spec.seed if spec.rho is not None or spec.fraction < 1 else 0,
+        validation=protocol.validation,
     )
 
 
@@ -225,7 +226,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     weights = context.places.locate_weights(protocol.weights)
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
-    train_data, test_data = steps.load_on_device(setup)
+    train_data, test_data, validation = steps.load_on_device(setup)
     method = steps.build_method(setup, train_data.labels, _load_teacher(job, setup, context))
 
     def notify_step() -> None:
@@ -237,6 +238,7 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
         protocol,
         train_data,
         test_data,
+        validation=validation,
         checkpoints=store.open_checkpoint(job.key),
         on_epoch_end=lambda row: notify(EpochDone(job.key, row)),
         on_step=notify_step,

@@ -14,10 +14,12 @@ from udcd_bench.data.batches.augment import AffineRange
 from udcd_bench.data.batches.resident import DeviceDataset
 from udcd_bench.data.own_splits import count_shared, describe_own_split
 from udcd_bench.engines.environment import check_compiler, describe_environment
-from udcd_bench.stats import metrics
+from udcd_bench.runs.profiles import split_overrides
+from udcd_bench.stats import metrics, rules
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
 from udcd_bench.training.global_generators import seed_global_generators
+from udcd_bench.training.scoring import Validation
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset, Ints
@@ -69,8 +71,8 @@ def configure_torch(threads: int, deterministic: bool) -> None:
         torch.set_num_threads(threads)
 
 
-def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset]:
-    """Make the training set and the test set on the device."""
+def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset, Validation | None]:
+    """Make the training set, the test set and, where images validate, these on the device."""
 
     def load(rows: Ints) -> DeviceDataset:
         return DeviceDataset(
@@ -86,7 +88,11 @@ def load_on_device(setup: RunSetup) -> tuple[DeviceDataset, DeviceDataset]:
             augment=setup.protocol.augment,
         )
 
-    return load(setup.split.train), load(setup.split.test)
+    rows = setup.split.validation
+    validation = (
+        Validation(load(rows), setup.dataset.labels[rows], setup.dataset.ordered) if len(rows) else None
+    )
+    return load(setup.split.train), load(setup.split.test), validation
 
 
 def build_method(setup: RunSetup, labels: torch.Tensor, teacher: network.Network | None) -> BaseMethod:
@@ -119,13 +125,15 @@ def build_method(setup: RunSetup, labels: torch.Tensor, teacher: network.Network
     generator = torch.Generator(device=setup.device).manual_seed(spec.derive_seed_for("method"))
     torch.manual_seed(spec.derive_seed_for("heads"))
     seed_global_generators(spec.derive_seed_for("heads"))
-    options = MethodOptions(spec.hparams, protocol.ce_normalise, generator)
+    _, hparams = split_overrides(spec.hparams)
+    options = MethodOptions(hparams, protocol.ce_normalise, generator)
     return assemble_method(method_class, networks, labels, len(setup.dataset.classes), options)
 
 
 def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
     """Make the record of a finished run, but for its teacher and the inputs that enter its key."""
     dataset, n_epochs = setup.dataset, len(result.epochs)
+    arrays = collect_arrays(setup, result)
     precision = "bf16" if setup.autocast else "fp32"
     return {
         "spec": setup.spec.to_dict(),
@@ -148,8 +156,21 @@ def make_record(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
         "n_shared": count_shared(dataset, setup.split.test, setup.split.train),
         "decoding": {"depth": dataset.depth, "exif": dataset.exif, "resize": dataset.resize},
         "reporting": f"mean over the last {n_epochs} epochs" if n_epochs > 1 else "the last epoch",
-        "figures": metrics.summarize_epochs(result.scores, setup.test_labels, ordered=dataset.ordered),
+        "figures": rules.summarize_test(arrays, ordered=dataset.ordered),
+        **_describe_validation(setup, result),
         "environment": describe_environment(setup.device, torch.get_num_threads(), precision),
+    }
+
+
+def _describe_validation(setup: RunSetup, result: TrainingResult) -> dict[str, Any]:
+    """Describe the validation images of a run: how many, the epoch that is best on them, their figures by rule."""
+    if result.validation is None:
+        return {}
+    arrays = collect_arrays(setup, result)
+    return {
+        "n_validation": len(setup.split.validation),
+        "best_epoch": result.validation.epoch,
+        "validation": rules.summarize_validation(arrays, ordered=setup.dataset.ordered),
     }
 
 
@@ -164,15 +185,26 @@ def make_history(setup: RunSetup, result: TrainingResult) -> pd.DataFrame:
 
 
 def collect_arrays(setup: RunSetup, result: TrainingResult) -> Arrays:
-    """Collect the arrays that are stored of the test images; ``FinishedRuns.read_scores`` gives their shapes."""
+    """Collect the arrays that are stored of test and validation images, of the shapes in ``read_scores``."""
     test = setup.split.test
-    return {
+    arrays = {
         "scores": result.scores,
         "epochs": result.epochs,
         "labels": setup.test_labels,
         "ids": [setup.dataset.ids[i] for i in test],
         "groups": setup.dataset.groups[test],
         "embeddings": result.embeddings,
+    }
+    if (validated := result.validation) is None:
+        return arrays
+    rows = setup.split.validation
+    return arrays | {
+        "chosen_scores": validated.tested[None],
+        "validation_scores": validated.scores,
+        "validation_chosen_scores": validated.chosen[None],
+        "validation_labels": setup.dataset.labels[rows],
+        "validation_ids": [setup.dataset.ids[i] for i in rows],
+        "validation_groups": setup.dataset.groups[rows],
     }
 
 

@@ -29,8 +29,8 @@ class TableRequest:
     """What the user requests of a table or figure. None leaves the choice to the artefact or the profile.
 
     methods, datasets: names; None for all that the artefact lists. teacher: as ``--teacher``, then as of ``RunSpec``.
-    hparams, protocol: overrides of every run.
-    rule: which epochs are reported, ``mean``, ``last`` or ``best``.
+    protocol: overrides of every run. hparams: what is set of rows, as ``row_settings`` reads it.
+    rule: which epochs are reported, of ``stats.rules.RULES``.
     marks: which figures of a table are bold, of ``artefacts.marks.KINDS``. plain: leave out the ± of a table.
     bare: leave out the title and the caption of a figure. name: of the files; empty for ``file_names.make_stem``'s.
     split: of ``runs.spec.SPLITS`` or ``SPLIT_SETS``; its kind is empty until the data are named

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from udcd_bench import plugins
 from udcd_bench.data import official, sources
 from udcd_bench.errors import UserError
-from udcd_bench.grid import cells, notes
+from udcd_bench.grid import cells, notes, row_settings
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec
+from udcd_bench.stats.rules import BEST_VALIDATION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from udcd_bench.runs.profiles import Profile
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
-    from udcd_bench.runs.spec import Overrides
 
 COLUMNS = ("dataset", "rho", "method", "metric", "published", "ours", "spread", "n", "verdict")
 """The first of the long frame. spread: between folds where there are several, else between seeds."""
@@ -144,7 +144,7 @@ class Grid:
                 return row in self.rows or self.further
             return row in request.methods or (row in self.rows and parse_row_method(row) in request.methods)
 
-        return [
+        rows = [
             TableRow(
                 name=row,
                 title=self.rows.get(row) or _find_method_title(row),
@@ -154,20 +154,22 @@ class Grid:
             for row in [*self.rows, *others]
             if wanted(row)
         ]
+        return row_settings.expand_rows(request.hparams, rows)
 
     def list_runs(self, request: TableRequest) -> list[RunSpec]:
         """List every cell's runs; the planner adds those of teachers."""
         rows = [row for row in self.list_rows(request) if row.in_suite]
-        self._check_hparams(request, rows)
+        row_settings.check_settings(request.hparams, rows)
         groups = self.list_column_groups(request)
-        return [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
+        specs = [s for group in groups for row in rows for s in self.list_cell_runs(request, row, group)]
+        if request.rule == BEST_VALIDATION:
+            _check_validation(specs)
+        return specs
 
     def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
         """List the runs behind one row in one group of columns, one for each fold and seed."""
         if not row.in_suite:
             return []
-        declared = plugins.read_attributes("methods", row.method)
-        protocol, hparams = profiles.split_overrides(row.overrides)
         spec = RunSpec(
             method=row.method,
             dataset=group.source,
@@ -179,26 +181,13 @@ class Grid:
             fraction=group.fraction,
             rho=group.rho,
             # of two settings of one name the last counts, so the row is as its name states
-            hparams=tuple(dict([*_select_known_hparams(request.hparams, declared), *hparams]).items()),
-            protocol=tuple(dict([*request.protocol, *protocol]).items()),
+            hparams=tuple(
+                dict([*row_settings.select_settings(request.hparams, row), *row.overrides]).items()
+            ),
+            protocol=request.protocol,
         )
         spec = planner.normalize_spec(spec)
         return [replace(spec, fold=fold, seed=seed) for fold in request.folds for seed in request.seeds]
-
-    @staticmethod
-    def _check_hparams(request: TableRequest, table_rows: Sequence[TableRow]) -> None:
-        """Check that a row's method has each hyper-parameter. Raises UserError for one that none has."""
-        known = {
-            key
-            for row in table_rows
-            for key in plugins.read_attributes("methods", row.method).get("hparams", {})
-        }
-        for key, _ in request.hparams:
-            if key not in known:
-                names = ", ".join(row.method for row in table_rows)
-                raise UserError(
-                    f"No row ({names}) has a hyper-parameter {key!r}{profiles.suggest_setting(key, known)}"
-                )
 
     # --- the long frame ------------------------------------------------------------------------------------
 
@@ -266,6 +255,16 @@ class Grid:
         return list(sentences)
 
 
+def _check_validation(specs: Sequence[RunSpec]) -> None:
+    """Raise UserError when a run has no validation images to choose its epoch on."""
+    for spec in specs:
+        if planner.resolve_protocol(spec).validation == "none":
+            raise UserError(
+                f"{spec.method} has no validation images to choose an epoch on; add --validation 0.2, or --validation "
+                "own where the data bring a val."
+            )
+
+
 def _summarize_metric(records: Mapping[RunSpec, Record], rule: str, metric: str) -> CellSummary:
     """Summarise a metric over a cell's finished runs, percent; a run without it does not count."""
     values = {(spec.fold, spec.seed): r["figures"][rule].get(metric) for spec, r in records.items()}
@@ -285,11 +284,6 @@ def _refuse_stand_in(name: str, request: TableRequest) -> None:
 
 def _find_method_title(name: str) -> str:
     return str(plugins.read_attributes("methods", name).get("title", name))
-
-
-def _select_known_hparams(hparams: Overrides, declared: Mapping[str, Any]) -> Overrides:
-    """Select the overrides of hyper-parameters that the method has."""
-    return tuple((key, value) for key, value in hparams if key in declared.get("hparams", {}))
 
 
 def _join_unique(texts: Iterable[str]) -> str:

@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from udcd_bench.errors import UserError
+from udcd_bench.grid.row_settings import name_setting
 from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from udcd_bench.grid.cells import TableRequest
+    from collections.abc import Sequence
+
+    from udcd_bench.grid.cells import TableRequest, TableRow
     from udcd_bench.grid.grid import Grid
     from udcd_bench.runs.results import Results
 
@@ -33,7 +36,8 @@ def list_other_requests(grid: Grid, request: TableRequest, results: Results) -> 
     """
     specs = set(results.records)
     sources = {group.source for group in grid.list_column_groups(request)}
-    candidates = {replace_settings(request, spec, spec.dataset in sources) for spec in specs}
+    rows = grid.list_rows(replace(request, hparams=()))
+    candidates = {replace_settings(request, spec, spec.dataset in sources, rows) for spec in specs}
     own = set(results.select_records(grid.list_runs(request)))
     taken = {candidate: _select_taken(grid, candidate, results) - own for candidate in candidates}
     others: list[OtherRequest] = []
@@ -47,10 +51,12 @@ def list_other_requests(grid: Grid, request: TableRequest, results: Results) -> 
     return others
 
 
-def replace_settings(request: TableRequest, spec: RunSpec, keeps_datasets: bool) -> TableRequest:
+def replace_settings(
+    request: TableRequest, spec: RunSpec, keeps_datasets: bool, rows: Sequence[TableRow]
+) -> TableRequest:
     """Return the request with the settings of a stored run.
 
-    keeps_datasets: whether its data set is among those asked for.
+    keeps_datasets: whether its data set is among those asked for. rows: of the table.
     """
     default = profiles.PROFILES[spec.profile].backbone if spec.profile in profiles.PROFILES else ""
     return replace(
@@ -61,7 +67,7 @@ def replace_settings(request: TableRequest, spec: RunSpec, keeps_datasets: bool)
         backbone=None if spec.backbone == default else spec.backbone,
         teacher_backbone=spec.teacher_backbone,
         teacher=spec.teacher,
-        hparams=spec.hparams,
+        hparams=tuple(name_setting(name, value, spec.method, rows) for name, value in spec.hparams),
         protocol=spec.protocol,
     )
 

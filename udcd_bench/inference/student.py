@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
-from udcd_bench.runs.profiles import Protocol
+from udcd_bench.runs.profiles import Protocol, split_overrides
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
 from udcd_bench.training.network import build_network, uses_autocast
@@ -102,7 +102,8 @@ def _build_method(record: Record, device: torch.device) -> BaseMethod:
     )
     # memories have a row an image; which labels they are of is nothing to a test
     labels = torch.arange(max(record["n_train"], n_classes)) % n_classes
-    return assemble_method(method_class, networks, labels, n_classes, MethodOptions(spec.hparams))
+    _, hparams = split_overrides(spec.hparams)
+    return assemble_method(method_class, networks, labels, n_classes, MethodOptions(hparams))
 
 
 def _fill_in(own: Mapping[str, Tensor], stored: Arrays, record: Record) -> None:

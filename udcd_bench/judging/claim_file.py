@@ -190,8 +190,7 @@ def _make_specs(rows: Iterable[str], template: RunSpec) -> dict[str, RunSpec]:
     specs = {}
     for row in rows:
         if (method := parse_row_method(row)) in plugins.list_names("methods"):
-            protocol, hparams = profiles.split_overrides(parse_row_settings(row))
             specs[row] = planner.normalize_spec(
-                replace(template, method=method, hparams=hparams, protocol=protocol)
+                replace(template, method=method, hparams=parse_row_settings(row))
             )
     return specs

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from udcd_bench.runs.spec import RunSpec, derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.embeddings import SEPARATION_METRICS, measure_images
 from udcd_bench.stats.metrics import METRICS, Floats
+from udcd_bench.stats.rules import select_reported_epochs
 
 if TYPE_CHECKING:
     from udcd_bench.grid.cells import ColumnGroup, TableRequest
@@ -87,7 +88,7 @@ def select_group_runs(
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Draws of the figures that a reporting rule (``mean``, ``last`` or ``best``) takes from finished runs."""
+    """Draws of the figures that a reporting rule (of ``stats.rules``) takes from finished runs."""
 
     results: Results
     rule: str
@@ -209,7 +210,7 @@ class Bootstrap:
             labels, groups = stored[0]["labels"], stored[0]["groups"]
             generator = np.random.default_rng(derive_seed("check", specs[0].data_identity, *test_set))
             self.results.draws[cache_key] = statistics.bootstrap_jointly(
-                [select_reported_epochs(arrays["scores"], self.rule, labels) for arrays in stored],
+                [select_reported_epochs(arrays, self.rule) for arrays in stored],
                 statistics.CONFUSION_METRICS,
                 statistics.Resampling(labels, groups, self.tolerances.draws, generator),
             )
@@ -272,16 +273,3 @@ def _list_points(by_metric: Mapping[str, statistics.TrainingNoise], name: str) -
 def _strip_row(spec: RunSpec) -> RunSpec:
     """Return a run's settings without what may differ between runs whose training noise is taken as the same."""
     return replace(spec, method="", hparams=(), fold=0, seed=0, rho=None)
-
-
-def select_reported_epochs(scores: Floats, rule: str, labels: Any) -> Floats:
-    """Select the epochs that the reporting rule takes its figures from: scores (E, n, C) → (E', n, C).
-
-    labels (n,): the true classes, by which ``best`` finds the most accurate epoch.
-    """
-    if rule == "mean":
-        return scores
-    if rule == "last":
-        return scores[-1:]
-    best = int(np.argmax([(epoch.argmax(1) == labels).mean() for epoch in scores]))
-    return scores[best : best + 1]

@@ -6,6 +6,7 @@ Knows no run, no data set and no network.
 from udcd_bench.plugins.attributes import read_attributes, read_comments
 from udcd_bench.plugins.contract import parse_trained_row
 from udcd_bench.plugins.loading import check_followed, check_loaded, load_class, load_module
+from udcd_bench.plugins.ranges import Between, between
 from udcd_bench.plugins.sources import hash_sources, list_source_files
 from udcd_bench.plugins.suites import (
     CONTENT_CLASSES,
@@ -25,7 +26,9 @@ from udcd_bench.plugins.unfollowed import forget_noted
 __all__ = [
     "CONTENT_CLASSES",
     "ENTRY_POINT_GROUP",
+    "Between",
     "add_suite",
+    "between",
     "check_followed",
     "check_loaded",
     "find_file",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from udcd_bench.errors import UserError
 from udcd_bench.plugins import contract
 from udcd_bench.plugins.old_names import refuse_old_names
+from udcd_bench.plugins.ranges import read_literal
 from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file, list_names
 
 if TYPE_CHECKING:
@@ -45,11 +46,12 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
     for name, value in _list_assignments(content.body):
         try:
-            attributes[name] = ast.literal_eval(value)
-        except ValueError:
-            raise UserError(
-                f"{path}, line {value.lineno}: {name} must be a literal, so that it can be read."
-            ) from None
+            attributes[name] = read_literal(value)
+        except ValueError as error:
+            place = f"{path}, line {value.lineno}:"
+            if str(error).startswith("between"):
+                raise UserError(f"{place} {error}.") from None
+            raise UserError(f"{place} {name} must be a literal, so that it can be read.") from None
     if kind == "methods":
         contract.check_declared(content, attributes, list_names("methods"), path)
     return attributes

@@ -69,7 +69,7 @@ def _check_values(
             f"stage_shares = {shares!r} names no stages with their shares of the epochs; give a dict such as "
             '{"head": 0.25, "student": 1.0}.',
         )
-    for name in ("hparams", "protocol", "choices"):
+    for name in ("hparams", "protocol", "choices", "search"):
         if not isinstance(declared.get(name, {}), dict):
             yield Mistake(
                 lines[name], f"{name} = {declared[name]!r} is no dict; give names with their values."

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.artefacts.data_captions import describe_splits
+from udcd_bench.artefacts.made_from import find_trial_keys
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
+from udcd_bench.grid.row_settings import parse_settings
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher, identify_value, parse_split
@@ -70,11 +72,16 @@ class View:
 
 
 def list_stored_specs(results: Results, selection: Selection) -> list[RunSpec]:
-    """List the runs of the folder, done or failed, each once, under the spec that it was made as."""
+    """List the runs of the folder, done or failed, each once, under the spec that it was made as.
+
+    Trials of a search are left out, of which only its own files are made: they would drown all else.
+    """
+    trials = find_trial_keys(results.store.root)
     return [
         spec
         for spec in results.states
         if selection.admits(spec)
+        and (spec not in results.records or results.records[spec]["key"] not in trials)
         and (spec not in results.records or results.records[spec]["spec"]["profile"] == spec.profile)
     ]
 
@@ -127,7 +134,8 @@ def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection
         backbone=None if first.backbone == profiles.find_profile(first.profile).backbone else first.backbone,
         teacher_backbone=first.teacher_backbone,
         teacher=first.teacher,
-        hparams=selection.hparams,
+        # a hyper-parameter concerns all methods that have it
+        hparams=tuple((key if "." in key else f"*.{key}", value) for key, value in selection.hparams),
         protocol=first.protocol,
     )
     listed: dict[RunSpec, None] = {}
@@ -164,7 +172,8 @@ def _list_suite_tables(request: TableRequest) -> Iterator[tuple[Table, TableRequ
 
 def _knows_hparam(table: Table, request: TableRequest, name: str) -> bool:
     rows = [row for row in table.list_rows(request) if row.in_suite]
-    return any(name in plugins.read_attributes("methods", row.method).get("hparams", {}) for row in rows)
+    setting = parse_settings(((name, ""),))[0]
+    return any(setting.concerns(row) for row in rows)
 
 
 def _make_further_tables(
@@ -220,7 +229,10 @@ def _has_values(spec: RunSpec, protocol: Overrides, hparams: Overrides) -> bool:
     if not _has_method(spec):
         return not protocol and not hparams
     numbers, own = asdict(planner.resolve_protocol(spec)), planner.resolve_hparams(spec)
-    known = tuple((key, value) for key, value in hparams if key in own)
+    settings = [(*key.rpartition("."), value) for key, value in hparams]
+    known = tuple(
+        (key, value) for row, _, key, value in settings if row in ("", "*", spec.method) and key in own
+    )
     wanted = planner.normalize_spec(replace(spec, protocol=protocol, hparams=known))
     values = asdict(planner.resolve_protocol(wanted)), planner.resolve_hparams(wanted)
     return all(

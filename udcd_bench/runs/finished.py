@@ -13,6 +13,7 @@ import numpy as np
 
 from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs import records
+from udcd_bench.stats.rules import BEST_VALIDATION
 from udcd_bench.storage import packing
 from udcd_bench.storage.checksums import hash_file, load_with_checksum
 
@@ -140,7 +141,9 @@ class FinishedRuns:
         """Read a run's arrays of its test images.
 
         ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,), ``ids`` (n,), ``groups``
-        (n,), ``embeddings`` (n, 128) of the last epoch.
+        (n,), ``embeddings`` (n, 128) of the last epoch. Of a validated run also ``chosen_scores`` (1, n, C) of the
+        epoch that is best on the validation images, and of these ``validation_scores`` (E, m, C),
+        ``validation_chosen_scores`` (1, m, C), ``validation_labels``, ``validation_ids``, ``validation_groups`` (m,).
         """
         record = self.read_record(key)
         path = self._verify_file(key, SCORES, record)
@@ -178,12 +181,15 @@ class FinishedRuns:
     def build_frame(self, rule: str = "mean") -> pd.DataFrame:
         """Build a table with a row a finished run: its spec's coordinates, its data, and its metrics by ``rule``.
 
-        rule: ``mean`` over the reported epochs, ``last`` epoch, or ``best`` epoch by accuracy.
+        rule: of ``stats.rules.RULES``; only validated runs have ``best-validation``.
         Raises DamagedRunError rather than leaving a run out.
         """
         import pandas as pd
 
-        return pd.DataFrame([records.flatten_record(self.read_record(key), rule) for key in self.list_keys()])
+        stored = (self.read_record(key) for key in self.list_keys())
+        has_all = rule != BEST_VALIDATION
+        rows = [records.flatten_record(each, rule) for each in stored if has_all or rule in each["figures"]]
+        return pd.DataFrame(rows)
 
     # --- damage ---------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class RunInputs:
 
 COVERED_ELSEWHERE = ("weights", "n_images", "imbalance")
 """Numbers of the protocol whose effect a field above holds: the tensors, the images, the split."""
-ADDED_LATER: Mapping[str, Scalar] = {"augment": "paper", "compile": False}
+ADDED_LATER: Mapping[str, Scalar] = {"augment": "paper", "compile": False, "validation": "none"}
 """Number of the protocol that came once runs were stored → the value with which a run is as it was before."""
 
 

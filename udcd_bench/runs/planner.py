@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, quote_command
 from udcd_bench.runs import names, profiles
-from udcd_bench.runs.spec import TEACHER_METHOD, RunSpec, Scalar, format_split_options
+from udcd_bench.runs.spec import TEACHER_METHOD, RunSpec, format_split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from udcd_bench.runs.inputs import RunInputs
+    from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.runs.store import Store
 
 Planned = TypeVar("Planned", bound="PlannedRun")
@@ -86,8 +87,9 @@ class PlannedRun(Protocol):
 
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
     """Resolve a run's protocol: its profile's, then its source's, its method's and its own overrides, in this order."""
-    own = plugins.read_attributes("methods", spec.method).get("protocol", {})
-    return profiles.build_protocol(spec.profile, spec.dataset, spec.protocol, own)
+    methods = plugins.read_attributes("methods", spec.method).get("protocol", {})
+    own, _ = profiles.split_overrides(spec.hparams)
+    return profiles.build_protocol(spec.profile, spec.dataset, (*spec.protocol, *own), methods)
 
 
 def normalize_spec(spec: RunSpec) -> RunSpec:
@@ -96,21 +98,52 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
     Raises UserError when something it names does not exist or a value is invalid.
     """
     declared = plugins.read_attributes("methods", spec.method)
-    numbers = resolve_protocol(spec)
+    own, _ = profiles.split_overrides(spec.hparams)
     values, defaults = resolve_hparams(spec), declared.get("hparams", {})
     # an override that sets the default changes nothing, and the same run must have the same key
-    hparams = tuple((k, values[k]) for k, _ in spec.hparams if values[k] != defaults[k])
-    protocol = tuple((k, profiles.Protocol.parse_value(k, v)) for k, v in spec.protocol)
-    for pair in protocol:
-        others = tuple(other for other in protocol if other != pair)
-        if resolve_protocol(replace(spec, protocol=others)) == numbers:
-            protocol = others
+    hparams = tuple((k, values[k]) for k, _ in spec.hparams if k in values and values[k] != defaults[k])
+    row, shared = find_teacher_row(spec.method), spec.protocol
+    if not row:  # nobody shares it, so that its own numbers are the protocol's
+        shared, own = tuple(dict([*shared, *own]).items()), ()
     teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
-    row = find_teacher_row(spec.method)
     teacher = spec.teacher if row and spec.teacher != row else ""
-    return replace(
-        spec, hparams=hparams, protocol=protocol, teacher_backbone=teacher_backbone, teacher=teacher
+    spec = replace(
+        spec,
+        hparams=(),
+        protocol=_parse_numbers(shared),
+        teacher_backbone=teacher_backbone,
+        teacher=teacher,
     )
+    spec = _drop_unchanging(spec, "protocol")
+    if own:
+        spec = _drop_unchanging(replace(spec, hparams=_parse_numbers(own)), "hparams")
+    return replace(spec, hparams=(*hparams, *spec.hparams))
+
+
+def split_settings(method: str, settings: Overrides) -> tuple[Overrides, Overrides]:
+    """Split the settings of one run into those of the protocol and its own, as ``RunSpec`` has them.
+
+    A number of the protocol that is said of its method, ``kd.epochs``, is its own.
+    """
+    own = tuple((name.removeprefix(f"{method}."), v) for name, v in settings if name.startswith(f"{method}."))
+    protocol, hparams = profiles.split_overrides(
+        tuple(pair for pair in settings if not pair[0].startswith(f"{method}."))
+    )
+    return protocol, (*hparams, *own)
+
+
+def _parse_numbers(overrides: Overrides) -> Overrides:
+    return tuple((name, profiles.Protocol.parse_value(name, value)) for name, value in overrides)
+
+
+def _drop_unchanging(spec: RunSpec, field_name: str) -> RunSpec:
+    """Drop those overrides of a field, numbers of the protocol, that change none."""
+    numbers = resolve_protocol(spec)
+    for pair in getattr(spec, field_name):
+        others: dict[str, Any] = {field_name: tuple(p for p in getattr(spec, field_name) if p != pair)}
+        without = replace(spec, **others)
+        spec = without if resolve_protocol(without) == numbers else spec
+    return spec
 
 
 def list_equal_specs(spec: RunSpec) -> list[RunSpec]:
@@ -129,7 +162,8 @@ def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
     """Resolve all hyper-parameters of a run: its method's, and its overrides of them."""
     declared = plugins.read_attributes("methods", spec.method)
     title, defaults = declared.get("title", spec.method), declared.get("hparams", {})
-    return profiles.resolve_hparams(title, defaults, declared.get("choices", {}), spec.hparams)
+    _, hparams = profiles.split_overrides(spec.hparams)
+    return profiles.resolve_hparams(title, defaults, declared.get("choices", {}), hparams)
 
 
 def list_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
@@ -242,7 +276,9 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
         words += ["--fraction", repr(spec.fraction)]
     if spec.rho is not None:
         words += ["--rho", repr(spec.rho)]
-    for name, value in (*spec.hparams, *spec.protocol):
+    numbers, hparams = profiles.split_overrides(spec.hparams)
+    own = tuple((f"{spec.method}.{name}", value) for name, value in numbers)
+    for name, value in (*hparams, *own, *spec.protocol):
         words += ["--set", f"{name}={places.locate_weights(str(value)) if name == 'weights' else value}"]
     words += ["--data", str(places.data), "--out", str(places.out)]
     words += ["--device", places.device] if places.device != "auto" else []

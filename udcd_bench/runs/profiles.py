@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class Protocol:
     compile: bool = False  # S: backbones by torch.compile, whose sums are rounded otherwise
     threads: int = 0  # S: CPU threads of one run; 0 takes the machine's
     n_images: int = 10015  # S: of a synthetic stand-in; as many as HAM10000 has
+    validation: str = "none"  # S: a share of the training fold, or "own", the val that the data bring
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, rule: str) -> None:
@@ -76,6 +78,9 @@ class Protocol:
         check("ce_normalise", self.ce_normalise in ("weights", "batch"), "it is one of weights, batch")
         check("imbalance", self.imbalance in ("power", "truncate"), "it is one of power, truncate")
         check("precision", self.precision in ("auto", "fp32", "bf16"), "it is one of auto, fp32, bf16")
+        is_share = re.fullmatch(r"0\.\d+", self.validation) and float(self.validation) <= 0.5
+        rule = "it is a share of the training fold, 0.5 at most, or one of none, own"
+        check("validation", self.validation in ("none", "own") or bool(is_share), rule)
 
     def with_overrides(self, overrides: Overrides) -> Protocol:
         """Replace fields by name. Raises UserError when a value is invalid."""
@@ -98,6 +103,8 @@ class Protocol:
                 raise UserError("weights= names nothing; give none, imagenet or the path of a file.")
             if str(value).lower() in ("none", "imagenet"):
                 return str(value).lower()
+        if key == "validation":
+            return _parse_validation(value)
         return coerce_value(key, value, default)
 
     def compute_stage_epochs(self, share: float) -> int:
@@ -113,6 +120,14 @@ class Protocol:
             ramp_epochs=max(1, 3 * epochs // 8),
             report_epochs=max(1, epochs // 8),
         )
+
+
+def _parse_validation(value: Scalar) -> str:
+    """Parse ``Protocol.validation``; 0.2, 0.20 and .2 are one share, and would be three texts."""
+    text = str(value).lower()
+    with contextlib.suppress(ValueError):
+        return f"{float(text):g}" if float(text) else "none"
+    return text
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from udcd_bench.runs.spec import REVISION, Count, FiniteNumber, check_spec_value
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from udcd_bench.storage.packing import Arrays
 
 
@@ -23,6 +25,8 @@ class Record(TypedDict):
     figures: reporting rule → metric → value. files: name → SHA-256. bytes: name → size.
     decoding: how image files were read: ``depth``, the bits of 16-bit greys, or None; in records of later versions
     ``exif`` and ``resize``, as of ``data.cache.options.Decoding``.
+    n_validation, best_epoch, validation: of a validated run its validation images, the epoch of the last stage that is
+    best on them, and their figures as in ``figures``.
     group_column: of own images, as in ``Dataset``. own_split: of ``data.own_splits.OwnSplit``, empty where the data
     bring none. n_shared: test images that have one of their group, or a copy, among the training images.
     seconds: of training and testing. revision: of the engine, from 6 on. made_of: the inputs of the run's key, from
@@ -44,6 +48,9 @@ class Record(TypedDict):
     n_train: int
     n_test: int
     n_test_by_class: NotRequired[list[Count]]
+    n_validation: NotRequired[Count]
+    best_epoch: NotRequired[Count]
+    validation: NotRequired[dict[str, dict[str, FiniteNumber]]]
     epochs: int
     seconds: FiniteNumber
     protocol: NotRequired[dict[str, Any]]
@@ -175,7 +182,31 @@ def check_arrays(arrays: Arrays, classes: int) -> None:
         raise ValueError("its arrays are of different lengths")
     if any(array.dtype.kind != "f" for array in (scores, embeddings)):
         raise ValueError("its scores or embeddings are not floating-point numbers")
-    labels = arrays["labels"]
+    _check_labels(arrays["labels"], classes)
+    if "validation_scores" in arrays:
+        _check_validation(arrays, scores.shape)
+
+
+def _check_validation(arrays: Arrays, shape: tuple[int, ...]) -> None:
+    """Check the arrays of validation images. shape: (E, n, C) of the test scores."""
+    try:
+        labels, scores = arrays["validation_labels"], arrays["validation_scores"]
+        chosen, tested = arrays["validation_chosen_scores"], arrays["chosen_scores"]
+        per_image = [arrays[name] for name in ("validation_ids", "validation_groups")]
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]}") from error
+    n = len(labels)
+    shapes = [scores.shape, chosen.shape, tested.shape]
+    if shapes != [(shape[0], n, shape[2]), (1, n, shape[2]), (1, *shape[1:])] or {
+        len(a) for a in per_image
+    } != {n}:
+        raise ValueError("its arrays of validation images are of different lengths")
+    if any(array.dtype.kind != "f" for array in (scores, chosen, tested)):
+        raise ValueError("its scores of validation images are not floating-point numbers")
+    _check_labels(labels, shape[2])
+
+
+def _check_labels(labels: npt.NDArray[Any], classes: int) -> None:
     if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < classes)).all():
         raise ValueError(f"its labels are not integers from 0 to {classes - 1}")
 
@@ -200,7 +231,7 @@ def parse_history(text: str) -> list[dict[str, Any]]:
 
 
 def flatten_record(record: Record, rule: str = "mean") -> dict[str, Any]:
-    """Flatten a record into one row. rule: ``mean``, ``last`` or ``best``, as in ``FinishedRuns.build_frame``."""
+    """Flatten a record into one row. rule: of ``stats.rules.RULES``, as in ``FinishedRuns.build_frame``."""
     spec = record["spec"]
     row = {k: v for k, v in spec.items() if k not in ("hparams", "protocol")}
     row |= {k: " ".join(f"{a}={b}" for a, b in spec.get(k, ())) for k in ("hparams", "protocol")}
@@ -210,5 +241,9 @@ def flatten_record(record: Record, rule: str = "mean") -> dict[str, Any]:
     }
     row |= {"revision": record.get("revision")}
     row |= {"seconds": record["seconds"], "device": record["environment"]["device"], "rule": rule}
+    if "n_validation" in record:
+        values = record.get("validation", {}).get(rule, {})
+        row |= {"n_validation": record["n_validation"]}
+        row |= {f"validation_{name}": value for name, value in values.items()}
     figures: dict[str, Any] = record["figures"].get(rule, {})
     return row | figures

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from udcd_bench.runs import planner
 from udcd_bench.runs.spec import RunSpec
-from udcd_bench.stats import metrics
+from udcd_bench.stats import metrics, rules
 
 if TYPE_CHECKING:
     from udcd_bench.runs.planner import Job
@@ -111,11 +111,11 @@ def fill_missing_metrics(record: Record, store: Store) -> Record:
     They are computed from the run's stored scores, and stay missing where the scores are gone. Stored values win.
     """
     stored = record["figures"]
-    rules = ("mean", "last", "best")
-    if all(stored.get(rule, {}).keys() >= metrics.METRICS.keys() for rule in rules):
+    needed = {"mean", "last", "best", *stored}
+    if all(stored.get(rule, {}).keys() >= metrics.METRICS.keys() for rule in needed):
         return record
     if not store.has_scores(record["key"]):
         return record
     arrays = store.read_scores(record["key"])
-    computed = metrics.summarize_epochs(arrays["scores"], arrays["labels"], ordered=record["ordered"])
+    computed = rules.summarize_test(arrays, ordered=record["ordered"])
     return {**record, "figures": {rule: computed[rule] | stored.get(rule, {}) for rule in computed}}

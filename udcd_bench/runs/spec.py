@@ -91,7 +91,8 @@ class RunSpec:
 
     dataset: a source's name; own images are named by ``names.format_data_name``, and a file of weights among the
     protocol's overrides by ``names.format_file_name``.
-    hparams: overrides of the method's own hyper-parameters. protocol: overrides of the profile's numbers.
+    hparams: overrides of what is the run's own: its method's hyper-parameters, and numbers of the protocol that its
+    teacher does not share. protocol: overrides of the profile's numbers, which its teacher shares.
     teacher_backbone: empty means the student's. teacher: a row, ``run:KEY`` or a file's name, as of
     ``runs.names``; empty means the one that the method declares. fraction: of the training images, in (0, 1].
     rho: the largest class over the smallest; None leaves the data's own imbalance. split: one of ``SPLITS``.

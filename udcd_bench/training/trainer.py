@@ -18,6 +18,7 @@ from udcd_bench.method import Progress
 from udcd_bench.training import checkpoint, global_generators, gradients
 from udcd_bench.training.ema import EMA, compute_ema_decay
 from udcd_bench.training.optimiser import make_optimiser_of_stage
+from udcd_bench.training.scoring import Scorer
 from udcd_bench.training.terms import check_names, check_terms
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from udcd_bench.data.batches.resident import Batch, DeviceDataset
     from udcd_bench.method import BaseMethod, Stage
     from udcd_bench.runs.profiles import Protocol
+    from udcd_bench.training.scoring import Validation, ValidationScores
 
     Float32s = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -46,6 +48,7 @@ class TrainingResult:
     epochs: the E tested epochs, counted within the last stage, whose name is ``stage``.
     scores: (E, n_test, C) logits after each of them. embeddings: (n_test, D) after the last one.
     seconds: duration of training and testing, interrupted starts of the same run included.
+    validation: what was scored of the validation images, where there are any.
     """
 
     history: list[dict[str, Any]]
@@ -54,6 +57,7 @@ class TrainingResult:
     embeddings: Float32s
     seconds: float
     stage: str
+    validation: ValidationScores | None = None
 
 
 class Trainer:
@@ -61,6 +65,7 @@ class Trainer:
 
     on_epoch_end: called after every epoch with its history row.
     on_step: called after every batch, those of test images included.
+    validation: images that every epoch of the last stage is scored on; training does not depend on them.
     checkpoints: where the state is saved after an epoch, as often as ``CHECKPOINT_SHARE`` allows, and where ``run``
     looks for it first.
     To take single steps, as the benchmark does: ``start_stage``, then ``run_training_step``.
@@ -73,6 +78,7 @@ class Trainer:
         train_data: DeviceDataset,
         test_data: DeviceDataset,
         *,
+        validation: Validation | None = None,
         checkpoints: checkpoint.Checkpoints | None = None,
         on_epoch_end: Callable[[dict[str, Any]], None] = lambda row: None,
         on_step: Callable[[], None] = lambda: None,
@@ -80,13 +86,11 @@ class Trainer:
         self.method = method
         self.protocol = protocol
         self.train_data = train_data
-        self.test_data = test_data
         self.checkpoints = checkpoints
         self.on_epoch_end = on_epoch_end
         self.on_step = on_step
         self.history: list[dict[str, Any]] = []
-        self.test_scores: dict[int, Float32s] = {}
-        self.embeddings: Float32s | None = None
+        self.scorer = Scorer(method, test_data, validation, 2 * protocol.batch_size, on_step)
         self.seconds = 0.0
         self.next_save = 0.0
         self.gradient_norms: dict[str, Tensor] = {}
@@ -109,10 +113,22 @@ class Trainer:
         for index, stage in enumerate(stages[first_stage:], first_stage):
             self._run_stage(index, stage, first_epoch, is_last=stage is stages[-1])
             first_epoch = 0
-        assert self.embeddings is not None
-        epochs = sorted(self.test_scores)
-        scores = np.stack([self.test_scores[epoch] for epoch in epochs])
-        return TrainingResult(self.history, epochs, scores, self.embeddings, self.seconds, stages[-1].name)
+        return self._collect_result(stages[-1])
+
+    def _collect_result(self, stage: Stage) -> TrainingResult:
+        """Collect what training returns. stage: the last one."""
+        scorer = self.scorer
+        assert scorer.embeddings is not None
+        scores = np.stack([scorer.tested[epoch] for epoch in scorer.reported])
+        return TrainingResult(
+            history=self.history,
+            epochs=scorer.reported,
+            scores=scores,
+            embeddings=scorer.embeddings,
+            seconds=self.seconds,
+            stage=stage.name,
+            validation=scorer.collect_validation(),
+        )
 
     def _run_stage(self, index: int, stage: Stage, first_epoch: int, *, is_last: bool) -> None:
         """Train a stage from ``first_epoch`` on. is_last: test its last epochs, and end without a checkpoint."""
@@ -126,13 +142,13 @@ class Trainer:
             rate = self.optimiser.param_groups[0]["lr"]
             terms, n_images = self.run_epoch(stage, epoch)
             seconds = time.perf_counter() - began
-            if is_last and epoch >= epochs - self.protocol.report_epochs:
-                self.test_scores[epoch], self.embeddings = self.evaluate()
+            is_reported = epoch >= epochs - self.protocol.report_epochs
+            validated = self.scorer.score_epoch(epoch, is_reported=is_reported) if is_last else {}
             self.seconds += time.perf_counter() - began
             row = {"stage": stage.name, "epoch": epoch, "learning_rate": rate, "seconds": seconds}
             row |= {"images_per_s": n_images / seconds, "loss": sum(terms.values())}
             row |= {f"loss_{name}": value for name, value in terms.items()}
-            row |= {f"gradient_{name}": float(norm) for name, norm in self.gradient_norms.items()}
+            row |= {f"gradient_{name}": float(norm) for name, norm in self.gradient_norms.items()} | validated
             self.history.append(row)
             if time.perf_counter() >= self.next_save and not (is_last and epoch + 1 == epochs):
                 began = time.perf_counter()
@@ -222,18 +238,6 @@ class Trainer:
         self.step += 1
         return values.detach()
 
-    def evaluate(self) -> tuple[Float32s, Float32s]:
-        """Compute logits (n_test, C) and embeddings (n_test, D) of the test images, which are not augmented."""
-        self.method.eval()
-        logits, embeddings = [], []
-        with torch.inference_mode():
-            for images in self.test_data.iterate_images(2 * self.protocol.batch_size):
-                features = self.method.predict(images)
-                logits.append(features.logits)
-                embeddings.append(features.embedding)
-                self.on_step()
-        return torch.cat(logits).float().cpu().numpy(), torch.cat(embeddings).float().cpu().numpy()
-
     # --- interruption and resumption ------------------------------------------------------------------------
 
     def _save_checkpoint(self, stage_index: int, next_epoch: int) -> None:
@@ -251,9 +255,14 @@ class Trainer:
             for prefix, group in groups.items()
             for name, value in group.items()
         }
-        arrays |= {f"tested.{epoch}": scores for epoch, scores in self.test_scores.items()}
-        meta = {"stage": stage_index, "epoch": next_epoch, "step": self.step, "seconds": self.seconds}
-        self.checkpoints.save(arrays, meta | optimiser_meta | {"history": self.history})
+        scores, scored = self.scorer.dump()
+        meta = scored | {
+            "stage": stage_index,
+            "epoch": next_epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        self.checkpoints.save(arrays | scores, meta | optimiser_meta | {"history": self.history})
 
     def _resume(self, stages: list[Stage]) -> tuple[int, int]:
         """Restore the last checkpoint; return the stage and the epoch to go on with, (0, 0) without one."""
@@ -268,7 +277,7 @@ class Trainer:
         checkpoint.restore_optimiser(self.optimiser, self.schedule, groups.get("optimiser", {}), meta)
         self.train_data.restore(groups["data"])
         checkpoint.restore_random_states(groups["random"], self.method.generator, self.train_data.device)
-        self.test_scores = {int(k): v.numpy() for k, v in groups.get("tested", {}).items()}
+        self.scorer.restore(groups, meta)
         self.history, self.seconds, self.step = meta["history"], meta["seconds"], meta["step"]
         if next_epoch == self.count_epochs(stages[stage_index]):
             return stage_index + 1, 0

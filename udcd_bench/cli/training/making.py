@@ -1,0 +1,153 @@
+"""Runs planned and made: what is left to do, how long it takes, and the engine that does it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING
+
+import click
+
+from udcd_bench.errors import UserError, format_count, quote_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from udcd_bench.cli.options import RunOptions
+    from udcd_bench.engines.cost import RunCost
+    from udcd_bench.engines.events import Event
+    from udcd_bench.engines.execute import RunContext
+    from udcd_bench.engines.naming import NameResolver
+    from udcd_bench.runs.planner import Job
+    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
+
+    Engine = Callable[[list[Job], RunContext, int, Callable[[Event], None]], dict[str, str]]
+
+
+def plan_and_run(
+    specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
+) -> tuple[list[Job], dict[str, str]]:
+    """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.engines import cost, server
+    from udcd_bench.engines.environment import check_early
+    from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
+    from udcd_bench.runs import planner
+
+    _check_run_options(run_options)
+    is_made_here = run_options.engine == "local" and not run_options.dry_run
+    specs = list(specs)
+    check_early(specs, run_options.device if is_made_here else "")
+    specs = [resolver.resolve_spec(spec) for spec in specs]
+    context = RunContext(
+        store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
+    )
+    if run_options.dry_run and estimates.print_cost_without_data(specs, context, run_options):
+        return [], {}
+    if is_made_here and _has_to_draw(specs, context.data):
+        server.start_server()  # its imports take as long as the drawing, and need a core less
+    load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
+    jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
+    todo = [job for job in jobs if not job.done]
+    for line in describe_data(todo, context, load):
+        click.echo(line, err=True)
+    if run_options.dry_run:
+        _print_plan(jobs, context, run_options.form)
+    else:
+        store.create()
+    if not todo:
+        done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
+        click.echo(f"{done}; nothing to train.", err=True)
+        return jobs, {}
+    costs = [cost.measure_cost(job.spec, context, load) for job in todo]
+    estimate = planner.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    if run_options.dry_run:
+        estimates.print_dry_estimate(
+            f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
+        )
+        return jobs, {}
+    return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def _check_run_options(run_options: RunOptions) -> None:
+    """Raise UserError for options that do not go together, or that need a package that is not installed."""
+    from udcd_bench.engines.logs.writers import check_installed
+
+    if run_options.form != "text" and not run_options.dry_run:
+        raise UserError(f"--format {run_options.form} says what would run; give --dry-run with it.")
+    if run_options.address and run_options.engine == "local":
+        raise UserError("--address is that of a Ray cluster: add --engine ray.")
+    check_installed(run_options.log)
+
+
+def _has_to_draw(specs: Iterable[RunSpec], data: Path) -> bool:
+    """Tell whether a stand-in is still to be drawn, so that there are runs to make after it for certain."""
+    from udcd_bench.data import sources
+
+    names = {spec.dataset for spec in specs if sources.is_synthetic(spec.dataset)}
+    return any(not sources.list_prepared(name, data) for name in names)
+
+
+def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
+    from udcd_bench.runs import planner
+
+    if form == "commands":
+        lines = planner.format_commands(jobs, context.places)
+        click.echo("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"), nl=False)
+        return
+    for job in jobs:
+        click.echo(f"{job.spec.format_label():50} {'done' if job.done else planner.STATE_REASONS[job.state]}")
+
+
+def _run_jobs(
+    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, list[RunCost]]
+) -> dict[str, str]:
+    """Print how many runs there are and how long they take, and make them.
+
+    estimate: as of ``planner.estimate_seconds``.
+    """
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.cli.training.progress import ProgressBoard
+    from udcd_bench.engines.logs.run_logs import open_logs
+
+    todo = [job for job in jobs if not job.done]
+    seconds, unknown = estimate
+    threads = estimates.count_threads(job.spec for job in todo)
+    with _open_engine(run_options, threads) as (free_slots, run_engine):
+        slots = min(free_slots, len(todo))
+        duration = estimates.describe_estimate(seconds, len(unknown), slots)
+        click.echo(
+            f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
+            err=True,
+        )
+        with (
+            ProgressBoard(jobs, slots) as board,
+            open_logs(run_options.log, context.store, jobs) as log,
+        ):
+
+            def notify(event: Event) -> None:
+                board.notify(event)
+                log(event)
+
+            failed = run_engine(jobs, context, slots, notify)
+    for key in [key for key in failed if context.store.failure_path(key).exists()][:1]:
+        command = quote_command("status", key, "--out", context.store.root)
+        click.echo(f"Where it failed, and the command that repeats it: {command}", err=True)
+    return failed
+
+
+@contextlib.contextmanager
+def _open_engine(run_options: RunOptions, threads: int) -> Iterator[tuple[int, Engine]]:
+    """Open the engine for runs of so many threads: how many at a time, and the function that makes them."""
+    from udcd_bench.engines import local
+
+    device, jobs = run_options.device, run_options.jobs
+    if run_options.engine == "local":
+        yield local.count_slots(device, threads, jobs), local.run
+        return
+    from udcd_bench.engines import ray
+
+    with ray.join_cluster(run_options.address, device, jobs, threads) as cluster:
+        yield cluster.slots, cluster.run
