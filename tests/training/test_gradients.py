@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from support.factories import SmallNet
-from udcd_bench.training.gradients import compute_gradient_norms, watch_feature_maps
+from udcd_bench.training.step.gradients import compute_gradient_norms, watch_feature_maps
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.training import network
 from udcd_bench.training.assemble import assemble_method, build_networks
 from udcd_bench.training.backbones import TINY_BACKBONES
-from udcd_bench.training.gradients import watch_feature_maps
+from udcd_bench.training.step.gradients import watch_feature_maps
 
 SIZES = {
     "densenet-tiny": (16, 8, 4, 2, 1),

@@ -9,7 +9,7 @@ from torch import nn
 from support import factories
 from udcd_bench.errors import RunError
 from udcd_bench.method import BaseMethod, ParameterGroup, Stage
-from udcd_bench.training.optimiser import make_optimiser_of_stage
+from udcd_bench.training.step.optimiser import make_optimiser_of_stage
 from udcd_bench.training.trainer import Trainer
 
 

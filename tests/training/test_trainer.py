@@ -25,8 +25,8 @@ from udcd_bench.runs.planner import Job
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
-from udcd_bench.training.ema import EMA, compute_ema_decay
 from udcd_bench.training.network import EMBEDDING_WIDTH
+from udcd_bench.training.step.ema import EMA, compute_ema_decay
 from udcd_bench.training.trainer import NotFiniteError, Trainer
 
 

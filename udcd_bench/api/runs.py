@@ -21,7 +21,7 @@ from udcd_bench.inference.stored_run import StoredRun
 from udcd_bench.runs import planner, profiles
 from udcd_bench.runs.spec import RunSpec, check_spec_values
 from udcd_bench.runs.store import Store
-from udcd_bench.training.global_generators import keep_global_generators
+from udcd_bench.training.step.global_generators import keep_global_generators
 
 if TYPE_CHECKING:
     import os

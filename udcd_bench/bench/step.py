@@ -25,8 +25,8 @@ from udcd_bench.runs import profiles
 from udcd_bench.sampling import ContrastSampler
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
-from udcd_bench.training.ema import compute_ema_decay
-from udcd_bench.training.optimiser import make_optimiser
+from udcd_bench.training.step.ema import compute_ema_decay
+from udcd_bench.training.step.optimiser import make_optimiser
 from udcd_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from udcd_bench.runs.profiles import split_overrides
 from udcd_bench.stats import metrics, rules
 from udcd_bench.training import network
 from udcd_bench.training.assemble import MethodOptions, assemble_method, build_networks
-from udcd_bench.training.global_generators import seed_global_generators
 from udcd_bench.training.scoring import Validation
+from udcd_bench.training.step.global_generators import seed_global_generators
 
 if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset, Ints

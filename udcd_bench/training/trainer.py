@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from udcd_bench.method import Progress
-from udcd_bench.training import checkpoint, global_generators, gradients
-from udcd_bench.training.ema import EMA, compute_ema_decay
-from udcd_bench.training.optimiser import make_optimiser_of_stage
+from udcd_bench.training import checkpoint
 from udcd_bench.training.scoring import Scorer
-from udcd_bench.training.terms import check_names, check_terms
+from udcd_bench.training.step import global_generators, gradients
+from udcd_bench.training.step.ema import EMA, compute_ema_decay
+from udcd_bench.training.step.optimiser import make_optimiser_of_stage
+from udcd_bench.training.step.terms import check_names, check_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
