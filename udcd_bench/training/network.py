@@ -93,9 +93,9 @@ def find_levels(backbone: nn.Module) -> list[tuple[nn.Module, int]]:
     entries: Sequence[dict[str, Any]] = getattr(backbone, "feature_info", None) or ()
     # some list several maps of one size, of which the deepest ends the level
     last_of_size = {entry["reduction"]: entry for entry in entries}
-    if len(last_of_size) < FEWEST_LEVELS:
+    if (n := len(last_of_size)) < FEWEST_LEVELS:
         raise UserError(
-            f"This method reads the maps of {FEWEST_LEVELS} levels or more, of which timm tells {len(last_of_size)} in a "
+            f"This method reads the maps of {FEWEST_LEVELS} levels or more, of which timm tells {n} in a "
             f"{type(backbone).__name__}; give another --backbone."
         )
     return [(backbone.get_submodule(e["module"]), e["num_chs"]) for e in last_of_size.values()]
