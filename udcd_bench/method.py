@@ -155,9 +155,9 @@ class BaseMethod(nn.Module):
     either; or "own", a new network that a stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
     levels: True for the maps of every depth in ``Features.levels``, of student and teacher. Their backbones may differ
-    in the number of levels and in channels, and a level in its size; both end with the deepest, so pairs are counted
-    from the end (``levels[-2]``), each level is smaller than the one before it, and ``losses.average_to_smaller``
-    brings a pair to one size.
+    in the number of levels, at least four, and in channels, and a level in its size; both end with the deepest, so
+    pairs are counted from the end (``levels[-2]``), each level is smaller than the one before it, and
+    ``losses.average_to_smaller`` brings a pair to one size.
     stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
     protocol: the method's own values of the training protocol; ``--set`` overrides them.

@@ -130,6 +130,13 @@ def test_gradients_are_measured_where_all_terms_pass():
     assert maps[0].shape == (4, 16, 16, 16)
 
 
+def test_of_several_maps_of_one_size_the_deepest_ends_the_level():
+    built = factories.network()
+    twice = [*built.backbone.feature_info, {"num_chs": 9, "reduction": 8, "module": "features.transition2"}]
+    built.backbone.feature_info = sorted(twice, key=lambda entry: entry["reduction"])
+    assert [width for _, width in network.find_levels(built.backbone)] == [16, 32, 9, 32, 32]
+
+
 def test_a_stopped_run_of_such_a_method_goes_on_bit_for_bit():
     def build():
         return factories.method(Averaged, student=lambda n: factories.SmallNet(n, embedding=128))
@@ -141,14 +148,14 @@ def test_a_stopped_run_of_such_a_method_goes_on_bit_for_bit():
 
 
 def test_a_backbone_without_levels_is_refused_in_a_sentence(monkeypatch):
-    with pytest.raises(UserError, match=r"where the levels of a Sequential end, .* another --backbone"):
+    with pytest.raises(UserError, match="tells 0 in a Sequential; give another --backbone"):
         network.find_levels(nn.Sequential(nn.Conv2d(3, 8, 3)))
     built = factories.network()
-    built.backbone.feature_info = []
+    built.backbone.feature_info = built.backbone.feature_info[:3]
     monkeypatch.setattr(network, "build_network", lambda *_, **__: built)
     reads = {"scratch": False, "levels": True}
     monkeypatch.setattr("udcd_bench.plugins.read_attributes", lambda kind, name: {"levels": reads[name]})
     specs = [RunSpec(name, "digits", "demo", "odd_net") for name in reads]
     check_early(specs[:1], "cpu")
-    with pytest.raises(UserError, match="levels of a DenseNet"):
+    with pytest.raises(UserError, match="tells 3 in a DenseNet"):
         check_early(specs, "cpu")

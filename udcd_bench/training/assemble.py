@@ -47,7 +47,7 @@ def build_networks(
     """Build the student, then the teacher: a copy of the student for ``"ema"``, a network of its own otherwise.
 
     build_teacher: makes the teacher of the kinds ``"own"`` and ``"trained"``; left out, ``build_student`` does.
-    Of a method with ``levels = True`` both give the maps of their levels. Raises UserError when a backbone has none.
+    Of a method with ``levels = True`` both give the maps of their levels. Raises UserError when one has too few.
     """
     networks = _build_kinds(method_class, build_student, build_teacher)
     if method_class.levels:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EMBEDDING_WIDTH = 128
 """Width of the embedding (R, O:CRCKD)."""
+FEWEST_LEVELS = 4
+"""What a method that reads levels may rely on; convolutional networks that halve the image fewer times are rare."""
 
 
 class Features(NamedTuple):
@@ -67,7 +69,7 @@ class Network(nn.Module):
     def collect_levels(self) -> None:
         """Let every pass from now on fill ``Features.levels``; what else it computes stays as it is.
 
-        Raises UserError when timm does not say where the levels of the backbone end.
+        Raises UserError as ``find_levels`` does.
         """
         if self.level_widths:
             return
@@ -102,16 +104,16 @@ class Network(nn.Module):
 def find_levels(backbone: nn.Module) -> list[tuple[nn.Module, int]]:
     """Find the last module of each level of a backbone, and the channels of its map, by timm's ``feature_info``.
 
-    Raises UserError when the backbone has none.
+    Raises UserError when the backbone has fewer than ``FEWEST_LEVELS``.
     """
     entries: Sequence[dict[str, Any]] = getattr(backbone, "feature_info", None) or ()
-    if not entries:
-        raise UserError(
-            f"timm does not say where the levels of a {type(backbone).__name__} end, which this method reads; give "
-            "another --backbone."
-        )
     # some list several maps of one size, of which the deepest ends the level
     last_of_size = {entry["reduction"]: entry for entry in entries}
+    if (n := len(last_of_size)) < FEWEST_LEVELS:
+        raise UserError(
+            f"This method reads the maps of {FEWEST_LEVELS} levels or more, of which timm tells {n} in a "
+            f"{type(backbone).__name__}; give another --backbone."
+        )
     return [(backbone.get_submodule(e["module"]), e["num_chs"]) for e in last_of_size.values()]
 
 
