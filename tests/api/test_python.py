@@ -133,7 +133,7 @@ def test_a_figure_is_a_picture_in_a_notebook(page):
         *(
             (functools.partial(ub.table, "table2", "results", **{name: value}), says)
             for name, value, says in [
-                ("rule", "median", "rule='median': it is one of mean, last, best."),
+                ("rule", "median", "rule='median': it is one of mean, last, best, best-validation."),
                 ("split", "all", "split='all': it is one of paper, grouped"),
                 ("marks", "bold", "marks='bold': it is one of tested"),
                 ("methods", [], "methods is empty"),
