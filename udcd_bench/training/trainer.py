@@ -117,10 +117,10 @@ class Trainer:
         for index, stage in enumerate(stages[first_stage:], first_stage):
             self._run_stage(index, stage, first_epoch, is_last=stage is stages[-1])
             first_epoch = 0
-        scorer, stage = self.scorer, stages[-1].name
+        scorer, name = self.scorer, stages[-1].name
         assert scorer.embeddings is not None
         scores = np.stack([scorer.tested[epoch] for epoch in scorer.reported])
-        result = TrainingResult(self.history, scorer.reported, scores, scorer.embeddings, self.seconds, stage)
+        result = TrainingResult(self.history, scorer.reported, scores, scorer.embeddings, self.seconds, name)
         result.validation = scorer.collect_validation()
         return result
 
