@@ -86,6 +86,9 @@ def own_suites(monkeypatch):
 
     monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])
     monkeypatch.setenv("UDCD_BENCH_SUITE", "")
+    plugins.find_files.cache_clear()
+    yield
+    plugins.find_files.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from udcd_bench import cli
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def typed(tmp_path, own_suites, monkeypatch, capsys):
 
 
 def read(*values):
-    return options.parse_datasets(None, None, values)
+    return option_values.parse_datasets(None, None, values)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest
-from udcd_bench.runs import planner
+from udcd_bench.runs import planner, rates
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec, resolve_split
 from udcd_bench.runs.store import Store
@@ -468,7 +468,7 @@ def test_each_record_is_read_once(tmp_path, monkeypatch):
     jobs = planner.plan([KD], store, records.make_inputs)
     read, real = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: (read.append(self.name), real(self))[1])
-    for look in (store.build_frame, store.summarize, lambda: planner.estimate_seconds(jobs, store)):
+    for look in (store.build_frame, store.summarize, lambda: rates.estimate_seconds(jobs, store)):
         look()
         assert [name for name in read if name != "store.json"] == ["record.json"] * 5
         read.clear()

@@ -11,7 +11,7 @@ from support import factories, records
 from udcd_bench import plugins
 from udcd_bench.engines import execute
 from udcd_bench.errors import UserError
-from udcd_bench.runs import planner
+from udcd_bench.runs import planner, rates
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import RECORD_SCHEMA, Store
 from udcd_bench.storage.checksums import dump_with_checksum
@@ -189,17 +189,17 @@ def test_the_estimate_goes_by_the_nearest_finished_runs(store, monkeypatch):
         return records.record(spec, seconds=float(seconds), epochs=epochs)
 
     jobs = plan(store, KD)
-    assert planner.estimate_seconds(jobs, store) == (0, jobs)
+    assert rates.estimate_seconds(jobs, store) == (0, jobs)
     found = []
     monkeypatch.setattr(store, "read_records", lambda: iter(found))
     found.append(finished("mtg", "synthetic-fundus", 20))  # 2 s an epoch, of the same profile
-    assert planner.estimate_seconds(jobs, store) == (2 * 16 * 2, [])
+    assert rates.estimate_seconds(jobs, store) == (2 * 16 * 2, [])
     found.append(finished("kd", "synthetic-fundus", 50))  # 5 s an epoch, of the same method; 3.5 on average
-    assert planner.estimate_seconds(jobs, store) == (16 * 3.5 + 16 * 5, [])
+    assert rates.estimate_seconds(jobs, store) == (16 * 3.5 + 16 * 5, [])
     found += [finished("kd", "synthetic-lesions", 10), finished("kd", "synthetic-lesions", 30)]
-    seconds, unknown = planner.estimate_seconds(jobs[1:], store)
+    seconds, unknown = rates.estimate_seconds(jobs[1:], store)
     assert seconds == pytest.approx(16 * 2) and unknown == []
-    assert len(planner.estimate_seconds(plan(store, replace(KD, profile="quick")), store)[1]) == 2
+    assert len(rates.estimate_seconds(plan(store, replace(KD, profile="quick")), store)[1]) == 2
 
 
 def test_a_method_s_own_numbers_of_the_protocol_stand_below_what_is_set(store):

@@ -65,7 +65,7 @@ def test_everything_else_reads_it_as_it_is(elsewhere):
 
 
 @pytest.mark.parametrize("key", Store(EVIDENCE).list_keys())
-def test_a_run_is_what_the_code_as_it_is_would_make(key):
+def test_a_run_is_what_the_code_as_it_is_would_make(key, shipped_suites):
     """Its method, hyper-parameters and protocol are today's, so the same command takes it for done."""
     record = Store(EVIDENCE).read_record(key)
     made_of, spec = inputs.RunInputs(**record["made_of"]), RunSpec.from_dict(record["spec"])

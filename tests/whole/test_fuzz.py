@@ -23,7 +23,7 @@ from PIL import Image
 from support import fuzz, layouts, records
 from support.fuzz import attempt, campaign
 from udcd_bench import plugins
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values
 from udcd_bench.data import sources
 from udcd_bench.data.cache import decode, prepared
 from udcd_bench.data.files import scan
@@ -241,7 +241,7 @@ def whole_store(root):
     store.summarize()
     for key in store.list_keys():
         store.find_damage(key, thorough=True)
-    planner.estimate_seconds([], store)
+    rates.estimate_seconds([], store)
     with contextlib.suppress(UserError):
         load_results(store)
     with contextlib.suppress(UserError):
@@ -571,11 +571,11 @@ def test_arguments():
             "teacher": "",
         }
         try:
-            asked["settings"] = options.parse_overrides(None, None, pairs)
+            asked["settings"] = option_values.parse_overrides(None, None, pairs)
             texts = () if names is None else (names,)
-            asked |= {what: options.parse_names(None, None, texts) for what in ("methods", "datasets")}
-            asked["rho"] = options.check_rho(None, None, rho)
-            chosen = options.parse_folds(None, None, folds)
+            asked |= {what: option_values.parse_names(None, None, texts) for what in ("methods", "datasets")}
+            asked["rho"] = option_values.check_rho(None, None, rho)
+            chosen = option_values.parse_folds(None, None, folds)
         except click.BadParameter as error:
             raise UserError(error.format_message()) from error
         assert chosen == tuple(sorted(set(chosen))) and set(chosen) <= set(range(5))

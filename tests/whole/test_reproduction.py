@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from udcd_bench import plugins
 from udcd_bench.cli import cli
 
 pytestmark = pytest.mark.slow
@@ -27,12 +28,17 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(ROOT / "evidence", folder / "evidence")
     printed = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for command in COMMANDS:
+    for command in COMMANDS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            # a command that names a suite is to name it for itself
+            patch.setattr(plugins.suites, "_ADDED_SUITES", [])
+            patch.setenv("UDCD_BENCH_SUITE", "")
+            plugins.find_files.cache_clear()
             done = CliRunner().invoke(cli, shlex.split(command)[1:], standalone_mode=False)
-            assert done.exception is None, (command, done.exception)
-            printed[command] = done.stdout
+        plugins.find_files.cache_clear()
+        assert done.exception is None, (command, done.exception)
+        printed[command] = done.stdout
     return printed, folder
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.options import make_option
 from udcd_bench.cli.run import build_request
 from udcd_bench.errors import UserError, format_count
@@ -40,7 +40,7 @@ def _check_points(_: click.Context, __: click.Parameter, value: float | None) ->
 
 
 def _parse_optional_folds(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    return None if value is None else options.parse_folds(context, parameter, value)
+    return None if value is None else option_values.parse_folds(context, parameter, value)
 
 
 STORED_RUN_OPTIONS = [
@@ -72,7 +72,7 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[list[TableRe
         request, results = load_stored_results(request, Store(params["out"]), params["data"])
     except UnknownDataError as error:
         if any(
-            name.startswith("folder:") and not options.is_existing_folder(name)
+            name.startswith("folder:") and not option_values.is_existing_folder(name)
             for name in params["datasets"] or ()
         ):
             raise  # there is nothing to make runs from

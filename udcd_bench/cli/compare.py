@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.check import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
 from udcd_bench.cli.options import make_option
 from udcd_bench.errors import UserError, format_count
@@ -32,7 +32,7 @@ OTHER = "udcd"
 @click.command()
 @click.argument("table", metavar="TABLE")
 @make_option(
-    "--with", "other", default=OTHER, show_default=True, metavar="ROW", callback=options.decode_text,
+    "--with", "other", default=OTHER, show_default=True, metavar="ROW", callback=option_values.decode_text,
     help="The row to compare with.",
 )  # fmt: skip
 @options.add_options(STORED_RUN_OPTIONS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.options import PATH_TYPE, make_option
 from udcd_bench.errors import UserError
 
@@ -154,7 +154,7 @@ def prepare(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         prepare_options = replace(
-            options.make_reading(reading, (name,)),
+            option_values.make_reading(reading, (name,)),
             source_path=source_path,
             jobs=jobs,
             allow_incomplete=allow_incomplete,

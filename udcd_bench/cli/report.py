@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.options import make_option
 from udcd_bench.errors import UserError
 
@@ -86,7 +86,7 @@ def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
     )
     if (params["datasets"] or protocol) and out.is_dir():
         request, _ = load_stored_results(request, Store(out), params["data"])
-    split = options.get_split(params) if params["split"] not in (None, "all") else None
+    split = option_values.get_split(params) if params["split"] not in (None, "all") else None
     return Selection(
         profile=profile,
         split=split or ("val" if params["test_part"] == "val" else None),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.inference.cam import PlotCommand
 from udcd_bench.cli.options import GRID_OPTIONS, RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.cli.training.making import plan_and_run
@@ -93,7 +93,7 @@ def _make_runs(
     from udcd_bench.runs import planner
     from udcd_bench.runs.store import Store
 
-    reading = options.make_reading(params, typed_request.datasets or ())
+    reading = option_values.make_reading(params, typed_request.datasets or ())
     store = Store(params["out"])
     resolver = NameResolver(params["data"], reading, store)
     request = resolver.resolve_request(typed_request)
@@ -155,7 +155,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
         datasets=params["datasets"],
         folds=folds,
         seeds=seeds,
-        split=options.get_split(params),
+        split=option_values.get_split(params),
         backbone=params["backbone"],
         teacher_backbone=params["teacher_backbone"],
         teacher=decode_name(params["teacher"]),
@@ -166,12 +166,12 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 
 
 @click.command()
-@click.argument("method", callback=options.decode_text)
+@click.argument("method", callback=option_values.decode_text)
 @make_option("--dataset", required=True, help="A source's name, folder:PATH or medmnist:NAME.")
 @make_option("--fold", default=0, show_default=True, type=click.IntRange(0, 4))
 @make_option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @make_option(
-    "--fraction", default=1.0, show_default=True, type=float, callback=options.check_fraction,
+    "--fraction", default=1.0, show_default=True, type=float, callback=option_values.check_fraction,
     help="Of the training fold.",
 )  # fmt: skip
 @make_option(
@@ -183,7 +183,7 @@ def build_request(params: Mapping[str, Any], folds: tuple[int, ...], seeds: tupl
 @make_option(
     "--rho",
     type=float,
-    callback=options.check_rho,
+    callback=option_values.check_rho,
     help="Resample to this imbalance.  [default: the data's own]",
 )
 @options.add_options(RUN_OPTIONS)
@@ -207,12 +207,12 @@ def train(method: str, dataset: str, **params: Any) -> int:
         teacher=decode_name(run_options.teacher),
         hparams=hparams,
         protocol=protocol,
-        split=options.get_split(params),
+        split=option_values.get_split(params),
         **{name: params[name] for name in ("fold", "seed", "fraction", "rho")},
     )
     store = Store(run_options.out)
     planner.check_teacher([method], spec.teacher)
-    reading = options.make_reading({**params, **vars(run_options)}, (dataset,))
+    reading = option_values.make_reading({**params, **vars(run_options)}, (dataset,))
     resolver = NameResolver(run_options.data, reading, store)
     jobs, failed = plan_and_run([spec], store, run_options, resolver)
     if run_options.dry_run or failed:

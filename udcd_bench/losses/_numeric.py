@@ -41,7 +41,9 @@ def use_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 def disable_autocast(x: Tensor) -> torch.autocast | nullcontext[None]:
     """Return a context in which autocast is off for the device of ``x``."""
     kind = x.device.type
-    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    # PyTorch 2.11 does not trace the first question, and what is compiled is on a device that has autocast
+    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    active = available and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
 from udcd_bench.errors import UserError, quote_command
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.runs.store import Store
-
-Planned = TypeVar("Planned", bound="PlannedRun")
 
 STATE_REASONS = {
     "absent": "not made yet",
@@ -71,18 +69,6 @@ class CommandPlaces:
     def locate_weights(self, value: str) -> str:
         """Return ``Protocol.weights`` as a path where it names a file whose path is known."""
         return self.locations.get(names.identify_file(value), value)
-
-
-class PlannedRun(Protocol):
-    """What an estimate of a run's time needs of it: a ``Job`` has it, and so has a run whose key is not known yet."""
-
-    @property
-    def spec(self) -> RunSpec:
-        """Which run it is."""
-
-    @property
-    def epochs(self) -> int:
-        """Of all its stages together."""
 
 
 def resolve_protocol(spec: RunSpec) -> profiles.Protocol:
@@ -288,37 +274,3 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
 def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:
     """Format a shell command for each run that is not done, teachers before their students."""
     return [format_command(job.spec, places) for job in jobs if not job.done]
-
-
-def estimate_seconds(
-    jobs: Iterable[Planned], store: Store, known_seconds: Callable[[Planned], float | None] = lambda job: None
-) -> tuple[float, list[Planned]]:
-    """Estimate the seconds the jobs take one after another, and list the jobs without an estimate.
-
-    known_seconds: returns a job's time where it is known, else None. Other jobs are estimated from finished runs of
-    the same method, data set and backbone, else of the same method and backbone, else of the same backbone, else of
-    the same profile, in proportion to the share of the training images.
-    """
-    epoch_seconds: dict[tuple[str, ...], list[float]] = {}
-    for record in store.read_records():
-        spec = RunSpec.from_dict(record["spec"])
-        each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
-        for group in _list_similarity_keys(spec):
-            epoch_seconds.setdefault(group, []).append(each)
-    total, unknown = 0.0, []
-    for job in jobs:
-        groups = [group for group in _list_similarity_keys(job.spec) if group in epoch_seconds]
-        if (seconds := known_seconds(job)) is not None:
-            total += seconds
-        elif not groups:
-            unknown.append(job)
-        else:
-            similar = epoch_seconds[groups[0]]
-            total += job.epochs * job.spec.fraction * sum(similar) / len(similar)
-    return total, unknown
-
-
-def _list_similarity_keys(s: RunSpec) -> tuple[tuple[str, ...], ...]:
-    """List what a run may have in common with others that take about as long, the most similar first."""
-    profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.data_identity)
-    return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

@@ -1,22 +1,38 @@
-"""Training speeds of the methods: on this machine, by ``udcd-bench bench --json``, and a few measured elsewhere."""
+"""How long runs take: by finished runs, by what ``bench --json`` measured here, by rates measured elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
 from udcd_bench.errors import UserError
+from udcd_bench.runs.spec import RunSpec
 from udcd_bench.storage.checksums import from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from udcd_bench.runs.planner import PlannedRun
     from udcd_bench.runs.profiles import Protocol
+    from udcd_bench.runs.store import Store
+
+Planned = TypeVar("Planned", bound="PlannedRun")
+
+
+class PlannedRun(typing.Protocol):
+    """What an estimate of a run's time needs of it: a ``Job`` has it, and so has a run whose key is not known yet."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """Which run it is."""
+
+    @property
+    def epochs(self) -> int:
+        """Of all its stages together."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +132,37 @@ def read_rates(path: Path) -> Rates:
         ) from error
     images_per_s = {row.method: row.images_per_s for row in file.methods}
     return Rates(file.ask.backbone, file.ask.image_size, file.ask.batch, images_per_s)
+
+
+def estimate_seconds(
+    jobs: Iterable[Planned], store: Store, known_seconds: Callable[[Planned], float | None] = lambda job: None
+) -> tuple[float, list[Planned]]:
+    """Estimate the seconds the jobs take one after another, and list the jobs without an estimate.
+
+    known_seconds: returns a job's time where it is known, else None. Other jobs are estimated from finished runs of
+    the same method, data set and backbone, else of the same method and backbone, else of the same backbone, else of
+    the same profile, in proportion to the share of the training images.
+    """
+    epoch_seconds: dict[tuple[str, ...], list[float]] = {}
+    for record in store.read_records():
+        spec = RunSpec.from_dict(record["spec"])
+        each = record["seconds"] / max(1, record["epochs"]) / max(spec.fraction, 0.001)
+        for group in _list_similarity_keys(spec):
+            epoch_seconds.setdefault(group, []).append(each)
+    total, unknown = 0.0, []
+    for job in jobs:
+        groups = [group for group in _list_similarity_keys(job.spec) if group in epoch_seconds]
+        if (seconds := known_seconds(job)) is not None:
+            total += seconds
+        elif not groups:
+            unknown.append(job)
+        else:
+            similar = epoch_seconds[groups[0]]
+            total += job.epochs * job.spec.fraction * sum(similar) / len(similar)
+    return total, unknown
+
+
+def _list_similarity_keys(s: RunSpec) -> tuple[tuple[str, ...], ...]:
+    """List what a run may have in common with others that take about as long, the most similar first."""
+    profile, method, data = (s.profile, s.backbone), ("method", s.method), ("data", s.data_identity)
+    return (*profile, *method, *data), (*profile, *method), profile, (s.profile,)

@@ -114,22 +114,12 @@ class Trainer:
         for index, stage in enumerate(stages[first_stage:], first_stage):
             self._run_stage(index, stage, first_epoch, is_last=stage is stages[-1])
             first_epoch = 0
-        return self._collect_result(stages[-1])
-
-    def _collect_result(self, stage: Stage) -> TrainingResult:
-        """Collect what training returns. stage: the last one."""
-        scorer = self.scorer
+        scorer, name = self.scorer, stages[-1].name
         assert scorer.embeddings is not None
         scores = np.stack([scorer.tested[epoch] for epoch in scorer.reported])
-        return TrainingResult(
-            history=self.history,
-            epochs=scorer.reported,
-            scores=scores,
-            embeddings=scorer.embeddings,
-            seconds=self.seconds,
-            stage=stage.name,
-            validation=scorer.collect_validation(),
-        )
+        result = TrainingResult(self.history, scorer.reported, scores, scorer.embeddings, self.seconds, name)
+        result.validation = scorer.collect_validation()
+        return result
 
     def _run_stage(self, index: int, stage: Stage, first_epoch: int, *, is_last: bool) -> None:
         """Train a stage from ``first_epoch`` on. is_last: test its last epochs, and end without a checkpoint."""

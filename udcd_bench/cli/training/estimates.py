@@ -95,7 +95,7 @@ def print_dry_estimate(
 ) -> None:
     """Print how much and how long runs are that a dry run has listed.
 
-    runs: how many. estimate: as of ``planner.estimate_seconds``.
+    runs: how many. estimate: as of ``rates.estimate_seconds``.
     """
     from udcd_bench.engines import local
 
@@ -119,7 +119,7 @@ def print_cost_without_data(specs: Sequence[RunSpec], context: RunContext, run_o
     from udcd_bench.data import sources
     from udcd_bench.engines.cost import list_unprepared, measure_cost
     from udcd_bench.engines.execute import prepare_data
-    from udcd_bench.runs import planner
+    from udcd_bench.runs import planner, rates
 
     missing = list_unprepared(specs, context.data)
     if not missing or run_options.form != "text":
@@ -134,6 +134,6 @@ def print_cost_without_data(specs: Sequence[RunSpec], context: RunContext, run_o
     for each in costs:
         epochs = format_count(each.epochs, "epoch")
         click.echo(f"{each.spec.format_label():50} {epochs} of {each.n_train} images")
-    estimate = planner.estimate_seconds(costs, context.store, make_estimator(run_options.rates, costs))
+    estimate = rates.estimate_seconds(costs, context.store, make_estimator(run_options.rates, costs))
     print_dry_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
     return True

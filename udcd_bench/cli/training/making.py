@@ -34,7 +34,7 @@ def plan_and_run(
     from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
     from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
-    from udcd_bench.runs import planner
+    from udcd_bench.runs import planner, rates
 
     _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
@@ -62,7 +62,7 @@ def plan_and_run(
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
     costs = [cost.measure_cost(job.spec, context, load) for job in todo]
-    estimate = planner.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    estimate = rates.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
     if run_options.dry_run:
         estimates.print_dry_estimate(
             f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
@@ -106,7 +106,7 @@ def _run_jobs(
 ) -> dict[str, str]:
     """Print how many runs there are and how long they take, and make them.
 
-    estimate: as of ``planner.estimate_seconds``.
+    estimate: as of ``rates.estimate_seconds``.
     """
     from udcd_bench.cli.training import estimates
     from udcd_bench.cli.training.progress import ProgressBoard

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli import options
+from udcd_bench.cli import option_values, options
 from udcd_bench.cli.options import RUN_OPTIONS, RunOptions, make_option
 from udcd_bench.errors import UserError, format_count
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @options.add_options([options.test_part, options.methods, options.datasets])
 @make_option(
-    "--folds", default="0", show_default=True, callback=options.parse_folds,
+    "--folds", default="0", show_default=True, callback=option_values.parse_folds,
     help="Such as 0,1,2, or all; each is tuned by itself.",
 )  # fmt: skip
 @make_option(
@@ -56,7 +56,7 @@ def search(table: str, trials: int, **params: Any) -> int:
     run_options = RunOptions.from_params(params)
     request = build_request(params, params["folds"], tuple(range(params["seeds"])))
     numbers = {"validation": DEFAULT_VALIDATION} | dict(request.protocol)
-    resolver = NameResolver(run_options.data, options.make_reading(params, request.datasets or ()))
+    resolver = NameResolver(run_options.data, option_values.make_reading(params, request.datasets or ()))
     request = resolver.resolve_request(replace(request, protocol=tuple(numbers.items())))
     chosen_table = plugins.load_class("tables", table)()
     chosen_table.list_runs(request)  # raises for what the request names and there is not
@@ -127,7 +127,7 @@ def _print_cost(planned: Search, store: Store, run_options: RunOptions, resolver
     from udcd_bench.cli.training import estimates
     from udcd_bench.engines.cost import measure_cost
     from udcd_bench.engines.execute import RunContext, prepare_data
-    from udcd_bench.runs import planner
+    from udcd_bench.runs import planner, rates
 
     context = RunContext(store, run_options.data, run_options.device, locations=resolver.locations)
     load = functools.cache(prepare_data)
@@ -144,5 +144,5 @@ def _print_cost(planned: Search, store: Store, run_options: RunOptions, resolver
         f"{format_count(teachers, 'teacher')} of theirs; then {len(whole) + len(retrained)} runs on the whole training "
         "fold: the rows as they are, tuned, and teachers. What is done is counted too."
     )
-    estimate = planner.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    estimate = rates.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
     estimates.print_dry_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
