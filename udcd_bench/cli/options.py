@@ -154,19 +154,20 @@ class _Settings(click.types.StringParamType):
 def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:
     """Parse ``name=value`` pairs; of two for one name the last counts.
 
-    Those of the environment variable count beside typed ones, which win name by name.
+    Those of the environment variable count beside typed ones, which win name by name; ``--validation`` is one more.
     """
     source = context.get_parameter_source(parameter.name or "") if context else None
-    if source is ParameterSource.COMMANDLINE:
-        values = (*(parameter.value_from_envvar(context) or ()), *values)
+    typed = values if source is ParameterSource.COMMANDLINE else ()
+    stored = values if not typed else parameter.value_from_envvar(context) or ()
+    validation = context.meta.get(VALIDATION) if context else None
+    option = [f"validation={validation}"] if validation else []
+    is_typed = bool(option) and context.get_parameter_source("validation") is ParameterSource.COMMANDLINE
     pairs = {}
-    for text in values:
+    for text in (*stored, *option, *typed) if is_typed else (*option, *stored, *typed):
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r}: give name=value.")
         pairs[key.strip()] = value.strip()
-    if context and (validation := context.meta.get(VALIDATION)):
-        pairs.setdefault("validation", validation)
     return tuple(pairs.items())
 
 
