@@ -56,13 +56,13 @@ def search(table: str, trials: int, **params: Any) -> int:
     run_options = RunOptions.from_params(params)
     request = build_request(params, params["folds"], tuple(range(params["seeds"])))
     numbers = {"validation": DEFAULT_VALIDATION} | dict(request.protocol)
-    resolver = NameResolver(run_options.data, options.make_reading(params, request.datasets or ()))
+    store = Store(run_options.out)
+    resolver = NameResolver(run_options.data, options.make_reading(params, request.datasets or ()), store)
     request = resolver.resolve_request(replace(request, protocol=tuple(numbers.items())))
     chosen_table = plugins.load_class("tables", table)()
     chosen_table.list_runs(request)  # raises for what the request names and there is not
     planned = Search(chosen_table, request, trials)
     _check(planned, run_options)
-    store = Store(run_options.out)
     if run_options.dry_run:
         _print_cost(planned, store, run_options, resolver)
         return 0
