@@ -197,6 +197,7 @@ def test_a_search_of_which_no_trial_finishes_says_so(tmp_path, prepared_lesions,
         ),
         (("--dry-run", "--format=commands"), "it has no --format commands"),
         (("--methods=kdd",), "There is no method 'kdd'"),
+        (("--set=kd.validation=0.3",), "All rows of a search are chosen on the same images"),
         (("--set=tau=2",), "has a hyper-parameter 'tau'"),
     ],
 )

@@ -75,7 +75,12 @@ def _check(planned: Search, run_options: RunOptions) -> None:
 
     if not planned.studies:
         raise UserError("There is no row to tune; name methods of the suite by --methods.")
-    if any(planner.resolve_protocol(spec).validation == "none" for spec in planned.list_first_runs()):
+    validations = {planner.resolve_protocol(spec).validation for spec in planned.list_first_runs()}
+    if len(validations) > 1 or any(name.endswith(".validation") for name, _ in planned.request.hparams):
+        raise UserError(
+            "All rows of a search are chosen on the same images; give --validation of all, not of a row."
+        )
+    if "none" in validations:
         raise UserError("A search chooses on validation images; give a share, such as --validation 0.2.")
     if run_options.form != "text":
         raise UserError("What a search tries depends on what it has seen, so it has no --format commands.")
