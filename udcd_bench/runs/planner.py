@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Planned = TypeVar("Planned", bound="PlannedRun")
 
+CHOOSE_IMAGES = ("n_images", "imbalance", "validation")
+"""Numbers of the protocol that decide which images train, validate and test."""
+
 STATE_REASONS = {
     "absent": "not made yet",
     "interrupted": "goes on from its checkpoint",
@@ -229,7 +232,7 @@ def build_teacher_spec(spec: RunSpec) -> RunSpec | None:
     if not row or names.parse_run(spec.teacher) or names.parse_name(spec.teacher).digest:
         return None
     teacher, numbers = spec.build_teacher_spec(spec.teacher or row), resolve_protocol(spec)
-    images = {name: getattr(numbers, name) for name in profiles.CHOOSE_IMAGES}
+    images = {name: getattr(numbers, name) for name in CHOOSE_IMAGES}
     return normalize_spec(replace(teacher, protocol=tuple((dict(teacher.protocol) | images).items())))
 
 

@@ -208,10 +208,6 @@ _SOURCE_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-CHOOSE_IMAGES = ("n_images", "imbalance", "validation")
-"""Numbers of the protocol that decide which images train, validate and test."""
-
-
 def find_profile(name: str) -> Profile:
     """Find a profile by name. Raises UserError that names the nearest when there is none."""
     if name not in PROFILES:
