@@ -89,6 +89,14 @@ def test_a_row_that_states_a_value_keeps_it():
     assert {"udcd:lambda_cra=1", "udcd:lambda_cra=2"} <= names and "udcd" not in names
 
 
+def test_a_value_that_is_given_twice_is_one_row(table):
+    rows = table.list_rows(ask("kd.temperature=2, 2.0,4,2", methods=("kd",)))
+    assert [row.name for row in rows] == ["kd:temperature=2", "kd:temperature=4"]
+    figure = plugins.load_class("figures", "ablation")()
+    names = [row.name for row in figure.list_rows(TableRequest(hparams=(("udcd.lambda_cra", "0,2"),)))]
+    assert "udcd:lambda_cra=0" in names and len(names) == len(set(names))
+
+
 def test_a_number_of_the_protocol_said_of_a_row_leaves_its_teacher_alone(table):
     request = ask("kd.learning_rate=0.01", methods=("kd",))
     (spec,) = table.list_runs(request)

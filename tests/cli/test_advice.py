@@ -122,6 +122,8 @@ def test_advice_is_short_where_little_was_typed(typed):
         ("weights=/my w.pth  epochs = 2", (), {"weights": "/my w.pth", "epochs": "2"}),
         ("epochs=1 image_size=32", ("--set=epochs=3",), {"epochs": "3", "image_size": "32"}),
         ("", ("--set=epochs=3",), {"epochs": "3"}),
+        ("validation=0.3", ("--validation=.20",), {"validation": "0.2"}),
+        ("validation=0.3", ("--validation=0.2", "--set=validation=0.1"), {"validation": "0.1"}),
     ],
 )
 def test_settings_of_the_variable_count_beside_typed_ones(monkeypatch, variable, words, settings):

@@ -99,6 +99,15 @@ def test_a_method_names_the_row_that_teaches_it(suites, lab):
     assert set(frame["note"]) == {"Taught by the run of kd."} and frame["n"].eq(1).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("validation", "0.2"), ("n_images", 100), ("imbalance", "truncate")]
+)
+def test_what_tests_or_validates_has_not_taught_the_teacher_of_a_row_that_says_so(name, value):
+    spec = replace(KD, dataset="synthetic-fundus", rho=2.0, hparams=((name, value),))
+    teacher, student = planner.list_runs([spec])
+    assert teacher.protocol == student.hparams == ((name, value),)
+
+
 def test_a_ring_is_refused(suites):
     suites(one="trained:two", two="trained:one", alone="trained:alone")
     with pytest.raises(UserError, match=r"one.py: teacher = 'trained:two' makes a ring, two → one → two"):
@@ -160,6 +169,34 @@ def test_a_teacher_of_another_fold_is_refused(lab):
     for teacher in (large.key, str(home / "large.safetensors")):
         with pytest.raises(UserError, match=r"another part of skin .*fold 0\) than this run is \(.*fold 1\)"):
             own_runs.train(home, "kd", teacher=teacher, fold=1)
+
+
+def test_a_teacher_that_has_seen_the_validation_images_is_refused(lab):
+    home, large, _ = lab
+    for settings in ({}, {"fraction": 0.5}):
+        with pytest.raises(UserError, match=r"another part of skin .*fold 0\) .*fold 0, validation 0.3 of "):
+            own_runs.train(home, "kd", teacher=large.key, settings={"validation": 0.3}, **settings)
+
+
+def test_a_teacher_may_have_learned_from_fewer_images(lab):
+    home, _, _ = lab
+    held_out = own_runs.train(home, settings={"validation": 0.3})
+    assert get_teacher(own_runs.train(home, "kd", teacher=held_out.key))[1] == held_out.key
+    with pytest.raises(UserError, match=r"validation 0.3 of 100%\) .*validation 0.3 of 50%"):
+        own_runs.train(home, "kd", teacher=held_out.key, settings={"validation": 0.3}, fraction=0.5)
+
+
+def test_a_teacher_of_a_method_that_is_in_no_suite_is_refused(lab, suites, monkeypatch):
+    home, _, _ = lab
+    suites(mine="ema")
+    run = own_runs.train(home, "mine")
+    export_run(run, home / "mine.safetensors")
+    monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])
+    monkeypatch.setenv("UDCD_BENCH_SUITE", "")
+    plugins.find_files.cache_clear()
+    for teacher in (run.key, str(home / "mine.safetensors")):  # who knows how it is tested
+        with pytest.raises(UserError, match="There is no method 'mine'"):
+            own_runs.train(home, "kd", teacher=teacher)
 
 
 def test_the_same_fold_of_other_images_is_refused(lab, monkeypatch):

@@ -120,3 +120,14 @@ def test_a_finished_run_is_described_too(home):
     assert lines[0] == run.label and f"{'state':10} done" in lines
     assert any(line.startswith("remark     acc ") for line in lines)
     assert f"{'stored in':10} {run.store.run_folder(run.key)}" in lines
+
+
+def test_the_command_of_a_method_whose_suite_is_off_turns_it_on(home, own_suites, monkeypatch):
+    plugins.add_suite("modern")
+    run = own_runs.train(home, "focal")
+    monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])
+    monkeypatch.setenv("UDCD_BENCH_SUITE", "")
+    plugins.find_files.cache_clear()
+    assert "udcd-bench --suite modern train focal " in "\n".join(
+        describe_run(run.store, run.key, home / "data")
+    )

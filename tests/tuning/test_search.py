@@ -139,6 +139,22 @@ def test_trials_are_kept_and_left_out_of_reports(searched, trials):
     assert specs and not any("validation" in dict(spec.protocol) for spec in specs)
 
 
+def test_a_search_on_other_validation_images_replaces_no_file(tmp_path, prepared_lesions, monkeypatch):
+    monkeypatch.setattr(local, "run", make_runs([]))
+    for share in ("0.20", "0.30"):
+        assert search(tmp_path, prepared_lesions, f"--validation={share}", methods="scratch", trials=1) == 0
+    names = sorted(path.name.partition("-scratch-")[0] for path in (tmp_path / "demo").glob("*-trials.csv"))
+    assert names == ["table2-tuned-1", "table2-tuned-1-validation=0.3"]
+
+
+def test_a_stored_run_teaches_in_a_search(searched, prepared_lesions, capsys):
+    out, (first, *_) = searched
+    key = load_results(Store(out)).records[first]["key"]
+    words = (f"--teacher={key}", "--validation=0.2", "--dry-run")
+    assert search(out, prepared_lesions, *words, methods="kd") == 0
+    assert "0 teachers of theirs" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_runs_and_epochs(tmp_path, prepared_lesions, capsys):
     assert search(tmp_path, prepared_lesions, "--dry-run") == 0
     out, err = capsys.readouterr()
@@ -181,6 +197,7 @@ def test_a_search_of_which_no_trial_finishes_says_so(tmp_path, prepared_lesions,
         ),
         (("--dry-run", "--format=commands"), "it has no --format commands"),
         (("--methods=kdd",), "There is no method 'kdd'"),
+        (("--set=kd.validation=0.3",), "All rows of a search are chosen on the same images"),
         (("--set=tau=2",), "has a hyper-parameter 'tau'"),
     ],
 )

@@ -137,20 +137,27 @@ class Settings(click.types.StringParamType):
 def parse_overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Overrides:
     """Parse ``name=value`` pairs; of two for one name the last counts.
 
-    Those of the environment variable count beside typed ones, which win name by name.
+    Those of the environment variable count beside typed ones, which win name by name; ``--validation`` is one more.
     """
     source = context.get_parameter_source(parameter.name or "") if context else None
-    if source is ParameterSource.COMMANDLINE:
-        values = (*(parameter.value_from_envvar(context) or ()), *values)
+    typed = values if source is ParameterSource.COMMANDLINE else ()
+    stored = values if not typed else parameter.value_from_envvar(context) or ()
+    pairs = _split_pairs((*stored, *typed))
+    if context and (validation := context.meta.get(VALIDATION)):
+        is_typed = context.get_parameter_source("validation") is ParameterSource.COMMANDLINE
+        winning = _split_pairs(typed) if is_typed else pairs
+        pairs["validation"] = winning.get("validation", validation)
+    return tuple(pairs.items())
+
+
+def _split_pairs(texts: Iterable[str]) -> dict[str, str]:
     pairs = {}
-    for text in values:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r}: give name=value.")
         pairs[key.strip()] = value.strip()
-    if context and (validation := context.meta.get(VALIDATION)):
-        pairs.setdefault("validation", validation)
-    return tuple(pairs.items())
+    return pairs
 
 
 VALIDATION = f"{__name__}.validation"
@@ -158,8 +165,13 @@ VALIDATION = f"{__name__}.validation"
 
 
 def note_validation(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Note the value of ``--validation`` for ``parse_overrides``, since ``--set validation=`` is the same."""
-    context.meta[VALIDATION] = value
+    """Note the value of ``--validation`` for ``parse_overrides``, since ``--set validation=`` is the same.
+
+    0.2 and .20 are one share, and one name of a file.
+    """
+    from udcd_bench.runs.profiles import Protocol
+
+    context.meta[VALIDATION] = Protocol.parse_value("validation", value) if value else value
     return value
 
 

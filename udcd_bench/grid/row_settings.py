@@ -6,6 +6,7 @@ that has it. ``kd.learning_rate=1e-3`` changes a number of the protocol for the 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -76,17 +77,31 @@ def select_settings(settings: Overrides, row: TableRow) -> Overrides:
 
 
 def expand_rows(settings: Overrides, rows: Iterable[TableRow]) -> list[TableRow]:
-    """Replace rows of which several values are set by a row for each, ``kd:temperature=2``, in the order given."""
+    """Replace rows of which several values are set by a row for each, ``kd:temperature=2``, in the order given.
+
+    A value that is given twice, or that a row of the table has, makes no second row of one name.
+    """
     expanded = []
     for row in rows:
         named = {name for name, _ in row.overrides}
         several = [
-            [(each.name, value) for value in each.values]
+            [(each.name, value) for value in _drop_repeated(each.values)]
             for each in parse_settings(settings)
             if len(each.values) > 1 and each.concerns(row) and each.name not in named
         ]
         expanded += [_name_values(row, values) for values in itertools.product(*several)]
-    return expanded
+    return list({row.name: row for row in reversed(expanded)}.values())[::-1]
+
+
+def _drop_repeated(values: Iterable[Scalar]) -> list[Scalar]:
+    """Drop values that stand before; 2 and 2.0 are one."""
+    first: dict[Scalar, Scalar] = {}
+    for value in values:
+        identity = value
+        with contextlib.suppress(ValueError):
+            identity = float(value)
+        first.setdefault(identity, value)
+    return list(first.values())
 
 
 def name_setting(name: str, value: Scalar, method: str, rows: Iterable[TableRow]) -> tuple[str, Scalar]:

@@ -191,10 +191,17 @@ def list_names(kind: str) -> tuple[str, ...]:
 
 def suggest_content(kind: str, name: str, known: Iterable[str]) -> str:
     """Make the end of a sentence about an unknown name: the suite of this package that has it, or the nearest name."""
+    if suite := find_shipped_suite(kind, name):
+        return f" without its suite; add --suite {suite}."
+    return suggest_nearest(name, known)
+
+
+def find_shipped_suite(kind: str, name: str) -> str:
+    """Find the suite of this package that brings a file of that name, whether it is turned on or not; else empty."""
     for suite, folder in list_shipped_suites().items():
         if f"{name}.py" in (path.name for path in folder.glob(f"{kind}/*.py")):
-            return f" without its suite; add --suite {suite}."
-    return suggest_nearest(name, known)
+            return suite
+    return ""
 
 
 def find_content(kind: str, name: str) -> ContentFile:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.runs.store import Store
 
+CHOOSE_IMAGES = ("n_images", "imbalance", "validation")
+"""Numbers of the protocol that decide which images train, validate and test."""
+
 STATE_REASONS = {
     "absent": "not made yet",
     "interrupted": "goes on from its checkpoint",
@@ -206,11 +209,17 @@ def _read_teacher_row(method: str) -> str:
 
 
 def build_teacher_spec(spec: RunSpec) -> RunSpec | None:
-    """Build the spec of the run that is made first, as the teacher of this one; None where none is."""
+    """Build the spec of the run that is made first, as the teacher of this one; None where none is.
+
+    It trains on the same images, also where those are chosen by what is this run's own: what validates or tests here
+    is not to have taught its teacher.
+    """
     row = find_teacher_row(spec.method)
     if not row or names.parse_run(spec.teacher) or names.parse_name(spec.teacher).digest:
         return None
-    return spec.build_teacher_spec(spec.teacher or row)
+    teacher, numbers = spec.build_teacher_spec(spec.teacher or row), resolve_protocol(spec)
+    images = {name: getattr(numbers, name) for name in CHOOSE_IMAGES}
+    return normalize_spec(replace(teacher, protocol=tuple((dict(teacher.protocol) | images).items())))
 
 
 def check_teacher(methods: Iterable[str], teacher: str) -> None:

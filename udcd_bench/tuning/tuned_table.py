@@ -17,7 +17,7 @@ from udcd_bench.stats.metrics import METRICS
 from udcd_bench.stats.rules import CHOSEN_BY
 from udcd_bench.storage.atomic import write_atomically
 from udcd_bench.tuning.ranges import format_range
-from udcd_bench.tuning.searches import StudyPlace
+from udcd_bench.tuning.searches import DEFAULT_VALIDATION, StudyPlace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,15 +78,20 @@ class TunedTable(Table):
 
 def make_tuned_table(search: Search, winners: Mapping[StudyPlace, Trial]) -> TunedTable:
     """Make the table of a search that has ended."""
-    table = search.table
+    table, validation = search.table, _find_validation(search)
+    images = [] if validation == DEFAULT_VALIDATION else [f"validation={validation}"]
     attributes: dict[str, Any] = {
-        "name": f"{table.name}-tuned-{search.n_trials}",
+        "name": "-".join([table.name, "tuned", str(search.n_trials), *images]),
         "title": f"{table.title}: untuned and tuned, side by side",
         "search": search,
         "winners": winners,
     }
     tuned: TunedTable = type("TunedTable", (TunedTable, type(table)), attributes)()
     return tuned
+
+
+def _find_validation(search: Search) -> str:
+    return planner.resolve_protocol(next(iter(search.studies.values())).spec).validation
 
 
 def _set_values(spec: RunSpec, winner: Trial) -> RunSpec:
@@ -96,7 +101,7 @@ def _set_values(spec: RunSpec, winner: Trial) -> RunSpec:
 
 def describe_search(search: Search) -> tuple[str, ...]:
     """Describe a search in sentences: its budget, the images that it chose on, and what it tried of each row."""
-    validation = planner.resolve_protocol(next(iter(search.studies.values())).spec).validation
+    validation = _find_validation(search)
     images = "the data's own val" if validation == "own" else f"{float(validation):.0%} of the training fold"
     ranges: dict[str, list[str]] = {}
     for place, study in search.studies.items():

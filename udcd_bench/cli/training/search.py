@@ -56,13 +56,15 @@ def search(table: str, trials: int, **params: Any) -> int:
     run_options = RunOptions.from_params(params)
     request = build_request(params, params["folds"], tuple(range(params["seeds"])))
     numbers = {"validation": DEFAULT_VALIDATION} | dict(request.protocol)
-    resolver = NameResolver(run_options.data, option_values.make_reading(params, request.datasets or ()))
+    store = Store(run_options.out)
+    resolver = NameResolver(
+        run_options.data, option_values.make_reading(params, request.datasets or ()), store
+    )
     request = resolver.resolve_request(replace(request, protocol=tuple(numbers.items())))
     chosen_table = plugins.load_class("tables", table)()
     chosen_table.list_runs(request)  # raises for what the request names and there is not
     planned = Search(chosen_table, request, trials)
     _check(planned, run_options)
-    store = Store(run_options.out)
     if run_options.dry_run:
         _print_cost(planned, store, run_options, resolver)
         return 0
@@ -75,7 +77,12 @@ def _check(planned: Search, run_options: RunOptions) -> None:
 
     if not planned.studies:
         raise UserError("There is no row to tune; name methods of the suite by --methods.")
-    if any(planner.resolve_protocol(spec).validation == "none" for spec in planned.list_first_runs()):
+    validations = {planner.resolve_protocol(spec).validation for spec in planned.list_first_runs()}
+    if len(validations) > 1 or any(name.endswith(".validation") for name, _ in planned.request.hparams):
+        raise UserError(
+            "All rows of a search are chosen on the same images; give --validation of all, not of a row."
+        )
+    if "none" in validations:
         raise UserError("A search chooses on validation images; give a share, such as --validation 0.2.")
     if run_options.form != "text":
         raise UserError("What a search tries depends on what it has seen, so it has no --format commands.")

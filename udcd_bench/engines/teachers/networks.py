@@ -97,9 +97,10 @@ def _build(setup: RunSetup, backbone: str) -> Network:
 
 
 def has_own_prediction(method: str) -> bool:
-    """Tell whether a method is tested otherwise than by its student alone; of one that is in no suite, it is not."""
-    if method not in plugins.list_names("methods"):
-        return False
+    """Tell whether a method is tested otherwise than by its student alone.
+
+    Raises UserError for a method that is in no suite here, of which nobody knows.
+    """
     method_class: type[BaseMethod] = plugins.load_class("methods", method)
     return method_class.predict is not BaseMethod.predict
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from udcd_bench.data.sources import is_synthetic
+from udcd_bench.data.validation import measure_share
 from udcd_bench.errors import UserError
-from udcd_bench.runs import names
+from udcd_bench.runs import names, profiles
 from udcd_bench.runs.spec import RunSpec, describe_split, parse_split
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from udcd_bench.data.dataset import Dataset
     from udcd_bench.data.splits import Split
     from udcd_bench.runs.planner import CommandPlaces
+    from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.store import Store
 
 
@@ -66,6 +69,8 @@ def inspect_teacher(
     Raises UserError when its network is another one, when its classes are others, or when it has learned from images
     that this run is tested on, as far as is known.
     """
+    from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
+
     title = names.format_teacher_title(spec.teacher)
     backbone = spec.teacher_backbone or spec.backbone
     if key := names.parse_run(spec.teacher):
@@ -73,12 +78,11 @@ def inspect_teacher(
         _check_backbone(title, origin, backbone)
         _check_classes(title, origin, dataset)
         _check_images(title, origin, spec, split)
+        has_own_prediction(origin.spec.method)  # raises where its method is in no suite here
         return ""
     wanted = names.parse_name(spec.teacher).digest
     if not wanted:
         return ""
-    from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
-
     path = places.locate_weights(spec.teacher)
     if path == spec.teacher and not Path(path).exists():
         raise UserError(f"--teacher {spec.teacher} names a file by what it holds; give the file's path.")
@@ -115,25 +119,47 @@ def _check_classes(title: str, origin: Origin, dataset: Dataset) -> None:
 
 
 def _check_images(title: str, origin: Origin, spec: RunSpec, split: Split) -> None:
-    """Raise UserError when a network was trained on another part of the same data, which may be this run's test."""
+    """Raise UserError when a network was trained on images of the same data that test or validate in this run."""
     if origin.spec.data_identity != spec.data_identity:
         return
     theirs, ours = _describe_part(origin.spec), _describe_part(spec)
+    our_share, their_share = _describe_validation(spec), _describe_validation(origin.spec)
     has_same_options = (origin.spec.split, origin.spec.fraction) == (spec.split, spec.fraction)
-    if theirs == ours and has_same_options and origin.split_hash not in ("", split.hash):
+    if our_share:  # else its own were taken from the images that train here, and it has learned from fewer
+        theirs, ours = ", ".join([theirs, *their_share]), ", ".join([ours, *our_share])
+    if (
+        theirs == ours
+        and has_same_options
+        and our_share == their_share
+        and origin.split_hash not in ("", split.hash)
+    ):
         theirs, ours = f"{theirs}, split hash {origin.split_hash}", f"{ours}, split hash {split.hash}"
     if theirs != ours:
         raise UserError(
             f"The teacher {title} was trained on another part of {names.format_data_title(spec.dataset)} ({theirs}) "
-            f"than this run is ({ours}), so it may have learned from the test images; give one of the same, or the "
-            "name of a row, whose run of each fold is made."
+            f"than this run is ({ours}), so it may have learned from images that test or validate; give one of the "
+            "same, or the name of a row, whose run of each fold is made."
         )
 
 
 def _describe_part(spec: RunSpec) -> str:
     """Describe what decides which images of a data set train: its split, fold and imbalance, the latter by its seed."""
-    imbalance = [f"rho {spec.rho:g}", f"seed {spec.seed}"] if spec.rho is not None else []
-    return ", ".join([f"split {describe_split(parse_split(spec.split)[0])}", f"fold {spec.fold}", *imbalance])
+    numbers = _build_numbers(spec)
+    words = [f"split {describe_split(parse_split(spec.split)[0])}", f"fold {spec.fold}"]
+    if spec.rho is not None:
+        words += [f"rho {spec.rho:g}", f"seed {spec.seed}", f"imbalance {numbers.imbalance}"]
+    return ", ".join([*words, *([f"{numbers.n_images} images"] if is_synthetic(spec.dataset) else [])])
+
+
+def _describe_validation(spec: RunSpec) -> list[str]:
+    """Describe the share of the training images that validates, which depends on how many are kept, if any does."""
+    validation = _build_numbers(spec).validation
+    return [f"validation {validation} of {spec.fraction:.0%}"] if measure_share(validation) else []
+
+
+def _build_numbers(spec: RunSpec) -> Protocol:
+    own, _ = profiles.split_overrides(spec.hparams)
+    return profiles.build_protocol(spec.profile, spec.dataset, (*spec.protocol, *own))
 
 
 def check_weights(spec: RunSpec, teacher: str, hash_weights: Callable[[str], str]) -> None:
