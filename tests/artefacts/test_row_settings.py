@@ -10,7 +10,7 @@ import pytest
 from udcd_bench import plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.cli import cli
-from udcd_bench.cli.options import _Settings
+from udcd_bench.cli.option_values import Settings
 from udcd_bench.engines import local
 from udcd_bench.errors import UserError
 from udcd_bench.grid import stored_settings
@@ -169,7 +169,7 @@ def test_it_is_said_before_anything_trains(tmp_path, monkeypatch):
 
 def test_the_variable_holds_settings_of_rows_too():
     text = "epochs=1 kd.temperature=2  *.temperature=1,2 scl-ikd.negatives=8 weights=my file.pth threads = 1"
-    parts = _Settings().split_envvar_value(text)
+    parts = Settings().split_envvar_value(text)
     assert parts == ["epochs=1", "kd.temperature=2", "*.temperature=1,2", "scl-ikd.negatives=8",
                      "weights=my file.pth", "threads = 1"]  # fmt: skip
 

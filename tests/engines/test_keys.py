@@ -394,7 +394,7 @@ def test_names_in_a_key_are_utf8_whatever_the_locale(tmp_path):
     )
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom udcd_bench import plugins\n"
-        "from udcd_bench.cli.options import parse_methods\nfrom udcd_bench.data import own_images\n"
+        "from udcd_bench.cli.option_values import parse_methods\nfrom udcd_bench.data import own_images\n"
         "from udcd_bench.engines.naming import NameResolver\nfrom udcd_bench.runs.spec import RunSpec\n"
         "assert (sys.getfilesystemencoding() == 'utf-8') == (sys.argv[3] == 'utf-8')\n"
         "plugins.add_suite(Path('mine'))\n(name,) = parse_methods(None, None, (sys.argv[2],))\n"
