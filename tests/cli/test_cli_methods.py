@@ -86,6 +86,7 @@ def test_what_a_suite_of_the_package_has_is_told(own_suites, line):
 
 METHOD = (
     '"""Mine."""\nfrom udcd_bench import method\n\n\nclass Method(method.BaseMethod):\n    title = "Mine"\n'
+    '    citation = "Me, 2024"\n'
 )
 
 
