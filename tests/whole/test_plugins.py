@@ -149,6 +149,16 @@ def test_an_unknown_name_names_the_nearest():
         plugins.find_file("tables", "no-such")
 
 
+def test_an_unknown_name_without_a_suite_says_how_to_name_ones_own(tmp_path):
+    with pytest.raises(
+        UserError, match=r"no method 'vid'\. Known: .* A method of your own needs --suite FOLDER\.$"
+    ):
+        plugins.find_file("methods", "vid")
+    plugins.add_suite(suite(tmp_path))
+    with pytest.raises(UserError, match=r"no method 'vid'\. Known: .*udcd-released\.$"):
+        plugins.find_file("methods", "vid")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
