@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support import suites
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 
@@ -140,6 +141,13 @@ def test_names_with_an_underscore_are_not_content(tmp_path):
     suite(tmp_path)
     plugins.add_suite(suite(tmp_path, name="_shared"))
     assert "_shared" not in plugins.list_names("methods")
+
+
+def test_tests_can_collect_a_suite_of_ones_own_beside_the_shipped_ones(tmp_path):
+    with suites.use_shipped([suite(tmp_path)]):
+        assert {"mine", "scratch", "dkd"} <= set(plugins.list_names("methods"))
+    with suites.use_shipped():
+        assert "mine" not in plugins.list_names("methods")
 
 
 def test_an_unknown_name_names_the_nearest():
