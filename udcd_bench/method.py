@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
+from udcd_bench.errors import UserError
+from udcd_bench.plugins.contract import FAMILIES
 from udcd_bench.plugins.ranges import Between, between
 from udcd_bench.runs.profiles import ONE_STAGE, resolve_hparams
 
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
     from udcd_bench.training.network import Features, Network
 
-__all__ = ["BaseMethod", "DatasetInfo", "Progress", "Stage", "Terms", "between", "make_mlp_head"]
+__all__ = ["FAMILIES", "BaseMethod", "DatasetInfo", "Progress", "Stage", "Terms", "between", "make_mlp_head"]
 
-FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-distillation")
-"""What a method file may call its kind, for lists of methods."""
 Terms = dict[str, Tensor]
 """Name → weighted scalar; the loop minimises the sum."""
 
@@ -241,7 +241,10 @@ class BaseMethod(nn.Module):
 
     def run_teacher(self, images: Tensor) -> Features:
         """Compute the teacher's features of images (B, 3, H, W), without gradient."""
-        assert self.teacher_network is not None
+        if self.teacher_network is None:
+            raise UserError(
+                f"{self.title}: run_teacher has no teacher to run; declare one, as teacher = 'trained'."
+            )
         with torch.no_grad():
             features: Features = self.teacher_network(images)
         return features

@@ -209,6 +209,7 @@ from udcd_bench.method import BaseMethod
 
 class Method(BaseMethod):
     title = "Noisy"
+    citation = "None, 2024"
 
     def compute_losses(self, batch, progress):
         logits = self.student(batch.views[0]).logits

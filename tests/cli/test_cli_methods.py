@@ -47,6 +47,14 @@ def test_two_side_by_side_mark_what_differs():
     assert {"teacher", "views", "temperature", "momentum"} <= same
 
 
+@pytest.mark.usefixtures("shipped_suites")
+def test_suite_family_and_levels_are_shown_where_declared():
+    lines = {line.split()[0]: line.split()[1:] for line in show("fitnet").splitlines() if line.strip()}
+    assert lines["suite"] == ["modern"] and lines["family"] == ["features"]
+    assert lines["levels"] == ["of", "student", "and", "teacher"]
+    assert not {"family", "levels"} & {line.split(" ")[0] for line in show("kd").splitlines()}
+
+
 def test_three_are_too_many():
     result = CliRunner().invoke(methods, ["show", "kd", "mtg", "udcd"])
     assert result.exit_code == 2 and "two to compare" in result.output
@@ -86,6 +94,7 @@ def test_what_a_suite_of_the_package_has_is_told(own_suites, line):
 
 METHOD = (
     '"""Mine."""\nfrom udcd_bench import method\n\n\nclass Method(method.BaseMethod):\n    title = "Mine"\n'
+    '    citation = "Me, 2024"\n'
 )
 
 

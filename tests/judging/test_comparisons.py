@@ -249,6 +249,11 @@ def test_what_cannot_be_compared_fails(typed, tmp_path):
     assert not (tmp_path / "kept").exists()
     status, _, err = typed("--with=udc")
     assert status == 2 and "--with 'udc' is no row of this table" in err and "did you mean 'udcd'" in err
+    status, _, err = typed("--methods=scratch,mtg", plain=("--out=kept",))
+    assert (
+        status == 2
+        and "beside udcd, which is not among --methods; add udcd there, or give --with ROW." in err
+    )
     store = Store(tmp_path / "kept")
     for spec in table2().list_runs(paper()):
         if spec.method in ROWS:

@@ -16,6 +16,7 @@ from udcd_bench.data.dataset import Dataset
 from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs import profiles
 from udcd_bench.runs.profiles import TINY_DENSENET, Protocol
+from udcd_bench.training.assemble import refuse_untrained
 from udcd_bench.training.network import EMBEDDING_WIDTH, Features, build_network
 from udcd_bench.training.trainer import Trainer
 
@@ -142,7 +143,9 @@ def method(which, train=None, *, student=network, teacher=None, classes=4, seed=
         teacher_levels=(teacher_network or student_network).level_widths,
     )
     generator = torch.Generator().manual_seed(seed)
-    return cls(info, student_network, teacher_network, tuple(hparams.items()), generator)
+    built = cls(info, student_network, teacher_network, tuple(hparams.items()), generator)
+    refuse_untrained(built)
+    return built
 
 
 def ready_method(name, *, teacher_backbone=TINY_DENSENET, autocast=False, seed=0, **hparams):

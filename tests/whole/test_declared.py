@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+from support import factories
 from udcd_bench import plugins
 from udcd_bench.cli.methods import list_
 from udcd_bench.errors import UserError
@@ -34,16 +35,33 @@ MISTAKES = {
     "stage_shares = ['head']": r"stage_shares = .* give a dict such as",
     "choices = ['a']": r"choices = \['a'\] is no dict",
     "hparams: dict = ['a']": r"hparams = \['a'\] is no dict",
+    "family = 'feature'": r"family = 'feature' is no family; did you mean 'features'\? Known: contrast, features, ",
+    "level = True": r"level is nothing that a method declares; did you mean 'levels'\? A constant of its own needs",
+    "familly = 'logits'": r"familly is nothing that a method declares; did you mean 'family'\?",
+    "stage_share = {'train': 1.0}": r"stage_share is nothing .* did you mean 'stage_shares'\?",
 }
 READS = {
     "return {'ce': self.hp.temprature}": r"self\.hp\.temprature is read, .* did you mean 'temperature'\?",
     "hp, info = self.hp, self.info; return {'ce': hp.wieght}": r"self\.hp\.wieght is read.*did you mean 'weight'",
     "return {'ce': self.hp.weight * self.hp.zeta}": r"self\.hp\.zeta is read, and hparams has no 'zeta'",
+    "return {'map': self.student(batch.views[0]).levels[-1]}": r"self\.student\(batch\.views\[0\]\)\.levels is read, "
+    r"and holds nothing without levels = True in the class; add that\.",
+    "f = self.student(batch.views[0]); return {'map': f.levels[-1]}": r"f\.levels is read, and holds nothing",
+    "return {'map': self.info.student_levels}": r"self\.info\.student_levels is read, and holds nothing",
+    "return {'ce': self.run_teacher(batch.views[0]).logits}": r"self\.run_teacher is read, and the class has no "
+    r"teacher; give teacher = 'trained' or another\.",
 }
 FINE = {
     "hp = self.hp; return {'ce': hp.weight * hp.temperature}",
     "hp = self.hp; hp = batch; return {'ce': hp.labels}",
     "return {'ce': vars(self.hp)['weight'] + len(self.hp.__dict__)}",
+    "return {'ce': self.levels + self.pyramid.levels + self.student_levels}",
+}
+DECLARED = {
+    "levels = True": "f = self.student(batch.views[0]); return {'map': f.levels[-1], 'n': self.info.teacher_levels}",
+    "teacher = 'ema'": "return {'ce': self.run_teacher(batch.views[0]).logits}",
+    "levels = True; level = 3": "return {'map': self.student(batch.views[0]).levels[self.level]}",
+    "depth = 3; HPARAMS = 2; family = ''": "return {'ce': self.depth}",
 }
 
 pytestmark = pytest.mark.usefixtures("own_suites")
@@ -75,6 +93,27 @@ def test_a_hyper_parameter_that_is_read_and_not_declared(tmp_path, line):
 def test_what_may_be_read(tmp_path, line):
     write(tmp_path, METHOD.replace("return {}", line))
     assert plugins.read_attributes("methods", "mine")["title"] == "Mine"
+
+
+@pytest.mark.parametrize("attributes", DECLARED)
+def test_what_may_be_declared_and_read(tmp_path, attributes):
+    write(tmp_path, METHOD.replace("# HERE", attributes).replace("return {}", DECLARED[attributes]))
+    assert plugins.read_attributes("methods", "mine")["title"] == "Mine"
+
+
+@pytest.mark.parametrize("name", ["title", "citation"])
+def test_a_title_and_a_citation_are_needed(tmp_path, name):
+    write(tmp_path, METHOD.replace(f"    {name} =", "    other ="))
+    with pytest.raises(UserError, match=rf"mine\.py, line 6: the class has no {name}; write {name} = "):
+        plugins.read_attributes("methods", "mine")
+    write(tmp_path, METHOD.replace(f"    {name} =", f"    {name[:-1]} ="))
+    with pytest.raises(UserError, match=rf"{name[:-1]} is nothing .* did you mean '{name}'\?"):
+        plugins.read_attributes("methods", "mine")
+
+
+def test_a_teacher_that_is_not_there_is_told_when_it_is_to_run(tmp_path):
+    with pytest.raises(UserError, match=r"^Scratch: run_teacher has no teacher to run; declare one"):
+        factories.method("scratch").run_teacher(factories.batch().views[0])
 
 
 def test_without_hyper_parameters_none_may_be_read(tmp_path):

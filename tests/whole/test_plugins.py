@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support import suites
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 
@@ -142,11 +143,28 @@ def test_names_with_an_underscore_are_not_content(tmp_path):
     assert "_shared" not in plugins.list_names("methods")
 
 
+def test_tests_can_collect_a_suite_of_ones_own_beside_the_shipped_ones(tmp_path):
+    with suites.use_shipped([suite(tmp_path)]):
+        assert {"mine", "scratch", "dkd"} <= set(plugins.list_names("methods"))
+    with suites.use_shipped():
+        assert "mine" not in plugins.list_names("methods")
+
+
 def test_an_unknown_name_names_the_nearest():
     with pytest.raises(UserError, match="There is no method 'scrach'; did you mean 'scratch'"):
         plugins.find_file("methods", "scrach")
     with pytest.raises(UserError, match="There is no table"):
         plugins.find_file("tables", "no-such")
+
+
+def test_an_unknown_name_without_a_suite_says_how_to_name_ones_own(tmp_path):
+    with pytest.raises(
+        UserError, match=r"no method 'vid'\. Known: .* A method of your own needs --suite FOLDER\.$"
+    ):
+        plugins.find_file("methods", "vid")
+    plugins.add_suite(suite(tmp_path))
+    with pytest.raises(UserError, match=r"no method 'vid'\. Known: .*udcd-released\.$"):
+        plugins.find_file("methods", "vid")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from udcd_bench.cli import option_values, options
 from udcd_bench.cli.check import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
@@ -58,6 +59,8 @@ def compare(table: str, **params: Any) -> int:
         raise UserError(
             f"there is nothing to compare {params['other']} with: name another row in --methods too."
         )
+    if click.get_current_context().get_parameter_source("other") is ParameterSource.DEFAULT:
+        _refuse_missing_row(artefact, requests[0])
     compared = [_compare_split(artefact, request, results, params) for request in requests]
     shown = [split for split in compared if split.status != 2 or split.refused or params["form"] != "text"]
     if shown:  # in UTF-8, whatever the console's encoding
@@ -72,6 +75,13 @@ def compare(table: str, **params: Any) -> int:
         reason = explain_no_runs(artefact, requests[0], results, "two rows to pair")
         click.echo(f"udcd-bench: Nothing was compared: {reason}", err=True)
     return options.join_statuses(split.status for split in compared)
+
+
+def _refuse_missing_row(table: Table, request: TableRequest) -> None:
+    """Raise UserError when the row to compare with, which nobody named, is not among those that are asked for."""
+    if OTHER not in [row.name for row in table.list_rows(request)]:
+        fix = f"among --methods; add {OTHER} there, or" if request.methods else f"a row of {table.name};"
+        raise UserError(f"compare sets the rows beside {OTHER}, which is not {fix} give --with ROW.")
 
 
 class _ComparedSplit(NamedTuple):

@@ -11,7 +11,7 @@ from udcd_bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HEAD = ("method", "citation", "teacher", "views")
+HEAD = ("method", "suite", "family", "citation", "teacher", "views", "levels")
 """Facts that stand above a method's docstring."""
 
 
@@ -88,6 +88,7 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
     In this order, as the sources of hyper-parameters refer to numbers in the docstring as above.
     """
     from udcd_bench import plugins
+    from udcd_bench.plugins.suites import find_content
     from udcd_bench.tuning.ranges import format_range
 
     attributes = plugins.read_attributes("methods", name)
@@ -95,9 +96,12 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
     lines = [
         ("method", f"{name}: {attributes.get('title', name)}"),
         ("file", str(plugins.find_file("methods", name))),
+        ("suite", find_content("methods", name).suite.name),
+        *([("family", attributes["family"])] if attributes.get("family") else []),
         ("citation", attributes.get("citation", "")),
         ("teacher", str(attributes.get("teacher"))),
         ("views", str(attributes.get("views", 1))),
+        *([("levels", "of student and teacher")] if attributes.get("levels") else []),
         *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].replace("``", "").split("\n\n")]),
     ]
     for key, value in attributes.get("hparams", {}).items():

@@ -6,6 +6,7 @@ A mistake is told where it is, with file and line, before anything is executed.
 from __future__ import annotations
 
 import ast
+import difflib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from udcd_bench.errors import UserError, suggest_nearest
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 TEACHERS = (None, "ema", "trained", "own")
 """Values of ``teacher``; behind ``trained:`` may stand the row that is trained."""
 MOST_VIEWS = 2
+FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-distillation")
+"""What a method file may call its kind, for lists of methods."""
+ATTRIBUTES = ("title", "citation", "family", "teacher", "views", "levels", "stage_shares", "hparams", "protocol",
+              "choices", "search")  # fmt: skip
+"""All that a method's class may declare; its own constants have other names."""
 
 
 class Mistake(NamedTuple):
@@ -47,7 +53,11 @@ def check_declared(
 
     method: its class. declared: its literal attributes. methods: the names of all methods of the suites.
     """
-    mistakes = [*_check_values(method, declared, methods), *_check_hparams(method, declared)]
+    checks = (_check_names, _check_hparams, _check_reads)
+    mistakes = [
+        *_check_values(method, declared, methods),
+        *(m for check in checks for m in check(method, declared)),
+    ]
     if mistakes:
         line, problem = min(mistakes)
         raise UserError(f"{path}, line {line}: {problem}")
@@ -74,6 +84,31 @@ def _check_values(
             yield Mistake(
                 lines[name], f"{name} = {declared[name]!r} is no dict; give names with their values."
             )
+    family = declared.get("family", "")
+    if family and family not in FAMILIES:
+        yield Mistake(
+            lines["family"], f"family = {family!r} is no family{suggest_nearest(str(family), FAMILIES)}"
+        )
+
+
+def _check_names(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield each declared name that comes close to one of ``ATTRIBUTES``, and a title or citation that is missing."""
+    free = [name for name in ATTRIBUTES if name not in declared]
+    near = {name: close for name in declared if (close := _find_near(name, free))}
+    for node in method.body:
+        for name in _list_targets(node):
+            if name in near:
+                problem = f"{name} is nothing that a method declares; did you mean {near[name]!r}?"
+                yield Mistake(node.lineno, f"{problem} A constant of its own needs another name.")
+    for name in ("title", "citation"):
+        if _inherits_nothing(method) and name not in declared and name not in near.values():
+            yield Mistake(method.lineno, f'the class has no {name}; write {name} = "…" in it.')
+
+
+def _find_near(name: str, free: Collection[str]) -> str:
+    """Find the attribute that a name may have been meant for, of those that are not declared; empty for none."""
+    near = [] if name in ATTRIBUTES or name == "doc" else difflib.get_close_matches(name, free, 1, cutoff=0.8)
+    return near[0] if near else ""
 
 
 def _find_teacher_problem(teacher: object, method: ast.ClassDef, methods: Collection[str]) -> str:
@@ -117,6 +152,31 @@ def _check_hparams(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterato
                     yield Mistake(
                         node.lineno, f"self.hp.{node.attr} is read, and hparams has no {node.attr!r}{fix}"
                     )
+
+
+def _check_reads(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what is read of levels by a method without them, and of a teacher by one without a teacher."""
+    if not _inherits_nothing(method):
+        return
+    for node in ast.walk(method):
+        if not (isinstance(node, ast.Attribute) and type(node.ctx) is ast.Load):
+            continue
+        if not declared.get("levels") and _reads_levels(node):
+            problem = f"{ast.unparse(node)} is read, and holds nothing without levels = True in the class; add that."
+            yield Mistake(node.lineno, problem)
+        if declared.get("teacher") is None and ast.unparse(node) == "self.run_teacher":
+            problem = (
+                "self.run_teacher is read, and the class has no teacher; give teacher = 'trained' or another."
+            )
+            yield Mistake(node.lineno, problem)
+
+
+def _reads_levels(node: ast.Attribute) -> bool:
+    """Tell whether it is the levels of features or of ``info``, not an attribute of the method's own."""
+    owner = ast.unparse(node.value)
+    if node.attr in ("student_levels", "teacher_levels"):
+        return owner != "self"
+    return node.attr == "levels" and owner != "self" and isinstance(node.value, ast.Name | ast.Call)
 
 
 def _inherits_nothing(method: ast.ClassDef) -> bool:

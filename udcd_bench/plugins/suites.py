@@ -190,10 +190,14 @@ def list_names(kind: str) -> tuple[str, ...]:
 
 
 def suggest_content(kind: str, name: str, known: Iterable[str]) -> str:
-    """Make the end of a sentence about an unknown name: the suite of this package that has it, or the nearest name."""
+    """Make the end of a sentence about an unknown name: the suite of this package that has it, or the nearest name.
+
+    Where no suite has been named, it says how one's own is.
+    """
     if suite := find_shipped_suite(kind, name):
         return f" without its suite; add --suite {suite}."
-    return suggest_nearest(name, known)
+    own = f" A {kind[:-1]} of your own needs --suite FOLDER." if len(list_suites()) == 1 else ""
+    return suggest_nearest(name, known) + own
 
 
 def find_shipped_suite(kind: str, name: str) -> str:

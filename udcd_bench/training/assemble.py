@@ -6,13 +6,15 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from torch import Tensor, nn
+
+from udcd_bench.errors import UserError
 from udcd_bench.method import DatasetInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
-    from torch import Tensor
 
     from udcd_bench.method import BaseMethod
     from udcd_bench.runs.spec import Overrides
@@ -81,8 +83,37 @@ def assemble_method(
 
     labels: (n_train,) int64, in the order that ``Batch.index`` counts. classes: the number of classes.
     A method's heads are initialised here, from PyTorch's global random state; the caller seeds it.
+    Raises UserError when it holds a parameter where no stage would train it.
     """
     student, teacher = networks
     info = DatasetInfo.from_labels(labels, classes, student, teacher, ce_normalise=options.ce_normalise)
     method = method_class(info, student, teacher, options.hparams, options.generator)
+    refuse_untrained(method)
     return method.to(labels.device)
+
+
+def refuse_untrained(method: BaseMethod) -> None:
+    """Raise UserError for parameters outside the method's modules: these are what is trained, moved and resumed."""
+    inner = {id(p) for module in method.children() for p in module.parameters()}
+    own = dict(method.named_parameters(recurse=False))
+    for name, value in {**vars(method), "_parameters": None, **own}.items():
+        if all(id(tensor) in inner or not tensor.requires_grad for tensor in _list_tensors(value)):
+            continue
+        if isinstance(value, Tensor):
+            fix = f"is a parameter of no module, so nothing trains it; write self.{name} = nn.ParameterList([…])"
+        else:
+            kind = "Dict" if isinstance(value, dict) else "List"
+            fix = f"is a plain {type(value).__name__} of modules or parameters, so nothing trains them; "
+            fix += f"make it an nn.Module{kind} or nn.Parameter{kind}"
+        raise UserError(f"{method.title}: {name} {fix}.")
+
+
+def _list_tensors(value: object) -> Iterator[Tensor]:
+    """List the parameters of a module, and what stands in a list, tuple, set or dict."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.parameters()
+    elif isinstance(value, list | tuple | set | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _list_tensors(item)
