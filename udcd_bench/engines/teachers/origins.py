@@ -69,19 +69,19 @@ def inspect_teacher(
     Raises UserError when its network is another one, when its classes are others, or when it has learned from images
     that this run is tested on, as far as is known.
     """
+    key, wanted = names.parse_run(spec.teacher), names.parse_name(spec.teacher).digest
+    if not key and not wanted:  # a row's run, which is planned with this one
+        return ""
     from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
 
     title = names.format_teacher_title(spec.teacher)
     backbone = spec.teacher_backbone or spec.backbone
-    if key := names.parse_run(spec.teacher):
+    if key:
         origin = read_run_origin(store, key)
         _check_backbone(title, origin, backbone)
         _check_classes(title, origin, dataset)
         _check_images(title, origin, spec, split)
         has_own_prediction(origin.spec.method)  # raises where its method is in no suite here
-        return ""
-    wanted = names.parse_name(spec.teacher).digest
-    if not wanted:
         return ""
     path = places.locate_weights(spec.teacher)
     if path == spec.teacher and not Path(path).exists():
