@@ -24,6 +24,7 @@ raise RuntimeError("executed")
 
 class Method(BaseMethod):
     title = "Mine"
+    citation = "Nobody, Nothing, 2026"
     teacher = "trained"
     hparams = {"temperature": 4.0, "steps": 3, "target": "soft"}
     search = %s
