@@ -44,7 +44,9 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
             f"What others import may be called _{path.name}."
         )
     attributes: dict[str, Any] = {"doc": ast.get_docstring(tree) or ""}
-    for name, value in _list_assignments(content.body):
+    for name, node in contract.list_assignments(content.body):
+        value = node.value
+        assert value is not None
         try:
             attributes[name] = read_literal(value)
         except ValueError as error:
@@ -55,21 +57,6 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
     if kind == "methods":
         contract.check_declared(content, attributes, list_names("methods"), path)
     return attributes
-
-
-def _list_assignments(body: list[ast.stmt]) -> list[tuple[str, ast.expr]]:
-    """List (name, value) of the assignments in the body of a class."""
-    assignments: list[tuple[str, ast.expr]] = []
-    for node in body:
-        targets: list[ast.expr]
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        elif isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        else:
-            continue
-        assignments += [(target.id, value) for target in targets if isinstance(target, ast.Name)]
-    return assignments
 
 
 def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:

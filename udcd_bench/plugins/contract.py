@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from udcd_bench.errors import UserError, suggest_nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 TEACHERS = (None, "ema", "trained", "own")
@@ -66,8 +66,8 @@ def check_declared(
 def _check_values(
     method: ast.ClassDef, declared: Mapping[str, Any], methods: Collection[str]
 ) -> Iterator[Mistake]:
-    lines = {name: node.lineno for node in method.body for name in _list_targets(node)}
-    if "teacher" in declared and (problem := _find_teacher_problem(declared["teacher"], method, methods)):
+    lines = {name: node.lineno for name, node in list_assignments(method.body)}
+    if "teacher" in declared and (problem := _find_teacher_problem(declared["teacher"], methods)):
         yield Mistake(lines["teacher"], problem)
     views = declared.get("views", 1)
     if type(views) is not int or not 1 <= views <= MOST_VIEWS:
@@ -95,11 +95,10 @@ def _check_names(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[
     """Yield each declared name that comes close to one of ``ATTRIBUTES``, and a title or citation that is missing."""
     free = [name for name in ATTRIBUTES if name not in declared]
     near = {name: close for name in declared if (close := _find_near(name, free))}
-    for node in method.body:
-        for name in _list_targets(node):
-            if name in near:
-                problem = f"{name} is nothing that a method declares; did you mean {near[name]!r}?"
-                yield Mistake(node.lineno, f"{problem} A constant of its own needs another name.")
+    for name, node in list_assignments(method.body):
+        if name in near:
+            problem = f"{name} is nothing that a method declares; did you mean {near[name]!r}?"
+            yield Mistake(node.lineno, f"{problem} A constant of its own needs another name.")
     for name in ("title", "citation"):
         if _inherits_nothing(method) and name not in declared and name not in near.values():
             yield Mistake(method.lineno, f'the class has no {name}; write {name} = "…" in it.')
@@ -111,7 +110,7 @@ def _find_near(name: str, free: Collection[str]) -> str:
     return near[0] if near else ""
 
 
-def _find_teacher_problem(teacher: object, method: ast.ClassDef, methods: Collection[str]) -> str:
+def _find_teacher_problem(teacher: object, methods: Collection[str]) -> str:
     row = parse_trained_row(teacher)
     if row and row not in methods:
         return f"teacher = {teacher!r} names no method{suggest_nearest(row, methods)}"
@@ -129,9 +128,19 @@ def _is_share(item: tuple[object, object]) -> bool:
     return isinstance(stage, str) and type(share) in (int, float) and share > 0  # type: ignore[operator]
 
 
-def _list_targets(node: ast.stmt) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def list_assignments(body: Iterable[ast.stmt]) -> list[tuple[str, ast.Assign | ast.AnnAssign]]:
+    """List the names that the body of a class gives values, each with its statement."""
+    assignments: list[tuple[str, ast.Assign | ast.AnnAssign]] = []
+    for node in body:
+        targets: list[ast.expr]
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets = [node.target]
+        elif isinstance(node, ast.Assign):
+            targets = node.targets
+        else:
+            continue
+        assignments += [(target.id, node) for target in targets if isinstance(target, ast.Name)]
+    return assignments
 
 
 # --- hyper-parameters that are read ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from udcd_bench.engines.cost import RunCost
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.runs.store import Store
 
     Estimate = tuple[float, list[RunCost]]
 
@@ -62,7 +63,17 @@ def describe_cost(costs: Sequence[RunCost]) -> str:
     return f"{format_count(epochs, 'epoch')} and {images:,} images, counted anew in every epoch"
 
 
-def make_estimator(file: Path | None, costs: Sequence[RunCost]) -> Callable[[RunCost], float | None]:
+def estimate_costs(costs: Sequence[RunCost], store: Store, file: Path | None) -> Estimate:
+    """Estimate how long runs take, as ``rates.estimate_seconds`` does. file: of ``bench --json``, which comes first.
+
+    Raises UserError when no run is of what the file measured.
+    """
+    from udcd_bench.runs import rates
+
+    return rates.estimate_seconds(costs, store, _make_estimator(file, costs))
+
+
+def _make_estimator(file: Path | None, costs: Sequence[RunCost]) -> Callable[[RunCost], float | None]:
     """Make a function that estimates a run's seconds from a file of ``bench --json``.
 
     costs: of all runs. Raises UserError when none of them is of what was measured.
@@ -95,7 +106,7 @@ def print_dry_estimate(
 ) -> None:
     """Print how much and how long runs are that a dry run has listed.
 
-    runs: how many. estimate: as of ``rates.estimate_seconds``.
+    runs: how many. estimate: as of ``estimate_costs``.
     """
     from udcd_bench.engines import local
 
@@ -119,7 +130,7 @@ def print_cost_without_data(specs: Sequence[RunSpec], context: RunContext, run_o
     from udcd_bench.data import sources
     from udcd_bench.engines.cost import list_unprepared, measure_cost
     from udcd_bench.engines.execute import prepare_data
-    from udcd_bench.runs import planner, rates
+    from udcd_bench.runs import planner
 
     missing = list_unprepared(specs, context.data)
     if not missing or run_options.form != "text":
@@ -134,6 +145,6 @@ def print_cost_without_data(specs: Sequence[RunSpec], context: RunContext, run_o
     for each in costs:
         epochs = format_count(each.epochs, "epoch")
         click.echo(f"{each.spec.format_label():50} {epochs} of {each.n_train} images")
-    estimate = rates.estimate_seconds(costs, context.store, make_estimator(run_options.rates, costs))
+    estimate = estimate_costs(costs, context.store, run_options.rates)
     print_dry_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
     return True

@@ -33,17 +33,15 @@ def plan_and_run(
     from udcd_bench.cli.training import estimates
     from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early
-    from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
-    from udcd_bench.runs import planner, rates
+    from udcd_bench.engines.execute import collect_run_inputs, describe_data, prepare_data
+    from udcd_bench.runs import planner
 
     _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
     specs = list(specs)
     check_early(specs, run_options.device if is_made_here else "")
     specs = [resolver.resolve_spec(spec) for spec in specs]
-    context = RunContext(
-        store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
-    )
+    context = make_context(store, run_options, resolver)
     if run_options.dry_run and estimates.print_cost_without_data(specs, context, run_options):
         return [], {}
     if is_made_here and _has_to_draw(specs, context.data):
@@ -62,13 +60,22 @@ def plan_and_run(
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
     costs = [cost.measure_cost(job.spec, context, load) for job in todo]
-    estimate = rates.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    estimate = estimates.estimate_costs(costs, store, run_options.rates)
     if run_options.dry_run:
         estimates.print_dry_estimate(
             f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
         )
         return jobs, {}
     return jobs, _run_jobs(jobs, context, run_options, estimate)
+
+
+def make_context(store: Store, run_options: RunOptions, resolver: NameResolver) -> RunContext:
+    """Say where a command makes its runs, and how."""
+    from udcd_bench.engines.execute import RunContext
+
+    return RunContext(
+        store, run_options.data, run_options.device, run_options.deterministic, resolver.locations
+    )
 
 
 def _check_run_options(run_options: RunOptions) -> None:
@@ -106,7 +113,7 @@ def _run_jobs(
 ) -> dict[str, str]:
     """Print how many runs there are and how long they take, and make them.
 
-    estimate: as of ``rates.estimate_seconds``.
+    estimate: as of ``estimates.estimate_costs``.
     """
     from udcd_bench.cli.training import estimates
     from udcd_bench.cli.training.progress import ProgressBoard

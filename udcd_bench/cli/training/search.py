@@ -132,11 +132,12 @@ def _print_cost(planned: Search, store: Store, run_options: RunOptions, resolver
     import functools
 
     from udcd_bench.cli.training import estimates
+    from udcd_bench.cli.training.making import make_context
     from udcd_bench.engines.cost import measure_cost
-    from udcd_bench.engines.execute import RunContext, prepare_data
-    from udcd_bench.runs import planner, rates
+    from udcd_bench.engines.execute import prepare_data
+    from udcd_bench.runs import planner
 
-    context = RunContext(store, run_options.data, run_options.device, locations=resolver.locations)
+    context = make_context(store, run_options, resolver)
     load = functools.cache(prepare_data)
     first, final = planned.list_first_runs(), planned.table.list_runs(planned.final_request)
     n_trials, teachers = planned.n_trials * len(first), len(planner.list_runs(first)) - len(set(first))
@@ -151,5 +152,5 @@ def _print_cost(planned: Search, store: Store, run_options: RunOptions, resolver
         f"{format_count(teachers, 'teacher')} of theirs; then {len(whole) + len(retrained)} runs on the whole training "
         "fold: the rows as they are, tuned, and teachers. What is done is counted too."
     )
-    estimate = rates.estimate_seconds(costs, store, estimates.make_estimator(run_options.rates, costs))
+    estimate = estimates.estimate_costs(costs, store, run_options.rates)
     estimates.print_dry_estimate(format_count(len(costs), "run"), costs, estimate, run_options)
