@@ -26,6 +26,8 @@ from udcd_bench.stats import embeddings
 SEED = 0
 MIN_IMAGES = 4
 """With fewer there is no t-SNE."""
+WITHOUT = "packed without its embeddings"
+"""State of a run whose folder was made so small."""
 MEASURES = ("fold", "seed", "silhouette", "purity", "chance", "images")
 """Columns of what is measured of each run."""
 
@@ -57,6 +59,9 @@ class Figure(figure.Figure):
                 for (fold, seed), record in records.items():
                     arrays = data.load_scores(record)
                     line = cell | {"fold": fold, "seed": seed, "split_hash": record["split_hash"]}
+                    if not arrays["embeddings"].shape[1]:
+                        numbers.append(line | {"state": WITHOUT})
+                        continue
                     numbers.append(line | measure(arrays))
                     if (fold, seed) != chosen:
                         continue
@@ -110,8 +115,9 @@ class Figure(figure.Figure):
             axes.set_title(format_panel_title(row.title, measures, 66 * side))
             images = points[(points["dataset"] == group.source) & (points["method"] == row.name)]
             if images.empty:
-                done = data.find_records(row, group)
-                plots.draw_placeholder(axes, "this fold is not run" if done else measures["state"].iloc[0])
+                state = measures["state"].iloc[0]
+                is_told = state == WITHOUT or not data.find_records(row, group)
+                plots.draw_placeholder(axes, state if is_told else "this fold is not run")
                 continue
             draw_points(axes, images)
             if several and column == 0:

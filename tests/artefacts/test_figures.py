@@ -373,6 +373,23 @@ def test_tsne_shows_the_same_images_and_numbers_of_the_embedding(tmp_path):
     assert "Perplexity 19.7" in made.text and "Drawn: fold 0, seed 1" in " ".join(made.text.split())
 
 
+@png_only
+def test_tsne_says_which_runs_were_packed_without_embeddings(tmp_path):
+    specs = figure("tsne").list_runs(TableRequest())
+    whole, packed = Store(tmp_path / "whole"), Store(tmp_path / "packed")
+    found = {spec: make.finish(whole, spec) for spec in specs}
+    packed.create()
+    for spec, record in found.items():
+        packed.pack_run(record["key"], whole, with_embeddings=spec.method != "udcd")
+    results = Results(packed, {spec: packed.read_record(record["key"]) for spec, record in found.items()}, {})
+    made = figure("tsne").render(TableRequest(), results)
+    points, numbers = (tables.read_csv(path) for path in made.files if path.suffix == ".csv")
+    assert set(points["method"]) == {"crckd", "ssd-kd"}
+    row = of(numbers, method="udcd").iloc[0]
+    assert row["state"] == "packed without its embeddings" and np.isnan(row["silhouette"])
+    assert of(numbers, method="crckd")["silhouette"].notna().all()
+
+
 def test_tsne_refuses_other_images(tmp_path):
     store = Store(tmp_path)
     specs = figure("tsne").list_runs(TableRequest())

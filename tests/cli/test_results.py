@@ -22,6 +22,8 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest
+from udcd_bench.judging.tolerances import load_tolerances
+from udcd_bench.judging.uncertainty import Bootstrap
 from udcd_bench.runs import planner, rates
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec, resolve_split
@@ -205,6 +207,24 @@ def test_a_packed_folder_gives_the_same_tables_and_has_no_weights(digits, tmp_pa
     before = tree(packed.root)
     assert "0 runs added, 2 in all" in results("pack", "--to", packed.root, "--out", store.root)
     assert tree(packed.root) == before
+
+
+def test_packed_without_embeddings_all_else_is_read_and_no_separation_is_judged(digits, tmp_path):
+    store, _ = digits
+    small = tmp_path / "small"
+    results("pack", "--to", small, "--without-embeddings", "--out", store.root)
+    packed = Store(small)
+    assert "2 runs are whole" in results("verify", "--out", small)
+    for key in store.list_keys():
+        assert np.array_equal(packed.read_scores(key)["scores"], store.read_scores(key)["scores"])
+        assert packed.read_scores(key)["embeddings"].shape == (len(store.read_scores(key)["labels"]), 0)
+    for root, n in ((store.root, 2), (small, 0)):
+        loaded = load_results(Store(root))
+        judged = Bootstrap(loaded, "last", load_tolerances())
+        specs = list(loaded.records)
+        assert len(judged.collect_percents(specs[:1], "purity")) == (n > 0)
+        assert len(judged.draw_runs(specs, ["purity"])) == n
+        assert len(judged.draw_runs(specs, ["acc"])) == 2
 
 
 def test_a_packed_run_is_no_teacher(digits, tmp_path):

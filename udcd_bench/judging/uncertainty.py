@@ -149,7 +149,7 @@ class Bootstrap:
     def collect_percents(self, specs: Sequence[RunSpec], metric: str) -> dict[tuple[int, int], float]:
         """Collect the figures of finished runs of one setting, in percent, by (fold, seed).
 
-        metric: also of an embedding; a run whose classes it does not separate into two or more has none.
+        metric: also of an embedding; a run without one, or with a single class in it, has none.
         """
         values: dict[tuple[int, int], float] = {}
         for spec in specs:
@@ -157,7 +157,7 @@ class Bootstrap:
                 # an older run whose scores are gone may lack a metric of today
                 figures = self.results.records[spec]["figures"][self.rule]
                 values[spec.fold, spec.seed] = figures.get(metric, math.nan)
-            elif self.results.has_scores(spec):
+            elif self._has_embeddings(spec):
                 values[spec.fold, spec.seed] = float(self._measure_images(spec)[metric].mean())
         return {run: 100 * value for run, value in values.items() if not math.isnan(value)}
 
@@ -167,8 +167,9 @@ class Bootstrap:
         Runs of one fold on the same images are drawn together.
         """
         by_test_set: dict[tuple[int, str], list[RunSpec]] = {}
+        of_embeddings = bool(set(metrics) & SEPARATION_METRICS.keys())
         for spec in specs:
-            if self.results.has_scores(spec):
+            if self._has_embeddings(spec) if of_embeddings else self.results.has_scores(spec):
                 test_set = (spec.fold, self.results.records[spec]["split_hash"])
                 by_test_set.setdefault(test_set, []).append(spec)
         draws = {}
@@ -177,9 +178,13 @@ class Bootstrap:
             ordered = sorted(members, key=lambda spec: str(self.results.records[spec]["key"]))
             joint = self._draw_jointly(test_set, ordered)
             for index, spec in enumerate(ordered):
-                images = self._draw_images(test_set, spec) if set(metrics) & SEPARATION_METRICS.keys() else {}
+                images = self._draw_images(test_set, spec) if of_embeddings else {}
                 draws[spec] = {m: images[m] if m in images else joint[m][:, index] for m in metrics}
         return draws
+
+    def _has_embeddings(self, spec: RunSpec) -> bool:
+        """Whether a run's embeddings are stored; a packed one may be without them."""
+        return self.results.has_scores(spec) and bool(self.results.read_scores(spec)["embeddings"].shape[1])
 
     def _measure_images(self, spec: RunSpec) -> dict[str, Floats]:
         """Measure how each test image lies in a run's embedding, or take it from the cache: metric → (n,)."""

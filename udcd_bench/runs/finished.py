@@ -141,9 +141,10 @@ class FinishedRuns:
         """Read a run's arrays of its test images.
 
         ``scores`` (E, n, C) logits of the last E epochs, ``epochs`` (E,), ``labels`` (n,), ``ids`` (n,), ``groups``
-        (n,), ``embeddings`` (n, 128) of the last epoch. Of a validated run also ``chosen_scores`` (1, n, C) of the
-        epoch that is best on the validation images, and of these ``validation_scores`` (E, m, C),
-        ``validation_chosen_scores`` (1, m, C), ``validation_labels``, ``validation_ids``, ``validation_groups`` (m,).
+        (n,), ``embeddings`` (n, 128) of the last epoch, or (n, 0) of a run packed without them. Of a validated run also
+        ``chosen_scores`` (1, n, C) of the epoch that is best on the validation images, and of these
+        ``validation_scores`` (E, m, C), ``validation_chosen_scores`` (1, m, C), ``validation_labels``,
+        ``validation_ids``, ``validation_groups`` (m,).
         """
         record = self.read_record(key)
         path = self._verify_file(key, SCORES, record)

@@ -201,13 +201,16 @@ class Store(FinishedRuns):
         files = {name: (source.run_folder(key) / name).read_bytes() for name in names}
         self.write_run(key, files, self.is_finished(key))
 
-    def pack_run(self, key: str, source: Store) -> None:
+    def pack_run(self, key: str, source: Store, *, with_embeddings: bool = True) -> None:
         """Store a finished run of another store without its weights, and with its embeddings in half precision.
 
         What reads records, scores and histories reads it as it is. It can be no other run's teacher.
+        with_embeddings: if not, they are left out, an array (n, 0).
         """
         record, arrays = dict(source.read_record(key)), source.read_scores(key)
-        if np.abs(arrays["embeddings"]).max() <= np.finfo(np.float16).max:
+        if not with_embeddings:
+            arrays["embeddings"] = arrays["embeddings"][:, :0]
+        if np.abs(arrays["embeddings"]).max(initial=0) <= np.finfo(np.float16).max:
             arrays["embeddings"] = arrays["embeddings"].astype(np.float16)
         files = {name: source.verify_file(key, name).read_bytes() for name in (HISTORY, SPEC)}
         record.pop("sha256", None)
