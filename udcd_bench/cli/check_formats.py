@@ -15,6 +15,7 @@ from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from xml.etree.ElementTree import Element
 
     from udcd_bench.judging.difference import TableVerdict
     from udcd_bench.judging.paper_check import ProtocolDifference, RankedColumn
@@ -220,19 +221,7 @@ def format_junit(report: CheckReport) -> str:
         words = ", ".join(value) if isinstance(value, tuple) else str(value)
         ElementTree.SubElement(properties, "property", name=name, value=_strip_invalid_xml(words))
     for cell in report.cells:
-        rho = "" if cell.rho is None else f".rho-{cell.rho:g}"
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=_strip_invalid_xml(f"{report.metadata['table']}.{cell.dataset}{rho}"),
-            name=_strip_invalid_xml(f"{cell.method} {cell.metric}"), time="0",
-        )  # fmt: skip
-        if report.fails(cell):
-            ElementTree.SubElement(
-                case, "failure", type=cell.verdict, message=_strip_invalid_xml(describe_cell(cell))
-            )
-        elif not VERDICTS[cell.verdict].conclusive:
-            ElementTree.SubElement(case, "skipped", message=_strip_invalid_xml(describe_cell(cell)))
-        else:
-            ElementTree.SubElement(case, "system-out").text = _strip_invalid_xml(describe_cell(cell))
+        _add_junit_case(suite, cell, report)
     if report.reason:
         case = ElementTree.SubElement(
             suite, "testcase", classname=report.metadata["table"], name="compared", time="0"
@@ -246,6 +235,22 @@ def format_junit(report: CheckReport) -> str:
     # letters beyond ASCII as numbers, so that no console's encoding can spoil them
     text = ElementTree.tostring(suite, encoding="us-ascii").decode()
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}'
+
+
+def _add_junit_case(suite: Element, cell: JudgedCell, report: CheckReport) -> None:
+    """Add a cell to a suite of JUnit's: as a failure, as skipped, or with what there is to say of it."""
+    from xml.etree.ElementTree import SubElement
+
+    rho = "" if cell.rho is None else f".rho-{cell.rho:g}"
+    column = _strip_invalid_xml(f"{report.metadata['table']}.{cell.dataset}{rho}")
+    name, words = _strip_invalid_xml(f"{cell.method} {cell.metric}"), _strip_invalid_xml(describe_cell(cell))
+    case = SubElement(suite, "testcase", classname=column, name=name, time="0")
+    if report.fails(cell):
+        SubElement(case, "failure", type=cell.verdict, message=words)
+    elif not VERDICTS[cell.verdict].conclusive:
+        SubElement(case, "skipped", message=words)
+    else:
+        SubElement(case, "system-out").text = words
 
 
 def _strip_invalid_xml(words: str) -> str:

@@ -97,15 +97,23 @@ def read_csv_table(path: Path, report: ValidationReport, group_column: str | Non
     if len({bool(row.split) for row in single}) > 1:
         raise UserError(f"{path} gives a split for some rows only; fill the column split or leave it out.")
     _report_classes(listed, single, report)
+    if chosen:
+        _report_groups(chosen, columns[chosen], single, report)
+    return CSVTable(single, chosen)
+
+
+def _report_groups(
+    column: str, cells: Sequence[str], single: Sequence[CSVRow], report: ValidationReport
+) -> None:
+    """Report groups whose names are nearly the same, and images without one. cells: of the column of groups."""
     for same in find_alike_groups({row.group for row in single} - {""}):
         report.add("groups", " and ".join(same))
-    if chosen and (n_without := sum(not row.group for row in single)):
-        written = sorted({cell for cell in columns[chosen] if cell and is_missing(cell)})
+    if n_without := sum(not row.group for row in single):
+        written = sorted({cell for cell in cells if cell and is_missing(cell)})
         such = f"; {' and '.join(written[:3])} are read as none" if written else ""
         report.note(
-            f"{n_without} images have no group in the column {chosen}, and each is one of its own{such}"
+            f"{n_without} images have no group in the column {column}, and each is one of its own{such}"
         )
-    return CSVTable(single, chosen)
 
 
 def _report_classes(listed: Sequence[_Cells], single: Sequence[CSVRow], report: ValidationReport) -> None:
