@@ -49,8 +49,7 @@ class Table(table.Table):
         if row.name not in self.references:
             return super().list_cell_runs(request, row, group)
         taught = super().list_cell_runs(request, replace(row, name=TAUGHT), group)
-        teachers = [planner.build_teacher_spec(spec) for spec in taught]
-        return [planner.normalize_spec(spec) for spec in teachers if spec is not None]
+        return [teacher for spec in taught for teacher in planner.build_teacher_specs(spec)]
 
     def list_rows(self, request: table.TableRequest) -> list[TableRow]:
         """List the rows; the teacher's own is left out where it is one run or a file, and not a row's run."""
