@@ -48,11 +48,14 @@ class Ensemble(Network):
     def __init__(self, networks: Sequence[Network]) -> None:
         nn.Module.__init__(self)
         self.networks = nn.ModuleList(networks)
-        # of features that nobody can read
+        # of features that nobody can read, for heads that nobody can use
         self.width, self.level_widths = networks[0].width, networks[0].level_widths
 
     def collect_levels(self) -> None:
-        """Do nothing: levels of several networks cannot be read."""
+        """Take the channels of the first network's levels, which cannot be read either."""
+        first: Network = self.networks[0]  # type: ignore[assignment]
+        first.collect_levels()
+        self.level_widths = first.level_widths
 
     def forward(self, images: Tensor) -> Features:
         """Compute the mean logits of images (B, 3, H, W), as ``EnsembleFeatures``."""
