@@ -12,7 +12,7 @@ from udcd_bench import plugins
 from udcd_bench.errors import UnreadableError
 from udcd_bench.training.ensemble import Ensemble
 from udcd_bench.training.network import Features
-from udcd_bench.training.step.rehearsal import rehearse
+from udcd_bench.training.step.rehearsal import _compute_losses, rehearse
 
 LOGITS_ALONE = ("dist", "dkd", "kd", "kd-standardized", "mlkd")
 FEATURES = {
@@ -105,7 +105,7 @@ def test_a_rehearsal_tells_which_methods_read_more_than_logits():
     for name in trained:
         method_class = plugins.load_class("methods", name)
         if name in LOGITS_ALONE:
-            rehearse(method_class, (), has_several_teachers=True, mixes=False)
+            _compute_losses(method_class, (), True, False)  # which lets no error pass
             continue
         with pytest.raises(UnreadableError, match=f"reads the teacher's {FEATURES[name]},"):
             rehearse(method_class, (), has_several_teachers=True, mixes=False)
