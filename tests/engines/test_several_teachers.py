@@ -231,6 +231,18 @@ def test_a_table_takes_the_runs_that_all_of_them_have_taught(lab, taught):
     assert "--teacher rkd,scratch " in table.sheet.command and "teacher-rkd" in table.sheet.stem
 
 
+def test_the_table_of_teachers_has_no_row_for_several(lab):
+    home, *_ = lab
+    rows = ("kd", "scratch:backbone=teacher")
+    options = {"datasets": f"folder:{home / 'skin'}", "data": home / "data", "settings": own_runs.TINY}
+    one, several = (
+        ub.table("teachers", home / "results", methods=rows, teacher=teacher, **options)
+        for teacher in ("rkd", "rkd,scratch")
+    )
+    assert "The teacher itself" in repr(one) and "The teacher itself" not in repr(several)
+    assert "--teacher rkd,scratch " in several.sheet.command
+
+
 def test_a_file_that_is_gone_is_named_among_several(lab, tmp_path):
     home, *_ = lab
     file = tmp_path / "gone.safetensors"
