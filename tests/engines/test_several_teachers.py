@@ -166,7 +166,7 @@ def test_who_is_no_teacher_or_two_is_refused(lab, tmp_path):
     for teacher in (f"scratch,{large.key}", f"scratch,{file}"):
         refuse(r"was trained on another part of skin .*fold 0\) than this run", teacher, fold=1)
     refuse(
-        r"^rkd: it reads the teacher's pooled, and several .*; give it one teacher\.",
+        r"^rkd: it reads the teacher's pooled, and several .*; leave the row out, or give it one teacher\.",
         "scratch,crd",
         method="rkd",
     )

@@ -70,5 +70,6 @@ class Ensemble(Network):
 
 def _refuse(name: str) -> NoReturn:
     raise UnreadableError(
-        f"it reads the teacher's {name}, and several teachers have nothing in common but logits; give it one teacher."
+        f"it reads the teacher's {name}, and several teachers have nothing in common but logits; leave the row out, or "
+        "give it one teacher."
     )
