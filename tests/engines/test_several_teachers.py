@@ -196,7 +196,7 @@ def test_a_run_is_taught_by_all(lab, taught):
     made_of = taught.record["made_of"]
     assert made_of["teacher_keys"] == sorted([scratch.key, rkd.key]) and taught.record["teacher_key"] is None
     assert taught.record["spec"]["teacher"] == "rkd/scratch" and "teachers rkd + scratch" in taught.label
-    assert own_runs.train(home, "kd", teacher="scratch,rkd").key == taught.key
+    assert own_runs.train(home, "kd", teacher=["scratch", "rkd"]).key == taught.key
     assert own_runs.train(home, "kd", teacher=f"{scratch.key},rkd").key == taught.key, (
         "the runs of those rows"
     )
@@ -223,8 +223,14 @@ def test_a_table_takes_the_runs_that_all_of_them_have_taught(lab, taught):
     home, *_ = lab
     table = ub.table(
         "table2", home / "results", methods="kd", datasets=f"folder:{home / 'skin'}", data=home / "data",
-        teacher="scratch,rkd", settings=own_runs.TINY,
+        teacher=["scratch", "rkd"], settings=own_runs.TINY,
     )  # fmt: skip
+    with pytest.raises(
+        UserError, match=r"is no teacher; give a row, a run or a file as text, or a list of these\."
+    ):
+        ub.table("table2", home / "results", teacher=[home])
+    with pytest.raises(UserError, match=r"is no teacher; give a row"):
+        own_runs.train(home, "kd", teacher=home)
     ours = table.frame.set_index("metric").loc["acc", "ours"]
     assert ours == 100 * taught.record["figures"]["mean"]["acc"]
     assert "densenet-tiny, teachers rkd + scratch, " in " ".join(repr(table).split())
