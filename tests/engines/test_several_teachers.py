@@ -155,6 +155,7 @@ def test_who_is_no_teacher_or_two_is_refused(lab, tmp_path):
         assert large.store.list_keys() == before, "before anything is trained"
 
     refuse(r"--teacher kdd is no row, no file and no finished run", "scratch,kdd")
+    refuse(r"--teacher , is no row, no file and no finished run", ",")
     refuse(r"--teacher rkd,crd,rkd names rkd twice; name each teacher once\.", "rkd,crd,rkd")
     refuse(rf"names {copy} twice; name each", f"{file},{copy}")
     refuse(rf"Two teachers of kd are one run, {rkd.key}", f"rkd,{rkd.key}")

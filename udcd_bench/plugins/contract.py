@@ -123,7 +123,8 @@ def _find_teacher_problem(teacher: object, methods: Collection[str]) -> str:
         return f"teacher = {teacher!r} names a row; write teacher = 'trained:{teacher}'."
     words = [word for word in TEACHERS if word is not None]
     near = suggest_nearest(teacher, words).partition(" Known")[0] if isinstance(teacher, str) else "."
-    return f"teacher = {teacher!r} is no teacher{near} Give None, 'ema', 'trained', 'trained:ROW' or 'own'."
+    known = "None, 'ema', 'trained', 'trained:ROW', a list of these two, or 'own'"
+    return f"teacher = {teacher!r} is no teacher{near} Give {known}."
 
 
 def _find_teachers_problem(teachers: Sequence[object], methods: Collection[str]) -> str:

@@ -73,7 +73,7 @@ def _split(typed: str, store: Store | None, stored_files: Mapping[str, str]) -> 
     is_whole = "," not in typed or Path(typed).expanduser().is_file() or _match_stored(typed, stored_files)
     if is_whole or _find_run(typed, store):
         return [typed] if typed else []
-    return [word.strip() for word in typed.split(",") if word.strip()]
+    return [word.strip() for word in typed.split(",") if word.strip()] or [typed]
 
 
 def _is_named(typed: str) -> bool:
