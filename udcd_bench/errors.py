@@ -43,6 +43,10 @@ class UserError(Exception):
         super().__init__(make_printable(message, keep="\n"))
 
 
+class UnreadableError(UserError):
+    """A method reads what its run has not: one label of a mixed image, or what several teachers do not share."""
+
+
 class RunError(Exception):
     """A run failed for a known reason, given in one sentence. Other runs go on; this one is not tried again."""
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udcd_bench import losses
+from udcd_bench.data.batches.mixup import MixedLabels
 from udcd_bench.errors import UserError
 from udcd_bench.plugins.contract import FAMILIES
 from udcd_bench.plugins.ranges import Between, between
@@ -38,7 +39,8 @@ class DatasetInfo:
     n_train: number of training images. classes: C.
     labels: (n_train,) int64 on the device, in the order that ``Batch.index`` counts.
     class_weights: (C,) float32 on the device, n_train / n_c for a class of n_c images.
-    student_width, teacher_width: F of ``Features.pooled``; a method without a teacher has the student's in both.
+    student_width, teacher_width: F of ``Features.pooled``; a method without a teacher has the student's in both, and of
+    several teachers it is one's.
     embedding_width: of ``Features.embedding``. ce_normalise: ``Protocol.ce_normalise``, for the cross-entropy.
     student_levels, teacher_levels: channels of each of ``Features.levels``, the deepest last; empty unless the method
     has ``levels = True``, and a method without a teacher has the student's in both.
@@ -151,8 +153,9 @@ class BaseMethod(nn.Module):
 
     title: as the paper's tables print it. citation: one line. family: what kind of method, of ``FAMILIES`` or empty.
     teacher: None; "ema", the running average of the student; "trained", the student of the Scratch run of the same
-    fold and seed, which is trained first and shared, or "trained:ROW" of another row's run; ``--teacher`` overrides
-    either; or "own", a new network that a stage of the method trains.
+    fold and seed, which is trained first and shared, or "trained:ROW" of another row's run; a list of several of these,
+    whose mean logits, and nothing else, can be read; ``--teacher`` overrides all three; or "own", a new network that a
+    stage of the method trains.
     views: independently augmented views of each image a step, 1 or 2.
     levels: True for the maps of every depth in ``Features.levels``, of student and teacher. Their backbones may differ
     in the number of levels, at least four, and in channels, and a level in its size; both end with the deepest, so
@@ -171,7 +174,7 @@ class BaseMethod(nn.Module):
     title: ClassVar[str]
     citation: ClassVar[str]
     family: ClassVar[str] = ""
-    teacher: ClassVar[str | None] = None
+    teacher: ClassVar[str | Sequence[str] | None] = None
     views: ClassVar[int] = 1
     levels: ClassVar[bool] = False
     stage_shares: ClassVar[Mapping[str, float]] = ONE_STAGE
@@ -253,7 +256,10 @@ class BaseMethod(nn.Module):
         """Compute the class-weighted cross-entropy that supervises every row, a scalar; logits (B, C), labels (B,).
 
         factor: (B,), multiplies each image's term; the normalisation ignores it.
+        Of mixed images, whose labels are two, it is the mean of both labels' by their shares.
         """
+        if isinstance(labels, MixedLabels):
+            return labels.average(lambda single: self.cross_entropy(logits, single, factor))
         weights, normalise = self.info.class_weights, self.info.ce_normalise
         if factor is None:
             return losses.weighted_cross_entropy(logits, labels, weights, normalise=normalise)
@@ -262,6 +268,8 @@ class BaseMethod(nn.Module):
 
     def average_rows(self, rows: Tensor, labels: Tensor) -> Tensor:
         """Average a value of each image, (B,), weighted and normalised as ``cross_entropy`` is; labels: (B,)."""
+        if isinstance(labels, MixedLabels):
+            return labels.average(lambda single: self.average_rows(rows, single))
         weights = self.info.class_weights[labels]
         total = (weights * rows).sum()
         return total / (weights.sum() if self.info.ce_normalise == "weights" else len(rows))

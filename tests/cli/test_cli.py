@@ -180,7 +180,7 @@ def test_a_checkpoint_is_spoken_of_where_there_is_one(has_checkpoint, tmp_path):
     spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny")
     if has_checkpoint:
         store.open_checkpoint("k").save({"a": torch.zeros(1).numpy()}, {"epoch": 1})
-    job = planner.Job(spec, "k", None, "absent", 16, records.make_inputs(spec))
+    job = planner.Job(spec, "k", "absent", 16, records.make_inputs(spec))
     context = execute.RunContext(store, tmp_path)
     said = str(execute._explain_error(NotFiniteError("The loss is NaN."), job, context))
     assert (

@@ -25,7 +25,7 @@ from udcd_bench.runs.store import Store
 def make_job(method, key, epochs):
     spec = RunSpec(method, "digits", "demo", "densenet-tiny", protocol=(("epochs", epochs),))
     total = {"scl-ikd": 2 * epochs + epochs // 4}.get(method, epochs)
-    return Job(spec, key, None, "absent", total, make.make_inputs(spec))
+    return Job(spec, key, "absent", total, make.make_inputs(spec))
 
 
 def make_row(epoch, stage="train"):

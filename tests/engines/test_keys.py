@@ -195,7 +195,7 @@ def test_weights_are_what_they_hold(lab):
 @pytest.mark.usefixtures("weights")
 def test_a_teacher_has_the_weights_of_its_student():
     teacher, student = weighed("a.pth", "kd")
-    assert teacher.key == weighed("a.pth")[0].key == student.teacher_key
+    assert teacher.key == weighed("a.pth")[0].key == student.inputs.teacher_key
     shutil.copy("c.pth", "a.pth")
     assert {job.key for job in weighed("a.pth", "kd")}.isdisjoint({teacher.key, student.key})
 

@@ -34,7 +34,7 @@ def store(tmp_path):
 
 
 def open_runs(store, kind):
-    return RunLogs(kind, store, [Job(SPEC, KEY, None, "absent", 4, make.make_inputs(SPEC))])
+    return RunLogs(kind, store, [Job(SPEC, KEY, "absent", 4, make.make_inputs(SPEC))])
 
 
 def save_checkpoint(store, rows):

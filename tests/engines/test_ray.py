@@ -343,7 +343,7 @@ def test_an_address_is_for_ray(data, tmp_path):
 def test_a_task_returns_its_notes_before_its_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a task changes the working directory
     spec = RunSpec("scratch", "digits", "demo", "densenet-tiny")
-    job = planner.Job(spec, "k", None, "absent", 1, records.make_inputs(spec))
+    job = planner.Job(spec, "k", "absent", 1, records.make_inputs(spec))
 
     def run_job(job, context, notify):
         for event in (RunStarted("k"), Note("k", "Moved."), StepDone("k")):
@@ -352,6 +352,6 @@ def test_a_task_returns_its_notes_before_its_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray_worker, "_check_same_inputs", lambda *_: None)
     monkeypatch.setattr(ray_worker, "run_job", run_job)
-    assert ray_worker.run_task(job, None, None, tmp_path) == [Note("k", "Moved."), RunDone("k")]
-    waiting = ray_worker.run_task(job, [RunFailed("t", "no")], None, tmp_path)
+    assert ray_worker.run_task(job, None, tmp_path) == [Note("k", "Moved."), RunDone("k")]
+    waiting = ray_worker.run_task(job, None, tmp_path, [RunDone("s")], [RunFailed("t", "no")])
     assert waiting == [RunLocked("k")], "a student whose teacher failed is left to the queue"

@@ -54,6 +54,8 @@ OTHER = {
     "rho": 9.0,
     "split_hash": "00112234",
     "teacher_file": "3f2a",
+    "teacher_keys": ("0123456789abcdef", "1123456789abcdef"),
+    "teacher_files": (("3f2a", "resnet18"),),
 }
 KEY = "bdfa7d9de8e8e117"
 """Of ``INPUTS``: a change of it makes every stored run unknown."""

@@ -52,11 +52,12 @@ def test_each_run_once_and_teachers_first_and_shared(store):
     places = {job.key: n for n, job in enumerate(jobs)}
     for job in jobs:
         if job.spec.method == "kd":
-            assert places[job.teacher_key] < places[job.key]
-            assert jobs[places[job.teacher_key]].spec == job.spec.build_teacher_spec()
+            (teacher,) = job.teacher_keys
+            assert places[teacher] < places[job.key]
+            assert jobs[places[teacher]].spec == job.spec.build_teacher_spec()
         else:
-            assert job.teacher_key is None
-    assert jobs[0].spec.method == "scratch" and jobs[1].teacher_key == jobs[0].key
+            assert job.teacher_keys == ()
+    assert jobs[0].spec.method == "scratch" and jobs[1].teacher_keys == (jobs[0].key,)
     assert all(job.state == "absent" and not job.done and job.epochs == 16 for job in jobs)
 
 

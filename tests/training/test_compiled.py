@@ -180,7 +180,7 @@ def test_a_backbone_that_is_not_one_graph_is_told_of_in_a_sentence(graphs, tmp_p
             return self(images)
 
     spec = RunSpec("scratch", "digits", "demo", "resnet-tiny", protocol=(("compile", True),))
-    job = Job(spec, "k", None, "absent", 16, records.make_inputs(spec))
+    job = Job(spec, "k", "absent", 16, records.make_inputs(spec))
     with pytest.raises(torch._dynamo.exc.TorchDynamoException) as raised:
         compiled_network(backbone=Broken)(torch.zeros(factories.BATCH, 3, 8, 8))
     context = execute.RunContext(Store(tmp_path), tmp_path)

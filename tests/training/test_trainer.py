@@ -224,7 +224,7 @@ def test_classes_are_weighted_by_their_inverse_counts_in_the_training_fold(data,
     spec = RunSpec("scratch", "synthetic-lesions", "demo", factories.TINY_DENSENET, fold=2, protocol=settings)
     context = execute.RunContext(store, tmp_path)
     inputs = execute.collect_run_inputs(spec, context, execute.load_data)
-    execute.execute_run(Job(spec, "k", None, "absent", 1, inputs), context, print)
+    execute.execute_run(Job(spec, "k", "absent", 1, inputs), context, print)
     (info,) = told
     split = splits.split_dataset(data, splits.SplitOptions(fold=2))
     counts = np.bincount(data.labels[split.train], minlength=4)

@@ -628,7 +628,7 @@ def test_an_earlier_result(place):
 def test_rates(place):
     rows = [{"method": "udcd", "images_per_s": 12.5}, {"method": "kd", "images_per_s": 30}]
     value = {"ask": {"backbone": "densenet121", "image_size": 224, "batch": 64}, "methods": rows}
-    file, job = place / "bench.json", planner.Job(SPEC, "k", None, "absent", 80, records.make_inputs(SPEC))
+    file, job = place / "bench.json", planner.Job(SPEC, "k", "absent", 80, records.make_inputs(SPEC))
 
     def read():
         seconds = rates.read_rates(file).estimate_seconds(job, planner.resolve_protocol(SPEC), 8000)

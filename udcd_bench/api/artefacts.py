@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
-from udcd_bench.api.values import list_settings, read_whole
+from udcd_bench.api.values import list_settings, read_teacher, read_whole
 from udcd_bench.artefacts.figure_data import FigureData
 from udcd_bench.artefacts.marks import KINDS
 from udcd_bench.artefacts.table import TableRequest
@@ -131,7 +131,11 @@ def _load(out: str | os.PathLike[str], options: dict[str, Any]) -> tuple[TableRe
         )
     several = ("methods", "datasets", "folds", "seeds")
     lists = {name: _as_tuple(name, options[name]) for name in several if options.get(name) is not None}
-    request = TableRequest(**{"split": ""} | options | lists, hparams=hparams, protocol=protocol)
+    try:
+        teacher = {"teacher": read_teacher(options.get("teacher") or "")}
+    except TypeError as error:
+        raise UserError(f"{error}.") from error
+    request = TableRequest(**{"split": ""} | options | lists | teacher, hparams=hparams, protocol=protocol)
     _check_request(request)
     return load_stored_results(request, open_store(Path(out)), data)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from udcd_bench.api.values import list_settings, read_number, read_whole
-from udcd_bench.engines.environment import check_early, use_default_settings
+from udcd_bench.api.values import list_settings, read_number, read_teacher, read_whole
+from udcd_bench.engines.environment import check_early, check_reads, use_default_settings
 from udcd_bench.engines.events import RunFailed, RunLocked
 from udcd_bench.engines.execute import RunContext, collect_run_inputs, describe_data, prepare_data
 from udcd_bench.engines.job_queue import run_job
@@ -61,9 +61,9 @@ def train(
     method: a row, such as ``udcd``. dataset: a source's name, ``folder:PATH`` or ``medmnist:NAME``. out: the results
     folder. settings: hyper-parameters of the method and numbers of the protocol by name, such as ``{"epochs": 2}``.
     options: ``profile`` ("demo"), ``backbone``, ``teacher_backbone``, ``teacher`` (a row, a stored run, a file that
-    export wrote), ``fold`` (0 to 4), ``seed``, ``split`` ("paper", "grouped", "official"; without it grouped where own
-    images have groups, else paper), ``rho``, ``fraction``; ``data``, the folder of prepared data ("data"); ``device``.
-    They are those of ``udcd-bench train``.
+    export wrote; or a list of several), ``fold`` (0 to 4), ``seed``, ``split`` ("paper", "grouped", "official";
+    without it grouped where own images have groups, else paper), ``rho``, ``fraction``; ``data``, the folder of
+    prepared data ("data"); ``device``. They are those of ``udcd-bench train``.
 
     PyTorch's own settings (autocast, ``no_grad``, default types) have no part in it. Raises UserError for what can be
     fixed, and RunError when training fails; it goes on from the last checkpoint when it is called again.
@@ -75,6 +75,7 @@ def train(
     planner.check_teacher([typed.method], typed.teacher)
     check_early([typed], device)
     spec = resolver.resolve_spec(typed)
+    check_reads([spec])
     context = RunContext(store, data, device, locations=resolver.locations)
     load = functools.cache(prepare_data)
     jobs = planner.plan([spec], context.store, lambda each: collect_run_inputs(each, context, load))
@@ -87,7 +88,8 @@ def train(
     return StoredRun(context.store, jobs[-1].key, device)
 
 
-_NUMBERS: Mapping[str, Callable[[object], float]] = {
+_READERS: Mapping[str, Callable[[object], float | str]] = {
+    "teacher": read_teacher,
     "fold": read_whole,
     "seed": read_whole,
     "fraction": read_number,
@@ -115,7 +117,7 @@ def _make_spec(
             f"the data set {dataset!r} is no name; own images are named as in 'folder:{dataset}'."
         )
     try:
-        chosen |= {name: convert(chosen[name]) for name, convert in _NUMBERS.items() if name in chosen}
+        chosen |= {name: convert(chosen[name]) for name, convert in _READERS.items() if name in chosen}
         spec = RunSpec(method, dataset, **chosen, hparams=hparams, protocol=protocol)
         check_spec_values(spec.to_dict())
     except (TypeError, ValueError) as error:

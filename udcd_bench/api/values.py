@@ -32,6 +32,14 @@ def read_number(value: object) -> float:
         raise TypeError(f"{value!r} is no number") from None
 
 
+def read_teacher(value: object) -> str:
+    """Read a teacher, or a list of several, as ``--teacher`` takes them. Raises TypeError for anything else."""
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{value!r} is no teacher; give a row, a run or a file as text, or a list of these")
+    return ",".join(map(str, names))
+
+
 def list_settings(settings: Mapping[str, Any] | None) -> Overrides:
     """List settings as overrides; NumPy's scalars become Python's."""
     return tuple(

@@ -113,11 +113,12 @@ def describe_runs(
         f"{_format_overrides(request)}; {f'{rule}; ' * reported}"
         f"{_describe_repeats(request, counts, records, spread)}."
     ]
-    if names.parse_name(request.teacher).digest:
-        parts.append(
-            f"The teacher {names.format_teacher_title(request.teacher)} is a file: which images it has learned from is "
-            "known only where export wrote it."
-        )
+    parts += [
+        f"The teacher {names.format_teacher_title(teacher)} is a file: which images it has learned from is known only "
+        "where export wrote it."
+        for teacher in names.split_teachers(request.teacher)
+        if names.parse_name(teacher).digest
+    ]
     for source in dict.fromkeys(spec.data_identity for spec in records):
         parts += data_captions.describe_dataset(source, records)
     if _has_mixed_splits(records):

@@ -50,7 +50,8 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
         if rows != grid.list_rows(replace(request, methods=None)):
             rows = grid.list_rows(replace(request, hparams=()))
             order = [name for row in rows for name in (row.name, row.method)]
-            yield from sorted(set(request.methods), key=order.index)
+            # a row may be left out, as that of several teachers is
+            yield from sorted(set(request.methods), key=[*order, *request.methods].index)
     if request.datasets is not None:
         names = list(dict.fromkeys(map(profile.resolve_dataset, request.datasets)))
         own = [profile.resolve_dataset(name) for name in grid.datasets]

@@ -84,7 +84,9 @@ def _list_finished(store: Store, needed: set[RunSpec], known: set[str]) -> Itera
 
 def _list_teachers(keys: set[str], records: Mapping[str, Record]) -> set[str]:
     """List the keys of the runs that taught these."""
-    return {str(teacher) for key in keys & records.keys() if (teacher := records[key].get("teacher_key"))}
+    taught = [records[key] for key in keys & records.keys()]
+    alone = {str(teacher) for record in taught if (teacher := record.get("teacher_key"))}
+    return alone.union(*(record.get("made_of", {}).get("teacher_keys", ()) for record in taught))
 
 
 def _list_unfinished(store: Store, needed: set[RunSpec], known: set[str]) -> Iterator[Unneeded]:

@@ -51,7 +51,7 @@ def _describe_method(name: str) -> tuple[str, str, str, str, str, str]:
 
     attributes, cost = plugins.read_attributes("methods", name), compare_steps(name, TEACHER_METHOD)
     teacher = attributes.get("teacher")
-    row = plugins.parse_trained_row(teacher)
+    rows = plugins.parse_trained_rows(teacher)
     teachers = {
         None: "no teacher",
         "ema": "running average",
@@ -62,7 +62,7 @@ def _describe_method(name: str) -> tuple[str, str, str, str, str, str]:
         name,
         find_content("methods", name).suite.name,
         attributes.get("family", ""),
-        f"taught by {row}" if row else teachers[teacher],
+        f"taught by {' + '.join(row or TEACHER_METHOD for row in rows)}" if any(rows) else teachers[teacher],
         "" if cost is None else f"{cost:.1f}×",
         attributes.get("citation", ""),
     )
@@ -92,6 +92,7 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
     from udcd_bench.tuning.ranges import format_range
 
     attributes = plugins.read_attributes("methods", name)
+    teacher = attributes.get("teacher")
     comments = plugins.read_comments("methods", name, "hparams")
     lines = [
         ("method", f"{name}: {attributes.get('title', name)}"),
@@ -99,7 +100,7 @@ def _list_facts(name: str) -> list[tuple[str, str]]:
         ("suite", find_content("methods", name).suite.name),
         *([("family", attributes["family"])] if attributes.get("family") else []),
         ("citation", attributes.get("citation", "")),
-        ("teacher", str(attributes.get("teacher"))),
+        ("teacher", ", ".join(teacher) if isinstance(teacher, list | tuple) else str(teacher)),
         ("views", str(attributes.get("views", 1))),
         *([("levels", "of student and teacher")] if attributes.get("levels") else []),
         *(("", paragraph + "\n") for paragraph in ["", *attributes["doc"].replace("``", "").split("\n\n")]),

@@ -57,7 +57,8 @@ teacher_backbone = make_option(
 )
 teacher = make_option(
     "--teacher", default="", metavar="ROW|RUN|FILE",
-    help="Of methods with a trained teacher: a row, whose run is made first; a stored run; a file that export wrote.  "
+    help="Of methods with a trained teacher: a row, whose run is made first; a stored run; a file that export wrote; "
+    "or several with commas between, whose logits are averaged.  "
     "[default: the method's, mostly the Scratch run]",
 )  # fmt: skip
 settings = make_option(

@@ -8,11 +8,12 @@ import platform
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import __version__, plugins
-from udcd_bench.errors import UserError
+from udcd_bench.errors import UnreadableError, UserError
 from udcd_bench.runs import planner, profiles
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from udcd_bench.runs.spec import RunSpec
+    from udcd_bench.method import BaseMethod
+    from udcd_bench.runs.spec import Overrides, RunSpec
 
 
 def pick_device(name: str) -> torch.device:
@@ -90,6 +92,31 @@ def check_early(specs: Iterable[RunSpec], device: str) -> None:
             if (name, reads_levels) not in pairs:
                 _try_backbone(name, planner.resolve_protocol(spec).image_size, reads_levels)
                 pairs.add((name, reads_levels))
+
+
+def check_reads(specs: Iterable[RunSpec]) -> None:
+    """Raise UserError for a method that reads what its run has not: of several teachers, or of mixed images.
+
+    specs: with their teachers named as runs name them. Loads torch only where a run has several or mixes.
+    """
+    kinds: dict[tuple[str, Overrides, bool, bool], None] = {}
+    for spec in planner.list_runs({replace(spec, fold=0, seed=0): None for spec in specs}):
+        has_several, mixes = len(planner.list_teachers(spec)) > 1, _mixes(spec)
+        if has_several or mixes:
+            _, hparams = profiles.split_overrides(spec.hparams)
+            kinds.setdefault((spec.method, hparams, has_several, mixes))
+    for method, hparams, has_several, mixes in kinds:
+        from udcd_bench.training.step.rehearsal import rehearse
+
+        method_class: type[BaseMethod] = plugins.load_class("methods", method)
+        try:
+            rehearse(method_class, hparams, has_several_teachers=has_several, mixes=mixes)
+        except UnreadableError as error:
+            raise UserError(f"{method}: {error}") from error
+
+
+def _mixes(spec: RunSpec) -> bool:
+    return planner.resolve_protocol(spec).augment == "mixup"
 
 
 def _try_backbone(name: str, image_size: int, reads_levels: bool) -> None:

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from udcd_bench.data.dataset import Dataset
-    from udcd_bench.engines.steps import RunSetup
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
-    from udcd_bench.training.network import Network
 
     DatasetLoader = Callable[[str, Protocol, "RunContext"], Dataset]
 
@@ -133,7 +131,7 @@ def describe_data(jobs: Iterable[Job], context: RunContext, load: DatasetLoader)
 
 
 def collect_run_inputs(spec: RunSpec, context: RunContext, load: DatasetLoader | None = None) -> RunInputs:
-    """Collect what goes into a run's key, but for its teacher's.
+    """Collect what goes into a run's key, but for its teachers' keys.
 
     load: used in place of ``prepare_data``.
     """
@@ -151,13 +149,15 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
     if teacher != spec.backbone and planner.has_teacher_network(spec.method):
         origins.check_weights(spec, teacher, hash_weights)
     split = make_split(spec, protocol, dataset)
+    files = origins.inspect_teachers(origins.Taught(spec, dataset, split, context.store, context.places))
+    is_alone = len(planner.list_teachers(spec)) < 2
     return inputs.RunInputs(
         method=spec.method,
         sources=plugins.hash_sources("methods", spec.method),
         hparams=planner.resolve_hparams(spec),
         protocol=inputs.select_numbers(asdict(protocol)),
         backbone=spec.backbone,
-        teacher_backbone=teacher if planner.has_teacher_network(spec.method) else "",
+        teacher_backbone=teacher if is_alone and planner.has_teacher_network(spec.method) else "",
         weights=weights,
         teacher_weights=hash_weights(teacher) if declared.get("teacher") == "own" else "",
         teacher_key="",
@@ -170,7 +170,8 @@ def _collect_inputs(spec: RunSpec, protocol: Protocol, dataset: Dataset, context
         fraction=spec.fraction,
         rho=spec.rho,
         split_hash=split.hash,
-        teacher_file=origins.inspect_teacher(spec, dataset, split, context.store, context.places),
+        teacher_file=files[0][0] if files and is_alone else "",
+        teacher_files=() if is_alone else tuple(files),
     )
 
 
@@ -215,6 +216,7 @@ def execute_run(job: Job, context: RunContext, notify: Callable[[Event], None]) 
 
 def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], None]) -> None:
     from udcd_bench.engines import steps
+    from udcd_bench.engines.teachers import networks
     from udcd_bench.training.trainer import Trainer
 
     spec, store = job.spec, context.store
@@ -227,7 +229,8 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     setup = steps.RunSetup(spec, protocol, dataset, split, pick_device(context.device), weights)
     steps.configure_torch(protocol.threads, context.deterministic)
     train_data, test_data, validation = steps.load_on_device(setup)
-    method = steps.build_method(setup, train_data.labels, _load_teacher(job, setup, context))
+    teacher = networks.load_teacher(job.inputs, setup, store, context.places)
+    method = steps.build_method(setup, train_data.labels, teacher)
 
     def notify_step() -> None:
         plugins.check_followed(spec.method)  # a dynamic import in a loss is to stop a run at its first step
@@ -245,21 +248,14 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     )
     result = trainer.run()
     plugins.check_loaded(spec.method, job.inputs.sources)
-    made_of = {"teacher_key": job.teacher_key, "revision": REVISION, "made_of": job.inputs.to_dict()}
+    made_of = {
+        "teacher_key": job.inputs.teacher_key or None,
+        "revision": REVISION,
+        "made_of": job.inputs.to_dict(),
+    }
     record = {**steps.make_record(setup, result), **made_of}
     history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
-
-
-def _load_teacher(job: Job, setup: RunSetup, context: RunContext) -> Network | None:
-    """Load the trained network that teaches a run; None where none does."""
-    from udcd_bench.engines.teachers import networks
-
-    if job.teacher_key:
-        return networks.load_run(context.store, job.teacher_key, setup)
-    if job.inputs.teacher_file:
-        return networks.load_file(context.places.locate_weights(job.spec.teacher), setup)
-    return None
 
 
 def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:

@@ -67,12 +67,12 @@ class JobQueue:
 
         The jobs that start last are then short, so that few processes idle at the end.
         """
-        teachers = {job.teacher_key for job in jobs}
+        teachers = {key for job in jobs for key in job.teacher_keys}
         order = sorted(jobs, key=lambda job: (job.key not in teachers, -job.epochs * job.spec.fraction))
         return cls({job.key: job for job in jobs}, {job.key: job for job in order if not job.done})
 
-    def find_ready(self, unfinished: Container[str | None]) -> Job | None:
-        """Find the first job that may be tried now and whose teacher is not among the unfinished keys.
+    def find_ready(self, unfinished: Container[str]) -> Job | None:
+        """Find the first job that may be tried now and none of whose teachers is among the unfinished keys.
 
         Once the time of every such job is known from runs like it, it is the longest.
         """
@@ -80,7 +80,8 @@ class JobQueue:
         ready = [
             job
             for job in self.waiting.values()
-            if job.teacher_key not in unfinished and self.not_before.get(job.key, 0) <= now
+            if not any(key in unfinished for key in job.teacher_keys)
+            and self.not_before.get(job.key, 0) <= now
         ]
         if not ready or any(_get_kind(job) not in self.rates for job in ready):
             return ready[0] if ready else None
@@ -91,9 +92,9 @@ class JobQueue:
         self.waiting = {job.key: job for job in jobs} | self.waiting
 
     def fail_orphans(self, notify: Callable[[Event], None]) -> None:
-        """Fail the jobs whose teachers have failed."""
+        """Fail the jobs of which a teacher has failed."""
         for job in list(self.waiting.values()):
-            if job.teacher_key in self.failed:
+            if self.failed.keys() & job.teacher_keys:
                 del self.waiting[job.key]
                 self._fail(RunFailed(job.key, "its teacher's run failed"), notify)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from udcd_bench.data import own_images, sources, workers
-from udcd_bench.engines.teachers.naming import name_teacher
+from udcd_bench.engines.teachers.naming import name_teachers
 from udcd_bench.errors import UserError, make_printable
 from udcd_bench.runs import names, planner, profiles, results
 from udcd_bench.runs.names import FOLDER
@@ -86,10 +86,9 @@ class NameResolver:
         return replace(spec, dataset=dataset, protocol=protocol, split=split)
 
     def _name_teacher(self, target: Target) -> Target:
-        teacher = name_teacher(target.teacher, target.teacher_backbone, self._store)
-        if teacher.path:
-            self.locations[names.identify_file(teacher.name)] = teacher.path
-        return replace(target, teacher=teacher.name, teacher_backbone=teacher.backbone)
+        named = name_teachers(target.teacher, target.teacher_backbone, self._store)
+        self.locations |= named.paths
+        return replace(target, teacher=named.name, teacher_backbone=named.backbone)
 
     def _name_data(self, typed: str, size: int) -> str:
         if not typed.startswith(FOLDER) or names.identify_data(typed) in self.locations:
@@ -221,14 +220,14 @@ def load_stored_results(request: TableRequest, store: Store, data: Path) -> tupl
 
 
 def _find_stored_teacher(request: TableRequest, stored: Sequence[RunSpec], store: Store) -> TableRequest:
-    """Name a teacher as the stored runs do: a file that they were taught by may be gone, and its name is enough."""
-    known = {spec.teacher: spec.teacher_backbone for spec in stored if names.parse_name(spec.teacher).digest}
-    matching = [name for name in known if request.teacher and names.matches(request.teacher, name)]
-    if matching and not Path(request.teacher).is_file():
-        name = _choose(request.teacher, matching)
-        return replace(request, teacher=name, teacher_backbone=request.teacher_backbone or known[name])
-    teacher = name_teacher(request.teacher, request.teacher_backbone, store)
-    return replace(request, teacher=teacher.name, teacher_backbone=teacher.backbone)
+    """Name teachers as the stored runs do: a file that they were taught by may be gone, and its name is enough."""
+    files: dict[str, str] = {}
+    for spec in stored:
+        teachers = names.split_teachers(spec.teacher)
+        known = spec.teacher_backbone if len(teachers) == 1 else ""
+        files |= {name: known or files.get(name, "") for name in teachers if names.parse_name(name).digest}
+    named = name_teachers(request.teacher, request.teacher_backbone, store, files)
+    return replace(request, teacher=named.name, teacher_backbone=named.backbone)
 
 
 def _find_data_name(typed: str, stored: Sequence[str], data: Path, size: int) -> str:

@@ -108,8 +108,8 @@ class _Session:
         while job := self.queue.find_ready(self.queue.waiting):
             del self.queue.waiting[job.key]
             self.progress.expect(job.key)
-            teacher = self.refs.get(job.teacher_key or "")
-            ref = self.task.remote(job, teacher, self.context, Path.cwd())
+            teachers = [self.refs[key] for key in job.teacher_keys if key in self.refs]
+            ref = self.task.remote(job, self.context, Path.cwd(), *teachers)
             self.refs[job.key], self.flying[ref] = ref, job
 
     def cancel(self) -> None:
@@ -249,7 +249,7 @@ def _collect_events(ref: Any, job: Job, queue: JobQueue, store: Store) -> list[E
     try:
         events: list[Event] = ray.get(ref)
     except ray.exceptions.RayError as error:
-        if job.teacher_key in queue.failed:  # Ray reports the teacher's end to its students too
+        if queue.failed.keys() & job.teacher_keys:  # Ray reports a teacher's end to its students too
             return [RunLocked(job.key)]
         reason = next(iter(reversed(str(error).strip().splitlines())), "")
         message = f"Ray could not make it ({type(error).__name__}: {reason})"

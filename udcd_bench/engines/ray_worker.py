@@ -7,7 +7,6 @@ import faulthandler
 import os
 import socket
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from udcd_bench.engines.events import Event, Note, RunDone, RunFailed, RunLocked
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
     from udcd_bench.runs.planner import Job
 
 
-def run_task(
-    job: Job, teacher_events: list[Event] | None, context: RunContext, working_dir: Path
-) -> list[Event]:
-    """Make a run and return its notes and, last, its end. teacher_events: what its teacher's task has returned."""
-    if teacher_events and not isinstance(teacher_events[-1], RunDone):
+def run_task(job: Job, context: RunContext, working_dir: Path, *teacher_events: list[Event]) -> list[Event]:
+    """Make a run and return its notes and, last, its end. teacher_events: what each teacher's task has returned."""
+    if not all(isinstance(events[-1], RunDone) for events in teacher_events):
         return [RunLocked(job.key)]  # the queue decides, once it has handled the teacher's end
     watchdog = _Watchdog(read_hang_timeout())
     with contextlib.suppress(OSError):
@@ -52,7 +49,7 @@ def _check_same_inputs(job: Job, context: RunContext) -> None:
             "results folder."
         )
     inputs = collect_run_inputs(job.spec, context, load_data)
-    if replace(inputs, teacher_key=job.teacher_key or "").compute_key() != job.key:
+    if inputs.take_teacher_keys(job.inputs).compute_key() != job.key:
         raise UserError(
             "its udcd-bench, method, weights or data is another one; install the same on every machine."
         )

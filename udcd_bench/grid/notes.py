@@ -29,9 +29,11 @@ def format_notes(request: TableRequest, row: TableRow, specs: Sequence[RunSpec],
 
 
 def _describe_own_teacher(specs: Sequence[RunSpec]) -> str:
-    """Describe the row that a method has named as its teacher's; empty where it is the usual one, or ``--teacher``."""
-    row = planner.find_teacher_row(specs[0].method) if specs and not specs[0].teacher else ""
-    return f"Taught by the run of {row}." if row not in ("", TEACHER_METHOD) else ""
+    """Describe the rows that a method has named as its teachers'; empty where it is the usual one, or ``--teacher``."""
+    rows = planner.find_teacher_rows(specs[0].method) if specs and not specs[0].teacher else []
+    if rows in ([], [TEACHER_METHOD]):
+        return ""
+    return f"Taught by the run{'s' * (len(rows) > 1)} of {' and '.join(rows)}."
 
 
 def _describe_own_protocol(request: TableRequest, specs: Sequence[RunSpec]) -> str:

@@ -14,7 +14,7 @@ from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import format_heading
 from udcd_bench.judging.verdicts import get_cell_key
 from udcd_bench.render.csv_text import skip_command
-from udcd_bench.runs.names import format_data_title, identify_data, identify_file
+from udcd_bench.runs.names import format_data_title, identify_data, identify_teacher
 from udcd_bench.runs.spec import identify_value
 from udcd_bench.storage.atomic import write_atomically
 
@@ -112,7 +112,7 @@ def describe_settings(table: Grid, request: TableRequest) -> dict[str, Any]:
         "reporting": request.rule,
         "backbone": request.backbone or "",
         "teacher_backbone": request.teacher_backbone,
-        **({"teacher": identify_file(request.teacher)} if request.teacher else {}),
+        **({"teacher": identify_teacher(request.teacher)} if request.teacher else {}),
         "set": {
             key: identify_value(key, value) for key, value in sorted((*request.protocol, *request.hparams))
         },

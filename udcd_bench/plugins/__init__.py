@@ -4,7 +4,7 @@ Knows no run, no data set and no network.
 """
 
 from udcd_bench.plugins.attributes import read_attributes, read_comments
-from udcd_bench.plugins.contract import parse_trained_row
+from udcd_bench.plugins.contract import parse_trained_rows
 from udcd_bench.plugins.loading import check_followed, check_loaded, load_class, load_module
 from udcd_bench.plugins.ranges import Between, between
 from udcd_bench.plugins.sources import hash_sources, list_source_files
@@ -45,7 +45,7 @@ __all__ = [
     "load_class",
     "load_module",
     "name_suite",
-    "parse_trained_row",
+    "parse_trained_rows",
     "read_attributes",
     "read_comments",
     "suggest_content",

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from udcd_bench.errors import UserError, suggest_nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 TEACHERS = (None, "ema", "trained", "own")
-"""Values of ``teacher``; behind ``trained:`` may stand the row that is trained."""
+"""Values of ``teacher``; behind ``trained:`` may stand the row that is trained, and a list holds several of these."""
 MOST_VIEWS = 2
 FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-distillation")
 """What a method file may call its kind, for lists of methods."""
@@ -32,10 +32,11 @@ class Mistake(NamedTuple):
     problem: str
 
 
-def parse_trained_row(teacher: object) -> str:
-    """Parse the row behind ``trained:``; empty for any other teacher."""
-    kind, colon, row = teacher.partition(":") if isinstance(teacher, str) else ("", "", "")
-    return row if kind == "trained" and colon else ""
+def parse_trained_rows(teacher: object) -> list[str]:
+    """Parse the rows behind ``trained:``, an empty one for ``trained`` alone; none for any other teacher."""
+    teachers = teacher if isinstance(teacher, list | tuple) else [teacher]
+    parts = [each.partition(":") if isinstance(each, str) else ("", "", "") for each in teachers]
+    return [row for kind, colon, row in parts if kind == "trained" and bool(colon) == bool(row)]
 
 
 def describe_unreadable(path: Path, error: Exception) -> str:
@@ -111,16 +112,31 @@ def _find_near(name: str, free: Collection[str]) -> str:
 
 
 def _find_teacher_problem(teacher: object, methods: Collection[str]) -> str:
-    row = parse_trained_row(teacher)
-    if row and row not in methods:
-        return f"teacher = {teacher!r} names no method{suggest_nearest(row, methods)}"
-    if row or teacher in TEACHERS:
+    if isinstance(teacher, list | tuple):
+        return _find_teachers_problem(teacher, methods)
+    rows = parse_trained_rows(teacher)
+    if any(rows) and rows[0] not in methods:
+        return f"teacher = {teacher!r} names no method{suggest_nearest(rows[0], methods)}"
+    if rows or teacher in TEACHERS:
         return ""
     if isinstance(teacher, str) and teacher in methods:
         return f"teacher = {teacher!r} names a row; write teacher = 'trained:{teacher}'."
     words = [word for word in TEACHERS if word is not None]
     near = suggest_nearest(teacher, words).partition(" Known")[0] if isinstance(teacher, str) else "."
-    return f"teacher = {teacher!r} is no teacher{near} Give None, 'ema', 'trained', 'trained:ROW' or 'own'."
+    known = "None, 'ema', 'trained', 'trained:ROW', a list of these two, or 'own'"
+    return f"teacher = {teacher!r} is no teacher{near} Give {known}."
+
+
+def _find_teachers_problem(teachers: Sequence[object], methods: Collection[str]) -> str:
+    """Find what is wrong with a list of teachers, each of which is the student of a row's run."""
+    if problem := next(filter(None, (_find_teacher_problem(each, methods) for each in teachers)), ""):
+        return problem
+    if len(parse_trained_rows(teachers)) < max(2, len(teachers)) or len({*teachers}) < len(teachers):
+        return (
+            f"teacher = {teachers!r} is no list of teachers; give two or more different ones of 'trained' and "
+            "'trained:ROW'."
+        )
+    return ""
 
 
 def _is_share(item: tuple[object, object]) -> bool:

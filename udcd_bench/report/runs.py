@@ -157,7 +157,7 @@ def format_setting(spec: RunSpec, record: Record | None) -> str:
     usual = profiles.find_profile(spec.profile).backbone
     backbones = "" if spec.backbone == usual else spec.backbone
     if spec.teacher or spec.teacher_backbone:
-        teacher = format_teacher(spec.teacher, spec.teacher_backbone)[0].removeprefix("teacher ")
+        teacher = format_teacher(spec.teacher, spec.teacher_backbone)[0].partition(" ")[2]
         backbones = f"{spec.backbone} taught by {teacher}"
     return format_heading(
         ColumnGroup(

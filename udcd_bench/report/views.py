@@ -91,7 +91,7 @@ def list_views(results: Results, selection: Selection) -> list[View]:
     by_setting: dict[tuple[Any, ...], list[RunSpec]] = {}
     for spec in list_stored_specs(results, selection):
         protocol = tuple((key, identify_value(key, value)) for key, value in spec.protocol)
-        teacher = (names.identify_file(spec.teacher), spec.teacher_backbone)
+        teacher = (names.identify_teacher(spec.teacher), spec.teacher_backbone)
         setting = (spec.profile, spec.split, spec.backbone, teacher, protocol)
         by_setting.setdefault(setting, []).append(spec)
     shown: set[RunSpec] = set()

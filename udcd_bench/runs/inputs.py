@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from udcd_bench.errors import RunError
+from udcd_bench.errors import RunError, UserError
 from udcd_bench.runs import spec
 from udcd_bench.runs.spec import Scalar
 
@@ -28,16 +28,19 @@ class RunInputs:
     hparams: its hyper-parameters, all of them.
     protocol: the numbers of training, as ``select_numbers`` returns them.
     backbone: the student's.
-    teacher_backbone: of a method with a teacher of its own training or its own making; else empty.
+    teacher_backbone: of a method with a teacher of its own training or its own making; else empty, and with several
+    teachers, each of which has its own.
     weights: digest of the tensors that the student's backbone begins with; ``none`` if they are drawn.
     teacher_weights: the same of a teacher of the method's own making; else empty.
-    teacher_key: of the run whose student is the teacher; else empty.
-    teacher_file: digest of a file's tensors, where ``--teacher`` names one.
+    teacher_key: of the run whose student is the only teacher; else empty.
+    teacher_file: digest of the tensors of the file that is the only teacher; else empty.
     data: fingerprint of the prepared images, their ids, labels, groups and classes.
     data_identity: the name or the content by which the data seed every draw.
     ordered: whether the classes are grades, which decides how kappa is weighted.
     split, fold, seed, fraction, rho: the coordinates that choose images and seed draws.
     split_hash: of the ids that train and those that test.
+    teacher_keys: of several teachers, the keys of those that are runs' students, sorted.
+    teacher_files: of several teachers, (digest, backbone) of those that are files, sorted.
 
     A field that is added once runs are stored has a default, with which it is left out, so that their keys stand.
     """
@@ -61,11 +64,32 @@ class RunInputs:
     rho: float | None
     split_hash: str
     teacher_file: str = ""
+    teacher_keys: tuple[str, ...] = ()
+    teacher_files: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without those that have their default."""
         defaults = {f.name: f.default for f in fields(self) if f.default is not MISSING}
         return {name: v for name, v in asdict(self).items() if name not in defaults or v != defaults[name]}
+
+    def list_teacher_keys(self) -> tuple[str, ...]:
+        """List the keys of the runs whose students teach this one."""
+        return (self.teacher_key,) if self.teacher_key else self.teacher_keys
+
+    def add_teacher_keys(self, keys: Sequence[str], *, is_alone: bool) -> RunInputs:
+        """Return the inputs with the keys of the runs that teach. is_alone: whether one teacher does, files counted.
+
+        Raises UserError when two teachers are one run.
+        """
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise UserError(f"Two teachers of {self.method} are one run, {twice[0]}; name each teacher once.")
+        if is_alone:
+            return replace(self, teacher_key="".join(keys))
+        return replace(self, teacher_keys=tuple(sorted(keys)))
+
+    def take_teacher_keys(self, planned: RunInputs) -> RunInputs:
+        """Return the inputs with the keys of teachers that planning has found."""
+        return replace(self, teacher_key=planned.teacher_key, teacher_keys=planned.teacher_keys)
 
     def compute_key(self) -> str:
         """Hash the inputs and the engine's revision: the name of the run's folder."""
@@ -94,7 +118,7 @@ def select_numbers(protocol: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def check_inputs(planned: RunInputs, current: RunInputs) -> None:
     """Raise RunError that names what has changed since the run was planned, if anything has."""
-    current = replace(current, teacher_key=planned.teacher_key)
+    current = current.take_teacher_keys(planned)
     if changed := current.list_differences(planned):
         parts = ", ".join(_INPUT_WORDS.get(name, name) for name in changed)
         raise RunError(f"{parts} changed while the run waited; start again.")
@@ -105,6 +129,7 @@ _INPUT_WORDS = {
     "weights": "the pretrained weights",
     "teacher_weights": "the teacher's pretrained weights",
     "teacher_file": "the teacher's file",
+    "teacher_files": "a teacher's file",
     "data": "the images",
     "data_identity": "the identity of the images",
     "split_hash": "the split",

@@ -10,11 +10,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = "folder:"
 RUN = "run:"
-"""Before the key of a stored run that is the teacher."""
+"""Before the key of a stored run that is a teacher."""
+BETWEEN_TEACHERS = "/"
+"""In a spec, between several teachers: files are named without their folder, so that it is part of no name."""
 DIGEST_DIGITS = 12
 _SHOWN_DIGITS = 4
 _NAMED = re.compile(rf"(.*)#([0-9a-f]{{{DIGEST_DIGITS}}})", re.DOTALL)
@@ -99,18 +104,37 @@ def format_file_title(text: str) -> str:
     return f"{name} ({digest[:_SHOWN_DIGITS]})" if digest else parse_place(name).name
 
 
+def split_teachers(teacher: str) -> list[str]:
+    """Split the teachers of a spec; none where it leaves them to the method."""
+    return teacher.split(BETWEEN_TEACHERS) if teacher else []
+
+
+def join_teachers(teachers: Iterable[str]) -> str:
+    """Join teachers as a spec names them, in an order that does not depend on the one in which they were given."""
+    return BETWEEN_TEACHERS.join(sorted(teachers))
+
+
+def identify_teacher(teacher: str) -> str:
+    """Identify the teachers of a spec, files by their digests alone."""
+    return join_teachers(map(identify_file, split_teachers(teacher)))
+
+
 def parse_run(teacher: str) -> str:
     """Parse the key of the stored run that is a teacher; empty for a row or a file."""
     return teacher.removeprefix(RUN) if teacher.startswith(RUN) else ""
 
 
 def format_teacher_option(teacher: str) -> str:
-    """Format a teacher as ``--teacher`` takes it: a row, a run's key, what a file is called."""
-    return parse_run(teacher) or parse_name(teacher).name
+    """Format teachers as ``--teacher`` takes them: rows, runs' keys, what files are called, commas between."""
+    return ",".join(parse_run(each) or parse_name(each).name for each in split_teachers(teacher))
 
 
 def format_teacher_title(teacher: str) -> str:
-    """Format a teacher for people: a row by its name, a run by its key, a file as ``format_file_title`` does."""
+    """Format teachers for people: a row by its name, a run by its key, a file as ``format_file_title`` does."""
+    return " + ".join(map(_format_one_teacher, split_teachers(teacher)))
+
+
+def _format_one_teacher(teacher: str) -> str:
     key, file = parse_run(teacher), parse_name(teacher)
     return f"run {key}" if key else format_file_title(teacher) if file.digest else teacher
 

@@ -34,7 +34,7 @@ STATE_REASONS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A run to make. key: its folder's name. teacher_key: of the run whose student is its teacher.
+    """A run to make. key: its folder's name.
 
     state: ``Store.get_state``. epochs: of all its stages together. inputs: what its key was made from.
     specs: all those planned whose run this is, by whichever profile or option they say the same.
@@ -42,7 +42,6 @@ class Job:
 
     spec: RunSpec
     key: str
-    teacher_key: str | None
     state: str
     epochs: int
     inputs: RunInputs
@@ -52,6 +51,11 @@ class Job:
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return self.state == "done"
+
+    @property
+    def teacher_keys(self) -> tuple[str, ...]:
+        """Of the runs whose students are its teachers."""
+        return self.inputs.list_teacher_keys()
 
 
 @dataclass(frozen=True)
@@ -91,17 +95,17 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
     values, defaults = resolve_hparams(spec), declared.get("hparams", {})
     # an override that sets the default changes nothing, and the same run must have the same key
     hparams = tuple((k, values[k]) for k, _ in spec.hparams if k in values and values[k] != defaults[k])
-    row, shared = find_teacher_row(spec.method), spec.protocol
-    if not row:  # nobody shares it, so that its own numbers are the protocol's
+    rows, shared = find_teacher_rows(spec.method), spec.protocol
+    if not rows:  # nobody shares it, so that its own numbers are the protocol's
         shared, own = tuple(dict([*shared, *own]).items()), ()
     teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
-    teacher = spec.teacher if row and spec.teacher != row else ""
+    teacher = names.join_teachers(names.split_teachers(spec.teacher)) if rows else ""
     spec = replace(
         spec,
         hparams=(),
         protocol=_parse_numbers(shared),
         teacher_backbone=teacher_backbone,
-        teacher=teacher,
+        teacher="" if teacher == names.join_teachers(rows) else teacher,
     )
     spec = _drop_unchanging(spec, "protocol")
     if own:
@@ -156,12 +160,11 @@ def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
 
 
 def list_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """List the runs behind these specs without keys, and so without their data: each once, after its teacher."""
+    """List the runs behind these specs without keys, and so without their data: each once, after its teachers."""
     runs: dict[RunSpec, None] = {}
     for asked_spec in specs:
         spec = normalize_spec(asked_spec)
-        if (teacher := build_teacher_spec(spec)) is not None:
-            runs.update(dict.fromkeys(list_runs([teacher])))
+        runs.update(dict.fromkeys(list_runs(build_teacher_specs(spec))))
         runs.setdefault(spec)
     return list(runs)
 
@@ -181,17 +184,19 @@ def count_stage_epochs(spec: RunSpec) -> dict[str, int]:
 def has_teacher_network(method: str) -> bool:
     """Tell whether a method's teacher is a network of its own; a running average is its student's likeness."""
     return plugins.read_attributes("methods", method).get("teacher") == "own" or bool(
-        find_teacher_row(method)
+        find_teacher_rows(method)
     )
 
 
-def find_teacher_row(method: str) -> str:
-    """Find the row whose run teaches a method's students unless ``--teacher`` says otherwise; empty for no run's.
+def find_teacher_rows(*chain: str) -> list[str]:
+    """Find the rows whose runs teach the students of the last method unless ``--teacher`` says otherwise.
 
-    Raises UserError for a ring of methods, each of which would need the other's run first.
+    chain: the method, behind those that it would teach. Raises UserError for a ring of methods, each of which would
+    need the other's run first.
     """
-    chain = [method]
-    while row := _read_teacher_row(chain[-1]):
+    declared = plugins.read_attributes("methods", chain[-1]).get("teacher")
+    rows = [row or TEACHER_METHOD for row in plugins.parse_trained_rows(declared)]
+    for row in rows:
         if row in chain:
             ring = " → ".join([*chain[chain.index(row) :], row])
             path = plugins.find_file("methods", chain[-1])
@@ -199,33 +204,33 @@ def find_teacher_row(method: str) -> str:
                 f"{path}: teacher = 'trained:{row}' makes a ring, {ring}, in which no run could be made first; "
                 "give one of them teacher = 'trained', the Scratch run."
             )
-        chain.append(row)
-    return chain[1] if len(chain) > 1 else ""
+        find_teacher_rows(*chain, row)
+    return rows
 
 
-def _read_teacher_row(method: str) -> str:
-    teacher = plugins.read_attributes("methods", method).get("teacher")
-    return TEACHER_METHOD if teacher == "trained" else plugins.parse_trained_row(teacher)
+def list_teachers(spec: RunSpec) -> list[str]:
+    """List the trained networks that teach a run, as a spec names them: ``--teacher``, or what its method declares."""
+    rows = find_teacher_rows(spec.method)
+    return (names.split_teachers(spec.teacher) or rows) if rows else []
 
 
-def build_teacher_spec(spec: RunSpec) -> RunSpec | None:
-    """Build the spec of the run that is made first, as the teacher of this one; None where none is.
+def build_teacher_specs(spec: RunSpec) -> list[RunSpec]:
+    """Build the specs of the runs that are made first, as teachers of this one.
 
-    It trains on the same images, also where those are chosen by what is this run's own: what validates or tests here
+    They train on the same images, also where those are chosen by what is this run's own: what validates or tests here
     is not to have taught its teacher.
     """
-    row = find_teacher_row(spec.method)
-    if not row or names.parse_run(spec.teacher) or names.parse_name(spec.teacher).digest:
-        return None
-    teacher, numbers = spec.build_teacher_spec(spec.teacher or row), resolve_protocol(spec)
+    numbers = resolve_protocol(spec)
     images = {name: getattr(numbers, name) for name in CHOOSE_IMAGES}
-    return normalize_spec(replace(teacher, protocol=tuple((dict(teacher.protocol) | images).items())))
+    rows = [t for t in list_teachers(spec) if not names.parse_run(t) and not names.parse_name(t).digest]
+    teachers = map(spec.build_teacher_spec, rows)
+    return [normalize_spec(replace(t, protocol=tuple((dict(t.protocol) | images).items()))) for t in teachers]
 
 
 def check_teacher(methods: Iterable[str], teacher: str) -> None:
     """Raise UserError for ``--teacher`` where no method learns from a trained network."""
     methods = list(dict.fromkeys(methods))
-    if teacher and not any(map(find_teacher_row, methods)):
+    if teacher and not any(map(find_teacher_rows, methods)):
         raise UserError(
             f"--teacher is of methods that learn from a trained network, and {', '.join(methods)} "
             f"{'does' if len(methods) == 1 else 'do'} not; leave it out."
@@ -233,9 +238,9 @@ def check_teacher(methods: Iterable[str], teacher: str) -> None:
 
 
 def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSpec], RunInputs]) -> list[Job]:
-    """List the unique runs behind these specs, each after its teacher.
+    """List the unique runs behind these specs, each after its teachers.
 
-    collect_inputs: returns what goes into a run's key, but for its teacher's.
+    collect_inputs: returns what goes into a run's key, but for its teachers' keys.
     """
     jobs: dict[str, Job] = {}
     specs_by_key: dict[str, dict[RunSpec, None]] = {}
@@ -243,14 +248,14 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
     def add(asked_spec: RunSpec) -> str:
         spec = normalize_spec(asked_spec)
         inputs = collect_inputs(spec)
-        teacher = build_teacher_spec(spec)
-        teacher_key = (names.parse_run(spec.teacher) or None) if teacher is None else add(teacher)
-        if teacher_key:
-            inputs = replace(inputs, teacher_key=teacher_key)
+        teachers = list_teachers(spec)
+        keys = [key for teacher in teachers if (key := names.parse_run(teacher))]
+        keys += map(add, build_teacher_specs(spec))
+        inputs = inputs.add_teacher_keys(keys, is_alone=len(teachers) == 1)
         key = inputs.compute_key()
         specs_by_key.setdefault(key, {}).update(dict.fromkeys((spec, asked_spec)))
         if key not in jobs:
-            jobs[key] = Job(spec, key, teacher_key, store.get_state(key), count_epochs(spec), inputs)
+            jobs[key] = Job(spec, key, store.get_state(key), count_epochs(spec), inputs)
         return key
 
     for spec in specs:
@@ -259,13 +264,16 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
 
 
 def format_command(spec: RunSpec, places: CommandPlaces) -> str:
-    """Format the shell command that makes a run, and its teacher's if that is missing, with every coordinate."""
+    """Format the shell command that makes a run, and its teachers' if they are missing, with every coordinate."""
     words = ["train", spec.method, "--dataset", places.locate_data(spec.dataset), "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
     if spec.teacher:
-        words += ["--teacher", places.locate_weights(names.parse_run(spec.teacher) or spec.teacher)]
+        teachers = [
+            places.locate_weights(names.parse_run(t) or t) for t in names.split_teachers(spec.teacher)
+        ]
+        words += ["--teacher", ",".join(teachers)]
     words += format_split_options(spec.split, (spec.dataset,))
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]

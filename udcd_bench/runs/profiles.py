@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
 
 TINY_DENSENET = "densenet-tiny"
+AUGMENTS = ("paper", "randaugment", "mixup")
 """A DenseNet small enough for two CPU cores; see ``training.network``."""
 
 MOST_SUGGESTED = 12
@@ -37,9 +38,8 @@ class Protocol:
     rotation: float = 10.0  # R, O:CRCKD: degrees either way, for every view
     translation: float = 0.02  # R, O:CRCKD: of the side, either way
     flip: float = 0.5  # R, O:CRCKD: chance of a horizontal mirror
-    augment: str = (
-        "paper"  # R, O:CRCKD: the three above alone; randaugment alters each view by torchvision's before
-    )
+    # R, O:CRCKD: the three above alone; randaugment alters each view by torchvision's before, mixup blends images after
+    augment: str = "paper"
     batch_size: int = 64  # R, O:CRCKD
     epochs: int = 80  # R, O:CRCKD
     learning_rate: float = 3e-4  # R, O:CRCKD: OneCycle's peak, stepped every batch
@@ -73,7 +73,7 @@ class Protocol:
         check("rotation", 0 <= self.rotation <= 180, "it is an angle in degrees, 0 to 180")
         check("translation", 0 <= self.translation <= 1, "it is a share of the side, 0 to 1")
         check("flip", 0 <= self.flip <= 1, "it is a probability")
-        check("augment", self.augment in ("paper", "randaugment"), "it is one of paper, randaugment")
+        check("augment", self.augment in AUGMENTS, f"it is one of {', '.join(AUGMENTS)}")
         check("ema", 0 <= self.ema < 1, "it is a share in [0, 1)")
         check("ce_normalise", self.ce_normalise in ("weights", "batch"), "it is one of weights, batch")
         check("imbalance", self.imbalance in ("power", "truncate"), "it is one of power, truncate")

@@ -93,8 +93,8 @@ class RunSpec:
     protocol's overrides by ``names.format_file_name``.
     hparams: overrides of what is the run's own: its method's hyper-parameters, and numbers of the protocol that its
     teacher does not share. protocol: overrides of the profile's numbers, which its teacher shares.
-    teacher_backbone: empty means the student's. teacher: a row, ``run:KEY`` or a file's name, as of
-    ``runs.names``; empty means the one that the method declares. fraction: of the training images, in (0, 1].
+    teacher_backbone: empty means the student's. teacher: a row, ``run:KEY`` or a file's name, or several of these, as
+    of ``runs.names``; empty means what the method declares. fraction: of the training images, in (0, 1].
     rho: the largest class over the smallest; None leaves the data's own imbalance. split: one of ``SPLITS``.
     """
 
@@ -128,7 +128,7 @@ class RunSpec:
         identities = {
             "dataset": self.data_identity,
             "protocol": protocol,
-            "teacher": names.identify_file(self.teacher),
+            "teacher": names.identify_teacher(self.teacher),
         }
         return tuple((values | identities).values())
 
@@ -196,7 +196,8 @@ def format_teacher(teacher: str, backbone: str) -> list[str]:
     """Format whose teacher it is and of which backbone, as at most one text; none for the usual teacher."""
     words = [names.format_teacher_title(teacher)] if teacher else []
     words += [backbone] if backbone else []
-    return [f"teacher {' '.join(words)}"] if words else []
+    noun = "teachers" if len(names.split_teachers(teacher)) > 1 else "teacher"
+    return [f"{noun} {' '.join(words)}"] if words else []
 
 
 def identify_value(key: str, value: Scalar) -> Scalar:

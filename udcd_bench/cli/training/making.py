@@ -32,7 +32,7 @@ def plan_and_run(
     """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
     from udcd_bench.cli.training import estimates
     from udcd_bench.engines import cost, server
-    from udcd_bench.engines.environment import check_early
+    from udcd_bench.engines.environment import check_early, check_reads
     from udcd_bench.engines.execute import collect_run_inputs, describe_data, prepare_data
     from udcd_bench.runs import planner
 
@@ -41,6 +41,7 @@ def plan_and_run(
     specs = list(specs)
     check_early(specs, run_options.device if is_made_here else "")
     specs = [resolver.resolve_spec(spec) for spec in specs]
+    check_reads(specs)
     context = make_context(store, run_options, resolver)
     if run_options.dry_run and estimates.print_cost_without_data(specs, context, run_options):
         return [], {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from udcd_bench.data.batches.augment import PAPER_AFFINE, AffineRange, make_imagenet_stats, move_randomly
+from udcd_bench.data.batches.mixup import MixedIndex, Mixup
 from udcd_bench.data.batches.randaugment import RandAugment
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Batch(NamedTuple):
     Attributes
     ----------
     views: independently augmented views of the same images, each (B, 3, H, W), normalised; the student's first.
-    labels: (B,) int64. index: (B,) int64, rows of the training set, 0 to n_train − 1.
+    labels: (B,) int64. index: (B,) int64, rows of the training set, 0 to n_train − 1. Of mixed images, whose labels are
+        two, ``BaseMethod.cross_entropy`` and ``average_rows`` alone can read the labels, and nothing the index.
     """
 
     views: tuple[Tensor, ...]
@@ -70,6 +72,7 @@ class DeviceDataset:
         self.affine_range = affine_range
         # another stream of numbers than that of ``augment_rng``
         self.randaugment = RandAugment(augment_seed + 1) if augment == "randaugment" else None
+        self.mixup = Mixup(augment_seed + 2) if augment == "mixup" else None
         mean, std = make_imagenet_stats(device)
         self.offset = mean / std
         # as long as a row of pixels: dividing by three numbers again and again takes a CPU longer than all the rest
@@ -95,7 +98,14 @@ class DeviceDataset:
             originals = self._make_originals(images, n_views)
             moved = move_randomly(originals, self.augment_rng, self.affine_range)
             views = tuple(x.sub_(self.offset).contiguous(memory_format=torch.channels_last) for x in moved)
-            yield Batch(views, self.labels[index], index)
+            batch = Batch(views, self.labels[index], index)
+            yield self._mix(batch) if self.mixup else batch
+
+    def _mix(self, batch: Batch) -> Batch:
+        assert self.mixup is not None
+        mixed, labels = self.mixup.mix(batch.views, batch.labels)
+        views = tuple(view.contiguous(memory_format=torch.channels_last) for view in mixed)
+        return Batch(views, labels, MixedIndex(batch.index))
 
     def iterate_images(self, batch_size: int) -> Iterator[Tensor]:
         """Yield every image once, in order, without augmentation: (≤ B, 3, H, W), normalised."""
@@ -147,7 +157,8 @@ class DeviceDataset:
     def get_state(self) -> dict[str, Tensor]:
         """Return the states of the generators."""
         states = {"order": self.order_rng.get_state(), "draws": self.augment_rng.get_state()}
-        return states | ({"randaugment": self.randaugment.generator.get_state()} if self.randaugment else {})
+        others = {"randaugment": self.randaugment, "mixup": self.mixup}
+        return states | {name: each.generator.get_state() for name, each in others.items() if each}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Set the generators to what ``get_state`` returned."""
@@ -155,3 +166,5 @@ class DeviceDataset:
         self.augment_rng.set_state(state["draws"])
         if self.randaugment:
             self.randaugment.generator.set_state(state["randaugment"])
+        if self.mixup:
+            self.mixup.generator.set_state(state["mixup"])

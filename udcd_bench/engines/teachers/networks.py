@@ -13,7 +13,9 @@ from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.inference.student import load_student
 from udcd_bench.method import BaseMethod
+from udcd_bench.runs import names
 from udcd_bench.runs.spec import RunSpec
+from udcd_bench.training.ensemble import Ensemble
 from udcd_bench.training.network import Features, Network, build_network
 from udcd_bench.training.weight_files import read_tensors
 from udcd_bench.training.weights import COUNTER, hash_tensors
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from udcd_bench.engines.steps import RunSetup
+    from udcd_bench.runs.inputs import RunInputs
+    from udcd_bench.runs.planner import CommandPlaces
     from udcd_bench.runs.store import Store
 
 CHECK_SIZE = 64
@@ -49,6 +53,23 @@ class PredictingNetwork(Network):
         return self.method.predict(images)
 
 
+def load_teacher(inputs: RunInputs, setup: RunSetup, store: Store, places: CommandPlaces) -> Network | None:
+    """Load the trained network that teaches a run, or several as one; None where none does.
+
+    Their order is that of keys and digests, since a mean of three depends on it in its last bits.
+    """
+    spec = setup.spec
+    files = inputs.teacher_files
+    if inputs.teacher_file:
+        files = ((inputs.teacher_file, spec.teacher_backbone or spec.backbone),)
+    paths = {names.parse_name(t).digest: places.locate_weights(t) for t in names.split_teachers(spec.teacher)}
+    teachers = [load_run(store, key, setup) for key in inputs.list_teacher_keys()]
+    teachers += [
+        load_file(paths[digest[: names.DIGEST_DIGITS]], backbone, setup) for digest, backbone in files
+    ]
+    return Ensemble(teachers) if len(teachers) > 1 else next(iter(teachers), None)
+
+
 def load_run(store: Store, key: str, setup: RunSetup) -> Network:
     """Load the network of a finished run as another run's teacher.
 
@@ -63,9 +84,9 @@ def load_run(store: Store, key: str, setup: RunSetup) -> Network:
     return network
 
 
-def load_file(path: str, setup: RunSetup) -> Network:
+def load_file(path: str, backbone: str, setup: RunSetup) -> Network:
     """Load a file's network as a run's teacher. Raises UserError when its tensors are another network's."""
-    network = _build(setup, setup.spec.teacher_backbone or setup.spec.backbone)
+    network = _build(setup, backbone)
     network.load_state_dict(_select_tensors(network.state_dict(), path))
     return network
 

@@ -61,45 +61,66 @@ def read_file_origin(file: Path) -> Origin | None:
         return None
 
 
-def inspect_teacher(
-    spec: RunSpec, dataset: Dataset, split: Split, store: Store, places: CommandPlaces
-) -> str:
-    """Check that a stored run or a file can teach this run; return the digest of a file's tensors, else empty.
+class Taught(NamedTuple):
+    """A run that is to be taught, the images that it is made of, and where teachers are looked up."""
 
-    Raises UserError when its network is another one, when its classes are others, or when it has learned from images
-    that this run is tested on, as far as is known.
+    spec: RunSpec
+    dataset: Dataset
+    split: Split
+    store: Store
+    places: CommandPlaces
+
+
+def inspect_teachers(run: Taught) -> list[tuple[str, str]]:
+    """Check that each stored run and each file can teach a run; return (digest of tensors, backbone) of files, sorted.
+
+    Raises UserError when a network is another one, when its classes are others, or when it has learned from images
+    that this run is tested on, as far as is known. A row's run is planned with this one, and on the same images.
     """
-    key, wanted = names.parse_run(spec.teacher), names.parse_name(spec.teacher).digest
-    if not key and not wanted:  # a row's run, which is planned with this one
-        return ""
+    files = []
+    for teacher in names.split_teachers(run.spec.teacher):
+        if key := names.parse_run(teacher):
+            _inspect_run(teacher, key, run)
+        elif names.parse_name(teacher).digest:
+            files.append(_inspect_file(teacher, run))
+    return sorted(files)
+
+
+def _inspect_run(teacher: str, key: str, run: Taught) -> None:
+    from udcd_bench.engines.teachers.networks import has_own_prediction
+
+    origin = read_run_origin(run.store, key)
+    _check_origin(names.format_teacher_title(teacher), origin, run)
+    has_own_prediction(origin.spec.method)  # raises where its method is in no suite here
+
+
+def _inspect_file(teacher: str, run: Taught) -> tuple[str, str]:
     from udcd_bench.engines.teachers.networks import check_file, has_own_prediction, hash_file
 
-    title = names.format_teacher_title(spec.teacher)
-    backbone = spec.teacher_backbone or spec.backbone
-    if key:
-        origin = read_run_origin(store, key)
-        _check_backbone(title, origin, backbone)
-        _check_classes(title, origin, dataset)
-        _check_images(title, origin, spec, split)
-        has_own_prediction(origin.spec.method)  # raises where its method is in no suite here
-        return ""
-    path = places.locate_weights(spec.teacher)
-    if path == spec.teacher and not Path(path).exists():
-        raise UserError(f"--teacher {spec.teacher} names a file by what it holds; give the file's path.")
+    path = run.places.locate_weights(teacher)
+    if path == teacher and not Path(path).exists():
+        raise UserError(f"--teacher {teacher} names a file by what it holds; give the file's path.")
     digest = hash_file(path)
-    if not digest.startswith(wanted):
-        raise UserError(f"--teacher {path} no longer holds the tensors {spec.teacher}; start again.")
+    if not digest.startswith(names.parse_name(teacher).digest):
+        raise UserError(f"--teacher {path} no longer holds the tensors {teacher}; start again.")
+    backbone = run.spec.teacher_backbone or run.spec.backbone
     if (known := read_file_origin(Path(path).expanduser())) is not None:
-        _check_backbone(title, known, backbone)
-        _check_classes(title, known, dataset)
-        _check_images(title, known, spec, split)
+        _check_origin(names.format_teacher_title(teacher), known, run)
         if has_own_prediction(known.spec.method):
             raise UserError(
                 f"--teacher {path} is of {known.spec.method}, which is tested with more than its student, and a file "
                 "does not hold how; give the run's key or label."
             )
-    check_file(path, backbone, len(dataset.classes))
-    return digest
+        backbone = known.spec.backbone
+    check_file(path, backbone, len(run.dataset.classes))
+    return digest, backbone
+
+
+def _check_origin(title: str, origin: Origin, run: Taught) -> None:
+    if len(names.split_teachers(run.spec.teacher)) == 1:  # each of several has its own
+        _check_backbone(title, origin, run.spec.teacher_backbone or run.spec.backbone)
+    _check_classes(title, origin, run.dataset)
+    _check_images(title, origin, run.spec, run.split)
 
 
 def _check_backbone(title: str, origin: Origin, backbone: str) -> None:
