@@ -83,7 +83,7 @@ def _choose(typed: str, labels: Mapping[str, str], nothing: str, store: Store) -
     if not matching:
         raise UserError(f"{nothing} {typed!r}; `{command}` lists keys and labels, and either is taken.")
     several = ", ".join(f"{key} ({labels[key] or 'damaged'})" for key in matching)
-    raise UserError(f"{typed!r} may be any of {several}; give more of the key.")
+    raise UserError(f"{typed!r} may be any of {several}; give more of the key or of the label.")
 
 
 def list_folds(store: Store, key: str) -> list[str]:

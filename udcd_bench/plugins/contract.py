@@ -24,8 +24,8 @@ ATTRIBUTES = ("title", "citation", "family", "teacher", "views", "levels", "stag
               "choices", "search")  # fmt: skip
 """All that a method's class may declare; its own constants have other names."""
 INFO = ("n_train", "classes", "labels", "class_weights", "student_width", "teacher_width", "embedding_width",
-        "ce_normalise", "student_levels", "teacher_levels", "count_images", "from_labels")  # fmt: skip
-"""All that a method may read of ``self.info``, a ``method.DatasetInfo``."""
+        "ce_normalise", "student_levels", "teacher_levels", "count_images")  # fmt: skip
+"""What a method may read of ``self.info``, a ``method.DatasetInfo``: all but how it is made."""
 
 
 class Mistake(NamedTuple):
