@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import official
-from udcd_bench.plugins.suites import find_content, find_root
+from udcd_bench.plugins import suites
 from udcd_bench.runs import profiles
 from udcd_bench.runs.names import format_data_title, format_teacher_title
 from udcd_bench.runs.spec import format_overrides
@@ -80,8 +80,8 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
 def _list_suites(rows: Iterable[TableRow]) -> Iterator[str]:
     """List the suites whose rows follow the artefact's own because they are turned on, as ``suite-NAME``."""
     further = [row.method for row in rows if row.in_suite and not row.listed]
-    suites = dict.fromkeys(find_content("methods", method).suite for method in further)
-    yield from (f"suite-{suite.name}" for suite in suites if suite.folder != find_root())
+    others = dict.fromkeys(suites.find_content("methods", method).suite for method in further)
+    yield from (f"suite-{suite.name}" for suite in others if suite.folder != suites.find_root())
 
 
 def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:
