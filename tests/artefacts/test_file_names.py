@@ -192,12 +192,35 @@ def test_the_command_that_is_stored_makes_the_same_file():
         assert replace(again, split=again.split or "paper", **looks) == ask
 
 
-def test_the_command_names_a_suite_that_comes_with_the_package(own_suites, tmp_path):
+def test_suites_are_named_by_the_command_and_by_files_that_have_their_rows(own_suites, tmp_path):
     from udcd_bench import plugins
 
     plain = format_artefact_command("run", "table2", TableRequest())
-    plugins.add_suite(tmp_path)  # nobody stores where it lies
-    assert format_artefact_command("run", "table2", TableRequest()) == plain
     plugins.add_suite("modern")
+    assert stem() == "table2-suite-modern" and stem(methods=("scratch", "udcd")) == "table2-scratch-udcd"
+    assert stem("readings") == "readings", "which has no further rows"
     command = format_artefact_command("run", "table2", TableRequest())
     assert command == plain.replace("udcd-bench ", "udcd-bench --suite modern ")
+    (tmp_path / "my rows").mkdir()
+    (tmp_path / "my rows" / "mine.py").write_text(
+        "class Method:\n    title = 'Mine'\n    citation = 'Me, 2024'\n"
+    )
+    plugins.add_suite(tmp_path / "my rows")
+    assert stem(split="grouped") == "table2-suite-modern-suite-my-rows-grouped"
+    command = format_artefact_command("run", "table2", TableRequest())
+    assert command == plain.replace("udcd-bench ", "udcd-bench --suite modern --suite 'my rows' ")
+
+
+def test_a_row_of_another_suite_replaces_no_file_unsaid(own_suites, tmp_path, caplog, monkeypatch):
+    ask = TableRequest(methods=("scratch", "mine"), datasets=("digits",))
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(
+            "class Method:\n    title = 'Mine'\n    citation = 'Me, 2024'\n"
+        )
+        monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [tmp_path / name])
+        plugins.find_files.cache_clear()
+        results = Results(Store(tmp_path / "results"), {}, {})
+        plugins.load_class("tables", "table2")().render(ask, results)
+    (said,) = [r.getMessage() for r in caplog.records if "replaced" in r.getMessage()]
+    assert "udcd-bench --suite one run table2" in said

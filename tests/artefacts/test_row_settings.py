@@ -180,7 +180,8 @@ def test_stored_runs_are_named_as_a_request_takes_them(table):
         planner.normalize_spec(replace(KD, hparams=pairs))
         for pairs in ((("temperature", 2.0),), (("learning_rate", 0.1),), (("kd_weight", 0.5),))
     ]
-    results = Results(None, {spec: {"key": "k"} for spec in stored}, {})
+    records = {spec: {"key": str(spec.hparams), "spec": spec.to_dict()} for spec in stored}
+    results = Results(None, records, {})
     others = stored_settings.list_other_requests(table, request, results)
     assert {other.request.hparams for other in others} == {
         (("*.temperature", 2.0),),

@@ -142,7 +142,7 @@ def test_the_table_says_what_was_measured_where(found):
     shown = command._format_step_table(result)
     for name in METHODS:
         assert name in shown
-    assert "not measured on a CPU" in shown and "1 threads, fp32" in shown and torch.__version__ in shown
+    assert "not measured on a CPU" in shown and "1 thread, fp32" in shown and torch.__version__ in shown
     # of three rounds, a median is known to 1.57 / √3 of what lies between the quartiles
     sure = {**result, "methods": [{**result["methods"][0], "ratio": {"median": 1.02, "q25": 1, "q75": 1.1}}]}
     assert "1.020 ± 0.091    1.000–1.100" in command._format_step_table(sure)

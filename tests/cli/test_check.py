@@ -124,7 +124,7 @@ def test_every_format_shows_a_verdict_that_only_judging_knows(monkeypatch):
     odd = verdicts.Verdict("it is odd", "¿", compared=True, warns=True)
     monkeypatch.setitem(verdicts.VERDICTS, "odd", odd)
     cell = verdicts.JudgedCell("aptos", None, "udcd", "acc", 80.0, 81.0, 80.0, 82.0, 1, 1.0, "odd")
-    metadata = {"table": "table2", "against": "paper", "profile": "paper", "split": "paper"}
+    metadata = {"table": "table2", "against": "paper", "profile": "paper", "split": "paper", "rule": "mean"}
     report = check_formats.CheckReport(metadata, [cell], [], 1, "")
     for name, form in check_formats.FORMATTERS.items():
         assert "odd" in form(report), name
@@ -492,6 +492,32 @@ def test_runs_of_the_papers_protocol_are_a_reproduction(typed, printed, tmp_path
     whole = json.loads(typed("--format=json")[1])
     assert whole["kind"] == "reproduction" and whole["protocol_differences"] == []
     assert "comparison" not in typed()[1]
+
+
+def test_a_rule_is_judged_by_its_epochs_and_told_in_every_format(typed, printed, tmp_path):
+    ask = paper(protocol=(("validation", "0.2"),), rule="best")
+    printed(fill(tmp_path / "kept", ask, n=500))
+    words = ("--validation=.20", "--rule=best", "--compare")
+    status, out, _ = typed(*words, "--format=json")
+    whole = json.loads(out)
+    assert status == 0 and whole["rule"] == "best" and len(whole["cells"]) == 12
+    assert all(cell["ours"] == pytest.approx(cell["theirs"]) for cell in whole["cells"])
+    assert whole["other_protocol"] == ["rule best", "validation=0.2"]
+    assert {"name": "rule", "ours": "best", "paper": "mean"} in whole["protocol_differences"]
+    for form in ("text", "junit", "github"):
+        assert "rule best" in typed(*words, f"--format={form}")[1], form
+    assert "split paper, rule best; another protocol" in typed(*words)[1]
+    assert json.loads(typed("--format=json")[1])["rule"] == "mean"
+    status, _, err = typed("--rule=best-validation")
+    assert status == 2 and "no validation images to choose an epoch on; add --validation 0.2" in err
+
+
+def test_validated_runs_are_told_where_others_are_asked_for(typed, printed, tmp_path):
+    printed(fill(tmp_path / "kept", paper(protocol=(("validation", "0.2"),)), n=100))
+    for words, says in (((), "--set validation=0.2"), (("--validation=0.3", "--rule=last"), "--rule last")):
+        status, _, err = typed(*words)
+        assert status == 2 and "it holds 3 runs by udcd-bench check" in err and says in err
+        assert "0.3" not in err and err.count("validation=0.2") == 1
 
 
 def test_another_protocol_is_told_before_anything_is_run(typed):

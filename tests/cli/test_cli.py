@@ -122,6 +122,12 @@ TABLE = ("run", "table2", "--datasets=synthetic-lesions", "--device=cpu", *SMALL
         ((*TABLE, "--methods=kd,mtg", "--set=lamda=2"), "No row (mtg, kd) has a hyper-parameter 'lamda'"),
         (("train", "udcd", *TRAIN[2:], "--set=confidence=high"), "it is one of equation, text, none"),
         ((*TRAIN, "--set", "epochs"), "give name=value"),
+        ((*TRAIN, "--set", "epochs="), "'epochs=': the value is missing; give epochs=VALUE"),
+        ((*TABLE, "--set=kd.temperature="), "the value is missing; give kd.temperature=VALUE"),
+        *(
+            ((*TABLE, f"--set={name}=2"), "a name is missing before the =")
+            for name in ("", ".x", "x.", "kd.", "*.")
+        ),
         ((*TRAIN, "--set", "epochs=many"), "invalid epochs=many: "),
         ((*TRAIN, "--set", "epochs=0"), "it is a count of at least 1"),
         ((*TRAIN, "--set", "image_size=8"), "32 to"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import pytest
 from click.testing import CliRunner
 
-from support import faults, own_runs
+from support import faults, own_runs, records
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.errors import RunError
-from udcd_bench.inference.selection import find_summary
+from udcd_bench.inference.selection import find_summaries
 from udcd_bench.inference.status import describe_run
+from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
 METHOD = '''"""Mine."""
@@ -82,7 +84,7 @@ def test_a_mistake_is_told_with_the_line_of_the_method(fail, home, mistake):
 
 def test_the_command_repeats_the_run(fail, home):
     _, _, store = fail(next(iter(MISTAKES)))
-    key = find_summary(store, "mine skin").key
+    key = find_summaries(store, "mine skin")[0].key
     (line,) = (line for line in describe_run(store, key[:6], home / "data") if line.startswith("command"))
     words = shlex.split(line.removeprefix("command"))
     assert words[0] == "udcd-bench" and words[words.index("train") + 1] == "mine"
@@ -92,7 +94,7 @@ def test_the_command_repeats_the_run(fail, home):
 
 def test_a_report_of_an_earlier_version_or_of_a_dead_process_has_no_traceback(fail, home):
     _, _, store = fail(next(iter(MISTAKES)))
-    summary = find_summary(store, "mine skin")
+    summary = find_summaries(store, "mine skin")[0]
     spec = store.read_running_spec(summary.key)
     store.record_failure(summary.key, spec, "its process died, twice", "")
     lines = describe_run(store, summary.key, home / "data")
@@ -110,7 +112,7 @@ def test_a_command_whose_run_fails_names_this_one(home, tmp_path, monkeypatch, o
     words += [f"--set={name}={value}" for name, value in own_runs.TINY.items()]
     result = CliRunner().invoke(cli, list(map(str, words)), standalone_mode=False)
     assert result.return_value == 1, result.output
-    key = find_summary(Store(home / "results"), "mine skin").key
+    key = find_summaries(Store(home / "results"), "mine skin")[0].key
     assert f" status {key} --out {home / 'results'}" in result.stderr
 
 
@@ -131,3 +133,16 @@ def test_the_command_of_a_method_whose_suite_is_off_turns_it_on(home, own_suites
     assert "udcd-bench --suite modern train focal " in "\n".join(
         describe_run(run.store, run.key, home / "data")
     )
+
+
+def test_of_several_runs_of_one_label_the_newest_is_shown_and_the_others_are_listed(tmp_path):
+    store, spec = Store(tmp_path), RunSpec("kd", "digits", "demo", "densenet-tiny")
+    for n, key in enumerate(("aa11", "bb22", "cc33")):
+        records.store_run(store, records.record(spec, key=key))
+        os.utime(store.run_folder(key) / "record.json", (n, n))
+    text = "\n".join(describe_run(store, "kd digits", tmp_path))
+    assert f"{'key':10} cc33" in text
+    assert f"{'older':10} 2 runs of this label too; to see one, give its key:" in text
+    assert text.index("bb22 done") < text.index("aa11 done")
+    by_key = "\n".join(describe_run(store, "aa", tmp_path))
+    assert f"{'key':10} aa11" in by_key and "older" not in by_key

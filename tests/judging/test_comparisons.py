@@ -227,6 +227,21 @@ def test_formats_tell_the_same_and_the_file_is_written(typed, tmp_path):
     assert read["udcd", "acc"]["difference"] == "" and read["mtg", "acc"]["n_folds"] == "2"
 
 
+def test_a_rule_is_said_in_every_format_and_in_the_files_name(typed, tmp_path):
+    fill(tmp_path / "kept", paper(rule="best"), n=100)
+    status, out, err = typed("--rule=best", "--format=json")
+    whole = json.loads(out)
+    assert status == 0 and "(profile paper, split paper, rule best)" in whole["title"]
+    assert whole["rule"] == "best (best epoch by accuracy on the test set itself, which is optimistic)"
+    ours = {row["method"]: row["ours"] for row in whole["rows"] if row["metric"] == "acc"}
+    records = {s.method: r for s, r in load_results(Store(tmp_path / "kept")).records.items()}
+    assert ours["mtg"] == pytest.approx(100 * records["mtg"]["figures"]["best"]["acc"])
+    assert err.strip() == "kept/paper/table2-scratch-mtg-udcd-aptos-rule-best-compare.csv"
+    assert "--rule best" in (tmp_path / err.strip()).read_text().partition("\n")[0]
+    assert "rule: best (best epoch by" in typed("--rule=best")[1]
+    assert json.loads(typed("--format=json")[1])["rule"].startswith("mean (mean over the last 2 epochs")
+
+
 def test_one_fold_has_no_t_test_and_another_row_can_be_compared_with(typed, tmp_path):
     fill(tmp_path / "kept", paper(), n=100)
     status, out, _ = typed("--with=scratch")

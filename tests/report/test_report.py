@@ -354,11 +354,11 @@ def test_confusions_are_those_of_the_scores(demo):
         arrays = demo.read_scores(member.record["key"])
         for epoch in arrays["scores"]:
             counts += confusion_matrix(arrays["labels"], epoch.argmax(1), labels=range(4)) / EPOCHS
-    found = build_classes([m.record for m in members], demo)
+    found = build_classes([m.record for m in members], demo, "mean")
     expected = 100 * counts[:3] / counts[:3].sum(1, keepdims=True)
     assert found.shares[:3] == pytest.approx(expected) and np.isnan(found.shares[3]).all()
     assert found.images == (40, 40, 40, 0)
-    one = build_classes([members[0].record], demo)
+    one = build_classes([members[0].record], demo, "mean")
     assert one.macro == pytest.approx(100 * members[0].record["figures"]["mean"]["rec"])
     arrays = demo.read_scores(members[0].record["key"])
     for metric, measure in (("recall", recall_score), ("precision", precision_score), ("f1", f1_score)):
@@ -393,7 +393,7 @@ def test_seeds_of_a_fold_do_not_double_its_images(tmp_path):
     specs = [replace(table2(TableRequest())[0], seed=seed) for seed in (0, 1)]
     for spec in specs:
         finish(store, spec)
-    assert build_classes([run.record for run in list_runs(store)], store).images == (20, 20, 20, 0)
+    assert build_classes([run.record for run in list_runs(store)], store, "mean").images == (20, 20, 20, 0)
 
 
 def test_curves_are_the_history(demo):

@@ -85,6 +85,19 @@ def test_a_page_is_of_what_was_asked_for(store, selection, names):
     assert shown_runs(store, **selection) == {HELD[name] for name in names}
 
 
+def test_a_page_by_a_rule_says_it_and_shows_the_figures_of_its_epochs(tmp_path):
+    record = make.finish(Store(tmp_path), BASE, n=30)
+    best = page.render_page(Store(tmp_path), Selection(rule="best"))
+    assert best.chief.title == "profile paper, split paper, rule best"
+    html = best.html.decode()
+    assert "best epoch by accuracy on the test set itself" in html and "--rule best" in html
+    run = pages.read(html).one(id="runs").all("tbody")[0]
+    assert float(run.all("td")[3]["data-value"]) == record["figures"]["best"]["acc"]
+    validated = replace(BASE, protocol=(("validation", "0.2"),))
+    admits = Selection(rule="best-validation").admits
+    assert admits(validated) and not admits(BASE), "which has no such epoch"
+
+
 def test_own_images_are_not_called_drawn(tree):
     assert not tree.all(cls="banner") and not tree.all(cls="stand-in")
     assert any("moles (0123)" in th.text for th in tree.one(id="table-table2").all("th"))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
 from udcd_bench.artefacts.made_from import find_trial_keys, find_used_keys
 from udcd_bench.cli import cli
-from udcd_bench.engines import local
+from udcd_bench.engines import local, ray
 from udcd_bench.engines.events import RunFailed
 from udcd_bench.engines.job_queue import JobQueue, run_job
 from udcd_bench.errors import UserError
-from udcd_bench.report.views import Selection, list_stored_specs
+from udcd_bench.report.page import render_page
+from udcd_bench.report.views import Selection, list_stored_specs, list_views
 from udcd_bench.runs import planner
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.store import Store
+from udcd_bench.tuning import searches
 
 SEARCH = ("search", "table2", "--datasets=synthetic-lesions", "--device=cpu",
           "--set=n_images=100", "--set=image_size=32", "--set=epochs=2", "--set=batch_size=16")  # fmt: skip
@@ -88,7 +94,7 @@ def test_the_table_shows_rows_untuned_and_tuned(searched, trials):
     assert list(dict.fromkeys(frame["method"])) == ["scratch", "scratch:tuned", "kd", "kd:tuned"]
     assert {"KD", "KD, tuned, 3 trials"} <= set(frame["method_title"])
     results = load_results(Store(out))
-    whole = {s: r for s, r in results.records.items() if "n_validation" not in r}
+    whole = {s: r for s in results.list_made() if "n_validation" not in (r := results.records[s])}
     assert all(record["n_train"] == 80 for record in whole.values())
     for method in ("scratch", "kd"):
         settings = trials.loc[(trials["method"] == method) & trials["chosen"], "settings"].fillna("").item()
@@ -131,12 +137,49 @@ def test_the_same_search_trains_nothing_again_and_a_longer_one_only_more(
     assert sum("validation" in dict(spec.protocol) for spec in trained) == 2
 
 
+def test_a_cluster_is_joined_once_for_all_rounds(tmp_path, prepared_lesions, monkeypatch, capsys):
+    joined, left, trained = [], [], []
+
+    @contextlib.contextmanager
+    def join(*how):
+        joined.append(how)
+        with contextlib.redirect_stdout(sys.stderr):  # as Ray's needs it
+            yield SimpleNamespace(slots=1, run=make_runs(trained))
+        left.append(len(trained))
+
+    monkeypatch.setattr(ray, "join_cluster", join)
+    words = ("--engine=ray", "--address=auto", "--jobs=2")
+    monkeypatch.setattr(searches, "BATCH", 1)
+    assert search(tmp_path, prepared_lesions, *words, methods="scratch", trials=2) == 0
+    assert joined == [("auto", "cpu", 2, 1)] and left == [len(trained)] and len(trained) > 2
+    assert "tuned, 2 trials" in capsys.readouterr().out, "the table goes to standard output"
+    assert search(tmp_path, prepared_lesions, *words, methods="scratch", trials=2) == 0
+    assert len(joined) == 1, "nothing is left to make"
+
+
 def test_trials_are_kept_and_left_out_of_reports(searched, trials):
     store = Store(searched[0])
     keys = set(trials["key"])
     assert keys <= find_trial_keys(searched[0]) <= find_used_keys(searched[0], {})
     specs = list_stored_specs(load_results(store), Selection())
     assert specs and not any("validation" in dict(spec.protocol) for spec in specs)
+
+
+def test_a_report_shows_tuned_rows_below_the_rows_as_they_are(searched):
+    results = load_results(Store(searched[0]))
+    (view,) = list_views(results, Selection())
+    assert not {"learning_rate", "weight_decay"} & dict(view.request.protocol).keys()
+    names = [table.name for table, _ in view.tables]
+    assert "table2" in names and not any(name.startswith("further") for name in names)
+    table, request = next(pair for pair in view.tables if pair[0].name == "table2-tuned-3")
+    titles = [row.title for row in table.list_rows(request) if row.method == "kd"]
+    assert titles == ["KD", "KD, tuned, 3 trials"]
+    frame = table.build_frame(request, results).set_index(["method", "metric"])
+    stored = pd.read_csv(searched[0] / "demo" / f"{STEM}.csv", comment="#").set_index(["method", "metric"])
+    for cell in stored.index:
+        assert frame.loc[cell, "ours"] == pytest.approx(stored.loc[cell, "ours"], abs=0.006), cell
+    html = render_page(Store(searched[0]), Selection()).html.decode()
+    assert "KD, tuned, 3 trials" in html and "udcd-bench search table2" in html
 
 
 def test_a_search_on_other_validation_images_replaces_no_file(tmp_path, prepared_lesions, monkeypatch):

@@ -9,6 +9,8 @@ from support import factories
 from udcd_bench import plugins
 from udcd_bench.cli.methods import list_
 from udcd_bench.errors import UserError
+from udcd_bench.method import DatasetInfo
+from udcd_bench.plugins.contract import INFO
 
 METHOD = '''"""Mine: a method of my own."""
 
@@ -53,12 +55,16 @@ READS = {
     r"and holds nothing without levels = True in the class; add that\.",
     "f = self.student(batch.views[0]); return {'map': f.levels[-1]}": r"f\.levels is read, and holds nothing",
     "return {'map': self.info.student_levels}": r"self\.info\.student_levels is read, and holds nothing",
+    "return {'ce': self.info.n_clases}": r"self\.info\.n_clases is read, and info has no 'n_clases'; "
+    r"did you mean 'classes'\?",
+    "info = self.info; return {'ce': info.student_widht}": r"self\.info\.student_widht is read.*'student_width'\?",
     "return {'ce': self.run_teacher(batch.views[0]).logits}": r"self\.run_teacher is read, and the class has no "
     r"teacher; give teacher = 'trained' or another\.",
 }
 FINE = {
     "hp = self.hp; return {'ce': hp.weight * hp.temperature}",
     "hp = self.hp; hp = batch; return {'ce': hp.labels}",
+    "info = self.info; info = batch; return {'ce': info.views + self.info.count_images()}",
     "return {'ce': vars(self.hp)['weight'] + len(self.hp.__dict__)}",
     "return {'ce': self.levels + self.pyramid.levels + self.student_levels}",
 }
@@ -98,6 +104,13 @@ def test_a_hyper_parameter_that_is_read_and_not_declared(tmp_path, line):
 def test_what_may_be_read(tmp_path, line):
     write(tmp_path, METHOD.replace("return {}", line))
     assert plugins.read_attributes("methods", "mine")["title"] == "Mine"
+
+
+def test_what_may_be_read_of_info_is_what_it_has():
+    names = {
+        name for name in vars(DatasetInfo) if not name.startswith("_")
+    } | DatasetInfo.__dataclass_fields__.keys()
+    assert set(INFO) == names - {"from_labels"}, "by which it is made"
 
 
 @pytest.mark.parametrize("attributes", DECLARED)

@@ -105,9 +105,7 @@ def describe_runs(
     if not records:
         split = data_captions.describe_splits(request.split, ())
         return (f"Profile {request.profile}, {split}. {_describe_none(counts.planned)}",)
-    rule = REPORTING_RULES.get(request.rule) or _join_unique(
-        record["reporting"] for record in records.values()
-    )
+    rule = describe_rule(request.rule, records.values())
     parts = [
         f"Profile {request.profile}: {_describe_training(records)}{_join_unique(spec.backbone for spec in records)}"
         f"{_format_overrides(request)}; {f'{rule}; ' * reported}"
@@ -127,6 +125,11 @@ def describe_runs(
     hardware = _join_unique(_describe_hardware(record["environment"]) for record in records.values())
     parts.append(f"Trained on {hardware}.")
     return tuple(parts)
+
+
+def describe_rule(rule: str, records: Iterable[Record]) -> str:
+    """Describe which epochs a rule takes the figures of finished runs from."""
+    return REPORTING_RULES.get(rule) or _join_unique(record["reporting"] for record in records)
 
 
 def _describe_none(planned: int) -> str:
@@ -191,7 +194,7 @@ def _describe_training(records: Mapping[RunSpec, Record]) -> str:
     for name, unit in (("image_size", "pixels"), ("epochs", "epochs")):
         if numbers := sorted({p[name] for p in protocols if name in p}):
             shown = (f"{n}×{n}" if unit == "pixels" else str(n) for n in numbers)
-            parts.append(f"{' and '.join(shown)} {unit}, ")
+            parts.append(f"{' and '.join(shown)} {'epoch' if numbers == [1] else unit}, ")
     return "".join(parts)
 
 

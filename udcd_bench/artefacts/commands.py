@@ -14,10 +14,10 @@ from udcd_bench.runs.spec import format_split_options
 def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     """Format the shell line that makes or checks an artefact as requested.
 
-    Own images stand in it by name and digest, and a file of weights by its name, since nobody stores where they lie;
-    of suites it has those that come with udcd-bench.
+    Own images stand in it by name and digest, and a file of weights or a suite of one's own by its name, since nobody
+    stores where they lie.
     """
-    words = ["udcd-bench", *(word for suite in plugins.list_shipped_in_use() for word in ("--suite", suite))]
+    words = ["udcd-bench", *(word for suite in plugins.list_named_suites() for word in ("--suite", suite))]
     words += [verb, name, "--profile", request.profile]
     words += format_split_options(request.split, request.datasets or ())
     words += ["--datasets", ",".join(map(quote_name, request.datasets))] if request.datasets else []
@@ -27,8 +27,8 @@ def format_artefact_command(verb: str, name: str, request: TableRequest) -> str:
     words += ["--teacher", names.format_teacher_option(request.teacher)] if request.teacher else []
     for key, value in (*request.protocol, *request.hparams):
         words += ["--set", f"{key}={names.parse_name(str(value)).name if key == 'weights' else value}"]
+    words += ["--rule", request.rule] if request.rule != TableRequest.rule else []
     if verb != "check":  # which takes all in the folder
-        words += ["--rule", request.rule] if request.rule != TableRequest.rule else []
         words += ["--folds", ",".join(map(str, request.folds))] if request.folds != (0,) else []
         words += ["--seeds", str(max(request.seeds) + 1)] if max(request.seeds) else []
     if verb == "run":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from udcd_bench.data import official
+from udcd_bench.plugins import suites
 from udcd_bench.runs import profiles
 from udcd_bench.runs.names import format_data_title, format_teacher_title
 from udcd_bench.runs.spec import format_overrides
@@ -15,7 +16,7 @@ from udcd_bench.runs.spec import format_overrides
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from udcd_bench.grid.cells import TableRequest
+    from udcd_bench.grid.cells import TableRequest, TableRow
     from udcd_bench.grid.grid import Grid
 
 MOST_CHARACTERS = 80
@@ -45,13 +46,14 @@ def join_words(words: Iterable[str]) -> str:
 def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     """List in words what a request asks for other than the full artefact of its profile and split."""
     profile = profiles.find_profile(request.profile)
-    if request.methods is not None:
-        rows = grid.list_rows(request)
-        if rows != grid.list_rows(replace(request, methods=None)):
-            rows = grid.list_rows(replace(request, hparams=()))
-            order = [name for row in rows for name in (row.name, row.method)]
-            # a row may be left out, as that of several teachers is
-            yield from sorted(set(request.methods), key=[*order, *request.methods].index)
+    rows = grid.list_rows(request)
+    if request.methods is not None and rows != grid.list_rows(replace(request, methods=None)):
+        rows = grid.list_rows(replace(request, hparams=()))
+        order = [name for row in rows for name in (row.name, row.method)]
+        # a row may be left out, as that of several teachers is
+        yield from sorted(set(request.methods), key=[*order, *request.methods].index)
+    else:
+        yield from _list_suites(rows)
     if request.datasets is not None:
         names = list(dict.fromkeys(map(profile.resolve_dataset, request.datasets)))
         own = [profile.resolve_dataset(name) for name in grid.datasets]
@@ -74,6 +76,13 @@ def _list_differences(grid: Grid, request: TableRequest) -> Iterator[str]:
     if request.seeds != (0,):
         is_count = request.seeds == tuple(range(len(request.seeds)))
         yield "seeds-" + (str(len(request.seeds)) if is_count else "-".join(map(str, request.seeds)))
+
+
+def _list_suites(rows: Iterable[TableRow]) -> Iterator[str]:
+    """List the suites whose rows follow the artefact's own because they are turned on, as ``suite-NAME``."""
+    further = [row.method for row in rows if row.in_suite and not row.listed]
+    others = dict.fromkeys(suites.find_content("methods", method).suite for method in further)
+    yield from (f"suite-{suite.name}" for suite in others if suite.folder != suites.find_root())
 
 
 def _list_settings(grid: Grid, request: TableRequest) -> Iterator[str]:

@@ -12,6 +12,7 @@ import click
 
 from udcd_bench.cli import options
 from udcd_bench.cli.options import PATH_TYPE, make_option
+from udcd_bench.errors import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +165,7 @@ def _measure_forms(threads: int) -> dict[str, Any]:
 def _format_environment(result: dict[str, Any]) -> str:
     e = result["environment"]
     return (
-        f"{e['device']}, {e['threads']} threads, {e['precision']}, torch {e['torch']}, "
+        f"{e['device']}, {format_count(e['threads'], 'thread')}, {e['precision']}, torch {e['torch']}, "
         f"torchvision {e['torchvision']}, timm {e['timm']}, Python {e['python']}, {result['machine']}"
     )
 

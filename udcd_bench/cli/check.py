@@ -45,8 +45,7 @@ def _parse_optional_folds(context: click.Context, parameter: click.Parameter, va
 
 STORED_RUN_OPTIONS = [
     options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.teacher,
-    options.settings,
-    options.data, options.out,
+    options.settings, options.validation, options.rule, options.data, options.out,
     make_option(
         "--split", type=click.Choice(["paper", "grouped", "official", "all"]),
         help="By image, by group, the challenge's own test set, or one after another.  [default: as run has it]",
@@ -67,7 +66,7 @@ def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[list[TableRe
 
     request = build_request(params, (0,), (0,))
     for each in split_request(request):
-        table.list_column_groups(each)  # raises for an invalid request before the folder is read
+        table.list_runs(each)  # raises for an invalid request before the folder is read
     try:
         request, results = load_stored_results(request, Store(params["out"]), params["data"])
     except UnknownDataError as error:
@@ -192,11 +191,11 @@ def _make_report(
 
 
 def _describe_conditions(request: TableRequest, records: Collection[Record]) -> dict[str, str]:
-    """Describe under which conditions the runs were made: profile, split, and in what they are not alike."""
+    """Describe how the runs were made and which epochs are judged: profile, split, rule, in what they are not alike."""
     from udcd_bench.artefacts.data_captions import describe_splits
     from udcd_bench.runs.records import describe_origins
 
-    conditions = {"profile": request.profile, "split": request.split}
+    conditions = {"profile": request.profile, "split": request.split, "rule": request.rule}
     if any(record.get("own_split") for record in records):
         conditions["own_split"] = describe_splits(request.split, records)
     if origins := describe_origins(records):
@@ -287,6 +286,7 @@ def _format_request(command: str, table: Grid, request: TableRequest) -> str:
         "split": split if split != "paper" or own else None,
         "test_part": test_part if test_part != "test" else None,
         "settings": (*request.hparams, *request.protocol) or None,
+        "validation": None,  # it is one of these settings
         "teacher_backbone": request.teacher_backbone or None,
         "teacher": format_teacher_option(request.teacher) or None,
         "other_protocol_allowed": against_paper and bool(list_other_protocol(request)),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class CheckReport:
     """A check, cell by cell and as a whole.
 
-    metadata: table, against, profile, split and, where the data bring their split, own_split, and, where its runs are
-        not all alike or of an earlier revision, origins.
+    metadata: table, against, profile, split, rule and, where the data bring their split, own_split, and, where its runs
+        are not all alike or of an earlier revision, origins.
     compared: number of cells that were compared.
     reason: why nothing could be judged; empty where something was.
     whole: the verdict on all cells together; None where each is judged alone.
@@ -81,9 +81,10 @@ class CheckReport:
         """The check in a line."""
         other = f"; another protocol: {', '.join(self.other_protocol)}" if self.other_protocol else ""
         split = self.metadata.get("own_split", f"split {self.metadata['split']}")
+        rule = f", rule {self.metadata['rule']}" if self.metadata["rule"] != "mean" else ""
         return (
             f"check {self.metadata['table']} against {self.metadata['against']} "
-            f"(profile {self.metadata['profile']}, {split}{other})"
+            f"(profile {self.metadata['profile']}, {split}{rule}{other})"
         )
 
     def fails(self, cell: JudgedCell) -> bool:

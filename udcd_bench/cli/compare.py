@@ -170,11 +170,13 @@ def _describe_comparison(table: Table, request: TableRequest, results: Results, 
     noise = describe_training_noise(list_training_noise(table, request, results))
     records = results.select_records(table.list_runs(request))
     split = describe_splits(request.split, records.values())
-    conditions = f"profile {request.profile}, {split}{backbone}{settings}"
+    rule = f", rule {request.rule}" if request.rule != "mean" else ""
+    conditions = f"profile {request.profile}, {split}{rule}{backbone}{settings}"
     metadata = {
         "title": f"compare {table.name} with {other} ({conditions})",
         "warning": captions.format_warning(stand_ins),
         "other": next(row.title for row in table.list_rows(request) if row.name == other),
+        "rule": f"{request.rule} ({captions.describe_rule(request.rule, records.values())})",
         **comparisons.describe_fields(load_tolerances(), other, noise),
     }
     without = [

@@ -22,7 +22,8 @@ def methods() -> None:
 
 @methods.command("list")
 def list_() -> int:
-    """Every method: its suite, family and teacher, what a step costs beside the Scratch row's, its source.
+    """Every method: its suite, family and teacher, what a step costs beside the Scratch row's where that was measured
+    on a CPU, its source.
 
     A file that cannot be read as a method is left out and named below, with exit status 1.
     """
@@ -63,7 +64,7 @@ def _describe_method(name: str) -> tuple[str, str, str, str, str, str]:
         find_content("methods", name).suite.name,
         attributes.get("family", ""),
         f"taught by {' + '.join(row or TEACHER_METHOD for row in rows)}" if any(rows) else teachers[teacher],
-        "" if cost is None else f"{cost:.1f}×",
+        "not measured" if cost is None else f"{cost:.1f}×",
         attributes.get("citation", ""),
     )
 

@@ -153,10 +153,16 @@ def parse_overrides(context: click.Context, parameter: click.Parameter, values: 
 def _split_pairs(texts: Iterable[str]) -> dict[str, str]:
     pairs = {}
     for text in texts:
-        key, equals, value = text.partition("=")
+        key, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise click.BadParameter(f"{text!r}: give name=value.")
-        pairs[key.strip()] = value.strip()
+        if not all(part.strip() for part in key.split(".")):
+            raise click.BadParameter(
+                f"{text!r}: a name is missing before the =; give name=value or row.name=value."
+            )
+        if not value:
+            raise click.BadParameter(f"{text!r}: the value is missing; give {key}=VALUE, or leave it out.")
+        pairs[key] = value
     return pairs
 
 

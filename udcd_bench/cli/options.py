@@ -70,6 +70,15 @@ settings = make_option(
     metavar="NAME=VALUE",
     help="Override a method's hyper-parameter or a number of the protocol.",
 )
+validation = make_option(
+    "--validation", is_eager=True, callback=note_validation, metavar="SHARE|own",
+    help="Of the training fold, by group; or the data's own val. The same as --set validation=SHARE.",
+)  # fmt: skip
+rule = make_option(
+    "--rule", default="mean", show_default=True, type=click.Choice(["mean", "last", "best", "best-validation"]),
+    help="Which epochs are reported: the mean of the last ones, the last, the best on the test images, which is "
+    "optimistic, or with --validation the best on those images.",
+)  # fmt: skip
 data = make_option(
     "--data", type=PATH_TYPE, default=Path("data"), show_default=True, help="Folder of prepared data."
 )
@@ -142,10 +151,7 @@ OWN_IMAGES = [
 
 RUN_OPTIONS = [
     profile, backbone, teacher_backbone, teacher, settings, data, out,
-    make_option(
-        "--validation", is_eager=True, callback=note_validation, metavar="SHARE|own",
-        help="Of the training fold, by group; or the data's own val. The same as --set validation=SHARE.",
-    ),
+    validation,
     make_option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     make_option("--deterministic", is_flag=True, help="The same figures again on a GPU too, more slowly."),
     make_option(
@@ -179,11 +185,7 @@ GRID_OPTIONS = [
     ),
     test_part,
     methods, datasets,
-    make_option(
-        "--rule", default="mean", show_default=True, type=click.Choice(["mean", "last", "best", "best-validation"]),
-        help="Which epochs are reported: the mean of the last ones, the last, the best on the test images, which is "
-        "optimistic, or with --validation the best on those images.",
-    ),
+    rule,
     make_option("--stored", is_flag=True, help="Draw from what --out holds: train nothing, need no data."),
     make_option("--folds", default="0", show_default=True, callback=parse_folds, help="Such as 0,1,2, or all."),
     make_option("--seeds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How many, from seed 0."),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @options.methods
 @options.datasets
 @options.settings
+@options.validation
+@options.rule
 @options.data
 @options.out
 @make_option(
@@ -94,4 +96,5 @@ def _build_selection(out: Path, params: dict[str, Any]) -> Selection:
         methods=methods,
         protocol=request.protocol,
         hparams=request.hparams,
+        rule=params["rule"],
     )

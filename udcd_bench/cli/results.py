@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def status(run: str | None, data: Path, out: Path) -> None:
     """List what a results folder holds, by label: runs done, under way, interrupted, failed; and each run's key.
 
-    Of RUN, a key or a label or the beginning of either: its state, why it failed and where in the method's file, and
-    the command that repeats it.
+    Of RUN, a key or its beginning, or a label or its first words: its state, why it failed and where in the method's
+    file, and the command that repeats it. Of several runs of one label it is the newest, and the keys of the others
+    are listed.
     """
     from udcd_bench.inference.selection import open_store
 

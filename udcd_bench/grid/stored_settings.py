@@ -11,7 +11,7 @@ from udcd_bench.runs import profiles
 from udcd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from udcd_bench.grid.cells import TableRequest, TableRow
     from udcd_bench.grid.grid import Grid
@@ -34,11 +34,11 @@ def list_other_requests(grid: Grid, request: TableRequest, results: Results) -> 
     They differ from ``request`` in profile, split, backbones, overrides, folds and seeds, and in the data sets where
     the folder has none of those asked for.
     """
-    specs = set(results.records)
+    specs = set(results.list_made())
     sources = {group.source for group in grid.list_column_groups(request)}
     rows = grid.list_rows(replace(request, hparams=()))
     candidates = {replace_settings(request, spec, spec.dataset in sources, rows) for spec in specs}
-    own = set(results.select_records(grid.list_runs(request)))
+    own = _list_keys(grid.list_runs(request), results)
     taken = {candidate: _select_taken(grid, candidate, results) - own for candidate in candidates}
     others: list[OtherRequest] = []
     while taken and len(others) < MOST_REQUESTS:
@@ -77,12 +77,17 @@ def _count_overrides(request: TableRequest) -> int:
     return -len((*request.hparams, *request.protocol))
 
 
-def _select_taken(grid: Grid, request: TableRequest, results: Results) -> set[RunSpec]:
-    """Select the finished runs that a request takes, at every fold and seed that the folder has."""
+def _list_keys(specs: Iterable[RunSpec], results: Results) -> set[str]:
+    """List the keys of those that are finished: several specs may mean one run."""
+    return {record["key"] for record in results.select_records(specs).values()}
+
+
+def _select_taken(grid: Grid, request: TableRequest, results: Results) -> set[str]:
+    """Select the keys of the finished runs that a request takes, at every fold and seed that the folder has."""
     specs = [s for s in results.records if (s.profile, s.split) == (request.profile, request.split)]
     folds, seeds = ({getattr(spec, name) for spec in specs} for name in ("fold", "seed"))
     try:
         runs = grid.list_runs(replace(request, folds=tuple(sorted(folds)), seeds=tuple(sorted(seeds))))
     except UserError:  # as of a method that is in no suite here, or has no such hyper-parameter
         return set()
-    return set(results.select_records(runs))
+    return _list_keys(runs, results)

@@ -1,4 +1,6 @@
-"""Finding stored runs by what a user types: a key, a label as ``status`` prints it, or the beginning of either."""
+"""Finding stored runs by what a user types: a key or the beginning of one, a label as ``status`` prints it or its first
+words.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def open_store(folder: Path) -> Store:
 def find_run(store: Store, typed: str) -> str:
     """Find the key of the finished run that is meant. Raises UserError for none or several.
 
-    typed: its key or its label, or the beginning of either, of its label whole words.
+    typed: its key or the beginning of it, its label or the first words of it.
     """
     keys = store.list_keys()
     if typed in keys:
@@ -41,16 +43,20 @@ def find_run(store: Store, typed: str) -> str:
     )
 
 
-def find_summary(store: Store, typed: str) -> RunSummary:
+def find_summaries(store: Store, typed: str) -> list[RunSummary]:
     """Find the run that is meant, finished or not, as ``find_run`` does. Raises UserError for none or several.
 
-    Of runs with one label, as a method that was changed leaves them, the newest counts.
+    Of runs with one label, as a method that was changed leaves them, the newest is meant; where a label is typed, the
+    older ones follow it, the newest of these first.
     """
-    by_time = sorted(store.summarize(), key=lambda summary: _find_time(store, summary))
-    newest = {summary.label: summary.key for summary in by_time}
-    summaries = {s.key: s for s in by_time if newest[s.label] == s.key or s.key.startswith(typed)}
-    labels = {key: summary.label for key, summary in summaries.items()}
-    return summaries[_choose(typed, labels, f"{store.root} has no run", store)]
+    by_time = sorted(store.summarize(), key=lambda summary: _find_time(store, summary), reverse=True)
+    newest: dict[str, str] = {}
+    for summary in by_time:
+        newest.setdefault(summary.label, summary.key)
+    labels = {s.key: s.label for s in by_time if newest[s.label] == s.key or s.key.startswith(typed)}
+    chosen = _choose(typed, labels, f"{store.root} has no run", store)
+    is_key = chosen.startswith(typed)
+    return [s for s in by_time if s.key == chosen or (s.label == labels[chosen] and not is_key)]
 
 
 def _find_time(store: Store, summary: RunSummary) -> float:
@@ -64,7 +70,7 @@ def _find_time(store: Store, summary: RunSummary) -> float:
 
 
 def _choose(typed: str, labels: Mapping[str, str], nothing: str, store: Store) -> str:
-    """Choose the one key that is typed, or whose label is, or of which the beginning is typed.
+    """Choose the one key that is typed, or whose label is, or of which the beginning or the first words are typed.
 
     nothing: the beginning of the sentence where there is none.
     """
@@ -77,7 +83,7 @@ def _choose(typed: str, labels: Mapping[str, str], nothing: str, store: Store) -
     if not matching:
         raise UserError(f"{nothing} {typed!r}; `{command}` lists keys and labels, and either is taken.")
     several = ", ".join(f"{key} ({labels[key] or 'damaged'})" for key in matching)
-    raise UserError(f"{typed!r} may be any of {several}; give more of the key.")
+    raise UserError(f"{typed!r} may be any of {several}; give more of the key or of the label.")
 
 
 def list_folds(store: Store, key: str) -> list[str]:

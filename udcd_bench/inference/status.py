@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from udcd_bench import plugins
 from udcd_bench.data.own_images import list_own_images
-from udcd_bench.errors import UserError
-from udcd_bench.inference.selection import find_summary
+from udcd_bench.errors import UserError, format_count
+from udcd_bench.inference.selection import find_summaries
 from udcd_bench.runs import names, planner
 from udcd_bench.runs.spec import RunSpec
 
@@ -40,15 +40,17 @@ class Frame(NamedTuple):
 
 
 def describe_run(store: Store, typed: str, data: Path) -> list[str]:
-    """Describe the run that a key or a label, or the beginning of either, means. data: the folder of prepared data.
+    """Describe the run that a key or a label means, or the beginning of one. data: the folder of prepared data.
 
-    Raises UserError when none or several are meant.
+    Of several with one label it is the newest, and the others are listed. Raises UserError when none or several are
+    meant.
     """
-    summary = find_summary(store, typed)
+    summary, *older = find_summaries(store, typed)
     report = store.read_failure(summary.key) if summary.state == "failed" else None
     spec = _read_spec(store, summary, report)
     lines = [summary.label or "a run whose label cannot be read"]
     lines += _label("key", [summary.key]) + _label("state", [summary.state])
+    lines += _label("older", _list_older(older))
     lines += _label("reason" if report else "remark", summary.remark.splitlines() if summary.remark else [])
     if report and spec is not None:
         lines += _label("traceback", _trim_traceback(str(report.get("traceback", "")), spec.method))
@@ -59,6 +61,14 @@ def describe_run(store: Store, typed: str, data: Path) -> list[str]:
     if spec is not None and not command:
         command = _format_command(spec, store, data)
     return lines + _label("command", [command] if command else [])
+
+
+def _list_older(older: Sequence[RunSummary]) -> list[str]:
+    """List the runs that have the label too, with how one of them is named; nothing where there is none."""
+    if not older:
+        return []
+    head = f"{format_count(len(older), 'run')} of this label too; to see one, give its key:"
+    return [head, *(f"{each.key} {each.state}" for each in older)]
 
 
 def _label(label: str, texts: Sequence[str]) -> list[str]:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Scalar
     from udcd_bench.stats.statistics import TrainingNoise
 
+PAPER_RULE = "mean"
+"""R: the released code averages the last epochs."""
+
 
 @dataclass(frozen=True)
 class MarkVerdict:
@@ -129,11 +132,12 @@ def add_verdicts(
 
 
 def list_other_protocol(request: TableRequest) -> tuple[str, ...]:
-    """List in what a request differs from the paper's protocol."""
+    """List in what a request differs from the paper's protocol, the epochs that are reported among it."""
     usual = profiles.find_profile("paper")
     other = [f"profile {request.profile}"] if request.profile != usual.name else []
     other += [f"split {request.split}"] if request.split != "paper" else []
     other += [f"backbone {request.backbone}"] if request.backbone not in (None, usual.backbone) else []
+    other += [f"rule {request.rule}"] if request.rule != PAPER_RULE else []
     other += format_teacher(request.teacher, request.teacher_backbone)
     return (*other, *format_overrides((*request.protocol, *request.hparams)))
 
@@ -152,6 +156,7 @@ def list_protocol_differences(grid: Grid, request: TableRequest) -> tuple[Protoc
         papers = asdict(usual.protocol.with_epochs(protocol.epochs)) | {"epochs": usual.protocol.epochs}
         numbers |= {key: (value, papers[key]) for key, value in asdict(protocol).items()}
     numbers["split"] = (request.split, "paper")
+    numbers["rule"] = (request.rule, PAPER_RULE)
     numbers["teacher_backbone"] = (request.teacher_backbone, "")
     numbers["teacher"] = (names.format_teacher_title(request.teacher), "")
     numbers |= {key: (value, None) for key, value in request.hparams}

@@ -23,6 +23,9 @@ FAMILIES = ("logits", "features", "relations", "contrast", "imbalance", "self-di
 ATTRIBUTES = ("title", "citation", "family", "teacher", "views", "levels", "stage_shares", "hparams", "protocol",
               "choices", "search")  # fmt: skip
 """All that a method's class may declare; its own constants have other names."""
+INFO = ("n_train", "classes", "labels", "class_weights", "student_width", "teacher_width", "embedding_width",
+        "ce_normalise", "student_levels", "teacher_levels", "count_images")  # fmt: skip
+"""What a method may read of ``self.info``, a ``method.DatasetInfo``: all but how it is made."""
 
 
 class Mistake(NamedTuple):
@@ -54,7 +57,7 @@ def check_declared(
 
     method: its class. declared: its literal attributes. methods: the names of all methods of the suites.
     """
-    checks = (_check_names, _check_hparams, _check_reads)
+    checks = (_check_names, _check_hparams, _check_info, _check_reads)
     mistakes = [
         *_check_values(method, declared, methods),
         *(m for check in checks for m in check(method, declared)),
@@ -159,7 +162,7 @@ def list_assignments(body: Iterable[ast.stmt]) -> list[tuple[str, ast.Assign | a
     return assignments
 
 
-# --- hyper-parameters that are read ---------------------------------------------------------------------------
+# --- what is read ---------------------------------------------------------------------------------------------
 
 
 def _check_hparams(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -167,16 +170,18 @@ def _check_hparams(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterato
     if "hparams" not in declared and not _inherits_nothing(method):
         return  # a base class of the suite's own may declare them
     known = declared.get("hparams", {})
-    for function in method.body if isinstance(known, dict) else ():
-        if isinstance(function, ast.FunctionDef):
-            for node in _list_reads(function):
-                if node.attr not in known and not node.attr.startswith("__"):
-                    fix = (
-                        suggest_nearest(node.attr, known) if known else "; declare it there, with its source."
-                    )
-                    yield Mistake(
-                        node.lineno, f"self.hp.{node.attr} is read, and hparams has no {node.attr!r}{fix}"
-                    )
+    for node in _list_reads(method, "self.hp") if isinstance(known, dict) else ():
+        if node.attr not in known:
+            fix = suggest_nearest(node.attr, known) if known else "; declare it there, with its source."
+            yield Mistake(node.lineno, f"self.hp.{node.attr} is read, and hparams has no {node.attr!r}{fix}")
+
+
+def _check_info(method: ast.ClassDef, _: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield each ``self.info.NAME``, directly or through ``info = self.info``, that there is not."""
+    for node in _list_reads(method, "self.info"):
+        if node.attr not in INFO:
+            fix = suggest_nearest(node.attr, INFO)
+            yield Mistake(node.lineno, f"self.info.{node.attr} is read, and info has no {node.attr!r}{fix}")
 
 
 def _check_reads(method: ast.ClassDef, declared: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -208,20 +213,26 @@ def _inherits_nothing(method: ast.ClassDef) -> bool:
     return [ast.unparse(base).rpartition(".")[2] for base in method.bases] == ["BaseMethod"]
 
 
-def _list_reads(function: ast.FunctionDef) -> Iterator[ast.Attribute]:
-    """List the attributes that a function reads of ``self.hp``, and of a name that stands for nothing but it."""
-    owners = {"self.hp", *_list_short_names(function)}
-    for node in ast.walk(function):
-        if (
-            isinstance(node, ast.Attribute)
-            and type(node.ctx) is ast.Load
-            and ast.unparse(node.value) in owners
-        ):
-            yield node
+def _list_reads(method: ast.ClassDef, owner: str) -> Iterator[ast.Attribute]:
+    """List the attributes that functions read of ``self.hp`` or the like, and of names that stand for nothing but it.
+
+    owner: the text of what they are read of. Names with two underscores are Python's own.
+    """
+    for function in method.body:
+        if isinstance(function, ast.FunctionDef):
+            owners = {owner, *_list_short_names(function, owner)}
+            for node in ast.walk(function):
+                if (
+                    isinstance(node, ast.Attribute)
+                    and type(node.ctx) is ast.Load
+                    and not node.attr.startswith("__")
+                    and ast.unparse(node.value) in owners
+                ):
+                    yield node
 
 
-def _list_short_names(function: ast.FunctionDef) -> set[str]:
-    """List the names that are assigned once in a function, and that to ``self.hp``, as in ``hp, info = self.hp, …``."""
+def _list_short_names(function: ast.FunctionDef, owner: str) -> set[str]:
+    """List the names that are assigned once in a function, and that to the owner, as in ``hp, info = self.hp, …``."""
     values: dict[str, list[str]] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
@@ -231,7 +242,7 @@ def _list_short_names(function: ast.FunctionDef) -> set[str]:
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             values.setdefault(node.id, [])
     stores = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    return {name for name, each in values.items() if each == ["self.hp"] and stores.count(name) == 1}
+    return {name for name, each in values.items() if each == [owner] and stores.count(name) == 1}
 
 
 def _pair(target: ast.expr, value: ast.expr) -> list[tuple[str, str]]:

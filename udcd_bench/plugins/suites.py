@@ -116,10 +116,15 @@ def list_suites() -> list[Suite]:
     return list({suite.folder: suite for suite in reversed(suites)}.values())[::-1]
 
 
-def list_shipped_in_use() -> list[str]:
-    """List the names of the suites of this package that have been turned on."""
-    in_use = {suite.folder for suite in list_suites()}
-    return [name for name, folder in list_shipped_suites().items() if folder in in_use]
+def list_named_suites() -> list[str]:
+    """List the names of the suites that have been turned on by ``--suite`` or its variable: a folder by its last part.
+
+    Those of the package come first.
+    """
+    folders = {*_ADDED_SUITES, *map(_locate_suite, _list_environment_suites())}
+    shipped = list_shipped_suites()
+    own = [suite.name for suite in list_suites() if suite.folder in folders - {*shipped.values()}]
+    return [*(name for name, folder in shipped.items() if folder in folders), *own]
 
 
 def _list_environment_suites() -> list[str]:

@@ -11,6 +11,7 @@ from udcd_bench.judging.tolerances import load_tolerances
 from udcd_bench.runs.spec import derive_seed
 from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import count_confusions
+from udcd_bench.stats.rules import select_reported_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,13 +46,15 @@ class ClassFigures:
         return float(np.nanmean(self.figures["recall"]))
 
 
-def build_classes(records: Sequence[Record], store: Store) -> ClassFigures:
-    """Build the figures of all reported epochs of a row's runs, which is what their mean reports."""
+def build_classes(records: Sequence[Record], store: Store, rule: str) -> ClassFigures:
+    """Build the figures of a row's runs in the epochs that a rule reports."""
     classes = tuple(map(str, records[0]["classes"]))
     by_test_set: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for record in records:
         test_set = (record["spec"]["fold"], record["split_hash"])
-        by_test_set.setdefault(test_set, []).append(store.read_scores(record["key"]))
+        arrays = store.read_scores(record["key"])
+        reported = {**arrays, "scores": select_reported_epochs(arrays, rule)}
+        by_test_set.setdefault(test_set, []).append(reported)
     runs = [arrays for members in by_test_set.values() for arrays in members]
     counts = [[count_confusions(epoch, arrays["labels"]) for epoch in arrays["scores"]] for arrays in runs]
     total = np.sum([np.mean(epochs, axis=0) for epochs in counts], axis=0)

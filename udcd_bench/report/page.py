@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NO_RUNS: Mapping[str, Any] = {
     "warning": "", "facts": [], "states": {}, "newest": "", "unfinished": [], "views": [], "figures": [], "undrawn": [],
-    "runs": [], "settings": [], "splits": [], "environment": [], "plot_command": "",
+    "runs": [], "settings": [], "splits": [], "environment": [], "plot_command": "", "rule": "",
 }  # fmt: skip
 """What the template shows of a folder, where there is none."""
 
@@ -144,21 +144,22 @@ def _collect_folder(
 ) -> dict[str, Any]:
     """Collect what the template shows of a folder."""
     runs = report_runs.list_runs(views, results)
-    store = results.store
+    store, rule = results.store, views[0].request.rule
     stand_ins = {run.spec.dataset for run in runs if run.record and run.record["synthetic"]}
     pictures = list(figures.build_figures(store.root, [view.request for view in views]))
     return {
         "warning": captions.format_warning(sorted(stand_ins)),
         "states": Counter("done" if run.record else "failed" for run in runs),
         "newest": _find_newest_day(store, runs),
-        "facts": _collect_facts(runs),
+        "facts": _collect_facts(runs, rule),
+        "rule": rule,
         "views": list(zip(views, parts)),
         "figures": pictures,
         "undrawn": figures.list_undrawn(pictures),
         "plot_command": format_artefact_command("plot", "all", views[0].request),
         "runs": runs,
         "unfinished": [row for row in store.summarize() if row.state not in ("done", "failed")],
-        "settings": report_runs.group_by_setting(runs, store),
+        "settings": report_runs.group_by_setting(runs, store, rule),
         "splits": report_runs.list_splits(runs),
         "environment": report_runs.count_environments(runs),
     }
@@ -191,12 +192,12 @@ def _find_newest_day(store: Store, runs: Iterable[ReportRun]) -> str:
     return datetime.fromtimestamp(newest / 1e9, UTC).strftime("%-d %B %Y") if newest is not None else ""
 
 
-def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
+def _collect_facts(runs: Sequence[ReportRun], rule: str) -> list[tuple[str, list[str]]]:
     """Collect the facts on how the runs were made: each one's values, once each."""
     facts: dict[str, set[str]] = {}
     for run in runs:
         if run.record:
-            for name, value in _list_facts(run.record):
+            for name, value in _list_facts(run.record, rule):
                 facts.setdefault(name, set()).add(value)
     origins = describe_origins([run.record for run in runs if run.record])
     return [(name, sorted(values)) for name, values in facts.items()] + [("Not alike", [origins])] * bool(
@@ -204,13 +205,13 @@ def _collect_facts(runs: Sequence[ReportRun]) -> list[tuple[str, list[str]]]:
     )
 
 
-def _list_facts(record: Record) -> Iterator[tuple[str, str]]:
+def _list_facts(record: Record, rule: str) -> Iterator[tuple[str, str]]:
     environment = record["environment"]
     if copies := record.get("copies"):
         yield "Copies", f"{record['dataset_title']}: {copies}"
     if record["incomplete"]:
         yield "Incomplete", f"{record['dataset_title']}: {record['incomplete']}"
-    yield "Reported", record["reporting"]
+    yield "Reported", captions.describe_rule(rule, [record])
     threads = f"{environment['threads']} CPU thread{'s' * (environment['threads'] != 1)}"
     yield "Hardware", f"{environment['device']}, {threads}, {environment['precision']}"
     yield "Versions", ", ".join(f"{name} {environment[name]}" for name in ("python", "torch", "timm"))

@@ -135,7 +135,7 @@ def judge_claims(view: View | None, results: Results | None) -> list[JudgedClaim
     claims = claim_file.load_claims(claim_file.find_claims_file())
     if view is None or results is None:
         return [(claim, claim_check.check_on_paper(claim), None) for claim in claims]
-    own_results = claim_check.OwnResults(results, protocol=view.request.protocol)
+    own_results = claim_check.OwnResults(results, view.request.rule, view.request.protocol)
     profile = view.request.profile
     return [
         (claim, claim_check.check_on_paper(claim), claim_check.check_on_runs(claim, profile, own_results))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from udcd_bench import plugins
+from udcd_bench.errors import format_count
 from udcd_bench.grid.cells import ColumnGroup, format_heading
 from udcd_bench.report.classes import ClassFigures, build_classes
 from udcd_bench.runs import names, planner, profiles
@@ -120,8 +121,8 @@ def _make_sort_key(run: ReportRun) -> tuple[object, ...]:
     return *setting, run.title.casefold(), s.fold, s.seed, run.command
 
 
-def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Setting]:
-    """Group the finished runs by setting and row, and read their scores and histories."""
+def group_by_setting(report_runs: Iterable[ReportRun], store: Store, rule: str) -> list[Setting]:
+    """Group the finished runs by setting and row, and read their scores, of the epochs of a rule, and histories."""
     by_setting: dict[str, dict[RunSpec, list[ReportRun]]] = {}
     for run in report_runs:
         if run.record is not None:
@@ -138,7 +139,7 @@ def group_by_setting(report_runs: Iterable[ReportRun], store: Store) -> list[Set
                     RowRuns(
                         title=members[0].title,
                         n=len(members),
-                        classes=build_classes([run.record for run in members if run.record], store),
+                        classes=build_classes([run.record for run in members if run.record], store, rule),
                         curve=build_curve(members, store),
                     )
                     for members in rows.values()
@@ -214,7 +215,7 @@ def build_curve(members: Sequence[ReportRun], store: Store) -> LearningCurve:
         if before["stage"] != after["stage"]
     ]
     dots = [_scale_point(point, epochs) for points in accuracies for point in points]
-    description = [f"{epochs} epochs"]
+    description = [format_count(epochs, "epoch")]
     if all(losses):
         first, last = (np.mean([points[end][1] for points in losses]) for end in (0, -1))
         description.append(f"loss {first:.3g} to {last:.3g}")

@@ -23,6 +23,7 @@ from udcd_bench.judging.verdicts import VERDICTS, count_verdicts, get_cell_key
 from udcd_bench.paper import published
 from udcd_bench.report.bands import NO_RUN, ReportBand, ReportRow, build_bands, drop_empty
 from udcd_bench.stats.metrics import METRICS
+from udcd_bench.tuning.tuned_table import TunedTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,7 +128,7 @@ def _build_table(table: Table, request: TableRequest, results: Results, anchor: 
         done=len(results.select_records(specs)),
         planned=len(specs),
         not_run=sum(spec not in results.states for spec in specs),
-        commands=tuple(_list_commands(verbs, table, request)),
+        commands=tuple(_list_commands(verbs, table, request)) or _list_search_command(table),
         sheet=sheet,
         bands=tuple(drop_empty(build_bands(sheet, plain, verdicts))),
         cells=tuple(cells),
@@ -144,6 +145,10 @@ def _list_commands(verbs: Iterable[str], table: Table, request: TableRequest) ->
         command = format_artefact_command(verb, table.name, request)
         # runs of another protocol are judged on request alone
         yield f"{command} --compare" if verb == "check" and list_other_protocol(request) else command
+
+
+def _list_search_command(table: Table) -> tuple[str, ...]:
+    return (table.command,) if isinstance(table, TunedTable) else ()
 
 
 def _add_pairs(part: TablePart, table: Table, request: TableRequest, results: Results) -> TablePart:

@@ -1,7 +1,8 @@
 """What a results folder holds, as requests of tables; no run is left out because no profile lists its data or its row.
 
-A view is all runs of one profile, split, backbone and set of overrides of the protocol. Its tables are those of the
-suite that have a run of it, on whatever data there are, and for runs that no table lists a table of their own.
+A view is all runs of one profile, split, backbone and set of overrides of the protocol; the tuned runs of a search
+belong to the view of their rows as they are. Its tables are those of the suite that have a run of it, on whatever data
+there are, those of searches, and for runs that no table lists a table of their own.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ from udcd_bench.grid.row_settings import parse_settings
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher, identify_value, parse_split
+from udcd_bench.stats.rules import BEST_VALIDATION
+from udcd_bench.tuning.stored import list_stored_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Overrides
+    from udcd_bench.tuning.tuned_table import TunedTable
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs of a folder a page is of; None and empty: all. split: a name of ``SPLITS``, or ``val``."""
+    """Which runs of a folder a page is of; None and empty: all. split: a name of ``SPLITS``, or ``val``.
+
+    rule: which of their epochs are reported, of ``stats.rules``; those without validation images have no best on them.
+    """
 
     profile: str | None = None
     split: str | None = None
@@ -37,6 +44,7 @@ class Selection:
     methods: tuple[str, ...] | None = None
     protocol: Overrides = ()
     hparams: Overrides = ()
+    rule: str = TableRequest.rule
 
     def admits(self, spec: RunSpec) -> bool:
         """Tell whether a run is one of them; a hyper-parameter concerns the methods that have it."""
@@ -45,6 +53,7 @@ class Selection:
             and self.split in (None, spec.split, parse_split(spec.split)[1])
             and (self.datasets is None or any(_is_data(name, spec) for name in self.datasets))
             and (self.methods is None or spec.method in map(parse_row_method, self.methods))
+            and (self.rule != BEST_VALIDATION or "validation" in dict(spec.protocol))
             and _has_values(spec, self.protocol, self.hparams)
         )
 
@@ -66,6 +75,7 @@ class View:
         """What all its runs have in common, for people."""
         request = self.request
         parts = [f"profile {request.profile}", self.split]
+        parts += [f"rule {request.rule}"] if request.rule != TableRequest.rule else []
         parts += [request.backbone] if request.backbone else []
         parts += format_teacher(request.teacher, request.teacher_backbone)
         return ", ".join([*parts, *format_overrides((*request.protocol, *request.hparams))])
@@ -76,30 +86,32 @@ def list_stored_specs(results: Results, selection: Selection) -> list[RunSpec]:
 
     Trials of a search are left out, of which only its own files are made: they would drown all else.
     """
-    trials = find_trial_keys(results.store.root)
+    trials, as_made = find_trial_keys(results.store.root), set(results.list_made())
     return [
         spec
         for spec in results.states
         if selection.admits(spec)
         and (spec not in results.records or results.records[spec]["key"] not in trials)
-        and (spec not in results.records or results.records[spec]["spec"]["profile"] == spec.profile)
+        and (spec not in results.records or spec in as_made)
     ]
 
 
 def list_views(results: Results, selection: Selection) -> list[View]:
     """List the views of the selected runs, those of fewer overrides first; no run is in two of them."""
+    searches = list_stored_tables(results)
     by_setting: dict[tuple[Any, ...], list[RunSpec]] = {}
-    for spec in list_stored_specs(results, selection):
+    for stored in list_stored_specs(results, selection):
+        spec = _find_untuned(stored, searches)
         protocol = tuple((key, identify_value(key, value)) for key, value in spec.protocol)
         teacher = (names.identify_teacher(spec.teacher), spec.teacher_backbone)
         setting = (spec.profile, spec.split, spec.backbone, teacher, protocol)
-        by_setting.setdefault(setting, []).append(spec)
+        by_setting.setdefault(setting, []).append(stored)
     shown: set[RunSpec] = set()
     views = []
     for _, specs in sorted(by_setting.items(), key=_make_sort_key):
         left = [spec for spec in specs if spec not in shown]
         if left:
-            view = _build_view(left, results, selection)
+            view = _build_view(left, results, selection, searches)
             # a table of pairs of backbones shows the teacher's runs, which may be another view's
             view = replace(view, specs=tuple(spec for spec in view.specs if spec not in shown))
             shown.update(view.specs)
@@ -122,8 +134,17 @@ def _make_sort_key(item: tuple[tuple[Any, ...], list[RunSpec]]) -> tuple[object,
     )
 
 
-def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection) -> View:
-    first = specs[0]
+def _find_untuned(spec: RunSpec, searches: Iterable[TunedTable]) -> RunSpec:
+    """Find the run beside which a tuned one belongs: that of its row as it is; any other run is its own."""
+    at_first_seed = replace(spec, seed=0)
+    pairs = (pair for table in searches for pair in table.tuned.items())
+    return next((untuned for untuned, tuned in pairs if tuned == at_first_seed), spec)
+
+
+def _build_view(
+    specs: Sequence[RunSpec], results: Results, selection: Selection, searches: Sequence[TunedTable]
+) -> View:
+    first = _find_untuned(specs[0], searches)
     request = TableRequest(
         profile=first.profile,
         methods=selection.methods,
@@ -137,10 +158,11 @@ def _build_view(specs: Sequence[RunSpec], results: Results, selection: Selection
         # a hyper-parameter concerns all methods that have it
         hparams=tuple((key if "." in key else f"*.{key}", value) for key, value in selection.hparams),
         protocol=first.protocol,
+        rule=selection.rule,
     )
     listed: dict[RunSpec, None] = {}
     tables = []
-    for table, own_request in _list_suite_tables(request):
+    for table, own_request in _list_tables(request, searches):
         runs = [spec for spec in table.list_runs(own_request) if spec in results.states]
         if runs and (set(runs) - listed.keys() or _adds_figures(table)):
             tables.append((table, own_request))
@@ -156,11 +178,17 @@ def _adds_figures(table: Table) -> bool:
     return published.find_csv(table.name) is not None or len(table.metrics) > len(Table.metrics)
 
 
-def _list_suite_tables(request: TableRequest) -> Iterator[tuple[Table, TableRequest]]:
-    """List the suite's tables, the paper's first; one of several imbalances on the data that it is about alone."""
+def _list_tables(
+    request: TableRequest, searches: Iterable[TunedTable]
+) -> Iterator[tuple[Table, TableRequest]]:
+    """List the suite's tables, the paper's first, then those of searches, for a request.
+
+    One of several imbalances is on the data that it is about alone.
+    """
     profile = profiles.find_profile(request.profile)
-    for name in sorted(plugins.list_names("tables"), key=lambda name: published.find_csv(name) is None):
-        table: Table = plugins.load_class("tables", name)()
+    names = sorted(plugins.list_names("tables"), key=lambda name: published.find_csv(name) is None)
+    tables: list[Table] = [plugins.load_class("tables", name)() for name in names]
+    for table in [*tables, *searches]:
         own = {profile.resolve_dataset(each) for each in table.datasets}
         datasets = request.datasets or ()
         if table.rhos != (None,):
@@ -189,7 +217,7 @@ def _make_further_tables(
             "name": f"further-{number}",
             "title": "Runs that no table of the suite lists",
             "datasets": _unique_data(members),
-            "rows": dict(sorted({_name_row(spec): _title_row(spec) for spec in members}.items())),
+            "rows": dict(sorted(_name_row(spec, request) for spec in members)),
             "further": False,
             "rhos": (rho,),
             "fractions": (fraction,),
@@ -198,14 +226,13 @@ def _make_further_tables(
         yield table, replace(request, methods=None, datasets=_unique_data(members), hparams=())
 
 
-def _name_row(spec: RunSpec) -> str:
-    settings = ",".join(f"{key}={value}" for key, value in spec.hparams)
-    return f"{spec.method}:{settings}" if settings else spec.method
-
-
-def _title_row(spec: RunSpec) -> str:
+def _name_row(spec: RunSpec, request: TableRequest) -> tuple[str, str]:
+    """Name the row of a run: (name, title), with its settings that the request has not."""
+    own = (*spec.hparams, *(pair for pair in spec.protocol if pair not in request.protocol))
+    settings = ",".join(f"{key}={value}" for key, value in own)
     title = str(plugins.read_attributes("methods", spec.method).get("title", spec.method))
-    return ", ".join([title, *format_overrides(spec.hparams)])
+    name = f"{spec.method}:{settings}" if settings else spec.method
+    return name, ", ".join([title, *format_overrides(own)])
 
 
 def _unique_data(specs: Iterable[RunSpec]) -> tuple[str, ...]:
@@ -246,6 +273,7 @@ def explain_nothing_selected(results: Results, root: str, command: str) -> UserE
     for spec in list_stored_specs(results, Selection()):
         kind, part = parse_split(spec.split)
         test = " --test val" if part == "val" else ""
+        test += f" --validation {share}" if (share := dict(spec.protocol).get("validation")) else ""
         choice = f"--profile {spec.profile} --split {kind}{test} --datasets {names.format_data_title(spec.dataset)}"
         counts[choice] = counts.get(choice, 0) + 1
     if not counts:

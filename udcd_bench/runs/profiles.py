@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from udcd_bench.runs.spec import Overrides, Scalar
 
 TINY_DENSENET = "densenet-tiny"
-AUGMENTS = ("paper", "randaugment", "mixup")
 """A DenseNet small enough for two CPU cores; see ``training.network``."""
+
+AUGMENTS = ("paper", "randaugment", "mixup")
+"""What ``Protocol.augment`` may be."""
 
 MOST_SUGGESTED = 12
 """Most names that a sentence about an unknown one lists."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
+from udcd_bench.runs.names import RUN
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics, rules
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 class Results:
     """The runs of a results folder.
 
-    records: of the finished runs, the newest of each spec, under every profile that it is a plain run of.
+    records: of the finished runs, the newest of each spec, under every spec that means the same run: of another
+    profile, or with its teacher named otherwise.
     states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
@@ -39,6 +43,10 @@ class Results:
     def select_records(self, specs: Iterable[RunSpec]) -> dict[RunSpec, Record]:
         """Select the records of those of the specs that are finished, in the order of the specs."""
         return {spec: self.records[spec] for spec in specs if spec in self.records}
+
+    def list_made(self) -> list[RunSpec]:
+        """List the finished runs, each once, as the specs that they were made as."""
+        return [spec for spec, record in self.records.items() if RunSpec.from_dict(record["spec"]) == spec]
 
     def find_failure(self, spec: RunSpec) -> str | None:
         """Return a failed run's message; None for a run that did not fail."""
@@ -81,11 +89,32 @@ def load_results(store: Store) -> Results:
     for spec, record in list(records.items()):
         for equal in planner.list_equal_specs(spec):
             records.setdefault(equal, record)
+    rows = {record["key"]: str(record["spec"]["method"]) for record in newest}
+    for spec, record in list(records.items()):
+        for equal in _list_equally_taught(spec, record, records, rows):
+            records.setdefault(equal, record)
     states = dict.fromkeys(records, "done")
     for key in store.list_failed():
         if (report := store.read_failure(key)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Results(store, records, states)
+
+
+def _list_equally_taught(
+    spec: RunSpec, record: Record, records: Mapping[RunSpec, Record], rows: Mapping[str, str]
+) -> Iterator[RunSpec]:
+    """List a finished run's spec with its teacher named otherwise: by its key, or by the row whose run it is.
+
+    records: by spec. rows: key → method of the finished runs.
+    """
+    if not (key := record.get("teacher_key")):
+        return
+    yield replace(spec, teacher=f"{RUN}{key}")
+    # a method may be in no suite here, or the teacher not in the folder
+    with contextlib.suppress(UserError, KeyError):
+        by_row = planner.normalize_spec(replace(spec, teacher=rows[key]))
+        if [records[made_first]["key"] for made_first in planner.build_teacher_specs(by_row)] == [key]:
+            yield by_row
 
 
 def read_results(store: Store, jobs: Mapping[RunSpec, Job], failed: Mapping[str, str]) -> Results:

@@ -9,6 +9,7 @@ from udcd_bench.artefacts.commands import format_artefact_command
 from udcd_bench.artefacts.file_names import make_stem
 from udcd_bench.artefacts.made_from import TRIALS_ENDING, write_index
 from udcd_bench.artefacts.table import Table
+from udcd_bench.errors import format_count
 from udcd_bench.plugins import read_attributes
 from udcd_bench.render.csv_text import add_command, format_csv
 from udcd_bench.runs import planner
@@ -32,35 +33,39 @@ if TYPE_CHECKING:
     from udcd_bench.tuning.searches import Search
     from udcd_bench.tuning.study import Trial
 
-_TUNED = "tuned"
+TUNED = "tuned"
+"""What a tuned row's name ends in, and the name of the table has in it."""
 
 
 class TunedTable(Table):
-    """Rows as they are and, below each, tuned; made by ``make_tuned_table`` in front of the class of a table.
+    """Rows as they are and, below each, tuned; made by ``combine_table`` in front of the class of a table.
 
-    search: whose table it is. winners: its best trials.
+    n_trials: of each row. tuned: the run of a row as it is, at seed 0 → the same with the settings of its best trial.
+    sentences: on the search, for the caption. command: the shell line that makes it.
     """
 
-    search: ClassVar[Search]
-    winners: ClassVar[Mapping[StudyPlace, Trial]]
+    n_trials: ClassVar[int]
+    tuned: ClassVar[Mapping[RunSpec, RunSpec]]
+    sentences: ClassVar[tuple[str, ...]]
+    command: ClassVar[str]
 
     def list_rows(self, request: TableRequest) -> list[TableRow]:
         """List each row as it is, and tuned."""
         return [each for row in super().list_rows(request) for each in (row, self._name_tuned(row))]
 
     def _name_tuned(self, row: TableRow) -> TableRow:
-        name = f"{row.name}{',' if ':' in row.name else ':'}{_TUNED}"
-        return replace(row, name=name, title=f"{row.title}, tuned, {self.search.n_trials} trials")
+        name = f"{row.name}{',' if ':' in row.name else ':'}{TUNED}"
+        return replace(row, name=name, title=f"{row.title}, tuned, {format_count(self.n_trials, 'trial')}")
 
     def list_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
         """List the runs of a row; of a tuned one those with the settings of its fold's best trial."""
-        if not row.name.endswith(_TUNED):
+        if not row.name.endswith(TUNED):
             return super().list_cell_runs(request, row, group)
-        plain = replace(row, name=row.name.removesuffix(_TUNED)[:-1])
+        plain = replace(row, name=row.name.removesuffix(TUNED)[:-1])
         return [
-            _set_values(spec, winner)
+            replace(tuned, seed=spec.seed)
             for spec in super().list_cell_runs(request, plain, group)
-            if (winner := self.winners.get(StudyPlace(plain.name, group, spec.fold)))
+            if (tuned := self.tuned.get(replace(spec, seed=0)))
         ]
 
     def list_runs(self, request: TableRequest) -> list[RunSpec]:
@@ -69,34 +74,45 @@ class TunedTable(Table):
 
     def describe(self, frame: pd.DataFrame) -> tuple[str, ...]:
         """Return sentences on the search: its budget, its images, what was tried."""
-        return (*super().describe(frame), *describe_search(self.search))
+        return (*super().describe(frame), *self.sentences)
 
     def build_sheet(self, request: TableRequest, results: Results, frame: pd.DataFrame) -> Sheet:
         """Lay out the table, with the command of the search."""
-        return replace(super().build_sheet(request, results, frame), command=format_command(self.search))
+        return replace(super().build_sheet(request, results, frame), command=self.command)
+
+
+def combine_table(table: Table, name: str, **attributes: Any) -> TunedTable:
+    """Make the table of a search of another table. attributes: those that ``TunedTable`` declares."""
+    title = f"{table.title}: untuned and tuned, side by side"
+    own = {"name": name, "title": title, **attributes}
+    tuned: TunedTable = type("TunedTable", (TunedTable, type(table)), own)()
+    return tuned
 
 
 def make_tuned_table(search: Search, winners: Mapping[StudyPlace, Trial]) -> TunedTable:
-    """Make the table of a search that has ended."""
-    table, validation = search.table, _find_validation(search)
+    """Make the table of a search that has ended. winners: its best trials."""
+    validation = _find_validation(search)
     images = [] if validation == DEFAULT_VALIDATION else [f"validation={validation}"]
-    attributes: dict[str, Any] = {
-        "name": "-".join([table.name, "tuned", str(search.n_trials), *images]),
-        "title": f"{table.title}: untuned and tuned, side by side",
-        "search": search,
-        "winners": winners,
-    }
-    tuned: TunedTable = type("TunedTable", (TunedTable, type(table)), attributes)()
-    return tuned
+    return combine_table(
+        search.table,
+        "-".join([search.table.name, TUNED, str(search.n_trials), *images]),
+        n_trials=search.n_trials,
+        tuned={
+            strip_validation(search.studies[place].spec): strip_validation(trial.spec)
+            for place, trial in winners.items()
+        },
+        sentences=describe_search(search),
+        command=format_command(search),
+    )
+
+
+def strip_validation(spec: RunSpec) -> RunSpec:
+    """Return the spec of a trial as it is retrained on the whole training fold."""
+    return replace(spec, protocol=tuple(pair for pair in spec.protocol if pair[0] != "validation"))
 
 
 def _find_validation(search: Search) -> str:
     return planner.resolve_protocol(next(iter(search.studies.values())).spec).validation
-
-
-def _set_values(spec: RunSpec, winner: Trial) -> RunSpec:
-    hparams = tuple(dict([*spec.hparams, *winner.values.items()]).items())
-    return planner.normalize_spec(replace(spec, hparams=hparams))
 
 
 def describe_search(search: Search) -> tuple[str, ...]:
@@ -110,7 +126,7 @@ def describe_search(search: Search) -> tuple[str, ...]:
         ranges.setdefault(text, []).append(str(title))
     tried = "; ".join(f"{', '.join(dict.fromkeys(titles))}: {text}" for text, titles in ranges.items())
     return (
-        f"Tuned: the best of {search.n_trials} trials, the first of which is the row as it is, by "
+        f"Tuned: the best of {format_count(search.n_trials, 'trial')}, the first of which is the row as it is, by "
         f"{METRICS[CHOSEN_BY].title} on {images} (by group; the mean of the last epochs; nothing is chosen on the test "
         "images), retrained on the whole training fold. All rows have the same number of trials on the same images; "
         "teachers stay untuned.",

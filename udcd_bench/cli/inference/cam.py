@@ -31,9 +31,9 @@ from udcd_bench.errors import UserError
 def cam(run: str, paths: tuple[Path, ...], **params: Any) -> None:
     """Draw the Grad-CAM of RUN's network on image files, or on the test images it confused worst.
 
-    RUN is a run's key or its label as status prints them, or the beginning of either. The test images
-    are taken from --data. The picture shows patients' images: it is written here or where --to says, never into a
-    results folder.
+    RUN is a run's key or its beginning, or its label or the first words of it, as status prints them.
+    The test images are taken from --data. The picture shows patients' images: it is written here or where --to says,
+    never into a results folder.
     """
     from udcd_bench.artefacts.captions import format_warning
     from udcd_bench.inference import cam as gradcam

@@ -23,8 +23,8 @@ from udcd_bench.cli.options import make_option
 def export(run: str, file: Path, out: Path) -> None:
     """Write the network that a run was tested with: normalised images in, logits out; no teacher.
 
-    RUN is a run's key or its label as status prints them, or the beginning of either. The file's metadata
-    hold the names of the classes, how images are prepared, and which run it is of.
+    RUN is a run's key or its beginning, or its label or the first words of it, as status prints them.
+    The file's metadata hold the names of the classes, how images are prepared, and which run it is of.
     """
     from udcd_bench.inference.export import check_target, export_run
     from udcd_bench.inference.selection import find_run, open_store

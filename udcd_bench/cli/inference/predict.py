@@ -36,9 +36,9 @@ device_option = make_option("--device", default="auto", show_default=True, help=
 def predict(run: str, paths: tuple[Path, ...], **params: Any) -> int:
     """Predict the classes of images: files, folders with all below them, or zips.
 
-    RUN is a run's key or its label as status prints them, or the beginning of either. Images are
-    prepared as the run's test images were. CSV: file, predicted, p_CLASS for each class, and the entropy of these in
-    nats.
+    RUN is a run's key or its beginning, or its label or the first words of it, as status prints them.
+    Images are prepared as the run's test images were. CSV: file, predicted, p_CLASS for each class, and the entropy of
+    these in nats.
     """
     from udcd_bench.inference.predict import list_images, predict_files
     from udcd_bench.inference.selection import find_run, list_folds, open_store

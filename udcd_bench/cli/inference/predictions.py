@@ -25,8 +25,9 @@ def predictions(run: str | None, file: Path | None, out: Path) -> None:
     """Write a row for each test image of RUN, or of every finished run of --out.
 
     Columns: key, method, dataset, seed, id, group, fold, label, predicted, p_CLASS for each class, and the entropy of
-    these in nats, all of the network after the last epoch. RUN is a key or a label
-    of status, or the beginning of either. Needs no weights: packed results will do.
+    these in nats, all of the network after the last epoch. RUN is a run's key or
+    its beginning, or its label or the first words of it, as status prints them. Needs no weights: packed results will
+    do.
     """
     from udcd_bench.inference.frames import build_runs_frame
     from udcd_bench.inference.selection import find_run, open_store

@@ -11,14 +11,16 @@ import click
 from udcd_bench.errors import UserError, format_count, quote_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import Self
 
     from udcd_bench.cli.options import RunOptions
     from udcd_bench.engines.cost import RunCost
     from udcd_bench.engines.events import Event
     from udcd_bench.engines.execute import RunContext
     from udcd_bench.engines.naming import NameResolver
+    from udcd_bench.engines.ray import Cluster
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
@@ -27,9 +29,16 @@ if TYPE_CHECKING:
 
 
 def plan_and_run(
-    specs: Iterable[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
+    specs: Iterable[RunSpec],
+    store: Store,
+    run_options: RunOptions,
+    resolver: NameResolver,
+    session: EngineSession | None = None,
 ) -> tuple[list[Job], dict[str, str]]:
-    """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure."""
+    """Plan, print what is left to do, and do it unless this is a dry run; return the jobs, and key → failure.
+
+    session: of a command that makes runs several times; without it the engine is closed when these runs are made.
+    """
     from udcd_bench.cli.training import estimates
     from udcd_bench.engines import cost, server
     from udcd_bench.engines.environment import check_early, check_reads
@@ -67,7 +76,10 @@ def plan_and_run(
             f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
         )
         return jobs, {}
-    return jobs, _run_jobs(jobs, context, run_options, estimate)
+    if session is not None:
+        return jobs, _run_jobs(jobs, context, session, estimate)
+    with EngineSession(run_options) as own:
+        return jobs, _run_jobs(jobs, context, own, estimate)
 
 
 def make_context(store: Store, run_options: RunOptions, resolver: NameResolver) -> RunContext:
@@ -110,7 +122,7 @@ def _print_plan(jobs: list[Job], context: RunContext, form: str) -> None:
 
 
 def _run_jobs(
-    jobs: list[Job], context: RunContext, run_options: RunOptions, estimate: tuple[float, list[RunCost]]
+    jobs: list[Job], context: RunContext, session: EngineSession, estimate: tuple[float, list[RunCost]]
 ) -> dict[str, str]:
     """Print how many runs there are and how long they take, and make them.
 
@@ -123,39 +135,57 @@ def _run_jobs(
     todo = [job for job in jobs if not job.done]
     seconds, unknown = estimate
     threads = estimates.count_threads(job.spec for job in todo)
-    with _open_engine(run_options, threads) as (free_slots, run_engine):
-        slots = min(free_slots, len(todo))
-        duration = estimates.describe_estimate(seconds, len(unknown), slots)
-        click.echo(
-            f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.",
-            err=True,
-        )
-        with (
-            ProgressBoard(jobs, slots) as board,
-            open_logs(run_options.log, context.store, jobs) as log,
-        ):
+    free_slots, run_engine = session.open(threads)
+    slots = min(free_slots, len(todo))
+    duration = estimates.describe_estimate(seconds, len(unknown), slots)
+    click.echo(
+        f"{len(todo)} of {format_count(len(jobs), 'run')} to make, {slots} at a time: {duration}.", err=True
+    )
+    with (
+        ProgressBoard(jobs, slots) as board,
+        open_logs(session.run_options.log, context.store, jobs) as log,
+    ):
 
-            def notify(event: Event) -> None:
-                board.notify(event)
-                log(event)
+        def notify(event: Event) -> None:
+            board.notify(event)
+            log(event)
 
-            failed = run_engine(jobs, context, slots, notify)
+        failed = run_engine(jobs, context, slots, notify)
     for key in [key for key in failed if context.store.failure_path(key).exists()][:1]:
         command = quote_command("status", key, "--out", context.store.root)
         click.echo(f"Where it failed, and the command that repeats it: {command}", err=True)
     return failed
 
 
-@contextlib.contextmanager
-def _open_engine(run_options: RunOptions, threads: int) -> Iterator[tuple[int, Engine]]:
-    """Open the engine for runs of so many threads: how many at a time, and the function that makes them."""
-    from udcd_bench.engines import local
+class EngineSession:
+    """The engine of a command: a Ray cluster that its first runs have joined stays joined until the session ends.
 
-    device, jobs = run_options.device, run_options.jobs
-    if run_options.engine == "local":
-        yield local.count_slots(device, threads, jobs), local.run
-        return
-    from udcd_bench.engines import ray
+    Ray's own output goes to standard error meanwhile, and so would all that is printed.
+    """
 
-    with ray.join_cluster(run_options.address, device, jobs, threads) as cluster:
-        yield cluster.slots, cluster.run
+    def __init__(self, run_options: RunOptions) -> None:
+        self.run_options = run_options
+        self._stack = contextlib.ExitStack()
+        self._cluster: Cluster | None = None
+        self._threads = 0  # of a run, for which the cluster was joined
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, threads: int) -> tuple[int, Engine]:
+        """Open the engine for runs of so many threads: how many at a time, and the function that makes them."""
+        from udcd_bench.engines import local
+
+        device, jobs = self.run_options.device, self.run_options.jobs
+        if self.run_options.engine == "local":
+            return local.count_slots(device, threads, jobs), local.run
+        if self._cluster is None or threads != self._threads:
+            from udcd_bench.engines import ray
+
+            self._stack.close()
+            joined = ray.join_cluster(self.run_options.address, device, jobs, threads)
+            self._cluster, self._threads = self._stack.enter_context(joined), threads
+        return self._cluster.slots, self._cluster.run

@@ -150,7 +150,8 @@ class ProgressBoard:
 
     def _describe_run(self, key: str) -> str:
         job = self.jobs[key]
-        return f"{job.spec.format_label()} ({job.epochs - self.epochs_left[key]} of {job.epochs} epochs)"
+        done = job.epochs - self.epochs_left[key]
+        return f"{job.spec.format_label()} ({done} of {format_count(job.epochs, 'epoch')})"
 
     def _print_line(self, line: str) -> None:
         if self.live:

@@ -14,6 +14,7 @@ from udcd_bench.errors import UserError, format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from udcd_bench.cli.training.making import EngineSession
     from udcd_bench.engines.naming import NameResolver
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.spec import RunSpec
@@ -90,26 +91,28 @@ def _check(planned: Search, run_options: RunOptions) -> None:
 
 def _carry_out(planned: Search, store: Store, run_options: RunOptions, resolver: NameResolver) -> int:
     """Make the trials, round by round, then the rows as they are and tuned; write and print the table."""
+    from udcd_bench.cli.training.making import EngineSession
     from udcd_bench.runs.results import read_results
     from udcd_bench.tuning.searches import note_ends
     from udcd_bench.tuning.tuned_table import make_tuned_table, write_trials
 
-    for trials in planned.iterate_rounds():
-        first, last = trials[0].number + 1, trials[-1].number + 1
-        numbers = f"Trial {first}" if first == last else f"Trials {first} to {last}"
-        click.echo(f"{numbers} of {planned.n_trials}:", err=True)
-        jobs, failed = _make_runs([trial.spec for trial in trials], store, run_options, resolver)
-        note_ends(trials, jobs, read_results(store, jobs, failed), failed)
-        path = write_trials(planned, planned.find_winners(), store.root)
-    winners = planned.find_winners()
-    untuned = [place for place in planned.studies if place not in winners]
-    for place in untuned:
-        click.echo(
-            f"No trial of {place.row} on {place.group.title}, fold {place.fold}, has finished.", err=True
-        )
-    tuned, request = make_tuned_table(planned, winners), planned.final_request
-    click.echo("The rows as they are, and tuned:", err=True)
-    jobs, failed = _make_runs(tuned.list_runs(request), store, run_options, resolver)
+    with EngineSession(run_options) as session:
+        for trials in planned.iterate_rounds():
+            first, last = trials[0].number + 1, trials[-1].number + 1
+            numbers = f"Trial {first}" if first == last else f"Trials {first} to {last}"
+            click.echo(f"{numbers} of {planned.n_trials}:", err=True)
+            jobs, failed = _make_runs([trial.spec for trial in trials], store, session, resolver)
+            note_ends(trials, jobs, read_results(store, jobs, failed), failed)
+            path = write_trials(planned, planned.find_winners(), store.root)
+        winners = planned.find_winners()
+        untuned = [place for place in planned.studies if place not in winners]
+        for place in untuned:
+            click.echo(
+                f"No trial of {place.row} on {place.group.title}, fold {place.fold}, has finished.", err=True
+            )
+        tuned, request = make_tuned_table(planned, winners), planned.final_request
+        click.echo("The rows as they are, and tuned:", err=True)
+        jobs, failed = _make_runs(tuned.list_runs(request), store, session, resolver)
     output = tuned.render(request, read_results(store, jobs, failed))
     click.echo(output.text)
     click.echo("\n".join(map(str, (*output.files, path))))
@@ -117,12 +120,12 @@ def _carry_out(planned: Search, store: Store, run_options: RunOptions, resolver:
 
 
 def _make_runs(
-    specs: Sequence[RunSpec], store: Store, run_options: RunOptions, resolver: NameResolver
+    specs: Sequence[RunSpec], store: Store, session: EngineSession, resolver: NameResolver
 ) -> tuple[Mapping[RunSpec, Job], dict[str, str]]:
     """Make the runs of these specs; return their jobs by spec, and key → message of those that failed."""
     from udcd_bench.cli.training.making import plan_and_run
 
-    jobs, failed = plan_and_run(specs, store, run_options, resolver)
+    jobs, failed = plan_and_run(specs, store, session.run_options, resolver, session)
     by_spec = {spec: job for job in jobs for spec in job.specs}
     return {spec: by_spec[spec] for spec in specs}, failed
 

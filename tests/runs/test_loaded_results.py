@@ -1,0 +1,49 @@
+"""What a loaded folder has of a run under other specs that mean the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from support import records
+from udcd_bench.runs.results import load_results
+from udcd_bench.runs.spec import RunSpec
+from udcd_bench.runs.store import Store
+
+KD = RunSpec("kd", "digits", "demo", "densenet-tiny")
+USUAL, OTHER = KD.build_teacher_spec(), KD.build_teacher_spec("crd")
+
+
+def load(root, made, teacher):
+    """A folder with a Scratch run, a CRD run, and a KD run that was made as this spec by the run of this teacher."""
+    store = Store(root)
+    keys = {spec: records.store_run(store, records.record(spec))["key"] for spec in (USUAL, OTHER)}
+    key = keys[teacher]
+    made = replace(made, teacher=made.teacher.format(key))
+    records.store_run(store, records.record(made, teacher_key=key))
+    return load_results(store), made, key
+
+
+@pytest.mark.parametrize("made", ["", "run:{}"])
+def test_the_usual_teacher_may_be_named_by_its_key_and_its_key_left_out(tmp_path, made):
+    results, made, key = load(tmp_path, replace(KD, teacher=made), USUAL)
+    by_key = replace(KD, teacher=f"run:{key}")
+    assert results.records[KD] is results.records[by_key] and results.records[KD]["teacher_key"] == key
+    assert set(results.list_made()) == {USUAL, OTHER, made}, "each once"
+
+
+@pytest.mark.parametrize("made", ["crd", "run:{}"])
+def test_a_row_that_teaches_may_be_named_by_the_key_of_its_run(tmp_path, made):
+    results, _, key = load(tmp_path, replace(KD, teacher=made), OTHER)
+    assert results.records[replace(KD, teacher="crd")] is results.records[replace(KD, teacher=f"run:{key}")]
+    assert KD not in results.records, "whose teacher is Scratch"
+
+
+def test_another_teacher_is_another_run(tmp_path):
+    store = Store(tmp_path)
+    taught_elsewhere = replace(USUAL, protocol=(("epochs", 3),))
+    key = records.store_run(store, records.record(taught_elsewhere))["key"]
+    records.store_run(store, records.record(replace(KD, teacher=f"run:{key}"), teacher_key=key))
+    results = load_results(store)
+    assert replace(KD, teacher=f"run:{key}") in results.records and KD not in results.records
