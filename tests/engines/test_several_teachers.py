@@ -15,6 +15,7 @@ from udcd_bench.artefacts import unneeded
 from udcd_bench.cli import cli
 from udcd_bench.engines.events import RunFailed
 from udcd_bench.engines.job_queue import JobQueue
+from udcd_bench.engines.naming import NameResolver
 from udcd_bench.engines.teachers.naming import name_teachers
 from udcd_bench.errors import UserError
 from udcd_bench.inference.export import export_run
@@ -140,6 +141,9 @@ def test_what_is_typed_is_split_at_commas(lab):
     comma = home / "kd,rkd.safetensors"
     comma.write_bytes((home / "large.safetensors").read_bytes())
     assert name_teachers(str(comma), "", large.store).name.startswith("kd,rkd.safetensors#")
+    resolver = NameResolver(home / "data", store=large.store)
+    once = resolver.resolve_spec(replace(KD, teacher=str(comma)))
+    assert resolver.resolve_spec(once) == once and once.teacher_backbone == "resnet-tiny"
 
 
 def test_who_is_no_teacher_or_two_is_refused(lab, tmp_path):

@@ -56,6 +56,7 @@ class NameResolver:
         self._reading = reading
         self._group_columns: dict[str, str] = {}  # by identity
         self._names: dict[tuple[str, str], str] = {}
+        self._teachers: set[str] = set()  # as it has named them
 
     def resolve_request(self, request: TableRequest) -> TableRequest:
         """Name what a request names by paths. Raises UserError when there is no such set or file."""
@@ -86,8 +87,11 @@ class NameResolver:
         return replace(spec, dataset=dataset, protocol=protocol, split=split)
 
     def _name_teacher(self, target: Target) -> Target:
+        if target.teacher in self._teachers:
+            return target
         named = name_teachers(target.teacher, target.teacher_backbone, self._store)
         self.locations |= named.paths
+        self._teachers.add(named.name)
         return replace(target, teacher=named.name, teacher_backbone=named.backbone)
 
     def _name_data(self, typed: str, size: int) -> str:

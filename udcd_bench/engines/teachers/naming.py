@@ -17,7 +17,7 @@ from udcd_bench.storage.file_names import decode_name
 if TYPE_CHECKING:
     from udcd_bench.runs.store import Store
 
-NO_FILES: Mapping[str, str] = MappingProxyType({})
+NONE_STORED: Mapping[str, str] = MappingProxyType({})
 
 
 class NamedTeacher(NamedTuple):
@@ -40,7 +40,7 @@ class NamedTeachers(NamedTuple):
 
 
 def name_teachers(
-    typed: str, backbone: str, store: Store | None, stored_files: Mapping[str, str] = NO_FILES
+    typed: str, backbone: str, store: Store | None, stored_files: Mapping[str, str] = NONE_STORED
 ) -> NamedTeachers:
     """Name one teacher, or several with commas between, as a spec does.
 
@@ -67,9 +67,9 @@ def name_teachers(
 
 def _split(typed: str, store: Store | None, stored_files: Mapping[str, str]) -> list[str]:
     """Split what is typed at commas, unless it is a whole: the name of a file and the label of a run may have some."""
-    for words in (names.split_teachers(typed), typed.split(",")):
-        if len(words) > 1 and all(map(_is_named, words)):
-            return words
+    named = names.split_teachers(typed)
+    if len(named) > 1 and all(map(_is_named, named)):
+        return named
     is_whole = "," not in typed or Path(typed).expanduser().is_file() or _match_stored(typed, stored_files)
     if is_whole or _find_run(typed, store):
         return [typed] if typed else []
