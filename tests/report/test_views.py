@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from support import pages
 from support import records as make
 from udcd_bench import cli
+from udcd_bench.artefacts.made_from import write_index
 from udcd_bench.report import page, views
 from udcd_bench.report.views import Selection
 from udcd_bench.runs.results import load_results
@@ -96,6 +97,31 @@ def test_a_page_by_a_rule_says_it_and_shows_the_figures_of_its_epochs(tmp_path):
     validated = replace(BASE, protocol=(("validation", "0.2"),))
     admits = Selection(rule="best-validation").admits
     assert admits(validated) and not admits(BASE), "which has no such epoch"
+
+
+def test_a_tuned_run_stands_below_its_row_in_one_view(tmp_path):
+    """Also one of a method without a teacher, whose rate is a number of the protocol as one for all rows would be."""
+    store, rate = Store(tmp_path), ("learning_rate", 0.001)
+    held_out, tuned = ("validation", "0.2"), replace(BASE, protocol=(rate,))
+    trials = [replace(BASE, protocol=pairs) for pairs in ((held_out,), (rate, held_out))]
+    first, best = (make.finish(store, spec, n=30)["key"] for spec in trials)
+    for spec in (BASE, tuned, replace(tuned, seed=1), replace(BASE, protocol=(("learning_rate", 0.1),))):
+        make.finish(store, spec, n=30)
+    file = tmp_path / "paper" / "table2-tuned-2-trials.csv"
+    write_index(file, [first, best])
+    lines = [f"aptos,,0,scratch,{n},{n == 1},{key}" for n, key in enumerate((first, best))]
+    file.write_text(
+        "\n".join(["# udcd-bench search table2", "dataset,rho,fold,method,trial,chosen,key", *lines])
+    )
+    of_search, other = views.list_views(load_results(store), Selection())
+    assert of_search.request.protocol == () and other.request.protocol == (("learning_rate", 0.1),)
+    assert set(of_search.specs) == {BASE, tuned, replace(tuned, seed=1)}
+    tables = {table.name: table.list_runs(request) for table, request in of_search.tables}
+    assert {tuned, replace(tuned, seed=1)} <= set(tables["table2-tuned-2"])
+    assert not any(name.startswith("further") for name in tables)
+    file.write_text("dataset,trial\naptos,many")
+    alone = {view.request.protocol for view in views.list_views(load_results(store), Selection())}
+    assert alone == {(), (rate,), (("learning_rate", 0.1),)}, "what cannot be read says nothing"
 
 
 def test_own_images_are_not_called_drawn(tree):

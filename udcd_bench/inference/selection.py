@@ -1,6 +1,4 @@
-"""Finding stored runs by what a user types: a key or the beginning of one, a label as ``status`` prints it or its first
-words.
-"""
+"""Finding stored runs by what a user types: a key or its beginning, a label of ``status`` or its first words."""
 
 from __future__ import annotations
 

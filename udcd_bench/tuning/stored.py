@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from udcd_bench import plugins
 from udcd_bench.artefacts.made_from import TRIALS_ENDING
+from udcd_bench.grid.cells import TableRequest, parse_row_method
 from udcd_bench.render.csv_text import read_command, skip_command
 from udcd_bench.tuning.tuned_table import TUNED, combine_table, strip_validation
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from udcd_bench.artefacts.table import Table
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.tuning.tuned_table import TunedTable
@@ -44,15 +46,29 @@ def list_stored_tables(results: Results) -> list[TunedTable]:
             stem = f"{trials.table}-{TUNED}-{trials.n_trials}"
             numbered = (f"{stem}-{number}" for number in itertools.count(2))
             name = next(each for each in itertools.chain([stem], numbered) if each not in tables)
+            table = plugins.load_class("tables", trials.table)()
             tables[name] = combine_table(
-                plugins.load_class("tables", trials.table)(),
+                table,
                 name,
+                rows=_list_rows(table, trials),
+                further=False,
                 n_trials=trials.n_trials,
                 tuned=pairs,
                 sentences=(SENTENCE,),
                 command=trials.command,
             )
     return list(tables.values())
+
+
+def _list_rows(table: Table, trials: StoredTrials) -> dict[str, str]:
+    """List the rows that were searched and whose method is in a suite here, with their titles, in the trials' order."""
+    known = plugins.list_names("methods")
+    names = dict.fromkeys(
+        line["method"] for line in trials.lines if parse_row_method(line["method"]) in known
+    )
+    request = TableRequest(methods=tuple(dict.fromkeys(map(parse_row_method, names))))
+    titles = {row.name: row.title for row in table.list_rows(request)}
+    return {name: titles.get(name, name) for name in names}
 
 
 def _read_trials(path: Path) -> StoredTrials | None:
