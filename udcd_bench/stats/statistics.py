@@ -249,8 +249,8 @@ def pool_training_noise(values: Iterable[Sequence[float]], assumed: float) -> Tr
 
 def correlate_ranks(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
     """Compute Spearman's rank correlation of two lists (n,), neither of which holds the same value n times."""
-    ranks = [compute_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other)]
-    return float(np.corrcoef(ranks)[1, 0])
+    ranks, other_ranks = (compute_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other))
+    return float(np.corrcoef(ranks, other_ranks)[1, 0])
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
