@@ -183,10 +183,11 @@ def test_a_script_without_a_guard_of_its_main_part_runs_once(piped, tmp_path):
         "from pathlib import Path\n"
         "from udcd_bench.data import sources\n"
         "print('once')\n"
-        "sources.load_dataset('synthetic-fundus', size=32, data=Path('d'), n_images=40,\n"
+        "sources.load_dataset('synthetic-fundus', size=32, data=Path('d'), n_images=60,\n"
         "                     options=sources.LoadOptions(jobs=2))\n"
         "from udcd_bench.cli import cli\n"
-        "cli(['train', 'scratch', '--dataset=digits', '--set=epochs=1', '--device=cpu'])\n"
+        "cli(['train', 'scratch', '--dataset=synthetic-fundus', '--data=d', '--device=cpu', '--set=epochs=1',\n"
+        "     '--set=image_size=32', '--set=n_images=60'])\n"
     )
     (tmp_path / "script.py").write_text(code)
     words = [sys.executable, "-" if piped else "script.py"]

@@ -113,7 +113,7 @@ def test_ranks_and_average_precision_are_those_of_scipy_and_scikit_learn_to_the_
     values = rng.random(n) if seed % 3 else rng.integers(0, 20, n) / 7
     positive = rng.random(n) < rng.random()
     positive[0] = True
-    assert (metrics._compute_ranks(values) == rankdata(values)).all()
+    assert (metrics.compute_ranks(values) == rankdata(values)).all()
     expected = sk.average_precision_score(positive, values)
     assert metrics._compute_average_precision(positive, values) == expected
 

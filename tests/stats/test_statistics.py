@@ -382,6 +382,14 @@ def test_a_t_without_variance_is_defined():
         statistics.corrected_resampled_t([1.0, 2.0], 0, 2)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_ranks_are_correlated_as_scipy_does_to_the_last_bit(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 20))
+    one, other = [0.0, 1.0, *rng.integers(0, 9, n) / 7], [1.0, 0.0, *rng.random(n)]
+    assert statistics.correlate_ranks(one, other) == stats.spearmanr(one, other).statistic
+
+
 def test_classes_are_drawn_as_their_averages_are():
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 120)

@@ -242,9 +242,7 @@ def _list_marks(printed: Sequence[PublishedValue], metric: str) -> list[tuple[st
 
 def _correlate_ranks(rows: Sequence[JudgedCell]) -> float:
     """Compute Spearman's rank correlation; NaN where all figures of a side are the same."""
-    from scipy.stats import spearmanr
-
     ours, theirs = [row.ours for row in rows], [row.theirs for row in rows]
     if len(set(ours)) < 2 or len(set(theirs)) < 2:
         return math.nan
-    return float(spearmanr(ours, theirs).statistic)
+    return statistics.correlate_ranks(ours, theirs)

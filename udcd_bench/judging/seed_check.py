@@ -128,7 +128,7 @@ def compute_half_width(
 
     NaN, and the reason, where a fold has fewer than ``MIN_SEEDS`` seeds in ``theirs``.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     n, m = (Counter(fold for fold, _ in figures) for figures in (theirs, ours))
     if min(n.values()) < MIN_SEEDS:
@@ -136,7 +136,7 @@ def compute_half_width(
         return math.nan, f"Fewer than {MIN_SEEDS} seeds tell no chance from change: {fewest}."
     between = statistics.compute_spread(theirs).seeds
     error = between * math.sqrt(sum(1 / n[fold] + 1 / m[fold] for fold in n)) / len(n)
-    return float(student.ppf((1 + level) / 2, len(theirs) - len(n))) * error, ""
+    return float(stdtrit(len(theirs) - len(n), (1 + level) / 2)) * error, ""
 
 
 def _average_over_folds(values: ValuesByRun) -> float:

@@ -120,13 +120,22 @@ class Bootstrap:
 
         spec: one of the row's runs. What the deviation may truly be is drawn once for all figures of its data set.
         """
-        setting = _strip_row(spec)
-        names = (setting.data_identity, setting.profile, setting.split)
-        deviation = self.find_training_noise(spec, metric).draw_deviation(
-            np.random.default_rng(derive_seed("training deviation", *names)), self.tolerances.draws
-        )
+        cache_key = (_strip_row(spec), metric)
+        if cache_key not in self._deviations:
+            self._deviations[cache_key] = self._draw_deviation(spec, metric)
         error = np.random.default_rng(derive_seed(*rng_key)).normal(0, 1, self.tolerances.draws)
-        return error * (deviation / math.sqrt(n))
+        return error * (self._deviations[cache_key] / math.sqrt(n))
+
+    @cached_property
+    def _deviations(self) -> dict[tuple[RunSpec, str], Floats]:
+        """Setting and metric → what was drawn of training's deviation, which the rows of a column share."""
+        return {}
+
+    def _draw_deviation(self, spec: RunSpec, metric: str) -> Floats:
+        """Draw what training's deviation may truly be under a run's settings (draws,), points."""
+        names = (spec.data_identity, spec.profile, spec.split)
+        generator = np.random.default_rng(derive_seed("training deviation", *names))
+        return self.find_training_noise(spec, metric).draw_deviation(generator, self.tolerances.draws)
 
     def find_training_noise(self, spec: RunSpec, metric: str) -> statistics.TrainingNoise:
         """Find how far trainings differ under a run's settings, whatever its row, fold and imbalance."""

@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError, suggest_nearest
@@ -90,6 +91,7 @@ class Protocol:
         return replace(self, **values)
 
     @classmethod
+    @cache
     def list_names(cls) -> tuple[str, ...]:
         """List the fields that ``--set`` may name."""
         return tuple(f.name for f in fields(cls))

@@ -184,12 +184,12 @@ def _auroc(p: Floats, y: Ints) -> float:
     if not both.any():
         return 0.5
     positive, n_positive = positive[:, both], n_positive[both]
-    ranks = np.apply_along_axis(_compute_ranks, 0, p[:, both])
+    ranks = np.apply_along_axis(compute_ranks, 0, p[:, both])
     u = (ranks * positive).sum(0) - n_positive * (n_positive + 1) / 2
     return float((u / (n_positive * (len(y) - n_positive))).mean())
 
 
-def _compute_ranks(values: Floats) -> Floats:
+def compute_ranks(values: Floats) -> Floats:
     """Ranks (n,) of values (n,) from 1, equal values sharing the mean of theirs: ``scipy.stats.rankdata``."""
     _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[codes]
