@@ -20,7 +20,7 @@ from support import tables
 from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
-from udcd_bench.cli import check_formats
+from udcd_bench.cli.judging import check_formats
 from udcd_bench.errors import UserError
 from udcd_bench.judging import difference, paper_check, uncertainty, verdicts
 from udcd_bench.judging.tolerances import load_tolerances

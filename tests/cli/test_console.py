@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from support.faults import command
 from udcd_bench import cli
-from udcd_bench.cli import check_formats
+from udcd_bench.cli.judging import check_formats
 from udcd_bench.data import workers
 from udcd_bench.engines import local
 from udcd_bench.errors import UserError

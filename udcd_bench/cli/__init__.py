@@ -18,14 +18,14 @@ from pathlib import Path
 import click
 
 from udcd_bench import __version__
-from udcd_bench.cli.audit import audit, claims
 from udcd_bench.cli.bench import bench
-from udcd_bench.cli.check import check
-from udcd_bench.cli.compare import compare
 from udcd_bench.cli.data import data
 from udcd_bench.cli.inference.export import export
 from udcd_bench.cli.inference.predict import predict
 from udcd_bench.cli.inference.predictions import predictions
+from udcd_bench.cli.judging.audit import audit, claims
+from udcd_bench.cli.judging.check import check
+from udcd_bench.cli.judging.compare import compare
 from udcd_bench.cli.methods import methods
 from udcd_bench.cli.report import report
 from udcd_bench.cli.results import results, status

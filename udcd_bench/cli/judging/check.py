@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from udcd_bench.artefacts.table import Table
-    from udcd_bench.cli.check_formats import CheckReport
+    from udcd_bench.cli.judging.check_formats import CheckReport
     from udcd_bench.grid.cells import TableRequest
     from udcd_bench.grid.grid import Grid
     from udcd_bench.judging.paper_check import TableComparison
@@ -132,7 +132,7 @@ def check(table: str, **params: Any) -> int:
     are not run, but for those that FILE has.
     """
     from udcd_bench import plugins
-    from udcd_bench.cli import check_formats
+    from udcd_bench.cli.judging import check_formats
 
     if params["against"] != "paper" and (params["their_n"] or params["other_protocol_allowed"]):
         raise UserError(
@@ -157,7 +157,7 @@ def _make_report(
     table: Table, request: TableRequest, results: Results, params: dict[str, Any]
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
-    from udcd_bench.cli.check_formats import CheckReport
+    from udcd_bench.cli.judging.check_formats import CheckReport
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
