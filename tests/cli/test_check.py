@@ -21,6 +21,7 @@ from support.stored import PLAIN, ROWS, fill, keep, paper, table2, typist
 from udcd_bench import cli, plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.cli.judging import check_formats
+from udcd_bench.cli.judging.check_report import CheckReport
 from udcd_bench.errors import UserError
 from udcd_bench.judging import difference, paper_check, uncertainty, verdicts
 from udcd_bench.judging.tolerances import load_tolerances
@@ -125,7 +126,7 @@ def test_every_format_shows_a_verdict_that_only_judging_knows(monkeypatch):
     monkeypatch.setitem(verdicts.VERDICTS, "odd", odd)
     cell = verdicts.JudgedCell("aptos", None, "udcd", "acc", 80.0, 81.0, 80.0, 82.0, 1, 1.0, "odd")
     metadata = {"table": "table2", "against": "paper", "profile": "paper", "split": "paper", "rule": "mean"}
-    report = check_formats.CheckReport(metadata, [cell], [], 1, "")
+    report = CheckReport(metadata, [cell], [], 1, "")
     for name, form in check_formats.FORMATTERS.items():
         assert "odd" in form(report), name
     assert "it is odd" in check_formats.format_text(report)

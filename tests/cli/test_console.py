@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 from support.faults import command
 from udcd_bench import cli
-from udcd_bench.cli.judging import check_formats
+from udcd_bench.cli.judging.build_servers import format_junit
+from udcd_bench.cli.judging.check_report import CheckReport
 from udcd_bench.data import workers
 from udcd_bench.engines import local
 from udcd_bench.errors import UserError
@@ -66,10 +67,8 @@ def test_what_programs_read_is_whole_in_any_encoding(tmp_path):
 
 
 def test_junit_has_letters_beyond_ascii_as_numbers():
-    report = check_formats.CheckReport(
-        {"table": "t", "against": "é≠", "profile": "demo", "split": "paper"}, [], [], 0, "κ"
-    )
-    text = check_formats.format_junit(report)
+    report = CheckReport({"table": "t", "against": "é≠", "profile": "demo", "split": "paper"}, [], [], 0, "κ")
+    text = format_junit(report)
     assert text.isascii() and "é≠" in ElementTree.fromstring(text).get("name")
 
 

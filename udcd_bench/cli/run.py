@@ -118,7 +118,7 @@ def _load_stored(
         raise UserError("--stored trains nothing, so --dry-run has nothing to say: leave out one of them.")
     request, results = load_stored_results(typed_request, Store(params["out"]), params["data"])
     if not results.select_records(_list_needed(artefacts, request)):
-        from udcd_bench.cli.judging.check import explain_no_runs
+        from udcd_bench.cli.judging.stored_runs import explain_no_runs
         from udcd_bench.grid.cells import split_request
 
         raise UserError(

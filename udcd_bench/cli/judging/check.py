@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from udcd_bench.cli import option_values, options
+from udcd_bench.cli import options
+from udcd_bench.cli.judging.stored_runs import (
+    STORED_RUN_OPTIONS,
+    explain_no_runs,
+    load_stored_runs,
+    name_other_settings,
+)
 from udcd_bench.cli.options import make_option
-from udcd_bench.cli.run import build_request
 from udcd_bench.errors import UserError, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from udcd_bench.artefacts.table import Table
-    from udcd_bench.cli.judging.check_formats import CheckReport
+    from udcd_bench.cli.judging.check_report import CheckReport
     from udcd_bench.grid.cells import TableRequest
-    from udcd_bench.grid.grid import Grid
     from udcd_bench.judging.paper_check import TableComparison
     from udcd_bench.judging.tolerances import Tolerances
     from udcd_bench.runs.records import Record
@@ -37,49 +41,6 @@ def _check_points(_: click.Context, __: click.Parameter, value: float | None) ->
     if value is not None and not 0 < value <= 100:
         raise click.BadParameter(f"{value:g} points of percent: give more than 0, and 100 at most.")
     return value
-
-
-def _parse_optional_folds(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    return None if value is None else option_values.parse_folds(context, parameter, value)
-
-
-STORED_RUN_OPTIONS = [
-    options.profile, options.methods, options.datasets, options.backbone, options.teacher_backbone, options.teacher,
-    options.settings, options.validation, options.rule, options.data, options.out,
-    make_option(
-        "--split", type=click.Choice(["paper", "grouped", "official", "all"]),
-        help="By image, by group, the challenge's own test set, or one after another.  [default: as run has it]",
-    ),
-    options.test_part,
-    make_option("--folds", callback=_parse_optional_folds, help="Such as 0,1,2, or all.  [default: all in the folder]"),
-    make_option("--seeds", type=click.IntRange(1, 1000), help="How many, from seed 0.  [default: all in the folder]"),
-]  # fmt: skip
-"""Options that select runs of a results folder."""
-
-
-def load_stored_runs(table: Table, params: dict[str, Any]) -> tuple[list[TableRequest], Results]:
-    """Load the results folder, and a request for each split with the folds and seeds it has, unless they are given."""
-    from udcd_bench.engines.naming import UnknownDataError, load_stored_results
-    from udcd_bench.grid.cells import split_request
-    from udcd_bench.judging.uncertainty import select_available_repeats
-    from udcd_bench.runs.store import Store
-
-    request = build_request(params, (0,), (0,))
-    for each in split_request(request):
-        table.list_runs(each)  # raises for an invalid request before the folder is read
-    try:
-        request, results = load_stored_results(request, Store(params["out"]), params["data"])
-    except UnknownDataError as error:
-        if any(
-            name.startswith("folder:") and not option_values.is_existing_folder(name)
-            for name in params["datasets"] or ()
-        ):
-            raise  # there is nothing to make runs from
-        again = options.format_advice("run", table.name)
-        raise UserError(f"{str(error).removesuffix('.')}, or make them with {again}") from error
-    seeds = None if params["seeds"] is None else tuple(range(params["seeds"]))
-    requests = split_request(request)
-    return [select_available_repeats(each, results, params["folds"], seeds) for each in requests], results
 
 
 @click.command()
@@ -157,7 +118,7 @@ def _make_report(
     table: Table, request: TableRequest, results: Results, params: dict[str, Any]
 ) -> CheckReport:
     """Judge the table, and say why where nothing could be judged."""
-    from udcd_bench.cli.judging.check_formats import CheckReport
+    from udcd_bench.cli.judging.check_report import CheckReport
     from udcd_bench.judging.paper_check import list_other_protocol, list_protocol_differences
     from udcd_bench.judging.tolerances import load_tolerances
     from udcd_bench.judging.verdicts import VERDICTS
@@ -168,7 +129,7 @@ def _make_report(
     other = list_other_protocol(request) if against == "paper" else ()
     compared = sum(VERDICTS[cell.verdict].compared for cell in comparison.cells)
     records = results.select_records(table.list_runs(request))
-    reason = "" if records else _name_other_settings(table, request, results, NO_RUNS)
+    reason = "" if records else name_other_settings(table, request, results, NO_RUNS)
     if not reason and comparison.cells and other and not params["other_protocol_allowed"]:
         none = "" if records else f"{params['out']} holds no {NO_RUNS}, and "
         reason = none + OTHER_PROTOCOL.format(", ".join(other))
@@ -248,53 +209,6 @@ def _write_baseline(table: Table, request: TableRequest, results: Results, param
         if fewest < MIN_SEEDS:
             click.echo(f"Fewer than {MIN_SEEDS} seeds: a check against them is underpowered.", err=True)
     return 0
-
-
-def explain_no_runs(table: Grid, request: TableRequest, results: Results, what: str) -> str:
-    """Explain that a folder holds not what a command needs, and what to type: other settings, or what makes runs.
-
-    what: it needs.
-    """
-    return _name_other_settings(table, request, results, what) or (
-        f"{results.store.root} holds no {what}; make them with {options.format_advice('run', table.name)}"
-    )
-
-
-def _name_other_settings(table: Grid, request: TableRequest, results: Results, what: str) -> str:
-    """Name the commands that take what a folder holds in place of what is needed; empty where it holds nothing."""
-    from udcd_bench.grid.stored_settings import list_other_requests
-
-    others = list_other_requests(table, request, results)
-    if not others:
-        return ""
-    command = click.get_current_context().info_name or "check"
-    choices = [f"{format_count(n, 'run')} by {_format_request(command, table, other)}" for other, n in others]
-    return f"{results.store.root} holds no {what}; it holds {', and '.join(choices)}"
-
-
-def _format_request(command: str, table: Grid, request: TableRequest) -> str:
-    """Format the present command with the settings of another request, at every fold and seed that is stored."""
-    from udcd_bench.judging.paper_check import list_other_protocol
-    from udcd_bench.runs.names import format_teacher_option
-    from udcd_bench.runs.spec import parse_split
-
-    split, test_part = parse_split(request.split)
-    own = any(name.startswith("folder:") for name in request.datasets or ())  # whose default may be another
-    against_paper = click.get_current_context().params.get("against") == "paper"
-    changed = {
-        "profile": request.profile if request.profile != "demo" else None,
-        "split": split if split != "paper" or own else None,
-        "test_part": test_part if test_part != "test" else None,
-        "settings": (*request.hparams, *request.protocol) or None,
-        "validation": None,  # it is one of these settings
-        "teacher_backbone": request.teacher_backbone or None,
-        "teacher": format_teacher_option(request.teacher) or None,
-        "other_protocol_allowed": against_paper and bool(list_other_protocol(request)),
-        "folds": None,
-        "seeds": None,
-        **{name: getattr(request, name) for name in ("backbone", "datasets")},
-    }
-    return options.format_advice(command, table.name, changed=changed)
 
 
 def _explain_nothing_compared(

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from udcd_bench.cli import option_values, options
-from udcd_bench.cli.judging.check import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
+from udcd_bench.cli.judging.stored_runs import STORED_RUN_OPTIONS, explain_no_runs, load_stored_runs
 from udcd_bench.cli.options import make_option
 from udcd_bench.errors import UserError, format_count
 
