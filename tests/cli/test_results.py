@@ -142,7 +142,7 @@ def test_of_a_packed_run_and_a_whole_one_the_whole_is_merged(folders, tmp_path, 
     both = (tmp_path / "packed", one.root) if packed_first else (one.root, tmp_path / "packed")
     assert "2 runs added, 0 there already, 2 in all" in results("merge", *both, "--out", tmp_path / "all")
     into_packed = results("merge", one.root, "--out", tmp_path / "packed")
-    assert "0 runs added, 2 packed runs now with weights, 0 there already, 2 in all" in into_packed
+    assert "0 runs added, 2 packed runs now with what was left out, 0 there already, 2 in all" in into_packed
     for folder in ("all", "packed"):
         assert tree(tmp_path / folder / "runs" / "k0") == tree(one.runs / "k0")
     assert "0 runs added, 2 there already" in results("merge", one.root, "--out", tmp_path / "all")
@@ -225,6 +225,16 @@ def test_packed_without_embeddings_all_else_is_read_and_no_separation_is_judged(
         assert len(judged.collect_percents(specs[:1], "purity")) == (n > 0)
         assert len(judged.draw_runs(specs, ["purity"])) == n
         assert len(judged.draw_runs(specs, ["acc"])) == 2
+
+
+def test_embeddings_that_were_left_out_are_merged_from_a_folder_that_has_them(digits, tmp_path):
+    store, _ = digits
+    small, whole = Store(tmp_path / "small"), Store(tmp_path / "whole")
+    results("pack", "--to", small.root, "--without-embeddings", "--out", store.root)
+    results("pack", "--to", whole.root, "--out", store.root)
+    assert "0 runs added, 2 there already" in results("merge", small.root, "--out", whole.root)
+    assert "2 packed runs now with what was left out" in results("merge", whole.root, "--out", small.root)
+    assert tree(small.runs) == tree(whole.runs)
 
 
 def test_a_packed_run_is_no_teacher(digits, tmp_path):

@@ -160,6 +160,14 @@ def test_who_is_no_teacher_or_two_is_refused(lab, tmp_path):
 
     refuse(r"--teacher kdd is no row, no file and no finished run", "scratch,kdd")
     refuse(r"--teacher , is no row, no file and no finished run", ",")
+    refuse(r"--teacher rkd, is no row, no file and no finished run", ["rkd", ""])
+    rkd_file = tmp_path / "rkd.safetensors"
+    export_run(rkd, rkd_file)
+    refuse(
+        rf"Two teachers are one network, run {rkd.key} and a file of it; name each", f"{rkd.key},{rkd_file}"
+    )
+    with pytest.raises(UserError, match=r"Two teachers are one network"):
+        own_runs.train(home, "kd", teacher=f"rkd,{rkd_file}")  # known once the row's run is there
     refuse(r"--teacher rkd,crd,rkd names rkd twice; name each teacher once\.", "rkd,crd,rkd")
     refuse(rf"names {copy} twice; name each", f"{file},{copy}")
     refuse(rf"Two teachers of kd are one run, {rkd.key}", f"rkd,{rkd.key}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support import records
+from udcd_bench import plugins
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
@@ -47,3 +48,11 @@ def test_another_teacher_is_another_run(tmp_path):
     records.store_run(store, records.record(replace(KD, teacher=f"run:{key}"), teacher_key=key))
     results = load_results(store)
     assert replace(KD, teacher=f"run:{key}") in results.records and KD not in results.records
+
+
+def test_of_two_runs_the_one_by_the_method_as_it_is_here_is_taken_even_if_it_is_older(tmp_path):
+    store, sources = Store(tmp_path), plugins.hash_sources("methods", "kd")
+    mine = records.store_run(store, records.record(KD, key="b", made_of={"sources": sources}))
+    for key in ("a", "c"):  # as after another suite's method of this name
+        records.store_run(store, records.record(KD, key=key, made_of={"sources": {"kd.py": key}}))
+    assert load_results(store).records[KD]["key"] == mine["key"]

@@ -12,6 +12,7 @@ from udcd_bench.errors import format_count
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.names import format_data_title
+from udcd_bench.runs.results import choose_newest
 from udcd_bench.runs.spec import RunSpec, format_overrides
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def describe_unknown(store: Store) -> str:
 def _list_finished(store: Store, needed: set[RunSpec], known: set[str]) -> Iterator[Unneeded]:
     records = {key: store.read_record(key) for key in store.list_keys()}
     specs = {key: RunSpec.from_dict(record["spec"]) for key, record in records.items()}
-    # one spec may have several runs, as after a change of its method: the newest counts
+    # one spec may have several runs, as after a change of its method
     oldest_first = sorted(specs, key=lambda key: (store.finished_at(key), key))
-    newest = {specs[key]: key for key in oldest_first}
+    newest = {
+        spec: record["key"] for spec, record in choose_newest(map(records.__getitem__, oldest_first)).items()
+    }
     keep = {
         key
         for spec, key in newest.items()
@@ -78,7 +81,7 @@ def _list_finished(store: Store, needed: set[RunSpec], known: set[str]) -> Itera
     for key, spec in specs.items():
         if key not in keep:
             is_newest = newest[spec] == key
-            reason = _explain(spec, needed) if is_newest else "a newer run is in its place"
+            reason = _explain(spec, needed) if is_newest else "another run is in its place"
             yield Unneeded(spec.format_label(), reason, store.run_folder(key))
 
 

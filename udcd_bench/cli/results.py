@@ -79,14 +79,14 @@ def merge(folders: tuple[Path, ...], out: Path) -> None:
         add_indices(store.root, target.root)
     added = format_count(len(new.keys() - keys_before), "run")
     fuller = format_count(len(new.keys() & keys_before), "packed run")
-    replaced = f", {fuller} now with weights" if new.keys() & keys_before else ""
+    replaced = f", {fuller} now with what was left out" if new.keys() & keys_before else ""
     click.echo(f"{out}: {added} added{replaced}, {same} there already, {len(target.list_keys())} in all.")
 
 
 def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store], int, list[str]]:
     """Return key → store of the runs to copy, how many ``target`` has already, and the reasons against merging.
 
-    Of a run packed without its weights and the same with them, the one with weights is copied.
+    Of a run packed without its weights or its embeddings and the same with them, the one with them is copied.
     """
     first = dict.fromkeys(target.list_keys(), target)
     new: dict[str, Store] = {}
@@ -104,9 +104,15 @@ def _plan_merge(stores: Sequence[Store], target: Store) -> tuple[dict[str, Store
             else:
                 same |= {key} if other is target else set()
                 reasons += _find_conflicts(key, other, store)
-                if store.has_weights(key) and not other.has_weights(key):
+                if _measure_fullness(store, key) > _measure_fullness(other, key):
                     first[key] = new[key] = store
     return new, len(same - new.keys()), list(dict.fromkeys(reasons))
+
+
+def _measure_fullness(store: Store, key: str) -> tuple[bool, bool]:
+    """Measure how much of a run a folder holds: its weights, and its embeddings, which a run with weights has."""
+    has_weights = store.has_weights(key)
+    return has_weights, has_weights or bool(store.read_scores(key)["embeddings"].shape[1])
 
 
 def _find_conflicts(key: str, left: Store, right: Store) -> list[str]:

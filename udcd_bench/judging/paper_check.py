@@ -90,7 +90,7 @@ class ProtocolDifference:
     def describe(self) -> str:
         """Describe it in a few words."""
         ours = names.format_file_title(str(self.ours)) if self.name == "weights" else self.ours
-        paper = "" if self.paper is None else f" ({self.paper} in the paper)"
+        paper = "" if self.paper in (None, "") else f" ({self.paper} in the paper)"
         return f"{self.name.replace('_', ' ')} {ours}{paper}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.names import RUN
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class Results:
     """The runs of a results folder.
 
-    records: of the finished runs, the newest of each spec, under every spec that means the same run: of another
-    profile, or with its teacher named otherwise.
+    records: of the finished runs, the newest of each spec by its method as it is here, or else the newest, under every
+    spec that means the same run: of another profile, or with its teacher named otherwise.
     states: of every run that is known of, as ``Store.get_state`` names them; ``failed`` may go on with a colon and
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
@@ -84,12 +85,12 @@ def load_results(store: Store) -> Results:
     """Load everything a results folder holds, whatever made it; needs no data and trains nothing."""
     ages = {key: store.finished_at(key) for key in store.list_keys()}
     oldest_first = sorted(ages, key=lambda key: (ages[key], key))
-    newest = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
-    records = {RunSpec.from_dict(record["spec"]): record for record in newest}
+    finished = [fill_missing_metrics(store.read_record(key), store) for key in oldest_first]
+    records = choose_newest(finished)
     for spec, record in list(records.items()):
         for equal in planner.list_equal_specs(spec):
             records.setdefault(equal, record)
-    rows = {record["key"]: str(record["spec"]["method"]) for record in newest}
+    rows = {record["key"]: str(record["spec"]["method"]) for record in finished}
     for spec, record in list(records.items()):
         for equal in _list_equally_taught(spec, record, records, rows):
             records.setdefault(equal, record)
@@ -98,6 +99,25 @@ def load_results(store: Store) -> Results:
         if (report := store.read_failure(key)) is not None:
             states.setdefault(RunSpec.from_dict(report["spec"]), f"failed: {report['message']}")
     return Results(store, records, states)
+
+
+def choose_newest(oldest_first: Iterable[Record]) -> dict[RunSpec, Record]:
+    """Choose one run of each spec: the newest of those by its method as it is here, or else the newest."""
+    records: dict[RunSpec, Record] = {}
+    for record in oldest_first:
+        spec = RunSpec.from_dict(record["spec"])
+        if spec not in records or _is_current(record) or not _is_current(records[spec]):
+            records[spec] = record
+    return records
+
+
+def _is_current(record: Record) -> bool:
+    """Whether a run was made by its method as it is here: of two suites with one name, each has its own run."""
+    try:
+        sources = plugins.hash_sources("methods", str(record["spec"]["method"]))
+    except UserError:  # its method is in no suite here
+        return False
+    return bool(record.get("made_of", {}).get("sources") == sources)
 
 
 def _list_equally_taught(

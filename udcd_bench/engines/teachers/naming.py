@@ -73,7 +73,10 @@ def _split(typed: str, store: Store | None, stored_files: Mapping[str, str]) -> 
     is_whole = "," not in typed or Path(typed).expanduser().is_file() or _match_stored(typed, stored_files)
     if is_whole or _find_run(typed, store):
         return [typed] if typed else []
-    return [word.strip() for word in typed.split(",") if word.strip()] or [typed]
+    words = [word.strip() for word in typed.split(",")]
+    return (
+        words if all(words) else [typed]
+    )  # which is refused: a teacher that is left out is not to go unnoticed
 
 
 def _is_named(typed: str) -> bool:

@@ -21,7 +21,7 @@ from udcd_bench.training.weight_files import read_tensors
 from udcd_bench.training.weights import COUNTER, hash_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from udcd_bench.engines.steps import RunSetup
     from udcd_bench.runs.inputs import RunInputs
@@ -62,6 +62,7 @@ def load_teacher(inputs: RunInputs, setup: RunSetup, store: Store, places: Comma
     files = inputs.teacher_files
     if inputs.teacher_file:
         files = ((inputs.teacher_file, spec.teacher_backbone or spec.backbone),)
+    refuse_same(store, inputs.list_teacher_keys(), [digest for digest, _ in files])
     paths = {names.parse_name(t).digest: places.locate_weights(t) for t in names.split_teachers(spec.teacher)}
     teachers = [load_run(store, key, setup) for key in inputs.list_teacher_keys()]
     teachers += [
@@ -105,6 +106,18 @@ def hash_file(path: str) -> str:
         raise UserError(f"--teacher {path}: there is no such file; give a row, a run or a file of weights.")
     state = file.stat()
     return _hash_file(file, state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
+
+
+def refuse_same(store: Store, keys: Iterable[str], digests: Collection[str]) -> None:
+    """Raise UserError when a file, given by the digest of its tensors, holds a run's network: it would count twice."""
+    for key in keys if digests else ():
+        if (
+            hash_tensors({name: torch.from_numpy(a) for name, a in store.read_weights(key).items()})
+            in digests
+        ):
+            raise UserError(
+                f"Two teachers are one network, run {key} and a file of it; name each teacher once."
+            )
 
 
 @cache

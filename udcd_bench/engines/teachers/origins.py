@@ -77,12 +77,17 @@ def inspect_teachers(run: Taught) -> list[tuple[str, str]]:
     Raises UserError when a network is another one, when its classes are others, or when it has learned from images
     that this run is tested on, as far as is known. A row's run is planned with this one, and on the same images.
     """
-    files = []
+    files, keys = [], []
     for teacher in names.split_teachers(run.spec.teacher):
         if key := names.parse_run(teacher):
             _inspect_run(teacher, key, run)
+            keys.append(key)
         elif names.parse_name(teacher).digest:
             files.append(_inspect_file(teacher, run))
+    if keys and files:
+        from udcd_bench.engines.teachers.networks import refuse_same
+
+        refuse_same(run.store, keys, [digest for digest, _ in files])
     return sorted(files)
 
 
