@@ -8,6 +8,7 @@ import pytest
 
 from support import records
 from udcd_bench import plugins
+from udcd_bench.runs.names import join_teachers
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
@@ -39,6 +40,22 @@ def test_a_row_that_teaches_may_be_named_by_the_key_of_its_run(tmp_path, made):
     results, _, key = load(tmp_path, replace(KD, teacher=made), OTHER)
     assert results.records[replace(KD, teacher="crd")] is results.records[replace(KD, teacher=f"run:{key}")]
     assert KD not in results.records, "whose teacher is Scratch"
+
+
+@pytest.mark.parametrize("by", ["rows", "keys"])
+def test_several_teachers_may_be_named_by_rows_or_keys(tmp_path, by):
+    store = Store(tmp_path)
+    keys = sorted(records.store_run(store, records.record(spec))["key"] for spec in (USUAL, OTHER))
+    by_keys, by_rows = join_teachers(f"run:{key}" for key in keys), join_teachers(["scratch", "crd"])
+    spec = replace(KD, teacher=by_rows if by == "rows" else by_keys)
+    records.store_run(store, records.record(spec, made_of={"teacher_keys": keys}))
+    loaded = load_results(store).records
+    assert loaded[replace(KD, teacher=by_rows)] is loaded[replace(KD, teacher=by_keys)] and KD not in loaded
+    records.store_run(
+        store, records.record(spec, key="f", made_of={"teacher_keys": keys, "teacher_files": ["x"]})
+    )
+    other = replace(KD, teacher=by_keys if by == "rows" else by_rows)
+    assert load_results(store).records[spec]["key"] == "f" and other not in load_results(store).records
 
 
 def test_another_teacher_is_another_run(tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
-from udcd_bench.runs.names import RUN
+from udcd_bench.runs.names import RUN, join_teachers
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics, rules
 
@@ -123,18 +123,22 @@ def _is_current(record: Record) -> bool:
 def _list_equally_taught(
     spec: RunSpec, record: Record, records: Mapping[RunSpec, Record], rows: Mapping[str, str]
 ) -> Iterator[RunSpec]:
-    """List a finished run's spec with its teacher named otherwise: by its key, or by the row whose run it is.
+    """List a finished run's spec with its teachers named otherwise: by their keys, or by the rows whose runs they are.
 
-    records: by spec. rows: key → method of the finished runs.
+    Several of which one is a file stay as they are. records: by spec. rows: key → method of the finished runs.
     """
-    if not (key := record.get("teacher_key")):
+    made_of = record.get("made_of", {})
+    alone = record.get("teacher_key")
+    keys = [alone] if alone else sorted(made_of.get("teacher_keys", ()))
+    if not keys or made_of.get("teacher_files"):
         return
-    yield replace(spec, teacher=f"{RUN}{key}")
-    # a method may be in no suite here, or the teacher not in the folder
+    yield replace(spec, teacher=join_teachers(f"{RUN}{key}" for key in keys))
+    # a method may be in no suite here, or a teacher not in the folder
     with contextlib.suppress(UserError, KeyError):
-        by_row = planner.normalize_spec(replace(spec, teacher=rows[key]))
-        if [records[made_first]["key"] for made_first in planner.build_teacher_specs(by_row)] == [key]:
-            yield by_row
+        by_rows = planner.normalize_spec(replace(spec, teacher=join_teachers(rows[key] for key in keys)))
+        made_first = planner.build_teacher_specs(by_rows)
+        if sorted(records[teacher]["key"] for teacher in made_first) == keys:
+            yield by_rows
 
 
 def read_results(store: Store, jobs: Mapping[RunSpec, Job], failed: Mapping[str, str]) -> Results:

@@ -41,6 +41,12 @@ class UnreadableTensor(Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{type(self).__name__}({tuple(self.shape)})"
 
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise UnreadableError(self.reason)
+
+    # what leaves PyTorch without an operation of its own
+    tolist = numpy = item = __array__ = __iter__ = _refuse
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Refuse every operation, in whichever place it takes this tensor."""
