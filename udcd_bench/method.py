@@ -164,7 +164,7 @@ class BaseMethod(nn.Module):
     stage_shares: stage → its share of the protocol's epochs, in the order of ``stages``.
     hparams: name → default. ``--set name=value`` overrides it, ``self.hp.name`` reads it.
     protocol: the method's own values of the training protocol; ``--set`` overrides them.
-    choices: name → allowed values, for hyper-parameters that are words.
+    choices: name → allowed values; a hyper-parameter that is a word has them.
     search: name → what ``udcd-bench search`` tries, ``between(1, 10, log=True)`` or a list of values.
 
     Heads and memories are attributes that ``setup`` makes. Every parameter that requires a gradient is trained.

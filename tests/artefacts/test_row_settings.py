@@ -148,6 +148,10 @@ def test_the_command_of_a_run_makes_that_run():
     [
         ("dk.temperature=2", "--set dk.temperature is of no row here; did you mean 'kd'?"),
         ("kd.temprature=2", "No row (kd) has a hyper-parameter 'temprature'; did you mean 'temperature'?"),
+        (
+            "kd.x=2",
+            "'x'. Hyper-parameters: temperature, ce_weight, kd_weight. Numbers of the protocol can be set too",
+        ),
         ("scratch.temperature=2", "No row (scratch) has a hyper-parameter 'temperature'"),
         ("*.temprature=2", "did you mean 'temperature'?"),
         ("kd.temperature=hot,2", "invalid temperature=hot"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from support import records as make
 from udcd_bench import cli
-from udcd_bench.cli.training import progress
+from udcd_bench.cli.training import making, progress
 from udcd_bench.cli.training.estimates import format_duration
 from udcd_bench.cli.training.progress import ProgressBoard
 from udcd_bench.engines import local
@@ -58,12 +59,30 @@ def test_a_pipe_gets_a_line_now_and_then_even_within_an_epoch(monkeypatch, capsy
         board.notify(EpochDone("b", make_row(1, "student")))
         line = wait_for(board, capsys, "scl-ikd digits densenet-tiny fold 0 epochs=8 (10 of 18 epochs)")
         board.notify(RunDone("a"))
-        board.notify(RunFailed("b", "it broke"))
+        board.notify(RunFailed("b", "ValueError: my own mistake"))
+        line = wait_for(board, capsys, "FAILED")
+        assert re.fullmatch(r"\[2/3\] scl-ikd .*: FAILED, \d+ s left: ValueError: my own mistake", line)
         board.notify(RunStarted("c"))
         line = wait_for(board, capsys, "2 of 3 runs and 34 of 42 epochs")
         assert "scratch" not in line and "under way: udcd" in line
     assert not board.reporter.is_alive()
     assert threading.active_count() < 20
+
+
+def test_failed_runs_are_named_up_to_a_few_with_the_commands_that_repeat_them(tmp_path):
+    store = Store(tmp_path / "results")
+    for n in range(5):
+        store.failure_path(f"k{n}").parent.mkdir(parents=True, exist_ok=True)
+        store.failure_path(f"k{n}").touch()
+    of_one = making._list_failures(["k0", "untried"], store)
+    assert of_one == [
+        f"Where it failed, and the command that repeats it: udcd-bench status k0 --out {store.root}"
+    ]
+    head, *commands, more = making._list_failures([f"k{n}" for n in range(5)], store)
+    assert head == "Where they failed, and the commands that repeat them:"
+    assert [line.split()[2] for line in commands] == ["k0", "k1", "k2"]
+    assert more == f"  and 2 more, which this lists: udcd-bench status --out {store.root}"
+    assert making._list_failures(["untried"], store) == []
 
 
 def test_runs_under_way_are_named_up_to_a_few(monkeypatch):

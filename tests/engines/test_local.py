@@ -41,7 +41,7 @@ from udcd_bench import method
 
 
 class Method(method.BaseMethod):
-    title = "Fails"
+    title = "{name}"
     citation = "None, 2024"
 
     def compute_losses(self, batch, progress):
@@ -65,8 +65,8 @@ def data(prepared_lesions):
 def suite(tmp_path_factory):
     """Two methods of one's own: one raises, one ends its process."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "boom.py").write_text(METHOD.format(how='raise ValueError("boom it went")'))
-    (folder / "gone.py").write_text(METHOD.format(how="os._exit(3)"))
+    (folder / "boom.py").write_text(METHOD.format(name="boom", how='raise ValueError("boom it went")'))
+    (folder / "gone.py").write_text(METHOD.format(name="gone", how="os._exit(3)"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins.suites, "_ADDED_SUITES", [])
         patch.setenv("UDCD_BENCH_SUITE", "")

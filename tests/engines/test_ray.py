@@ -40,7 +40,7 @@ from udcd_bench import method
 
 
 class Method(method.BaseMethod):
-    title = "Fails"
+    title = "{name}"
     citation = "None, 2024"
 
     def compute_losses(self, batch, progress):
@@ -66,7 +66,7 @@ def suite(tmp_path_factory):
         "crashes": once.format(*2 * [str(folder / "crashed")]) + "os.abort()",
         "hangs": once.format(*2 * [str(folder / "hung")]) + "time.sleep(999)",
     }.items():
-        (folder / f"{name}.py").write_text(METHOD.format(what=what))
+        (folder / f"{name}.py").write_text(METHOD.format(name=name, what=what))
     patch = pytest.MonkeyPatch()
     patch.setenv("UDCD_BENCH_SUITE", str(folder))
     patch.setattr(engine, "RETRIES", 1)

@@ -30,7 +30,7 @@ from udcd_bench import method
 
 
 class Method(method.BaseMethod):
-    title = "Mine"
+    title = "{title}"
     citation = "Me, 2024"
     teacher = {teacher}
 
@@ -59,7 +59,7 @@ def write(tmp_path, own_suites):
     def write_methods(**teachers):
         (tmp_path / "mine").mkdir(exist_ok=True)
         for name, teacher in teachers.items():
-            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(teacher=repr(teacher)))
+            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(title=name, teacher=repr(teacher)))
         plugins.add_suite(tmp_path / "mine")
 
     return write_methods

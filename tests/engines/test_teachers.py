@@ -31,7 +31,7 @@ from udcd_bench import method
 
 
 class Method(method.BaseMethod):
-    title = "Mine"
+    title = "{title}"
     citation = "Me, 2024"
     teacher = "{teacher}"
 
@@ -58,7 +58,7 @@ def suites(tmp_path, own_suites):
     def write(**teachers):
         for name, teacher in teachers.items():
             (tmp_path / "mine").mkdir(exist_ok=True)
-            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(teacher=teacher))
+            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(title=name, teacher=teacher))
         plugins.add_suite(tmp_path / "mine")
 
     return write

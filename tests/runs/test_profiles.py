@@ -163,10 +163,17 @@ def test_hyper_parameters_resolve():
         ("zz", ""),
     ],
 )
-def test_an_unknown_setting_names_the_nearest_of_the_methods_and_the_protocol(typed, meant):
-    said = profiles.suggest_setting(typed, ["weight", *(f"lambda_{n}" for n in range(40))])
-    assert said.startswith(
-        f"; did you mean {meant!r}? Known, the nearest first: {meant}, " if meant else ". Known"
+def test_an_unknown_setting_names_all_of_the_methods_own_and_then_the_nearest_of_the_protocol(typed, meant):
+    own = ["weight", *(f"lambda_{n}" for n in range(40))]
+    said = profiles.suggest_setting(typed, own)
+    hint, own_named, numbers = (
+        said.partition(" Hyper-parameters: ")[0],
+        *said.split(". Numbers of the protocol "),
     )
-    assert said.endswith("more.") and said.count(",") <= 12
-    assert "learning_rate" in profiles.suggest_setting("learn_rate", ()), "also for a method that has none"
+    assert hint == (f"; did you mean {meant!r}?" if meant else ".")
+    assert own_named.endswith(f"Hyper-parameters: {', '.join(own)}")
+    first = meant if meant in profiles.Protocol.list_names() else ""
+    assert numbers.startswith(f"can be set too, the nearest first: {first}")
+    assert numbers.endswith("more.") and numbers.count(",") <= 12
+    of_none = profiles.suggest_setting("learn_rate", ())
+    assert "Numbers of the protocol can be set, the nearest first: learning_rate, " in of_none

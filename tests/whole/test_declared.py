@@ -93,6 +93,25 @@ def test_what_is_declared_and_there_is_not(tmp_path, mistake):
     assert str(file) in str(caught.value)
 
 
+def test_a_title_that_another_method_has_is_refused(tmp_path):
+    write(tmp_path, METHOD.replace('"Mine"', '"KD"'))
+    with pytest.raises(
+        UserError, match=r"mine\.py, line 7: title = 'KD' is that of kd too; give it another\."
+    ):
+        plugins.read_attributes("methods", "mine")
+
+
+@pytest.mark.parametrize("names", [("mine", "yours"), ("mine", "broken")])
+def test_of_two_methods_of_ones_own_with_one_title_the_later_is_refused(tmp_path, names):
+    first, second = names
+    write(tmp_path, METHOD)
+    text = METHOD if second == "yours" else METHOD + "("
+    (tmp_path / f"{second}.py").write_text(text)
+    assert plugins.read_attributes("methods", first)["title"] == "Mine"
+    with pytest.raises(UserError, match="of mine too" if second == "yours" else "cannot be read"):
+        plugins.read_attributes("methods", second)
+
+
 @pytest.mark.parametrize("line", READS)
 def test_a_hyper_parameter_that_is_read_and_not_declared(tmp_path, line):
     write(tmp_path, METHOD.replace("return {}", line))
@@ -170,7 +189,8 @@ def test_a_file_that_cannot_be_executed_has_a_line(tmp_path):
 
 def test_the_list_goes_on_without_that_file(tmp_path):
     file = write(tmp_path, METHOD.replace("# HERE", "teacher = 'trained:kdd'"))
-    (tmp_path / "yours.py").write_text(METHOD.replace("# HERE", "teacher = 'trained:kd'"))
+    yours = METHOD.replace('"Mine"', '"Yours"').replace("# HERE", "teacher = 'trained:kd'")
+    (tmp_path / "yours.py").write_text(yours)
     result = CliRunner().invoke(list_, standalone_mode=False)
     assert result.return_value == 1
     rows = {line.split()[0]: line for line in result.stdout.splitlines()}

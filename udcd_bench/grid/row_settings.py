@@ -133,7 +133,7 @@ def _make_unknown_error(setting: RowSetting, rows: Sequence[TableRow]) -> UserEr
         return UserError(
             f"--set {setting.row}.{setting.name} is of no row here{suggest_nearest(setting.row, methods)}"
         )
-    known = {name for row in meant if row.in_suite for name in _get_hparams(row)}
+    known = [name for row in meant if row.in_suite for name in _get_hparams(row)]
     names = ", ".join(dict.fromkeys(row.method for row in meant))
     return UserError(
         f"No row ({names}) has a hyper-parameter {setting.name!r}{profiles.suggest_setting(setting.name, known)}"

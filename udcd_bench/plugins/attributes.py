@@ -10,7 +10,14 @@ from udcd_bench.errors import UserError
 from udcd_bench.plugins import contract
 from udcd_bench.plugins.old_names import refuse_old_names
 from udcd_bench.plugins.ranges import read_literal
-from udcd_bench.plugins.suites import CONTENT_CLASSES, find_file, list_names
+from udcd_bench.plugins.suites import (
+    CONTENT_CLASSES,
+    find_file,
+    find_files,
+    find_root,
+    list_names,
+    list_shipped_suites,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +63,38 @@ def _parse_attributes(kind: str, path: Path, *_identity: int) -> dict[str, Any]:
             raise UserError(f"{place} {name} must be a literal, so that it can be read.") from None
     if kind == "methods":
         contract.check_declared(content, attributes, list_names("methods"), path)
+        _refuse_same_title(content, attributes.get("title"), path)
     return attributes
+
+
+def _refuse_same_title(method: ast.ClassDef, title: object, path: Path) -> None:
+    """Raise UserError when a method has the title of another before it: no table would tell the two rows apart.
+
+    Files of one's own come after those of the package.
+    """
+    shipped = {find_root(), *list_shipped_suites().values()}
+    files = sorted(find_files("methods").items(), key=lambda item: item[1].suite.folder not in shipped)
+    for name, other in files if title else ():
+        if other.path == path:
+            return
+        stat = other.path.stat()
+        if title == _find_title(other.path, stat.st_mtime_ns, stat.st_size):
+            line = dict(contract.list_assignments(method.body))["title"].lineno
+            raise UserError(f"{path}, line {line}: title = {title!r} is that of {name} too; give it another.")
+
+
+@cache
+def _find_title(path: Path, *_identity: int) -> object:
+    """Find the literal title in a method file; empty where there is none, or where the file cannot be parsed."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError, OSError):
+        return ""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and node.name == CONTENT_CLASSES["methods"]:
+            values = [each.value for name, each in contract.list_assignments(node.body) if name == "title"]
+            return values[-1].value if values and isinstance(values[-1], ast.Constant) else ""
+    return ""
 
 
 def read_comments(kind: str, name: str, attribute: str) -> dict[str, str]:

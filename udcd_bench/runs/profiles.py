@@ -27,7 +27,7 @@ AUGMENTS = ("paper", "randaugment", "mixup")
 """What ``Protocol.augment`` may be."""
 
 MOST_SUGGESTED = 12
-"""Most names that a sentence about an unknown one lists."""
+"""Most numbers of the protocol that a sentence about an unknown setting lists."""
 
 ONE_STAGE = {"train": 1.0}
 """Stage → share of the epochs, for a method that declares no stages."""
@@ -247,19 +247,22 @@ def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
 def suggest_setting(word: str, hparams: Iterable[str]) -> str:
     """Make the end of a sentence about a name that is neither a hyper-parameter nor a number of the protocol.
 
-    hparams: the names that would do beside the protocol's.
+    hparams: the hyper-parameters that would do, all of which it names; of the protocol's numbers the nearest.
     """
-    known = sorted({*hparams, *Protocol.list_names()})
+    own, numbers = list(dict.fromkeys(hparams)), Protocol.list_names()
 
     def measure_nearness(name: str) -> float:
         if word.lower() == "".join(part[:1] for part in name.split("_")):
             return 1.0  # lr, bs, wd
         return difflib.SequenceMatcher(None, word.lower(), name).ratio()
 
-    nearest = sorted(known, key=measure_nearness, reverse=True)
-    hint = f"; did you mean {nearest[0]!r}?" if measure_nearness(nearest[0]) >= 0.5 else "."
-    more = f" and {len(known) - MOST_SUGGESTED} more" if len(known) > MOST_SUGGESTED else ""
-    return f"{hint} Known, the nearest first: {', '.join(nearest[:MOST_SUGGESTED])}{more}."
+    nearest = max([*own, *numbers], key=measure_nearness)
+    hint = f"; did you mean {nearest!r}?" if measure_nearness(nearest) >= 0.5 else "."
+    known = f"Hyper-parameters: {', '.join(own)}. Numbers" if own else "Numbers"
+    shown = sorted(sorted(numbers), key=measure_nearness, reverse=True)[:MOST_SUGGESTED]
+    more = f" and {len(numbers) - len(shown)} more" if len(numbers) > len(shown) else ""
+    too = " too" if own else ""
+    return f"{hint} {known} of the protocol can be set{too}, the nearest first: {', '.join(shown)}{more}."
 
 
 def coerce_value(key: str, value: Scalar, default: Scalar) -> Scalar:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Engine = Callable[[list[Job], RunContext, int, Callable[[Event], None]], dict[str, str]]
 
+MOST_NAMED = 3
+"""Most failed runs that are named below what was made."""
+
 
 def plan_and_run(
     specs: Iterable[RunSpec],
@@ -151,10 +154,21 @@ def _run_jobs(
             log(event)
 
         failed = run_engine(jobs, context, slots, notify)
-    for key in [key for key in failed if context.store.failure_path(key).exists()][:1]:
-        command = quote_command("status", key, "--out", context.store.root)
-        click.echo(f"Where it failed, and the command that repeats it: {command}", err=True)
+    for line in _list_failures(failed, context.store):
+        click.echo(line, err=True)
     return failed
+
+
+def _list_failures(failed: Iterable[str], store: Store) -> list[str]:
+    """List in lines the commands that show where runs failed: of a few, and of all the command that lists them."""
+    keys = [key for key in failed if store.failure_path(key).exists()]
+    commands = [quote_command("status", key, "--out", store.root) for key in keys[:MOST_NAMED]]
+    if len(keys) < 2:
+        return [f"Where it failed, and the command that repeats it: {command}" for command in commands]
+    lines = ["Where they failed, and the commands that repeat them:", *(f"  {line}" for line in commands)]
+    if more := len(keys) - len(commands):
+        lines.append(f"  and {more} more, which this lists: {quote_command('status', '--out', store.root)}")
+    return lines
 
 
 class EngineSession:

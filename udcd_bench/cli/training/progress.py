@@ -90,7 +90,7 @@ class ProgressBoard:
             case Note():
                 self._print_line(f"{self.jobs[event.key].spec.format_label()}: {event.message}")
             case RunFailed():
-                self._finish_run(event.key, f"FAILED: {event.message}")
+                self._finish_run(event.key, "FAILED", f": {event.message}")
             case RunDone():
                 self._finish_run(event.key, "done")
 
@@ -117,7 +117,7 @@ class ProgressBoard:
             total_done = self._count_epochs() - sum(self.epochs_left.values())
             self.live.update(self.overall, completed=total_done, remark=f"{self._format_remaining()} left")
 
-    def _finish_run(self, key: str, outcome: str) -> None:
+    def _finish_run(self, key: str, outcome: str, reason: str = "") -> None:
         self.finished += 1
         self.epochs_left[key] = 0
         if key in self.under_way:
@@ -127,7 +127,7 @@ class ProgressBoard:
         line = f"[{self.finished}/{len(self.jobs)}] {self.jobs[key].spec.format_label()}: {outcome}"
         if self.finished < len(self.jobs) and self.epoch_seconds:
             line += f", {self._format_remaining()} left"
-        self._print_line(line)
+        self._print_line(line + reason)
 
     def _report_regularly(self) -> None:
         """Print how far all runs are, until the board is closed: an epoch may take hours, and a pipe shows no bar."""
