@@ -69,9 +69,10 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(words)}."
 
 
-def quote_command(*words: object) -> str:
-    """Format a command of this program for a shell, with the suites that are in use."""
-    suites = [suite for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if suite]
+def quote_command(*words: object, suites: Iterable[str] | None = None) -> str:
+    """Format a command of this program for a shell, with these suites or else all that are in use."""
+    if suites is None:
+        suites = [suite for suite in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if suite]
     given = [word for suite in suites for word in ("--suite", suite)]
     return shlex.join(["udcd-bench", *given, *map(str, words)])
 

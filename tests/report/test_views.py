@@ -12,6 +12,7 @@ from support import pages
 from support import records as make
 from udcd_bench import cli
 from udcd_bench.artefacts.made_from import write_index
+from udcd_bench.errors import UserError
 from udcd_bench.report import page, views
 from udcd_bench.report.views import Selection
 from udcd_bench.runs.results import load_results
@@ -84,6 +85,18 @@ def test_every_run_of_the_folder_stands_in_a_table(store):
 )
 def test_a_page_is_of_what_was_asked_for(store, selection, names):
     assert shown_runs(store, **selection) == {HELD[name] for name in names}
+
+
+def test_several_values_choose_the_runs_of_each(store):
+    """As `run` takes them; the last that is said of a hyper-parameter counts, and of a row before all."""
+    udcd = {spec for spec in HELD.values() if spec.method == "udcd"}
+    grid = (("udcd.lambda_kl", "0.5,1"), ("relation", "huber,kl"))
+    assert shown_runs(store, methods=("udcd",), hparams=grid) == udcd
+    one = (("udcd.lambda_kl", "0.25,1"), ("*.lambda_kl", "0.5"), ("relation", "huber"))
+    chosen = views.list_stored_specs(load_results(store), Selection(methods=("udcd",), hparams=one))
+    assert chosen == [HELD["its rival"]]
+    with pytest.raises(UserError, match=r"invalid lambda_kl=x"):
+        shown_runs(store, hparams=(("lambda_kl", "1,x"),))
 
 
 def test_a_page_by_a_rule_says_it_and_shows_the_figures_of_its_epochs(tmp_path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from udcd_bench import plugins
 from udcd_bench.data import official, sources
 from udcd_bench.errors import UserError
-from udcd_bench.grid import cells, notes, row_settings
+from udcd_bench.grid import cells, mistakes, notes, row_settings
 from udcd_bench.grid.cells import ColumnGroup, TableRequest, TableRow, format_heading, parse_row_method
 from udcd_bench.paper import published
 from udcd_bench.runs import planner, profiles
@@ -130,7 +130,10 @@ class Grid:
         return list(dict.fromkeys(resolved))
 
     def list_rows(self, request: TableRequest) -> list[TableRow]:
-        """List the rows, in order: its own, then further methods. Raises UserError for an unknown method."""
+        """List the rows, in order: its own, then further methods, as far as their files can be read.
+
+        Raises UserError for an unknown method, and for a mistake in the file of one that is asked for.
+        """
         suite = plugins.list_names("methods")
         others = [name for name in suite if name not in self.rows]
         own_methods = {parse_row_method(row) for row in self.rows}
@@ -141,7 +144,7 @@ class Grid:
 
         def wanted(row: str) -> bool:
             if request.methods is None:
-                return row in self.rows or self.further
+                return row in self.rows or (self.further and not plugins.find_mistake(row))
             return row in request.methods or (row in self.rows and parse_row_method(row) in request.methods)
 
         rows = [
@@ -158,6 +161,8 @@ class Grid:
 
     def list_runs(self, request: TableRequest) -> list[RunSpec]:
         """List every cell's runs; the planner adds those of teachers."""
+        if request.methods is None and self.further:
+            mistakes.warn_of_mistakes()
         rows = [row for row in self.list_rows(request) if row.in_suite]
         row_settings.check_settings(request.hparams, rows)
         groups = self.list_column_groups(request)

@@ -86,10 +86,7 @@ def _read_spec(store: Store, summary: RunSummary, report: dict[str, Any] | None)
 
 def _format_command(spec: RunSpec, store: Store, data: Path) -> str:
     locations = {names.identify_data(images.name): images.path for images in list_own_images(data)}
-    command = planner.format_command(spec, planner.CommandPlaces(data, store.root, locations=locations))
-    rows = {spec.method, *names.split_teachers(spec.teacher)} - set(plugins.list_names("methods"))
-    suites = sorted({plugins.find_shipped_suite("methods", row) for row in rows} - {""})
-    return command.replace(" train ", "".join(f" --suite {suite}" for suite in suites) + " train ", 1)
+    return planner.format_command(spec, planner.CommandPlaces(data, store.root, locations=locations))
 
 
 # --- tracebacks -----------------------------------------------------------------------------------------------

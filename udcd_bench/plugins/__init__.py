@@ -15,13 +15,14 @@ from udcd_bench.plugins.suites import (
     find_file,
     find_files,
     find_root,
-    find_shipped_suite,
+    list_environment_suites,
     list_named_suites,
     list_names,
     list_shipped_suites,
     name_suite,
     suggest_content,
 )
+from udcd_bench.plugins.teaching import find_mistake, list_needed_suites
 from udcd_bench.plugins.unfollowed import forget_noted
 
 __all__ = [
@@ -34,12 +35,14 @@ __all__ = [
     "check_loaded",
     "find_file",
     "find_files",
+    "find_mistake",
     "find_root",
-    "find_shipped_suite",
     "forget_noted",
     "hash_sources",
+    "list_environment_suites",
     "list_named_suites",
     "list_names",
+    "list_needed_suites",
     "list_shipped_suites",
     "list_source_files",
     "load_class",

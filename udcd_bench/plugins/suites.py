@@ -90,7 +90,7 @@ def add_suite(named: Path | str) -> None:
         _ADDED_SUITES.append(folder)
         find_files.cache_clear()
         # worker processes do not share this module's state; they read the variable
-        folders = dict.fromkeys([*map(_locate_suite, _list_environment_suites()), *_ADDED_SUITES])
+        folders = dict.fromkeys([*map(_locate_suite, list_environment_suites()), *_ADDED_SUITES])
         os.environ["UDCD_BENCH_SUITE"] = os.pathsep.join(map(name_suite, folders))
 
 
@@ -107,7 +107,7 @@ def _locate_suite(named: Path | str) -> Path:
 
 def list_suites() -> list[Suite]:
     """List the suites, the built-in one first. Raises UserError when one that is named does not exist."""
-    named = {name: _locate_suite(name) for name in _list_environment_suites()}
+    named = {name: _locate_suite(name) for name in list_environment_suites()}
     for name, folder in named.items():
         if not folder.is_dir():
             raise UserError(f"UDCD_BENCH_SUITE names {name}, and there is no such folder.")
@@ -121,13 +121,14 @@ def list_named_suites() -> list[str]:
 
     Those of the package come first.
     """
-    folders = {*_ADDED_SUITES, *map(_locate_suite, _list_environment_suites())}
+    folders = {*_ADDED_SUITES, *map(_locate_suite, list_environment_suites())}
     shipped = list_shipped_suites()
     own = [suite.name for suite in list_suites() if suite.folder in folders - {*shipped.values()}]
     return [*(name for name, folder in shipped.items() if folder in folders), *own]
 
 
-def _list_environment_suites() -> list[str]:
+def list_environment_suites() -> list[str]:
+    """List the suites in use that ``--suite`` or the variable names, as they are named there."""
     return [name for name in os.environ.get("UDCD_BENCH_SUITE", "").split(os.pathsep) if name]
 
 

@@ -14,8 +14,9 @@ from udcd_bench import plugins
 from udcd_bench.errors import format_count
 from udcd_bench.grid.cells import ColumnGroup, format_heading
 from udcd_bench.report.classes import ClassFigures, build_classes
+from udcd_bench.report.views import has_method
 from udcd_bench.runs import names, planner, profiles
-from udcd_bench.runs.spec import format_overrides, format_teacher
+from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from udcd_bench.report.views import View
     from udcd_bench.runs.records import Record
     from udcd_bench.runs.results import Results
-    from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
 
 WIDTH, HEIGHT, EDGE = 220.0, 64.0, 3.0
@@ -83,6 +83,7 @@ class Setting:
 def list_runs(views: Sequence[View], results: Results) -> list[ReportRun]:
     """List every run of the views, done or failed."""
     runs, places = [], planner.CommandPlaces(Path("data"), Path("results"))
+    failed = _read_failed_commands(results)
     data_names: dict[str, str] = {}
     for view, stored_spec in ((each, spec) for each in views for spec in each.specs):
         record = results.records.get(stored_spec)
@@ -95,7 +96,7 @@ def list_runs(views: Sequence[View], results: Results) -> list[ReportRun]:
                 spec=spec,
                 setting=setting,
                 title=_format_title(spec, record, view),
-                command=planner.format_command(spec, places),
+                command=failed.get(stored_spec) or planner.format_command(spec, places),
                 record=record,
                 reason="" if record else results.find_failure(spec) or "",
             )
@@ -103,12 +104,19 @@ def list_runs(views: Sequence[View], results: Results) -> list[ReportRun]:
     return sorted(runs, key=_make_sort_key)
 
 
+def _read_failed_commands(results: Results) -> dict[RunSpec, str]:
+    """Read the lines that try failed runs again, which name each one's suite also where it is not in use here."""
+    reports = filter(None, map(results.store.read_failure, results.store.list_failed()))
+    commands = {RunSpec.from_dict(report["spec"]): str(report.get("command", "")) for report in reports}
+    return {spec: command for spec, command in commands.items() if spec not in results.records}
+
+
 def _format_title(spec: RunSpec, record: Record | None, view: View) -> str:
     """Format the method's title in tables, and the overrides that not all runs of the view have."""
     title = spec.method
     if record:
         title = record["method_title"]
-    elif spec.method in plugins.list_names("methods"):
+    elif has_method(spec):
         title = plugins.read_attributes("methods", spec.method).get("title", spec.method)
     shared = {key for key, _ in view.request.protocol}
     own = tuple(pair for pair in spec.protocol if pair[0] not in shared)

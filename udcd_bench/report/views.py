@@ -16,7 +16,7 @@ from udcd_bench.artefacts.made_from import find_trial_keys
 from udcd_bench.artefacts.table import Table
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, parse_row_method
-from udcd_bench.grid.row_settings import parse_settings
+from udcd_bench.grid.row_settings import ALL, parse_settings
 from udcd_bench.paper import published
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.spec import RunSpec, format_overrides, format_teacher, identify_value, parse_split
@@ -210,7 +210,7 @@ def _make_further_tables(
     """Make a table for the runs that no table of the suite lists, one for each imbalance and share of the images."""
     by_grid: dict[tuple[float | None, float], list[RunSpec]] = {}
     for spec in specs:
-        if _has_method(spec):
+        if has_method(spec):
             by_grid.setdefault((spec.rho, spec.fraction), []).append(spec)
     for number, ((rho, fraction), members) in enumerate(by_grid.items(), 1):
         attributes = {
@@ -242,8 +242,9 @@ def _unique_data(specs: Iterable[RunSpec]) -> tuple[str, ...]:
     )
 
 
-def _has_method(spec: RunSpec) -> bool:
-    return spec.method in plugins.list_names("methods")
+def has_method(spec: RunSpec) -> bool:
+    """Tell whether a run's method is in a suite here and its file can be read."""
+    return not plugins.find_mistake(spec.method)
 
 
 def _is_data(name: str, spec: RunSpec) -> bool:
@@ -252,19 +253,22 @@ def _is_data(name: str, spec: RunSpec) -> bool:
 
 
 def _has_values(spec: RunSpec, protocol: Overrides, hparams: Overrides) -> bool:
-    """Tell whether a run was made with these values, by an override or because they are what is usual."""
-    if not _has_method(spec):
+    """Tell whether a run was made with these values, by an override or because they are what is usual.
+
+    Of several values of one hyper-parameter, with commas between them, one will do.
+    """
+    if not has_method(spec):
         return not protocol and not hparams
     numbers, own = asdict(planner.resolve_protocol(spec)), planner.resolve_hparams(spec)
-    settings = [(*key.rpartition("."), value) for key, value in hparams]
-    known = tuple(
-        (key, value) for row, _, key, value in settings if row in ("", "*", spec.method) and key in own
-    )
-    wanted = planner.normalize_spec(replace(spec, protocol=protocol, hparams=known))
-    values = asdict(planner.resolve_protocol(wanted)), planner.resolve_hparams(wanted)
+    wanted = asdict(planner.resolve_protocol(planner.normalize_spec(replace(spec, protocol=protocol))))
+    general_first = sorted(parse_settings(hparams), key=lambda s: s.row not in ("", ALL))
+    of_method = {s.name: s.values for s in general_first if s.row in ("", ALL, spec.method) and s.name in own}
     return all(
-        identify_value(key, numbers[key]) == identify_value(key, values[0][key]) for key, _ in protocol
-    ) and all(own[key] == values[1][key] for key, _ in known)
+        identify_value(key, numbers[key]) == identify_value(key, wanted[key]) for key, _ in protocol
+    ) and all(
+        own[name] in [planner.resolve_hparams(replace(spec, hparams=((name, v),)))[name] for v in values]
+        for name, values in of_method.items()
+    )
 
 
 def explain_nothing_selected(results: Results, root: str, command: str) -> UserError:

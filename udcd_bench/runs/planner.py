@@ -264,16 +264,17 @@ def plan(specs: Iterable[RunSpec], store: Store, collect_inputs: Callable[[RunSp
 
 
 def format_command(spec: RunSpec, places: CommandPlaces) -> str:
-    """Format the shell command that makes a run, and its teachers' if they are missing, with every coordinate."""
+    """Format the shell command that makes a run, and its teachers' if they are missing, with every coordinate.
+
+    It names the suites that these are in, and no others.
+    """
     words = ["train", spec.method, "--dataset", places.locate_data(spec.dataset), "--profile", spec.profile]
     words += ["--backbone", spec.backbone, "--fold", str(spec.fold), "--seed", str(spec.seed)]
     if spec.teacher_backbone:
         words += ["--teacher-backbone", spec.teacher_backbone]
-    if spec.teacher:
-        teachers = [
-            places.locate_weights(names.parse_run(t) or t) for t in names.split_teachers(spec.teacher)
-        ]
-        words += ["--teacher", ",".join(teachers)]
+    teachers = names.split_teachers(spec.teacher)
+    named = [places.locate_weights(names.parse_run(t) or t) for t in teachers]
+    words += ["--teacher", ",".join(named)] if named else []
     words += format_split_options(spec.split, (spec.dataset,))
     if spec.fraction != 1:
         words += ["--fraction", repr(spec.fraction)]
@@ -285,7 +286,12 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
         words += ["--set", f"{name}={places.locate_weights(str(value)) if name == 'weights' else value}"]
     words += ["--data", str(places.data), "--out", str(places.out)]
     words += ["--device", places.device] if places.device != "auto" else []
-    return quote_command(*words, *(["--deterministic"] if places.deterministic else []))
+    words += ["--deterministic"] if places.deterministic else []
+    rows = [t for t in teachers if not names.parse_run(t) and not names.parse_name(t).digest]
+    suites = plugins.list_needed_suites([spec.method, *rows])
+    if any(map(names.parse_run, teachers)):  # a key does not say which method the run is of
+        suites = list(dict.fromkeys([*suites, *plugins.list_environment_suites()]))
+    return quote_command(*words, suites=suites)
 
 
 def format_commands(jobs: Iterable[Job], places: CommandPlaces) -> list[str]:
