@@ -26,7 +26,7 @@ from udcd_bench import method
 
 
 class Method(method.BaseMethod):
-    title = "Mine"
+    title = "{title}"
     citation = "Me, 2024"
     teacher = {teacher!r}
 
@@ -38,7 +38,7 @@ BASE = RunSpec("scratch", "synthetic-fundus", "demo", "densenet-tiny")
 
 def write(folder, name, *, teacher=None, read="logits"):
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(METHOD.format(teacher=teacher, read=read))
+    (folder / f"{name}.py").write_text(METHOD.format(title=name, teacher=teacher, read=read))
     return folder
 
 
