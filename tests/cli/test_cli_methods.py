@@ -14,6 +14,7 @@ from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.cli.methods import methods
 from udcd_bench.errors import UserError
+from udcd_bench.runs import rates
 
 
 def show(*arguments):
@@ -60,7 +61,7 @@ def test_three_are_too_many():
     assert result.exit_code == 2 and "two to compare" in result.output
 
 
-def test_the_list_has_suite_family_teacher_and_cost(own_suites):
+def test_the_list_has_suite_family_teacher_and_cost(own_suites, monkeypatch):
     def listed(*words):
         result = CliRunner().invoke(cli, ["methods", "list", *words])
         assert result.exit_code == 0, result.output
@@ -69,14 +70,9 @@ def test_the_list_has_suite_family_teacher_and_cost(own_suites):
     paper = listed()
     assert paper["method"] == ["method", "suite", "family", "teacher", "cost", "citation"]
     assert paper["sskd"][1:5] == ["paper", "trained", "teacher", "4.9×"] and "dkd" not in paper
-    assert listed("--suite", "modern")["dkd"][1:7] == [
-        "modern",
-        "logits",
-        "trained",
-        "teacher",
-        "not",
-        "measured",
-    ]
+    assert listed("--suite", "modern")["dkd"][1:6] == ["modern", "logits", "trained", "teacher", "1.3×"]
+    monkeypatch.setattr(rates, "MEASURED", ())
+    assert listed()["sskd"][1:6] == ["paper", "trained", "teacher", "not", "measured"]
 
 
 @pytest.mark.parametrize("words", [["methods", "list", "--suite=modern"], ["--suite", "modern", "methods", "list"],
