@@ -67,7 +67,9 @@ def test_what_programs_read_is_whole_in_any_encoding(tmp_path):
 
 
 def test_junit_has_letters_beyond_ascii_as_numbers():
-    report = CheckReport({"table": "t", "against": "é≠", "profile": "demo", "split": "paper"}, [], [], 0, "κ")
+    report = CheckReport(
+        {"table": "t", "against": "é≠", "profile": "demo", "split": "paper", "rule": "mean"}, [], [], 0, "κ"
+    )
     text = format_junit(report)
     assert text.isascii() and "é≠" in ElementTree.fromstring(text).get("name")
 
