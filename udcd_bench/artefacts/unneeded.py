@@ -12,6 +12,7 @@ from udcd_bench.errors import format_count
 from udcd_bench.grid.cells import TableRequest
 from udcd_bench.runs import names, planner, profiles
 from udcd_bench.runs.names import format_data_title
+from udcd_bench.runs.records import list_teacher_keys
 from udcd_bench.runs.results import choose_newest
 from udcd_bench.runs.spec import RunSpec, format_overrides
 
@@ -87,9 +88,7 @@ def _list_finished(store: Store, needed: set[RunSpec], known: set[str]) -> Itera
 
 def _list_teachers(keys: set[str], records: Mapping[str, Record]) -> set[str]:
     """List the keys of the runs that taught these."""
-    taught = [records[key] for key in keys & records.keys()]
-    alone = {str(teacher) for record in taught if (teacher := record.get("teacher_key"))}
-    return alone.union(*(record.get("made_of", {}).get("teacher_keys", ()) for record in taught))
+    return {teacher for key in keys & records.keys() for teacher in list_teacher_keys(records[key])}
 
 
 def _list_unfinished(store: Store, needed: set[RunSpec], known: set[str]) -> Iterator[Unneeded]:

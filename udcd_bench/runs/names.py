@@ -119,6 +119,11 @@ def identify_teacher(teacher: str) -> str:
     return join_teachers(map(identify_file, split_teachers(teacher)))
 
 
+def select_rows(teachers: Iterable[str]) -> list[str]:
+    """Select of a spec's teachers those that are rows, whose runs are made for it."""
+    return [teacher for teacher in teachers if not parse_run(teacher) and not parse_name(teacher).digest]
+
+
 def parse_run(teacher: str) -> str:
     """Parse the key of the stored run that is a teacher; empty for a row or a file."""
     return teacher.removeprefix(RUN) if teacher.startswith(RUN) else ""

@@ -222,8 +222,7 @@ def build_teacher_specs(spec: RunSpec) -> list[RunSpec]:
     """
     numbers = resolve_protocol(spec)
     images = {name: getattr(numbers, name) for name in CHOOSE_IMAGES}
-    rows = [t for t in list_teachers(spec) if not names.parse_run(t) and not names.parse_name(t).digest]
-    teachers = map(spec.build_teacher_spec, rows)
+    teachers = map(spec.build_teacher_spec, names.select_rows(list_teachers(spec)))
     return [normalize_spec(replace(t, protocol=tuple((dict(t.protocol) | images).items()))) for t in teachers]
 
 
@@ -287,8 +286,7 @@ def format_command(spec: RunSpec, places: CommandPlaces) -> str:
     words += ["--data", str(places.data), "--out", str(places.out)]
     words += ["--device", places.device] if places.device != "auto" else []
     words += ["--deterministic"] if places.deterministic else []
-    rows = [t for t in teachers if not names.parse_run(t) and not names.parse_name(t).digest]
-    suites = plugins.list_needed_suites([spec.method, *rows])
+    suites = plugins.list_needed_suites([spec.method, *names.select_rows(teachers)])
     if any(map(names.parse_run, teachers)):  # a key does not say which method the run is of
         suites = list(dict.fromkeys([*suites, *plugins.list_environment_suites()]))
     return quote_command(*words, suites=suites)

@@ -161,6 +161,13 @@ def _list_differing(of_row: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def list_teacher_keys(record: Record) -> list[str]:
+    """List the keys of the runs whose students taught a finished run, sorted."""
+    if alone := record.get("teacher_key"):
+        return [alone]
+    return sorted(record.get("made_of", {}).get("teacher_keys", ()))
+
+
 def check_arrays(arrays: Arrays, classes: int) -> None:
     """Check the arrays of a run's test images. classes: how many there are.
 

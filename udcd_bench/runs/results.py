@@ -11,6 +11,7 @@ from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.names import RUN, join_teachers
+from udcd_bench.runs.records import list_teacher_keys
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics, rules
 
@@ -127,10 +128,8 @@ def _list_equally_taught(
 
     Several of which one is a file stay as they are. records: by spec. rows: key → method of the finished runs.
     """
-    made_of = record.get("made_of", {})
-    alone = record.get("teacher_key")
-    keys = [alone] if alone else sorted(made_of.get("teacher_keys", ()))
-    if not keys or made_of.get("teacher_files"):
+    keys = list_teacher_keys(record)
+    if not keys or record.get("made_of", {}).get("teacher_files"):
         return
     yield replace(spec, teacher=join_teachers(f"{RUN}{key}" for key in keys))
     # a method may be in no suite here, or a teacher not in the folder
