@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import udcd_bench as ub
-from support import own_runs, records
-from udcd_bench import plugins
+from support import own_runs, records, suites
 from udcd_bench.artefacts import unneeded
 from udcd_bench.cli import cli
 from udcd_bench.engines.events import RunFailed
@@ -24,20 +24,6 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
 KD = RunSpec("kd", "aptos", "demo", "densenet-tiny")
-METHOD = '''"""Mine."""
-
-from udcd_bench import method
-
-
-class Method(method.BaseMethod):
-    title = "{title}"
-    citation = "Me, 2024"
-    teacher = {teacher}
-
-    def compute_losses(self, batch, progress):
-        logits = self.student(batch.views[0]).logits
-        return {{"kd": (logits - self.run_teacher(batch.views[0]).logits).square().mean()}}
-'''
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +41,7 @@ def lab(tmp_path_factory):
 @pytest.fixture
 def write(tmp_path, own_suites):
     """Writes method files whose teachers are given, in a suite of their own."""
-
-    def write_methods(**teachers):
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        for name, teacher in teachers.items():
-            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(title=name, teacher=repr(teacher)))
-        plugins.add_suite(tmp_path / "mine")
-
-    return write_methods
+    return partial(suites.write_taught, tmp_path / "mine")
 
 
 # --- what is planned ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import udcd_bench as ub
-from support import own_runs
+from support import own_runs, suites
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.engines.teachers import origins
@@ -25,20 +26,6 @@ from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
 
 KD = RunSpec("kd", "aptos", "demo", "densenet-tiny")
-METHOD = '''"""Mine."""
-
-from udcd_bench import method
-
-
-class Method(method.BaseMethod):
-    title = "{title}"
-    citation = "Me, 2024"
-    teacher = "{teacher}"
-
-    def compute_losses(self, batch, progress):
-        logits = self.student(batch.views[0]).logits
-        return {{"kd": (logits - self.run_teacher(batch.views[0]).logits).square().mean()}}
-'''
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +39,9 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def suites(tmp_path, own_suites):
+def write(tmp_path, own_suites):
     """Writes method files whose teacher is given, in a suite of their own."""
-
-    def write(**teachers):
-        for name, teacher in teachers.items():
-            (tmp_path / "mine").mkdir(exist_ok=True)
-            (tmp_path / "mine" / f"{name}.py").write_text(METHOD.format(title=name, teacher=teacher))
-        plugins.add_suite(tmp_path / "mine")
-
-    return write
+    return partial(suites.write_taught, tmp_path / "mine")
 
 
 def get_teacher(run):
@@ -86,8 +66,8 @@ def test_the_usual_teacher_by_name_is_no_other_spec():
     assert [(s.method, s.teacher) for s in taught_by_itself] == [("scratch", ""), ("kd", ""), ("kd", "kd")]
 
 
-def test_a_method_names_the_row_that_teaches_it(suites, lab):
-    suites(mine="trained:kd")
+def test_a_method_names_the_row_that_teaches_it(write, lab):
+    write(mine="trained:kd")
     runs = planner.list_runs([replace(KD, method="mine", teacher_backbone="resnet-tiny")])
     assert [(s.method, s.backbone) for s in runs] == [
         ("scratch", "resnet-tiny"), ("kd", "resnet-tiny"), ("mine", "densenet-tiny"),
@@ -108,8 +88,8 @@ def test_what_tests_or_validates_has_not_taught_the_teacher_of_a_row_that_says_s
     assert teacher.protocol == student.hparams == ((name, value),)
 
 
-def test_a_ring_is_refused(suites):
-    suites(one="trained:two", two="trained:one", alone="trained:alone")
+def test_a_ring_is_refused(write):
+    write(one="trained:two", two="trained:one", alone="trained:alone")
     with pytest.raises(UserError, match=r"one.py: teacher = 'trained:two' makes a ring, two → one → two"):
         planner.list_runs([replace(KD, method="two")])
     with pytest.raises(UserError, match="alone → alone"):
@@ -186,9 +166,9 @@ def test_a_teacher_may_have_learned_from_fewer_images(lab):
         own_runs.train(home, "kd", teacher=held_out.key, settings={"validation": 0.3}, fraction=0.5)
 
 
-def test_a_teacher_of_a_method_that_is_in_no_suite_is_refused(lab, suites, monkeypatch):
+def test_a_teacher_of_a_method_that_is_in_no_suite_is_refused(lab, write, monkeypatch):
     home, _, _ = lab
-    suites(mine="ema")
+    write(mine="ema")
     run = own_runs.train(home, "mine")
     export_run(run, home / "mine.safetensors")
     monkeypatch.setattr(plugins.suites, "_ADDED_SUITES", [])

@@ -23,3 +23,27 @@ def use_shipped(own=()):
     with mock.patch.dict(os.environ, {"UDCD_BENCH_SUITE": named}):
         yield
     plugins.find_files.cache_clear()
+
+
+_TAUGHT = '''"""Mine."""
+
+from udcd_bench import method
+
+
+class Method(method.BaseMethod):
+    title = "{title}"
+    citation = "Me, 2024"
+    teacher = {teacher!r}
+
+    def compute_losses(self, batch, progress):
+        logits = self.student(batch.views[0]).logits
+        return {{"kd": (logits - self.run_teacher(batch.views[0]).logits).square().mean()}}
+'''
+
+
+def write_taught(folder, **teachers):
+    """Write methods that learn from the logits of these teachers, by name, and turn on the suite that they make."""
+    folder.mkdir(exist_ok=True)
+    for name, teacher in teachers.items():
+        (folder / f"{name}.py").write_text(_TAUGHT.format(title=name, teacher=teacher))
+    plugins.add_suite(folder)
