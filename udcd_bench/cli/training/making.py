@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from udcd_bench.cli.options import RunOptions
     from udcd_bench.engines.cost import RunCost
     from udcd_bench.engines.events import Event
-    from udcd_bench.engines.execute import RunContext
+    from udcd_bench.engines.execute import DatasetLoader, RunContext
     from udcd_bench.engines.naming import NameResolver
     from udcd_bench.engines.ray import Cluster
     from udcd_bench.runs.planner import Job
@@ -43,10 +43,9 @@ def plan_and_run(
     session: of a command that makes runs several times; without it the engine is closed when these runs are made.
     """
     from udcd_bench.cli.training import estimates
-    from udcd_bench.engines import cost, server
+    from udcd_bench.engines import server
     from udcd_bench.engines.environment import check_early, check_reads
-    from udcd_bench.engines.execute import collect_run_inputs, describe_data, prepare_data
-    from udcd_bench.runs import planner
+    from udcd_bench.engines.execute import prepare_data
 
     _check_run_options(run_options)
     is_made_here = run_options.engine == "local" and not run_options.dry_run
@@ -60,29 +59,50 @@ def plan_and_run(
     if is_made_here and _has_to_draw(specs, context.data):
         server.start_server()  # its imports take as long as the drawing, and need a core less
     load = functools.cache(prepare_data)  # runs share a data set: its checksum is computed once
-    jobs = planner.plan(specs, store, lambda spec: collect_run_inputs(spec, context, load))
-    todo = [job for job in jobs if not job.done]
-    for line in describe_data(todo, context, load):
-        click.echo(line, err=True)
+    jobs = _plan(specs, context, load)
     if run_options.dry_run:
         _print_plan(jobs, context, run_options.form)
     else:
         store.create()
-    if not todo:
+    if all(job.done for job in jobs):
         done = "The run is done" if len(jobs) == 1 else f"All {len(jobs)} runs are done"
         click.echo(f"{done}; nothing to train.", err=True)
         return jobs, {}
+    return jobs, _make(jobs, context, run_options, load, session)
+
+
+def _plan(specs: Iterable[RunSpec], context: RunContext, load: DatasetLoader) -> list[Job]:
+    """Plan the runs behind these specs, and print what the data of those still to make are understood to be."""
+    from udcd_bench.engines.execute import collect_run_inputs, describe_data
+    from udcd_bench.runs import planner
+
+    jobs = planner.plan(specs, context.store, lambda spec: collect_run_inputs(spec, context, load))
+    for line in describe_data((job for job in jobs if not job.done), context, load):
+        click.echo(line, err=True)
+    return jobs
+
+
+def _make(
+    jobs: list[Job],
+    context: RunContext,
+    run_options: RunOptions,
+    load: DatasetLoader,
+    session: EngineSession | None,
+) -> dict[str, str]:
+    """Make the runs that are not done, or say of a dry run how long they would take; return key → failure."""
+    from udcd_bench.cli.training import estimates
+    from udcd_bench.engines import cost
+
+    todo = [job for job in jobs if not job.done]
     costs = [cost.measure_cost(job.spec, context, load) for job in todo]
-    estimate = estimates.estimate_costs(costs, store, run_options.rates)
+    estimate = estimates.estimate_costs(costs, context.store, run_options.rates)
     if run_options.dry_run:
         estimates.print_dry_estimate(
             f"{len(todo)} of {format_count(len(jobs), 'run')}", costs, estimate, run_options
         )
-        return jobs, {}
-    if session is not None:
-        return jobs, _run_jobs(jobs, context, session, estimate)
-    with EngineSession(run_options) as own:
-        return jobs, _run_jobs(jobs, context, own, estimate)
+        return {}
+    with EngineSession(run_options) if session is None else contextlib.nullcontext(session) as opened:
+        return _run_jobs(jobs, context, opened, estimate)
 
 
 def make_context(store: Store, run_options: RunOptions, resolver: NameResolver) -> RunContext:
