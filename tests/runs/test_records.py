@@ -21,6 +21,12 @@ def test_runs_that_are_alike_are_not_spoken_of():
     assert describe_origins(alike) == "" and describe_origins([]) == ""
 
 
+def test_of_a_method_that_is_in_no_suite_here_nothing_is_known():
+    spec = RunSpec("theirs", "aptos", "paper", "densenet121")
+    record = make.record(spec, made_of={"sources": {"theirs.py": "1" * 64}}, revision=REVISION)
+    assert describe_origins([record]) == ""
+
+
 def make_spec():
     return RunSpec("kd", "aptos", "paper", "densenet121", fold=2)
 
@@ -34,7 +40,12 @@ def make_spec():
         ),
         (
             [make_record(), make_record(fold=1, sources={"kd.py": "1" * 64})],
+            "The file of kd is not the one that its runs were trained with. "
             "The runs of kd on aptos differ in the text of their method.",
+        ),
+        (
+            [make_record("udcd"), make_record(sources={"kd.py": "1" * 64})],
+            "The file of kd is not the one that its runs were trained with.",
         ),
         (
             [make_record(), make_record(fold=1, weights="1" * 64, hparams={"alpha": 2})],

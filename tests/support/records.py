@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from udcd_bench import plugins
 from udcd_bench.artefacts.table import TableRequest
 from udcd_bench.data import sources
 from udcd_bench.runs import planner
@@ -69,7 +70,7 @@ def make_inputs(spec: RunSpec, **changes: Any) -> RunInputs:
     coordinates = ("split", "fold", "seed", "fraction", "rho")
     values = {
         "method": spec.method,
-        "sources": {f"{spec.method}.py": "0" * 64},
+        "sources": plugins.hash_sources("methods", spec.method),
         "hparams": planner.resolve_hparams(spec),
         "protocol": select_numbers(numbers),
         "backbone": spec.backbone,

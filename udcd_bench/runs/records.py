@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
+from udcd_bench import plugins
+from udcd_bench.errors import UserError
 from udcd_bench.runs.spec import REVISION, Count, FiniteNumber, check_spec_values
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -110,11 +113,37 @@ def describe_origins(records: Collection[Mapping[str, Any]]) -> str:
     """Describe what one figure or table should not join in silence; empty where there is nothing.
 
     Runs of an earlier revision of the engine, runs of one row that differ in more than fold and seed, such as in the
-    text of their method, and runs of one data set that differ in its images.
+    text of their method, rows whose method has another text here, and runs of one data set that differ in its images.
     """
     older = sum(bool(describe_age(record)) for record in records)
     sentences = [f"{older} of {len(records)} runs are of a revision before {REVISION}."] if older else []
+    sentences += [
+        f"The file of {method} is not the one that its runs were trained with."
+        for method in _list_changed_methods(records)
+    ]
     return " ".join([*sentences, *_list_mixtures(records)])
+
+
+def is_by_method_here(record: Mapping[str, Any]) -> bool:
+    """Tell whether a run was made by its method as it is here: of two suites with one name, each has its own run."""
+    return bool(record.get("made_of", {}).get("sources", "unknown") == _hash_method(record["spec"]["method"]))
+
+
+def _list_changed_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List the methods of this revision's runs whose files are others here; not those that are in no suite here."""
+    sources: dict[str, list[object]] = {}
+    for record in records:
+        if (made_of := record.get("made_of")) and not describe_age(record):
+            sources.setdefault(record["spec"]["method"], []).append(made_of.get("sources"))
+    here = {method: _hash_method(method) for method in sources}
+    return sorted(m for m, each in sources.items() if here[m] and any(made_of != here[m] for made_of in each))
+
+
+def _hash_method(method: str) -> dict[str, str] | None:
+    """Hash the files of a method as they are here; None where it is in no suite, or cannot be read."""
+    with contextlib.suppress(UserError):
+        return plugins.hash_sources("methods", method)
+    return None
 
 
 def _list_mixtures(records: Collection[Mapping[str, Any]]) -> list[str]:

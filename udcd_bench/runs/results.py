@@ -7,11 +7,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from udcd_bench import plugins
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
 from udcd_bench.runs.names import RUN, join_teachers
-from udcd_bench.runs.records import list_teacher_keys
+from udcd_bench.runs.records import is_by_method_here, list_teacher_keys
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.stats import metrics, rules
 
@@ -107,18 +106,9 @@ def choose_newest(oldest_first: Iterable[Record]) -> dict[RunSpec, Record]:
     records: dict[RunSpec, Record] = {}
     for record in oldest_first:
         spec = RunSpec.from_dict(record["spec"])
-        if spec not in records or _is_current(record) or not _is_current(records[spec]):
+        if spec not in records or is_by_method_here(record) or not is_by_method_here(records[spec]):
             records[spec] = record
     return records
-
-
-def _is_current(record: Record) -> bool:
-    """Whether a run was made by its method as it is here: of two suites with one name, each has its own run."""
-    try:
-        sources = plugins.hash_sources("methods", str(record["spec"]["method"]))
-    except UserError:  # its method is in no suite here
-        return False
-    return bool(record.get("made_of", {}).get("sources") == sources)
 
 
 def _list_equally_taught(
