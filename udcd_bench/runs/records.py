@@ -135,8 +135,10 @@ def _list_changed_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
     for record in records:
         if (made_of := record.get("made_of")) and not describe_age(record):
             sources.setdefault(record["spec"]["method"], []).append(made_of.get("sources"))
-    here = {method: _hash_method(method) for method in sources}
-    return sorted(m for m, each in sources.items() if here[m] and any(made_of != here[m] for made_of in each))
+    hashes = {method: _hash_method(method) for method in sources}
+    return sorted(
+        m for m, each in sources.items() if hashes[m] and any(made_of != hashes[m] for made_of in each)
+    )
 
 
 def _hash_method(method: str) -> dict[str, str] | None:
