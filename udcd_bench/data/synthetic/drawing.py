@@ -58,21 +58,26 @@ def make_polar_grid(side: int) -> tuple[Field, Field]:
 
 
 @lru_cache(maxsize=64)
-def _make_spline_basis(side: int, cells: int, octaves: int) -> Field:
-    """Make cubic B-spline weights, all octaves side by side: two products turn lattices into smooth noise."""
+def _make_spline_basis(side: int, cells: int, octaves: int) -> tuple[Field, Field]:
+    """Make cubic B-spline weights, all octaves side by side: two products turn lattices into smooth noise.
+
+    Returns them (side, k), and again as blocks of rows (n, ``PRODUCT_ROWS``, k), the last filled up with zeros.
+    """
     columns = []
     for octave in range(octaves):
         at = (np.arange(side) + 0.5) / side * (cells << octave)
         d = np.abs(at[:, None] - (np.arange((cells << octave) + 3)[None, :] - 1.0))
         columns.append(np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.where(d < 2, (2 - d) ** 3 / 6, 0.0)))
-    return np.concatenate(columns, 1).astype(np.float32)
+    basis = np.concatenate(columns, 1).astype(np.float32)
+    rows = np.pad(basis, ((0, -side % PRODUCT_ROWS), (0, 0)))
+    return basis, rows.reshape(-1, PRODUCT_ROWS, basis.shape[1])
 
 
 def make_noise(
     rng: np.random.Generator, side: int, cells: int, octaves: int = 1, gain: float = 0.55
 ) -> Field:
     """Make smooth noise (side, side), mean 0, deviation about 1: ``cells`` features across, doubled each octave."""
-    basis = _make_spline_basis(side, cells, octaves)
+    basis, rows = _make_spline_basis(side, cells, octaves)
     lattice = np.zeros((basis.shape[1], basis.shape[1]), np.float32)
     # 0.479: the mean sum of squared B-spline weights along one axis
     scale = 1 / (0.479 * math.sqrt(sum(gain ** (2 * octave) for octave in range(octaves))))
@@ -84,7 +89,6 @@ def make_noise(
         start += k
     # A few rows at a time: BLAS would spread a larger product over all cores, in every process at once, which costs
     # many times what it saves at this size.
-    rows = np.pad(basis, ((0, -side % PRODUCT_ROWS), (0, 0))).reshape(-1, PRODUCT_ROWS, start)
     field: Field = (rows @ lattice @ basis.T).reshape(-1, side)[:side]
     return field
 

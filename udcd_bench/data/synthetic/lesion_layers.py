@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -26,6 +27,8 @@ MELANIN = (0.50, 0.86, 1.06)
 BLOOD = (0.12, 0.88, 0.72)
 DEEP = (1.00, 0.74, 0.46)
 """Absorbance per unit in red, green, blue; ``DEEP`` is melanin seen deep in the skin."""
+N_WAVES, N_TURNS = 24, 720
+"""Of an outline: the waves that it is a sum of, and the directions in which it is computed."""
 
 
 @dataclass
@@ -98,24 +101,32 @@ def _start_lesion(rng: np.random.Generator, side: int, features: dict[str, float
 def _sample_outline(rng: np.random.Generator, side: int, features: dict[str, float]) -> tuple[Field, Field]:
     """Sample how far inside the border each point is (in radii, negative outside), and how wide the rim is there."""
     radius, angle = make_polar_grid(side)
-    turn = np.linspace(-np.pi, np.pi, 720, endpoint=False)
-    n = np.arange(1, 25)
+    turn, cosines, sines = _make_outline_basis()
+    n = np.arange(1, N_WAVES + 1)
     size = np.where(n <= 4, 0.20 * features["asymmetry"], 0.26 * features["ragged"])
     size = size / n ** np.where(n <= 4, 1.0, 1.15)
-    waves = rng.standard_normal((2, 24)) * size
+    waves = rng.standard_normal((2, N_WAVES)) * size
     waves[:, 1] += rng.standard_normal(2) * 0.03
-    reach = waves[0] @ np.cos(n[:, None] * turn) + waves[1] @ np.sin(n[:, None] * turn)
+    reach = waves[0] @ cosines + waves[1] @ sines
     oval = 1 + 0.38 * features["oval"]
     lean = rng.uniform(0, np.pi)
     reach = np.exp(reach) / np.sqrt((np.cos(turn - lean) / oval) ** 2 + (np.sin(turn - lean) * oval) ** 2)
     scale = 0.30 + 0.34 * features["size"]
     reach *= scale * min(1.0, 0.93 / (scale * reach.max()))
-    slot = ((angle + np.float32(np.pi)) * np.float32(720 / (2 * np.pi))).astype(np.intp) % 720
+    slot = ((angle + np.float32(np.pi)) * np.float32(N_TURNS / (2 * np.pi))).astype(np.intp) % N_TURNS
     inside = 1 - radius / reach.astype(np.float32)[slot]
     inside += (0.015 + 0.05 * features["ragged"]) * make_noise(rng, side, 14, 2)
     fade = 0.65 + 0.35 * np.sin(turn - rng.uniform(0, 2 * np.pi))
     rim = 0.05 + 0.55 * features["fade"] * fade
     return inside, rim.astype(np.float32)[slot]
+
+
+@cache
+def _make_outline_basis() -> tuple[Field, Field, Field]:
+    """Make the angles (``N_TURNS``,) at which an outline is sampled, and the cosines and sines of its waves there."""
+    turn = np.linspace(-np.pi, np.pi, N_TURNS, endpoint=False)
+    phase = np.arange(1, N_WAVES + 1)[:, None] * turn
+    return turn, np.cos(phase), np.sin(phase)
 
 
 def _scatter_points(lesion: Lesion, n: int, low: float, high: float) -> Field:
