@@ -25,9 +25,11 @@ LINES = [*IN_BLOCKS, *IN_TABLES]
 AS_INSTALLED = {
     "udcd-bench status",
     "udcd-bench methods list",
-    *(line for line in LINES if "--suite" in line),
+    *(line for line in LINES if "--suite mine" in line),
 }
 """Typed into a shell: the console script, and slots that are started as it starts them. The others are forked."""
+RESAMPLED = {"udcd-bench run all", *(line for line in LINES if "imbalance" in line)}
+"""Resample the stand-in of HAM10000 to ρ = 144: it takes about a thousand images for five of the smallest class."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def desk(tmp_path_factory):
     (home / "mine" / "labelsmooth.py").write_text(code)
     small = {
         "UDCD_BENCH_SIZE": "32",
-        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=1000 weights=none threads=1",
+        "UDCD_BENCH_SET": "image_size=32 epochs=1 batch_size=512 n_images=100 weights=none threads=1",
         "UDCD_BENCH_METHODS": "scratch,udcd",
         "UDCD_BENCH_BACKBONE": "densenet-tiny",
         "UDCD_BENCH_DEVICE": "cpu",
@@ -57,6 +59,9 @@ def desk(tmp_path_factory):
 def run_line(line, home, environment):
     """Exit status, standard output and standard error of a line, typed in ``home``."""
     words = [os.path.expandvars(word.replace("~", str(home), 1)) for word in shlex.split(line)]
+    if line in RESAMPLED:
+        settings = f"{environment['UDCD_BENCH_SET']} n_images=1000"
+        environment = {**environment, "UDCD_BENCH_SET": settings, "UDCD_BENCH_DATASETS": "synthetic-lesions"}
     if line in AS_INSTALLED:
         done = subprocess.run(
             words, cwd=home, env={**os.environ, **environment}, capture_output=True, text=True
