@@ -315,7 +315,8 @@ def test_an_interrupted_drawing_prints_one_line(moment, tmp_path):
         else count_processes(process.pid) < others + ["one imports", "both import"].index(moment) + 1
     ):
         assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.002)
+    time.sleep(0.06)  # it takes less to begin, and more to be deaf to Ctrl-C by itself
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
