@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ from udcd_bench import cli
 from udcd_bench.cli.judging.build_servers import format_junit
 from udcd_bench.cli.judging.check_report import CheckReport
 from udcd_bench.data import workers
+from udcd_bench.data.cache import prepared
 from udcd_bench.engines import local
 from udcd_bench.errors import UserError
 from udcd_bench.runs.finished import DamagedRunError
@@ -38,6 +40,12 @@ def start(words, folder, *, shell="", **environment):
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line, "bash", *words], cwd=folder, env=env, capture_output=True, timeout=120
     )  # fmt: skip
+
+
+def format_training(data):
+    """A run of one epoch on images that are prepared in ``data``."""
+    size = ("--set=n_images=100", "--set=image_size=32", "--set=epochs=1")
+    return ("train", "scratch", "--dataset=synthetic-lesions", f"--data={data}", *size)
 
 
 # --- encodings ------------------------------------------------------------------------------------------------
@@ -57,12 +65,12 @@ def test_any_encoding_shows_what_it_can(encoding, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_programs_read_is_whole_in_any_encoding(tmp_path):
+def test_what_programs_read_is_whole_in_any_encoding(tmp_path, prepared_lesions):
     words = ("audit", "--format=json")
     plain, poor = (start(words, tmp_path, **env).stdout for env in ({}, {"PYTHONIOENCODING": "ascii"}))
     assert json.loads(plain) == json.loads(poor) and "“" in str(json.loads(poor))
     name = "фото é"
-    words = ("train", "scratch", "--dataset=digits", "--dry-run", "--format=commands", f"--out={name}")
+    words = (*format_training(prepared_lesions), "--dry-run", "--format=commands", f"--out={name}")
     assert f"--out '{name}'" in start(words, tmp_path, PYTHONIOENCODING="ascii").stdout.decode()
 
 
@@ -164,40 +172,63 @@ def test_output_that_nobody_reads_on_ends_quietly(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_for_temporary_files_is_needed(tmp_path):
+def test_a_folder_for_temporary_files_is_needed(tmp_path, prepared_lesions):
     (tmp_path / "sitecustomize.py").write_text(
         "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/proc/none']\n"
     )
     paths = os.pathsep.join(map(str, [tmp_path, ENGINE.parent]))
-    words = ("train", "scratch", "--dataset=digits", "--set=epochs=1")
-    said = refuse(tmp_path, *words, shell="2> >(tail -1 >&2)", PYTHONPATH=paths)
+    said = refuse(tmp_path, *format_training(prepared_lesions), shell="2> >(tail -1 >&2)", PYTHONPATH=paths)
     assert "set TMPDIR to one that can" in said
 
 
 # --- scripts --------------------------------------------------------------------------------------------------
 
 
+SCRIPT = """
+from pathlib import Path
+from udcd_bench.data import sources
+print('once')
+sources.load_dataset('synthetic-fundus', size=32, data=Path('d'), n_images=60,
+                     options=sources.LoadOptions(jobs=2))
+from udcd_bench.cli import cli
+cli(['train', 'scratch', '--dataset=synthetic-fundus', '--data=d', '--device=cpu', '--set=epochs=1',
+     '--set=image_size=32', '--set=n_images=60'])
+"""
+
+
+def run_script(folder, *, piped, **environment):
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.run(
+        [sys.executable, "-" if piped else "script.py"],
+        input=SCRIPT if piped else "",
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ENGINE.parent)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_from_file(tmp_path_factory):
+    """The script run as a file, with a folder for temporary files whose path is too long for a socket's."""
+    folder = tmp_path_factory.mktemp("script")
+    long = folder / ("long" * 20)
+    long.mkdir()
+    return run_script(folder, piped=False, TMPDIR=str(long))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("piped", [True, False], ids=["piped", "file"])
-def test_a_script_without_a_guard_of_its_main_part_runs_once(piped, tmp_path):
-    code = (
-        "from pathlib import Path\n"
-        "from udcd_bench.data import sources\n"
-        "print('once')\n"
-        "sources.load_dataset('synthetic-fundus', size=32, data=Path('d'), n_images=60,\n"
-        "                     options=sources.LoadOptions(jobs=2))\n"
-        "from udcd_bench.cli import cli\n"
-        "cli(['train', 'scratch', '--dataset=synthetic-fundus', '--data=d', '--device=cpu', '--set=epochs=1',\n"
-        "     '--set=image_size=32', '--set=n_images=60'])\n"
-    )
-    (tmp_path / "script.py").write_text(code)
-    words = [sys.executable, "-" if piped else "script.py"]
-    env = os.environ | {"PYTHONPATH": str(ENGINE.parent)}
-    done = subprocess.run(
-        words, input=code if piped else "", cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
-    )
+def test_a_script_without_a_guard_of_its_main_part_runs_once(piped, tmp_path, request):
+    done = run_script(tmp_path, piped=True) if piped else request.getfixturevalue("run_from_file")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("once") == 1 and "record.json" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_of_a_long_path_is_no_hindrance(run_from_file):
+    assert run_from_file.returncode == 0, run_from_file.stderr
 
 
 def test_matplotlib_gives_no_advice_on_home_folders(monkeypatch, caplog):
@@ -249,16 +280,43 @@ def test_a_record_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------
 
 
+def count_processes(group):
+    """How many processes the group has."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            count += int(stat.read_text().rpartition(")")[2].split()[2]) == group
+    return count
+
+
+def is_drawn(folder):
+    """Whether the first images of a set that is being drawn are there."""
+    for path in folder.rglob(prepared.ARRAY):
+        with path.open("rb") as file:
+            file.seek(prepared.HEADER_BYTES)
+            return any(file.read(3000))
+    return False
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("wait", [0.8, 1.6, 2.4])
-def test_an_interrupted_drawing_prints_one_line(wait, tmp_path):
+@pytest.mark.parametrize("moment", ["one imports", "both import", "they draw"])
+def test_an_interrupted_drawing_prints_one_line(moment, tmp_path):
     """At whatever moment: workers start one after another, and Ctrl-C reaches those that only import yet."""
     words = ["data", "prepare", "synthetic-fundus", "--n-images=5000", "--jobs=2"]
     typed = [sys.executable, "-m", "udcd_bench", *words]
     process = subprocess.Popen(
         typed, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
-    time.sleep(wait)
+    others = 2  # the command itself, and what tracks its workers' semaphores
+    end = time.monotonic() + 60
+    while (
+        not is_drawn(tmp_path)
+        if moment == "they draw"
+        else count_processes(process.pid) < others + ["one imports", "both import"].index(moment) + 1
+    ):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.002)
+    time.sleep(0.06)  # it takes less to begin, and more to be deaf to Ctrl-C by itself
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err

@@ -91,27 +91,6 @@ def claims(store):
     return list(store.locks.folder.glob("*"))
 
 
-@contextlib.contextmanager
-def started(*arguments):
-    """The command in a group of processes of its own, as a terminal starts it."""
-    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from udcd_bench.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=HANG_SECONDS)
-
-
 def wait_for_checkpoint(store, method, runs, says):
     """The key of the run of that method, once it has one. runs, says: whether the command runs, and what it says."""
     end = time.monotonic() + HANG_SECONDS
@@ -303,77 +282,97 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
 
 def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     words = train("scratch", data, tmp_path / "my results", epochs=500)
-    store = Store(tmp_path / "my results")
-    with started(*words) as process:
-        key = wait_for_checkpoint(store, "scratch", lambda: process.poll() is None, process.communicate)
+    store, said = Store(tmp_path / "my results"), tmp_path / "said"
+    with faults.started(said, *words) as process:
+        key = wait_for_checkpoint(store, "scratch", process.is_alive, said.read_text)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 130
-    assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
-    assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
+        process.join(HANG_SECONDS)
+    assert process.exitcode == 130
+    assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said.read_text()
+    assert f"'--out={tmp_path}/my results'" in said.read_text() and "Traceback" not in said.read_text()
     assert store.get_state(key) == "interrupted" and claims(store) == []
     assert store.open_checkpoint(key).load()[1]["epoch"] >= 1
     assert [row.state for row in store.summarize()] == ["interrupted"]
 
 
-def test_ctrl_c_while_processes_start_reaches_the_parent_alone(tmp_path):
-    code = (
-        "import os, signal, sys, threading, time\n"
-        "from pathlib import Path\n"
-        "from udcd_bench.engines import execute, local\n"
-        "from udcd_bench.runs.store import Store\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGINT, lambda *_: None)\n"
-        "    def interrupt():\n"
-        "        while not stop.wait(0.01):\n"
-        "            os.killpg(0, signal.SIGINT)\n"
-        "    stop = threading.Event()\n"
-        "    thread = threading.Thread(target=interrupt)\n"
-        "    thread.start()\n"
-        "    slot = local._start_worker(execute.RunContext(Store(Path(sys.argv[1])), Path('.')))\n"
-        "    time.sleep(0.5)\n"
-        "    stop.set()\n"
-        "    thread.join()\n"
-        "    slot.pipe.close()\n"
-        "    slot.process.join(60)\n"
-        "    print(slot.process.exitcode)\n"
-    )
-    file = tmp_path / "start.py"
-    file.write_text(code)
+START = """
+import os, signal, sys, threading, time
+from multiprocessing import get_context
+from pathlib import Path
+from look import look
+from udcd_bench.data import workers
+from udcd_bench.engines import execute, local
+from udcd_bench.runs.store import Store
+if __name__ == '__main__':
+    signal.signal(signal.SIGINT, lambda *_: None)
+    def interrupt():
+        while not stop.wait(0.01):
+            os.killpg(0, signal.SIGINT)
+    stop = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    slot = local._start_worker(execute.RunContext(Store(Path(sys.argv[1])), Path('.')))
+    time.sleep(0.5)
+    stop.set()
+    thread.join()
+    slot.pipe.close()
+    slot.process.join(60)
+    print(slot.process.exitcode, flush=True)
+    with workers.hide_main_module():
+        process = get_context('forkserver').Process(target=look)
+        process.start()
+    process.join(60)
+"""
+"""A script that starts a worker amid Ctrl-C, prints how it ended, and has another of the same server look around."""
+
+LOOK = """
+import os, sys
+def look():
+    shared = 'udcd_bench.engines.preload' in sys.modules
+    from udcd_bench.engines import preload
+    shared = shared and all(name in sys.modules for name in preload.MODULES)
+    import numpy as np, torch
+    from udcd_bench.data import splits
+    from udcd_bench.stats import metrics
+    labels = np.arange(50) % 5
+    splits._assign_folds(labels)
+    metrics.compute_metrics(np.eye(5)[labels], labels)
+    threads = [len(os.listdir(f'/proc/{pid}/task')) for pid in (os.getppid(), 'self')]
+    print(shared, threads, torch.cuda.is_initialized())
+    print({'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys(), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def started_amid_interrupts(tmp_path_factory):
+    """The lines that the script ``START`` printed, and its standard error."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "start.py").write_text(START)
+    (folder / "look.py").write_text(LOOK)
     decoy = (
-        tmp_path / "elsewhere" / "udcd_bench"
+        folder / "elsewhere" / "udcd_bench"
     )  # not on the script's module path, so no process may import it
     decoy.mkdir(parents=True)
     (decoy / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, file, tmp_path],
+        [sys.executable, folder / "start.py", folder],
         capture_output=True,
         text=True,
         timeout=HANG_SECONDS,
         start_new_session=True,
         cwd=decoy.parent,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    return done.stdout.splitlines(), done.stderr
 
 
-def test_what_workers_share_starts_no_thread_uses_no_gpu_and_spares_scikit_learn():
-    code = (
-        "import os, sys\n"
-        "from udcd_bench.engines import preload\n"
-        "import numpy as np, torch\n"
-        "from udcd_bench.data import splits\n"
-        "from udcd_bench.stats import metrics\n"
-        "labels = np.arange(50) % 5\n"
-        "splits._assign_folds(labels)\n"
-        "metrics.compute_metrics(np.eye(5)[labels], labels)\n"
-        "print(all(name in sys.modules for name in preload.MODULES))\n"
-        "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"
-        "print({'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys())\n"
-        "sys.stdout.flush()\n"
-    )
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n1 False\nset()\n", "")
+def test_ctrl_c_while_processes_start_reaches_the_parent_alone(started_amid_interrupts):
+    printed, errors = started_amid_interrupts
+    assert (printed[0], errors) == ("0", "")
+
+
+def test_what_workers_share_starts_no_thread_uses_no_gpu_and_spares_scikit_learn(started_amid_interrupts):
+    assert started_amid_interrupts[0][1:] == ["True [1, 1] False", "set()"]
 
 
 def test_a_claim_of_another_process_outlives_an_interruption(tmp_path, monkeypatch):
@@ -432,11 +431,3 @@ def test_jobs_are_counted_on_each_gpu(monkeypatch, tmp_path, visible, device, na
     assert local.count_slots(device, 1, 2) == 2 * max(1, len(names))
     places = local._make_contexts(execute.RunContext(Store(tmp_path), tmp_path, device))
     assert [place.device for place in places] == (names if len(names) > 1 else [device])
-
-
-def test_a_temporary_folder_of_a_long_path_is_no_hindrance(tmp_path, data):
-    folder = tmp_path / ("long" * 20)
-    folder.mkdir()
-    words = [sys.executable, "-m", "udcd_bench", *table(data, tmp_path / "results", "scratch")]
-    done = subprocess.run(words, env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

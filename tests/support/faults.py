@@ -1,7 +1,7 @@
 """Breaks things on purpose: commands in processes of their own that are killed, or find the disk full, at a given call.
 
 The processes are forked from a server that has loaded the tensor library, so that a start takes a moment; what they do
-is what a command does, slots' processes of their own included.
+is what a command does, slots' processes of their own included, in a group that Ctrl-C reaches as a whole.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class _Slots:
         return self.context.Process(target=_worker, args=(*self.told, target, args), daemon=daemon)
 
 
-def _worker(environment, fault, log, target, args):
+def _worker(group, environment, fault, log, target, args):
+    os.setpgid(0, group)
     os.environ.update(environment)
     from udcd_bench.engines import execute
 
@@ -109,6 +110,9 @@ def _worker(environment, fault, log, target, args):
 
 def _command(words, environment, fault, log, said, errors, cwd):
     gc.freeze()  # no collection visits what the server has imported
+    os.setpgid(0, 0)
+    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     if cwd:
         os.chdir(cwd)
@@ -124,7 +128,8 @@ def _command(words, environment, fault, log, said, errors, cwd):
     # the server that this process is from serves it too, whoever asks for one
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     local.start_server = server.start_server = lambda: None
-    local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(environment, fault, log))
+    slots = _Slots(os.getpgrp(), environment, fault, log)
+    local.multiprocessing = SimpleNamespace(get_context=lambda _: slots)
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":
         fault.install()
