@@ -85,7 +85,7 @@ class FigureData:
 
     def load_scores(self, record: Record) -> dict[str, Any]:
         """Load a run's stored arrays, see ``Store.read_scores``; ``scores`` are those of the reported epochs."""
-        arrays: dict[str, Any] = self.results.store.read_scores(record["key"])
+        arrays: dict[str, Any] = self.results.read_scores_of(record["key"])
         return arrays | {"scores": select_reported_epochs(arrays, self.request.rule)}
 
     def load_history(self, record: Record) -> pd.DataFrame:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from udcd_bench.stats.metrics import Floats
     from udcd_bench.storage.packing import Arrays
 
+MAX_KEPT = 128
+"""Most runs whose per-image scores are kept in memory: about 200 MB of HAM10000's test images."""
+
 
 @dataclass
 class Results:
@@ -33,6 +36,7 @@ class Results:
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
     test_counts: cache of ``count_tested``.
+    scores: cache of ``read_scores`` by key, of ``MAX_KEPT`` runs at most.
     """
 
     store: Store
@@ -40,6 +44,7 @@ class Results:
     states: Mapping[RunSpec, str]
     draws: dict[Hashable, dict[str, Floats]] = field(default_factory=dict)
     test_counts: dict[RunSpec, list[int]] = field(default_factory=dict)
+    scores: dict[str, Arrays] = field(default_factory=dict, repr=False, compare=False)
 
     def select_records(self, specs: Iterable[RunSpec]) -> dict[RunSpec, Record]:
         """Select the records of those of the specs that are finished, in the order of the specs."""
@@ -77,8 +82,19 @@ class Results:
         return self.test_counts[spec]
 
     def read_scores(self, spec: RunSpec) -> Arrays:
-        """Read a finished run's stored arrays, see ``Store.read_scores``."""
-        return self.store.read_scores(self.records[spec]["key"])
+        """Read a finished run's stored arrays, see ``Store.read_scores``; nobody may write into them."""
+        return self.read_scores_of(self.records[spec]["key"])
+
+    def read_scores_of(self, key: str) -> Arrays:
+        """Read the arrays of the run of this key, as ``read_scores`` does."""
+        if key not in self.scores:
+            arrays = self.store.read_scores(key)
+            for array in arrays.values():
+                array.flags.writeable = False
+            if len(self.scores) == MAX_KEPT:
+                self.scores.clear()
+            self.scores[key] = arrays
+        return dict(self.scores[key])
 
 
 def load_results(store: Store) -> Results:

@@ -136,11 +136,16 @@ def _draw_counts(
     )
     if times is None:
         return
+    of_label = np.searchsorted(
+        patterns[0], np.arange(n_classes + 1)
+    )  # patterns are sorted, their labels first
     for model, (start, end) in enumerate(itertools.pairwise(bounds)):
         for epoch in patterns[1 + start : 1 + end]:
-            cells = np.zeros((len(epoch), n_classes**2), dtype=np.float32)
-            cells[np.arange(len(epoch)), patterns[0] * n_classes + epoch] = 1
-            yield model, (times @ cells).reshape(n_draws, n_classes, n_classes)
+            predicted = np.eye(n_classes, dtype=np.float32)[epoch]
+            counts = np.empty((n_draws, n_classes, n_classes), dtype=np.float32)
+            for label, (low, high) in enumerate(itertools.pairwise(of_label)):
+                counts[:, label] = times[:, low:high] @ predicted[low:high]
+            yield model, counts
 
 
 def sample_weights(resampling: Resampling) -> Floats | None:
@@ -207,25 +212,33 @@ def _sample_patterns(
             f"groups are one an image: {groups.shape} for {labels_and_predictions.shape[1]} images"
         )
     patterns, of_image = np.unique(labels_and_predictions, axis=1, return_inverse=True)
-    _, first, of_group = np.unique(groups, return_index=True, return_inverse=True)
-    order = np.argsort(of_group, kind="stable")
-    members = np.split(of_image.reshape(-1)[order], np.cumsum(np.bincount(of_group.reshape(-1)))[:-1])
-    kinds: dict[int, dict[bytes, int]] = {}
-    contents: dict[bytes, npt.NDArray[np.int64]] = {}
-    for group, inside in enumerate(members):
-        content = np.sort(inside)
-        kind = content.tobytes()
-        contents[kind] = content
-        of_class = kinds.setdefault(int(labels_and_predictions[0, first[group]]), {})
-        of_class[kind] = of_class.get(kind, 0) + 1
+    kinds = _count_kinds(labels_and_predictions[0], groups, of_image.reshape(-1))
     if all(sum(of_class.values()) < 2 for of_class in kinds.values()):
         return None, patterns
-    times = np.zeros((n_draws, patterns.shape[1]), dtype=np.float32)
+    # a draw is a column, so that what is added below lies together
+    times = np.zeros((patterns.shape[1], n_draws), dtype=np.float32)
     for _, of_class in sorted(kinds.items()):
         n_groups = np.array(list(of_class.values()))
         sampled = generator.multinomial(n_groups.sum(), n_groups / n_groups.sum(), size=n_draws)
-        inside_of = np.zeros((len(of_class), patterns.shape[1]), dtype=np.float32)
-        for row, kind in enumerate(of_class):
-            np.add.at(inside_of[row], contents[kind], 1)
-        times += sampled.astype(np.float32) @ inside_of
-    return times, patterns
+        for kind, counts in zip(of_class, sampled.T.astype(np.float32)):
+            for pattern in np.frombuffer(kind, dtype=np.int64):
+                times[pattern] += counts
+    return times.T, patterns
+
+
+def _count_kinds(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.generic], of_image: npt.NDArray[np.int64]
+) -> dict[int, dict[bytes, int]]:
+    """Count the groups of each class that hold the same patterns: class → their patterns, sorted → how many groups.
+
+    of_image: (n,), the pattern of each image.
+    """
+    _, first, of_group = np.unique(groups, return_index=True, return_inverse=True)
+    by_group = of_image[np.lexsort((of_image, of_group.reshape(-1)))].astype(np.int64)
+    ends = np.cumsum(np.bincount(of_group.reshape(-1))).tolist()
+    patterns, size = by_group.tobytes(), by_group.itemsize
+    kinds: dict[int, dict[bytes, int]] = {}
+    for label, start, end in zip(labels[first].tolist(), [0, *ends], ends):
+        kind, of_class = patterns[size * start : size * end], kinds.setdefault(label, {})
+        of_class[kind] = of_class.get(kind, 0) + 1
+    return kinds
