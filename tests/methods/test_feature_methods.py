@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -133,15 +134,23 @@ def test_a_backbone_in_half_precision_trains_too(name):
     assert all(value.dtype == torch.float32 and value.isfinite() for value in terms.values())
 
 
+@pytest.fixture(scope="module")
+def network_of():
+    """(student or teacher, backbone, whether levels are read) → a network, made once for the methods that take it."""
+    return functools.cache(lambda role, backbone, levels: factories.network(backbone=backbone))
+
+
 @pytest.mark.parametrize("student", TINY_BACKBONES)
 @pytest.mark.parametrize("name", NAMES)
-def test_student_and_teacher_may_be_of_any_families(name, student):
+def test_student_and_teacher_may_be_of_any_families(name, student, network_of):
+    levels = plugins.load_class("methods", name).levels
     for teacher in TINY_BACKBONES:
         method = factories.method(
             name,
-            student=lambda n: factories.network(n, student),
-            teacher=lambda n: factories.network(n, teacher),  # noqa: B023  # called at once
+            student=lambda _: network_of("student", student, levels),
+            teacher=lambda _: network_of("teacher", teacher, levels),  # noqa: B023  # called at once
         )
+        method.requires_grad_(True)
         terms = factories.Loop(method).backward(0, factories.batch())
         assert all(value.isfinite() for value in terms.values())
 

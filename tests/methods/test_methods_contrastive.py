@@ -153,8 +153,14 @@ def make(name, *, teacher_width=None, ce_normalise=None, seed=0, **hparams):
 
 
 def train(method, **changes):
-    """The history of two short epochs in the loop, the teacher's terms in the second."""
-    numbers = {"epochs": 2, "start_epoch": 1, "ramp_epochs": 3, "batch_size": 8, "report_epochs": 1} | changes
+    """The history of two epochs of two steps in the loop, the teacher's terms in the second."""
+    numbers = {
+        "epochs": 2,
+        "start_epoch": 1,
+        "ramp_epochs": 3,
+        "batch_size": 20,
+        "report_epochs": 1,
+    } | changes
     trainer = Trainer(method, Protocol(learning_rate=1e-2, **numbers), data(), data())
     return trainer.run().history
 

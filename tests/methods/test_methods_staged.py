@@ -15,6 +15,7 @@ from udcd_bench.errors import RunError
 from udcd_bench.losses import rotate_four_ways
 from udcd_bench.method import DatasetInfo, Progress
 from udcd_bench.runs import planner
+from udcd_bench.training import network
 
 STAGED = ("sskd", "ssd-kd", "scl-ikd")
 TEACHER = "test_resnet"  # of another family and width
@@ -26,6 +27,16 @@ def state(module):
 
 def changed(before, after):
     return {k for k in before if not torch.equal(before[k], after[k])}
+
+
+def small_method(name, seed=0, **hparams):
+    """A method of networks of two convolutions, for what does not depend on the layers."""
+    return factories.method(
+        name,
+        student=lambda n: factories.SmallNet(n, embedding=network.EMBEDDING_WIDTH),
+        seed=seed,
+        **hparams,
+    )
 
 
 def lists(x):
@@ -50,7 +61,7 @@ def test_turns_are_numpys_in_the_order_that_similarity_reads(layout):
 
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_stages_are_as_declared(name):
-    method = factories.ready_method(name)
+    method = small_method(name)
     stages = method.stages()
     assert [stage.name for stage in stages] == list(method.stage_shares)
     assert plugins.read_attributes("methods", name).get("stage_shares", {"train": 1.0}) == method.stage_shares
@@ -73,7 +84,7 @@ def test_epochs_of_all_stages_are_planned(name, epochs):
 
 
 def test_shares_that_stages_do_not_have_are_refused():
-    method = factories.ready_method("sskd")
+    method = small_method("sskd")
     method.stage_shares = {"train": 1.0}
     with pytest.raises(ValueError, match="stage_shares"):
         factories.train(method)
@@ -93,7 +104,7 @@ TRAINED = {
 @pytest.mark.parametrize("name", STAGED)
 def test_modules_move_in_their_stages_only(name):
     """Parameters and running statistics alike, so what rests rests in evaluation mode."""
-    method = factories.ready_method(name)
+    method = small_method(name)
     parts = dict(method.named_children())
     last, moved = {k: state(m) for k, m in parts.items()}, {}
 
@@ -135,7 +146,7 @@ def test_finite_losses_and_a_gradient_on_every_trained_parameter(name, autocast,
 
 
 def test_every_stage_starts_from_the_same_draws():
-    method = factories.ready_method("scl-ikd")
+    method = small_method("scl-ikd")
     seen = []
     stages = method.stages
 
@@ -160,7 +171,7 @@ def test_every_stage_starts_from_the_same_draws():
 
 
 def test_start_and_ramp_scale_with_a_stage():
-    method = factories.ready_method("scl-ikd")
+    method = small_method("scl-ikd")
     trainer = factories.Loop(method).trainer
     found = {}
     stages = method.stages()
@@ -293,7 +304,7 @@ def test_maps_of_another_size_are_averaged_to_the_smaller():
 @pytest.mark.parametrize("name", STAGED)
 def test_every_hyper_parameter_changes_a_loss(name):
     def found(*hparams):
-        method = factories.ready_method(name, **dict(hparams))
+        method = small_method(name, **dict(hparams))
         loop = factories.Loop(method)
         torch.manual_seed(5)  # of the dropout
         return [loop.backward(i, factories.batch()) for i in range(len(method.stages()))]
@@ -367,7 +378,7 @@ def test_stopped_after_every_epoch_gives_the_same_scores(name):
     """In the middle of stages and between them, to the last bit."""
 
     def build():
-        method = factories.ready_method(name)
+        method = small_method(name)
         if name in STAGED:
             method.stage_shares = dict.fromkeys(method.stage_shares, 0.5)  # two epochs each
         return method

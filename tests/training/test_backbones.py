@@ -49,7 +49,7 @@ def start_anew(backbone: str, role: str) -> network.Network:
 def assert_one_step_is_finite(name: str, student: str, teacher: str, size: int, batch_size: int = 4) -> None:
     """Make one step of each stage, teacher terms begun, then test all images; all stays finite."""
     torch.manual_seed(0)
-    n = 2 * batch_size
+    n = batch_size
     images = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
     labels = np.arange(n, dtype=np.int64) % CLASSES
     data = DeviceDataset(

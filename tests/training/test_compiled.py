@@ -32,6 +32,8 @@ DRAW = {"Tensor.random_ op"}
 def graphs(monkeypatch):
     """The compiler's counts, from nothing; it traces as ever and leaves the arithmetic to the operations themselves."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    # nor does it measure how fast each graph's guards are, for which it first empties the processor's cache
+    monkeypatch.setattr("torch._dynamo.guards.profile_guard_manager", lambda *_: 0.0, raising=False)
     yield from watched_compiler()
 
 
@@ -96,10 +98,13 @@ def test_nothing_but_a_samplers_draw_breaks_the_graph_of_a_methods_losses(graphs
     method = factories.method(name, student=small_network)
     stage = cost.find_student_stage(method)
     batch = factories.batch(stage.views)
+    if hasattr(method, "sampler"):
+        sample, drawn = method.sampler.sample, method.sampler.sample(batch.index)
+        broken = torch._dynamo.explain(lambda: sample(batch.index))()
+        assert {reason.reason.partition("\n")[0] for reason in broken.break_reasons} == DRAW
+        method.sampler.sample = lambda index: drawn
     traced = torch._dynamo.explain(lambda: stage.compute_losses(batch, cost.STEADY_PROGRESS))()
-    draws = hasattr(method, "sampler")
-    assert {reason.reason.partition("\n")[0] for reason in traced.break_reasons} == (DRAW if draws else set())
-    assert draws or traced.graph_count == 1
+    assert not traced.break_reasons and traced.graph_count == 1
 
 
 @pytest.mark.parametrize("name", backbones.TINY_BACKBONES)
