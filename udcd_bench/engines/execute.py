@@ -248,12 +248,11 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     )
     result = trainer.run()
     plugins.check_loaded(spec.method, job.inputs.sources)
-    made_of = {
+    record = steps.make_record(setup, result) | {
         "teacher_key": job.inputs.teacher_key or None,
         "revision": REVISION,
         "made_of": job.inputs.to_dict(),
     }
-    record = {**steps.make_record(setup, result), **made_of}
     history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
     store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
 

@@ -181,11 +181,7 @@ def _build_rows(
 ) -> Rows:
     """Check the decoded set and describe it. Raises UserError when it may not be committed."""
     report, decoding = image_index.report.copy(), _make_decoding(image_index, options)
-    pairs = list(zip(image_index.items, files, strict=True))
-    for item, file in pairs:
-        if file.problem:
-            report.add("unreadable", f"{item.file.display_path} ({file.problem})")
-    pairs = [(item, file) for item, file in pairs if not file.problem]
+    pairs = problems.drop_unreadable(image_index, files, report)
     items = [item for item, _ in pairs]
     problems.report_duplicates(image_index, pairs, report)
     problems.report_counts(image_index, items, report)

@@ -15,6 +15,17 @@ from udcd_bench.data.layouts.image_index import ImageIndex, Item
 from udcd_bench.runs import names
 
 
+def drop_unreadable(
+    image_index: ImageIndex, files: Sequence[DecodedFile], report: ValidationReport
+) -> list[tuple[Item, DecodedFile]]:
+    """Leave out the images whose files cannot be read, and report them."""
+    pairs = list(zip(image_index.items, files, strict=True))
+    for item, file in pairs:
+        if file.problem:
+            report.add("unreadable", f"{item.file.display_path} ({file.problem})")
+    return [(item, file) for item, file in pairs if not file.problem]
+
+
 def report_duplicates(
     image_index: ImageIndex, pairs: Sequence[tuple[Item, DecodedFile]], report: ValidationReport
 ) -> None:
