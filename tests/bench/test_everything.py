@@ -65,6 +65,13 @@ def folder(tmp_path, prepared_lesions, monkeypatch):
     return tmp_path / "scratch"
 
 
+@pytest.fixture
+def brief(folder, monkeypatch):
+    """The same folder, where no rate is compared: runs of two epochs."""
+    monkeypatch.setattr(short_runs, "EPOCHS", 2)
+    return folder
+
+
 # --- the parts --------------------------------------------------------------------------------------------------
 
 
@@ -97,9 +104,9 @@ def test_streamed_images_are_compared_with_resident_ones(asked, tmp_path):
         assert row["one_view_per_s"] > row["step_images_per_s"] > 0
 
 
-def test_a_run_made_twice_is_the_same_on_a_cpu(asked, folder):
+def test_a_run_made_twice_is_the_same_on_a_cpu(asked, brief):
     try:
-        rows = list(short_runs.repeat_runs(asked, folder))
+        rows = list(short_runs.repeat_runs(asked, brief))
     finally:
         torch.use_deterministic_algorithms(False)
     assert [row["deterministic"] for row in rows] == [True, False]
@@ -109,9 +116,9 @@ def test_a_run_made_twice_is_the_same_on_a_cpu(asked, folder):
     assert "mtg as by default: bit for bit" in "\n".join(summary._format_repeats(rows))
 
 
-def test_runs_that_differ_are_said_to_differ(asked, folder):
+def test_runs_that_differ_are_said_to_differ(asked, brief):
     first, other = (
-        short_runs.make_runs([short_runs.make_spec(asked, "scratch", seed)], asked, folder / str(seed))
+        short_runs.make_runs([short_runs.make_spec(asked, "scratch", seed)], asked, brief / str(seed))
         for seed in (0, 1)
     )
     compared = short_runs.compare_outcomes(first, other)
@@ -127,8 +134,8 @@ def test_four_runs_are_added_up(asked, folder):
     assert list(summary._format_together([one, four]))[-1].startswith("Four are ")
 
 
-def test_both_precisions_have_their_figures(asked, folder):
-    rows = list(short_runs.compare_precisions(asked, folder))
+def test_both_precisions_have_their_figures(asked, brief):
+    rows = list(short_runs.compare_precisions(asked, brief))
     assert [(row["precision"], row["seed"]) for row in rows] == [
         ("bf16", 0),
         ("bf16", 1),

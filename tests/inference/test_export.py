@@ -20,6 +20,12 @@ from udcd_bench.runs.profiles import TINY_DENSENET
 BACKBONES = ("resnet-tiny", "efficientnet-tiny", "mobilenet-tiny")
 
 
+@pytest.fixture(autouse=True)
+def untold_stacks(monkeypatch):
+    """Exporters note the Python stack below each operation, which is deep in a test and which nobody reads here."""
+    monkeypatch.setattr("torch.fx.config.do_not_emit_stack_traces", True, raising=False)
+
+
 @pytest.fixture(scope="module")
 def images(home, runs):
     """Images of the data set as a network takes them, (5, 3, 32, 32)."""
