@@ -74,6 +74,8 @@ class Grid:
     backbones: ClassVar[tuple[str, ...]] = ()
     pairs: ClassVar[tuple[tuple[str, str], ...]] = ()
     references: ClassVar[tuple[str, ...]] = ()
+    _request: TableRequest | None = None
+    _cell_runs: dict[tuple[TableRow, ColumnGroup], list[RunSpec]]
 
     # --- rows, columns and runs ----------------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ class Grid:
         rows = [
             TableRow(
                 name=row,
-                title=self.rows.get(row) or _find_method_title(row),
+                title=self.rows.get(row) or str(plugins.read_attributes("methods", row).get("title", row)),
                 listed=row in self.rows,
                 in_suite=parse_row_method(row) in suite,
             )
@@ -175,6 +177,14 @@ class Grid:
         """List the runs behind one row in one group of columns, one for each fold and seed."""
         if not row.in_suite:
             return []
+        if self._request is not request:  # a table asks for the same cells many times over
+            self._request, self._cell_runs = request, {}
+        if (row, group) not in self._cell_runs:
+            self._cell_runs[row, group] = self._make_cell_runs(request, row, group)
+        return list(self._cell_runs[row, group])
+
+    def _make_cell_runs(self, request: TableRequest, row: TableRow, group: ColumnGroup) -> list[RunSpec]:
+        settings = row_settings.select_settings(request.hparams, row)
         spec = RunSpec(
             method=row.method,
             dataset=group.source,
@@ -186,9 +196,7 @@ class Grid:
             fraction=group.fraction,
             rho=group.rho,
             # of two settings of one name the last counts, so the row is as its name states
-            hparams=tuple(
-                dict([*row_settings.select_settings(request.hparams, row), *row.overrides]).items()
-            ),
+            hparams=tuple(dict([*settings, *row.overrides]).items()),
             protocol=request.protocol,
         )
         spec = planner.normalize_spec(spec)
@@ -285,10 +293,6 @@ def _refuse_stand_in(name: str, request: TableRequest) -> None:
                 f"Profile {request.profile} has {name} in place of {other}, whose official test set it is; add "
                 f"--profile {' or '.join(choices)}."
             )
-
-
-def _find_method_title(name: str) -> str:
-    return str(plugins.read_attributes("methods", name).get("title", name))
 
 
 def _join_unique(texts: Iterable[str]) -> str:
