@@ -25,7 +25,7 @@ from udcd_bench.data import sources
 from udcd_bench.errors import UserError
 from udcd_bench.grid import cells
 from udcd_bench.paper import published
-from udcd_bench.render import markdown
+from udcd_bench.render import markdown, picture
 from udcd_bench.render.latex import escape_latex, render_latex
 from udcd_bench.render.picture import render_png
 from udcd_bench.render.sheet import DASH, format_table_csv
@@ -33,6 +33,7 @@ from udcd_bench.runs.results import Results
 from udcd_bench.runs.spec import REVISION, RunSpec
 from udcd_bench.runs.store import Store
 
+PRINTED_DPI = picture.DPI
 GOLDENS = Path(__file__).parents[1] / "goldens" / "table2"
 WRITE = os.environ.get("UDCD_BENCH_GOLDEN") == "write"
 SPECIAL = r"50% & {_mine_} #1 $x^2$ ~\λ, é, “q”, --set, 皮"
@@ -241,8 +242,8 @@ def test_nothing_from_a_synthetic_set_can_pass_for_the_real_one(table, tmp_path)
     assert set(got.frame.loc[got.frame["n"] > 0, "verdict"]) == {"synthetic stand-in"}
     assert set(got.frame["dataset"]) == {"synthetic-fundus", "synthetic-lesions"}
     texts = [path.read_text(encoding="utf-8") for path in got.files if path.suffix != ".png"]
-    with Image.open(got.files[2]) as picture:
-        texts.append(picture.text["Description"])
+    with Image.open(got.files[2]) as png:
+        texts.append(png.text["Description"])
     for text in [*texts, got.text]:
         assert "synthetic stand-in" in text.lower()
         assert not re.search("HAM10000|APTOS", text)
@@ -302,8 +303,8 @@ def test_rows_tested_on_other_images_are_told(table, tmp_path):
 
 def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
     got = rendered(table, TableRequest("demo"), tmp_path, {"incomplete": "7 images were left out."})
-    with Image.open(got.files[2]) as picture:
-        about = picture.text["Description"]
+    with Image.open(got.files[2]) as png:
+        about = png.text["Description"]
     for text in (got.text, about, *(path.read_text(encoding="utf-8") for path in got.files[:2])):
         assert "7 images were left out" in text
         assert "out.." not in text
@@ -311,8 +312,8 @@ def test_an_incomplete_data_set_is_told_everywhere(table, tmp_path):
 
 def test_squashed_copies_are_told_in_every_caption(table, tmp_path):
     got = rendered(table, TableRequest("demo"), tmp_path, {"copies": "128 px copies"})
-    with Image.open(got.files[2]) as picture:
-        about = picture.text["Description"]
+    with Image.open(got.files[2]) as png:
+        about = png.text["Description"]
     for text in (got.text, about, got.files[1].read_text(encoding="utf-8")):
         assert "(128 px copies): 800 training" in " ".join(text.split())
 
@@ -419,13 +420,14 @@ def test_latex_specials_are_escaped():
     assert escape_latex("--set ρ é 皮") == r"-{}-set $\rho$ \'{e} {[}U+76AE]"
 
 
-def test_the_picture_is_large_enough_to_print(table, tmp_path):
+def test_the_picture_is_large_enough_to_print(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "DPI", PRINTED_DPI)
     got = rendered(table, TableRequest("demo"), tmp_path)
-    with Image.open(got.files[2]) as picture:
-        assert picture.info["dpi"][0] == pytest.approx(250, abs=1)
-        assert min(picture.size) > 900
+    with Image.open(got.files[2]) as png:
+        assert png.info["dpi"][0] == pytest.approx(250, abs=1)
+        assert min(png.size) > 900
         # the warning stands in the picture itself, in its own colour
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+        colours = {colour for _, colour in png.convert("RGB").getcolors(1 << 20)}
     assert (160, 32, 0) in colours
 
 

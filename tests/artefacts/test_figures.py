@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,29 @@ def figure(name):
     return plugins.load_class("figures", name)()
 
 
+KEPT: dict[str, Path] = {}
+"""What was asked for → the folder of the run that was stored for it."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kept(tmp_path_factory):
+    """A folder for the runs that are copied, so that no test sees what another did to its own."""
+    KEPT[""] = tmp_path_factory.mktemp("kept")
+    yield
+    KEPT.clear()
+
+
+def finish(store, spec, **how):
+    """Store a whole run as ``records.finish`` does, which is asked once for each."""
+    asked = repr((spec.to_dict(), sorted(how.items())))
+    if asked not in KEPT:
+        aside = Store(KEPT[""] / str(len(KEPT)))
+        KEPT[asked] = aside.run_folder(make.finish(aside, spec, **how)["key"])
+    store.create()
+    shutil.copytree(KEPT[asked], store.run_folder(KEPT[asked].name))
+    return store.read_record(KEPT[asked].name)
+
+
 def fill(out, name, ask, *, skip=lambda spec: False, fail=lambda spec: False, **how):
     """Store what a figure asks for; returns the results."""
     store, found, states = Store(out), {}, {}
@@ -47,7 +71,7 @@ def fill(out, name, ask, *, skip=lambda spec: False, fail=lambda spec: False, **
         if fail(spec):
             states[spec] = "failed: RuntimeError: the loss is nan"
         elif not skip(spec):
-            found[spec] = make.finish(store, spec, **how)
+            found[spec] = finish(store, spec, **how)
     return Results(store, found, states)
 
 
@@ -68,7 +92,7 @@ def of(frame, **where):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(kept, tmp_path_factory):
     """Every figure of the demo's runs, by name."""
     return {name: render(tmp_path_factory.mktemp(name), name) for name in FIGURES}
 

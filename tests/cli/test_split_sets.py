@@ -14,6 +14,7 @@ from support.stored import ROWS, keep, table2
 from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
 from udcd_bench.grid.cells import TableRequest, split_request
+from udcd_bench.render import picture, plots
 from udcd_bench.runs.store import Store
 
 ASK = TableRequest("paper", methods=ROWS, datasets=("aptos", "ham10000"), split="all")
@@ -30,6 +31,13 @@ def folder(tmp_path_factory):
         for spec in table2().list_runs(request):
             keep(Store(folder), spec, n=400, right=right)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Pictures of few dots, which are made sooner."""
+    for module in (plots, picture):
+        monkeypatch.setattr(module, "DPI", 100)
 
 
 def typed(folder, *words):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -112,10 +112,15 @@ class Judged:
 
     def fails_with(self, deficit, mask):
         """Whether the table fails when ours are lower by so many points in these cells (cells,)."""
-        short = np.array([cell.theirs - cell.ours for cell in self.cells]) + deficit * mask
-        high = np.array([cell.difference_high for cell in self.cells]) - deficit * mask
-        tolerance = np.array([cell.tolerance for cell in self.cells])
+        short, high, tolerance = self._numbers
+        short, high = short + deficit * mask, high - deficit * mask
         return bool(((short > tolerance) & (high < 0) & (short / self.spreads > self.critical)).any())
+
+    @cached_property
+    def _numbers(self):
+        """Of the cells: how far ours are short, the upper end of the difference, the tolerance; (3, cells)."""
+        cells = self.cells
+        return np.array([(cell.theirs - cell.ours, cell.difference_high, cell.tolerance) for cell in cells]).T
 
 
 def draw_deviations(settings, noise, pairs, rng):

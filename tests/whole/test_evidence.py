@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.judging.verdicts import VERDICTS
+from udcd_bench.render import plots
 from udcd_bench.runs import inputs, planner
 from udcd_bench.runs.spec import RunSpec
 from udcd_bench.runs.store import Store
@@ -48,7 +49,8 @@ def test_the_verdicts_on_table_2_are_those_that_are_claimed(elsewhere):
     assert set(CLAIMED["counts"]) <= set(VERDICTS)
 
 
-def test_everything_else_reads_it_as_it_is(elsewhere):
+def test_everything_else_reads_it_as_it_is(elsewhere, monkeypatch):
+    monkeypatch.setattr(plots, "DPI", 100)
     assert typed("compare", *OPTIONS).return_value == 0
     typed("plot", "gradients", *OPTIONS[1:], "--stored")
     (drawn,) = (elsewhere / "evidence" / "lite").glob("gradients*.png")

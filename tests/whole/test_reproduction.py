@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from udcd_bench import plugins
 from udcd_bench.cli import cli
+from udcd_bench.render import picture, plots
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +32,8 @@ def made(tmp_path_factory):
     for command in COMMANDS:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
+            for module in (picture, plots):  # fewer dots, since nobody looks at them here
+                patch.setattr(module, "DPI", 50)
             # a command that names a suite is to name it for itself
             patch.setattr(plugins.suites, "_ADDED_SUITES", [])
             patch.setenv("UDCD_BENCH_SUITE", "")

@@ -96,14 +96,14 @@ def check_on_paper(claim: Claim) -> ClaimVerdict:
         return _check_printed(claim)
     if not claim.tables:
         return ClaimVerdict("cannot tell", f"the paper prints no figures for this ({claim.where})")
-    gains = []
+    gains, columns = [], list_claim_columns(claim, "paper")
     for name in claim.tables:
         printed = {
             (cell.dataset, cell.rho, cell.metric, cell.method): cell
             for row in rounded.group_into_rows({name: published.load_table(name)})[name]
             for cell in row.values()
         }
-        for column in list_claim_columns(replace(claim, tables=(name,)), "paper"):
+        for column in (each for each in columns if each.table == name):
             keys = {row: (column.dataset, column.rho, column.metric, row) for row in column.rows}
             cells = {row: printed[key] for row, key in keys.items() if key in printed}
             values = {row: {(0, 0): cell.percent} for row, cell in cells.items()}
@@ -112,7 +112,7 @@ def check_on_paper(claim: Claim) -> ClaimVerdict:
                 slack = float(pair[0].half + pair[1].half)
                 low, high = gain.low - slack, gain.high + slack
                 gains.append(replace(gain, low=low, high=high, n=0, cells=pair))
-    return judge_claim(claim, gains, len(list_claim_columns(claim, "paper")))
+    return judge_claim(claim, gains, len(columns))
 
 
 def _check_printed(claim: Claim) -> ClaimVerdict:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from udcd_bench.paper.rounded import RoundedValue
 
     Tables = Mapping[str, Sequence[PublishedValue]]
+    CheckedClaims = Sequence[tuple[claim_file.Claim, claim_check.ClaimVerdict]]
 
 PUBLISHED_COUNTS = {layout.SOURCE.name: layout.EXPECTED_COUNTS.counts for layout in (aptos, ham10000)}
 """Data set → its images by class, as published."""
@@ -43,10 +44,11 @@ def audit_paper(own_rhos: Mapping[str, float]) -> Audit:
     """
     tables = rounded.load_published_tables()
     sizes = find_fold_sizes(tables, own_rhos)
-    margins = _join_claims([*list_best_margins(tables, sizes), *_list_claimed_margins(sizes)])
+    claims = _check_claims()
+    margins = _join_claims([*list_best_margins(tables, sizes), *_list_claimed_margins(claims, sizes)])
     findings = audit_tables(tables, own_rhos)
     return Audit(
-        sort_by_rule([*findings, *_find_failed_claims(), *find_untestable_margins(margins)]), margins
+        sort_by_rule([*findings, *_find_failed_claims(claims), *find_untestable_margins(margins)]), margins
     )
 
 
@@ -70,15 +72,16 @@ def find_fold_sizes(tables: Tables, own_rhos: Mapping[str, float]) -> dict[Setti
     return sizes
 
 
-def _list_claims() -> tuple[claim_file.Claim, ...]:
+def _check_claims() -> CheckedClaims:
     file = claim_file.find_claims_file()
-    return claim_file.load_claims(file) if file.is_file() else ()
+    claims = claim_file.load_claims(file) if file.is_file() else ()
+    return [(claim, claim_check.check_on_paper(claim)) for claim in claims]
 
 
-def _list_claimed_margins(sizes: Mapping[SettingKey, int]) -> Iterator[Margin]:
+def _list_claimed_margins(claims: CheckedClaims, sizes: Mapping[SettingKey, int]) -> Iterator[Margin]:
     """List the margins in accuracy that the paper's claims rest on."""
-    for claim in _list_claims():
-        for gain in claim_check.check_on_paper(claim).gains:
+    for claim, outcome in claims:
+        for gain in outcome.gains:
             if gain.metric in ACCURACY and len(gain.cells) == 2:
                 subject, other = gain.cells
                 if (setting := (subject.dataset, subject.rho)) in sizes:
@@ -95,10 +98,9 @@ def _join_claims(margins: Iterable[Margin]) -> list[Margin]:
     return list(joined.values())
 
 
-def _find_failed_claims() -> Iterator[Finding]:
+def _find_failed_claims(claims: CheckedClaims) -> Iterator[Finding]:
     """Find the suite's claims that fail on the published figures, or on which there are none to be had."""
-    for claim in _list_claims():
-        outcome = claim_check.check_on_paper(claim)
+    for claim, outcome in claims:
         rule = "claim-untested" if claim.kind == "no-experiment" else "claim-fails"
         if outcome.outcome == "fails" or claim.kind == "no-experiment":
             cells = tuple(cell for gain in outcome.gains for cell in gain.cells)

@@ -12,7 +12,7 @@ from udcd_bench.judging.difference import draw_published_errors, judge_table
 from udcd_bench.judging.uncertainty import bootstrap_table, list_training_noise
 from udcd_bench.judging.verdicts import (
     ErrorDraws,
-    compute_cell_interval,
+    compute_cell_intervals,
     get_cell_key,
     is_higher_better,
     judge_cells,
@@ -126,7 +126,7 @@ def add_verdicts(
     cells = judge_cells(printed, theirs, draws, tolerances, contradicted)
     by_key = {cell.key: cell.verdict for cell in cells if cell.n}
     rows = frame.to_dict("records")
-    low, high = zip(*(compute_cell_interval(ours, get_cell_key(row), tolerances) for row in rows))
+    low, high = zip(*compute_cell_intervals(ours, map(get_cell_key, rows), tolerances))
     verdicts = [by_key.get(get_cell_key(row), row["verdict"]) for row in rows]
     return frame.assign(low=low, high=high, verdict=verdicts)
 

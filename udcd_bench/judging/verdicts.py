@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from udcd_bench.stats.metrics import Floats
 
 
+Interval = tuple[float, float]
+"""Its two ends."""
+
+
 class Verdict(NamedTuple):
     """What a verdict means, and how it is shown.
 
@@ -181,12 +185,14 @@ def judge_cells(
     theirs: the other figures, percent. contradicted: published figures that are impossible, and the sentence why.
     """
     contradicted = contradicted or {}
+    every = [(get_cell_key(row), row) for row in frame.to_dict("records") if row["verdict"] != STAND_IN]
+    judged = [(key, row) for key, row in every if key in theirs]
+    ours = compute_cell_intervals(draws.ours, [key for key, _ in judged], tolerances)
+    differences = [draws.draw_difference(key, theirs[key]) for key, _ in judged]
+    intervals = zip(ours, _compute_intervals(differences, tolerances.level))
     cells = []
-    for row in frame.to_dict("records"):
-        key = get_cell_key(row)
-        if key not in theirs or row["verdict"] == STAND_IN:
-            continue
-        cell = _judge_cell(row, theirs[key], draws, tolerances)
+    for (key, row), of_cell in zip(judged, intervals, strict=True):
+        cell = _judge_cell(row, theirs[key], of_cell, draws, tolerances)
         if cell.verdict != "failed" and key in contradicted:
             cell = replace(cell, verdict="impossible", note=contradicted[key])
         cells.append(cell)
@@ -194,16 +200,20 @@ def judge_cells(
 
 
 def _judge_cell(
-    row: Mapping[Hashable, Any], theirs: float, draws: ErrorDraws, tolerances: Tolerances
+    row: Mapping[Hashable, Any],
+    theirs: float,
+    intervals: tuple[Interval, Interval],
+    draws: ErrorDraws,
+    tolerances: Tolerances,
 ) -> JudgedCell:
+    """Judge one cell. intervals: of our figure, and of ours minus theirs."""
     key = get_cell_key(row)
     tolerance = tolerances.get_tolerance(key[3])
-    interval = _compute_interval(draws.draw_difference(key, theirs), tolerances.level)
+    (low, high), interval = intervals
     if row["n"]:
         verdict = judge_difference(row["ours"] - theirs, interval, tolerance, tolerances.widest)
     else:
         verdict = "not run" if row["verdict"] == ABSENT else row["verdict"]
-    low, high = compute_cell_interval(draws.ours, key, tolerances)
     return JudgedCell(
         *key,
         theirs=theirs,
@@ -242,13 +252,22 @@ def count_verdicts(cells: Iterable[JudgedCell]) -> dict[str, int]:
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 
-def compute_cell_interval(draws: BootstrapDraws, key: CellKey, tolerances: Tolerances) -> tuple[float, float]:
-    """Compute a cell's interval; NaN where it has no draws."""
-    return _compute_interval(draws.get(key, np.empty(0)), tolerances.level)
+def compute_cell_intervals(
+    draws: BootstrapDraws, keys: Iterable[CellKey], tolerances: Tolerances
+) -> list[Interval]:
+    """Compute the intervals of cells; NaN for one that has no draws."""
+    return _compute_intervals([draws.get(key, np.empty(0)) for key in keys], tolerances.level)
 
 
-def _compute_interval(draws: Floats, level: float) -> tuple[float, float]:
-    return statistics.compute_interval(draws, level) if len(draws) else (math.nan, math.nan)
+def _compute_intervals(draws: Iterable[Floats], level: float) -> list[Interval]:
+    """Compute the interval of each cell's draws, of equally many all at once; NaN where there are none."""
+    draws = list(draws)
+    found: dict[int, Interval] = dict.fromkeys(range(len(draws)), (math.nan, math.nan))
+    for n in {len(each) for each in draws} - {0}:
+        cells = [cell for cell, each in enumerate(draws) if len(each) == n]
+        ends = statistics.compute_intervals(np.stack([draws[cell] for cell in cells]), level)
+        found |= zip(cells, ends)
+    return list(found.values())
 
 
 def is_higher_better(metric: str) -> bool:

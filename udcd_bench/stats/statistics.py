@@ -169,8 +169,14 @@ def compute_best_share(draws: Floats, winner: int) -> float:
 
 def compute_interval(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Compute the percentile interval of values (draws,); NaN when any is NaN."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    (interval,) = compute_intervals(draws[None], level)
+    return interval
+
+
+def compute_intervals(draws: Floats, level: float = CONFIDENCE_LEVEL) -> list[tuple[float, float]]:
+    """Compute the percentile intervals of rows of values (rows, draws); NaN for a row with a NaN."""
+    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return [(float(low), float(high)) for low, high in ends.T]
 
 
 def compute_joint_half_widths(differences: Floats, level: float = CONFIDENCE_LEVEL) -> Floats:
