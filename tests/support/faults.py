@@ -16,11 +16,15 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
+
+from udcd_bench.data import workers
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
 HANG_SECONDS = 180
@@ -89,6 +93,19 @@ class _Slots:
         return self.context.Process(target=_worker, args=(*self.told, target, args), daemon=daemon)
 
 
+def _open_pool(environment, processes):
+    """Stands for the engine's own way of starting a pool."""
+    return ProcessPoolExecutor(
+        processes, mp_context=context(), initializer=_begin, initargs=(environment, Path.cwd())
+    )
+
+
+def _begin(environment, folder):
+    os.environ.update(environment)
+    os.chdir(folder)
+    workers.start()
+
+
 def _worker(environment, fault, log, target, args):
     os.environ.update(environment)
     from udcd_bench.engines import execute
@@ -124,6 +141,7 @@ def _command(words, environment, fault, log, said, errors, cwd):
     # the server that this process is from serves it too, whoever asks for one
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     local.start_server = server.start_server = lambda: None
+    workers.open_pool = partial(_open_pool, environment)
     local.multiprocessing = SimpleNamespace(get_context=lambda _: _Slots(environment, fault, log))
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":
