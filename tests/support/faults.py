@@ -157,7 +157,8 @@ def started(said, *words, fault=None, log=None, errors=None, cwd=None, **environ
     """
     arguments = (words, environment, fault, log, said, errors, cwd)
     process = context().Process(target=_command, args=arguments)
-    process.start()
+    with workers.hide_main_module():  # which is pytest's, and would be run anew
+        process.start()
     try:
         yield process
     finally:
