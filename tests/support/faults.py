@@ -16,11 +16,15 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
+
+from udcd_bench.data import workers
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
 HANG_SECONDS = 180
@@ -89,6 +93,19 @@ class _Slots:
         return self.context.Process(target=_worker, args=(*self.told, target, args), daemon=daemon)
 
 
+def _open_pool(environment, processes):
+    """Stands for the engine's own way of starting a pool."""
+    return ProcessPoolExecutor(
+        processes, mp_context=context(), initializer=_begin, initargs=(environment, Path.cwd())
+    )
+
+
+def _begin(environment, folder):
+    os.environ.update(environment)
+    os.chdir(folder)
+    workers.start()
+
+
 def _worker(group, environment, fault, log, target, args):
     os.setpgid(0, group)
     os.environ.update(environment)
@@ -128,6 +145,7 @@ def _command(words, environment, fault, log, said, errors, cwd):
     # the server that this process is from serves it too, whoever asks for one
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     local.start_server = server.start_server = lambda: None
+    workers.open_pool = partial(_open_pool, environment)
     slots = _Slots(os.getpgrp(), environment, fault, log)
     local.multiprocessing = SimpleNamespace(get_context=lambda _: slots)
     sys.argv = ["udcd-bench", *words]
@@ -144,7 +162,8 @@ def started(said, *words, fault=None, log=None, errors=None, cwd=None, **environ
     """
     arguments = (words, environment, fault, log, said, errors, cwd)
     process = context().Process(target=_command, args=arguments)
-    process.start()
+    with workers.hide_main_module():  # which is pytest's, and would be run anew
+        process.start()
     try:
         yield process
     finally:

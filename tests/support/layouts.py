@@ -285,25 +285,32 @@ def medmnist_file(
 
 
 def published(ham: Path, aptos: Path) -> None:
-    """HAM10000 and APTOS 2019 with as many images, classes and lesions as published, all of them specks of noise."""
+    """HAM10000 and APTOS 2019 with as many images, classes and lesions as published, all of them specks of noise.
+
+    The first comes in two zips, as Dataverse has it, the second as files.
+    """
     rng = np.random.default_rng(11)
     counts = {"nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc": 142, "df": 115}
     second = 10015 - 7470  # so many photographs show a lesion again, all of them of the first class
     rows = ["lesion_id,image_id,dx"]
+    ham.mkdir(parents=True)
+    parts = [zipfile.ZipFile(ham / f"HAM10000_images_part_{part}.zip", "w") for part in (1, 2)]
     for i, label in enumerate(np.repeat(list(counts), list(counts.values()))):
         lesion = i - second if second <= i < 2 * second else i
         rows.append(f"HAM_{lesion:07d},ISIC_{i:07d},{label}")
-        _speck(ham / f"HAM10000_images_part_{1 + i % 2}" / f"ISIC_{i:07d}.jpg", rng)
+        parts[i % 2].writestr(zipfile.ZipInfo(f"ISIC_{i:07d}.jpg"), _speck(rng, "JPEG"))
+    for part in parts:
+        part.close()
     write(ham / "HAM10000_metadata.csv", "\n".join(rows) + "\n")
     rows = ["id_code,diagnosis"]
     for i, grade in enumerate(np.repeat(range(5), [1805, 370, 999, 193, 295])):
         rows.append(f"{i:012x},{grade}")
-        _speck(aptos / "train_images" / f"{i:012x}.png", rng, "PNG")
+        write(aptos / "train_images" / f"{i:012x}.png", _speck(rng, "PNG"))
     write(aptos / "train.csv", "\n".join(rows) + "\n")
 
 
-def _speck(path: Path, rng: np.random.Generator, kind: str = "JPEG") -> None:
-    write(path, encode(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)), kind))
+def _speck(rng: np.random.Generator, kind: str) -> bytes:
+    return encode(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)), kind)
 
 
 def isic_part(root: Path, part: str, n_per_class: int, *, folders: tuple[str, ...] = ()) -> Path:

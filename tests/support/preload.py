@@ -15,6 +15,7 @@ MODULES = (
     "udcd_bench.artefacts.figure",
     "udcd_bench.artefacts.leak",
     "udcd_bench.artefacts.side_by_side",
+    "udcd_bench.bench.ratio",
     "udcd_bench.data.cache.prepare",
     "udcd_bench.data.synthetic.fundus",
     "udcd_bench.data.synthetic.lesions",

@@ -131,12 +131,18 @@ def _parse_numbers(overrides: Overrides) -> Overrides:
 
 def _drop_unchanging(spec: RunSpec, field_name: str) -> RunSpec:
     """Drop those overrides of a field, numbers of the protocol, that change none."""
-    numbers = resolve_protocol(spec)
-    for pair in getattr(spec, field_name):
-        others: dict[str, Any] = {field_name: tuple(p for p in getattr(spec, field_name) if p != pair)}
-        without = replace(spec, **others)
-        spec = without if resolve_protocol(without) == numbers else spec
-    return spec
+    declared = plugins.read_attributes("methods", spec.method).get("protocol", {})
+
+    def resolve(parts: Mapping[str, Overrides]) -> profiles.Protocol:
+        overrides = (*parts["protocol"], *parts["hparams"])
+        return profiles.build_protocol(spec.profile, spec.dataset, overrides, declared)
+
+    parts: dict[str, Any] = {"protocol": spec.protocol, "hparams": spec.hparams}
+    numbers = resolve(parts)
+    for pair in parts[field_name]:
+        without = parts | {field_name: tuple(p for p in parts[field_name] if p != pair)}
+        parts = without if resolve(without) == numbers else parts
+    return replace(spec, **parts)
 
 
 def list_equal_specs(spec: RunSpec) -> list[RunSpec]:

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench.errors import UserError, suggest_nearest
@@ -229,13 +229,20 @@ def build_protocol(
 
     method_protocol: numbers that are the method's own; ``overrides`` replace them.
     """
-    base = find_profile(profile_name).protocol
     values = (
         _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
     )
+    texts = tuple(map(repr, values.values()))  # 1, 1.0 and True are equal, and not all of them may be valid
+    return _override(find_profile(profile_name).protocol, tuple(values.items()), texts)
+
+
+@lru_cache(1024)
+def _override(base: Protocol, overrides: Overrides, _texts: tuple[str, ...]) -> Protocol:
+    """Override a profile's numbers, once for all runs that have them: a table asks for its runs many times."""
+    values = dict(overrides)
     if "epochs" in values:
         base = base.with_epochs(int(Protocol.parse_value("epochs", values["epochs"])))
-    return base.with_overrides(tuple(values.items()))
+    return base.with_overrides(overrides)
 
 
 def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
