@@ -219,6 +219,10 @@ def find_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
+_built_protocols: dict[tuple[str, str], Protocol] = {}
+"""(profile, numbers as text) → protocol: a plan and a report ask for the same ones a thousand times."""
+
+
 def build_protocol(
     profile_name: str,
     dataset: str,
@@ -233,9 +237,12 @@ def build_protocol(
     values = (
         _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
     )
-    if "epochs" in values:
-        base = base.with_epochs(int(Protocol.parse_value("epochs", values["epochs"])))
-    return base.with_overrides(tuple(values.items()))
+    # by their text, since 1, 1.0 and True are equal
+    if (key := (profile_name, repr(values))) not in _built_protocols:
+        if "epochs" in values:
+            base = base.with_epochs(int(Protocol.parse_value("epochs", values["epochs"])))
+        _built_protocols[key] = base.with_overrides(tuple(values.items()))
+    return _built_protocols[key]
 
 
 def split_overrides(settings: Overrides) -> tuple[Overrides, Overrides]:
