@@ -8,8 +8,14 @@ nox.options.error_on_missing_interpreters = True
 
 # installed by uv without bytecode, every process of the tests would compile the tensor library anew
 INSTALL = {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+# what a step frees, the next one needs again: docs/performance.md
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
 # runs share the cores: one thread each
-RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
+RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg", **ALLOCATOR}
 
 # two workers, each taking a file at a time, in the order that tests/conftest.py puts them in: the slowest first
 TWO_WORKERS = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
