@@ -6,9 +6,15 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
 
+# what a step frees, the next one needs again: docs/performance.md
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
 # runs share the cores: one thread each. The first process that imports a module writes its bytecode, for a third of the
 # modules that are installed; to compile them all takes three times as long
-RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg"}
+RUN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "agg", **ALLOCATOR}
 
 # two workers, each taking a file at a time, in the order that tests/conftest.py puts them in: the slowest first
 TWO_WORKERS = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import warnings
@@ -24,6 +25,17 @@ BACKBONES = ("resnet-tiny", "efficientnet-tiny", "mobilenet-tiny")
 def untold_stacks(monkeypatch):
     """Exporters note the Python stack below each operation, which is deep in a test and which nobody reads here."""
     monkeypatch.setattr("torch.fx.config.do_not_emit_stack_traces", True, raising=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operators():
+    """The two thousand operators that torch translates anew at each export to ONNX, translated once."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = functools.cache(ONNXRegistry.from_torchlib)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(read))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -188,8 +188,13 @@ class SmallNet(nn.Module):
         self.level_widths = 6, self.width
 
     def forward(self, images):
-        first = self.backbone[:3](images.to(self.neck.weight.dtype))
-        feature_map = self.backbone[3:](first)
+        layers = list(self.backbone)  # a part of a Sequential would be another module, made at each pass
+        first = images.to(self.neck.weight.dtype)
+        for layer in layers[:3]:
+            first = layer(first)
+        feature_map = first
+        for layer in layers[3:]:
+            feature_map = layer(feature_map)
         pooled = feature_map.mean((2, 3))
         embedding = self.neck(pooled)
         levels = (first, feature_map) if self.level_widths else ()

@@ -166,7 +166,13 @@ def test_a_stored_run_says_that_it_was_compiled_and_is_read_like_any_other(
     def store_run(**settings):
         small = {"image_size": 32, "n_images": 100, "epochs": 2, "batch_size": 32}
         return ub.train(
-            "mtg", "synthetic-lesions", tmp_path, small | settings, data=prepared_lesions, device="cpu"
+            "mtg",
+            "synthetic-lesions",
+            tmp_path,
+            small | settings,
+            backbone="resnet-tiny",
+            data=prepared_lesions,
+            device="cpu",
         )
 
     plain, compiled = store_run(), store_run(compile=True)

@@ -127,8 +127,8 @@ def test_a_rehearsal_leaves_the_generators_alone_and_other_errors_to_the_run():
 def test_a_run_that_is_interrupted_ends_as_one_that_is_not():
     def build():
         torch.manual_seed(0)
-        teachers = [factories.network(), factories.network(backbone="resnet-tiny")]
-        return factories.method("kd", teacher=lambda _: Ensemble(teachers))
+        teachers = [factories.SmallNet(4), factories.SmallNet(4, width=12)]
+        return factories.method("kd", student=factories.SmallNet, teacher=lambda _: Ensemble(teachers))
 
     whole = factories.train(build())
     again = factories.train_interrupted(build, factories.PROTOCOL.epochs)

@@ -28,7 +28,7 @@ def save_every_epoch(monkeypatch):
 
 def trainer(name, data, *, validated=True, checkpoints=None, **protocol):
     rows = np.arange(10, 30)
-    train, test = factories.resident(data), factories.resident(data, np.arange(10))
+    train, test = factories.resident(data, np.arange(16, 40)), factories.resident(data, np.arange(10))
     validation = Validation(factories.resident(data, rows), data.labels[rows]) if validated else None
     small = lambda classes: factories.SmallNet(classes, embedding=EMBEDDING_WIDTH)  # noqa: E731
     method = factories.method(name, train, student=small)

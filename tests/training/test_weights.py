@@ -201,11 +201,11 @@ def test_damage_and_what_is_no_number_is_named(tensors, tmp_path):
 
 
 def test_another_networks_weights_name_the_network(tmp_path):
-    torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "resnet18.pth")
-    sentence = refuse(tmp_path / "resnet18.pth", "resnet34")
+    torch.save(timm.create_model("resnet10t", num_classes=3).state_dict(), tmp_path / "resnet10t.pth")
+    sentence = refuse(tmp_path / "resnet10t.pth", "resnet14t")
     assert (
-        "does not hold resnet34" in sentence
-        and "give --backbone resnet18, whose weights they are" in sentence
+        "does not hold resnet14t" in sentence
+        and "give --backbone resnet10t, whose weights they are" in sentence
     )
     torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "head.pth")
     sentence = refuse(tmp_path / "head.pth")

@@ -62,6 +62,12 @@ def searched(tmp_path_factory, prepared_lesions):
     return out, trained
 
 
+@pytest.fixture(autouse=True)
+def unseen_pictures(monkeypatch):
+    """The search above has drawn its table; of those that tests make nobody looks at the picture."""
+    monkeypatch.setattr("udcd_bench.render.picture.render_png", lambda sheet: b"")
+
+
 @pytest.fixture
 def trials(searched):
     return pd.read_csv(searched[0] / "demo" / f"{STEM}-trials.csv", comment="#")
