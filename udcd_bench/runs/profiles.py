@@ -219,9 +219,6 @@ def find_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-"""(profile, numbers as text) → protocol: a plan and a report ask for the same ones a thousand times."""
-
-
 def build_protocol(
     profile_name: str,
     dataset: str,
