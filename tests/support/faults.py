@@ -22,6 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+from udcd_bench.data import workers
+
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open")
 HANG_SECONDS = 180
 """Seconds after which something is wrong."""
@@ -144,7 +146,8 @@ def started(said, *words, fault=None, log=None, errors=None, cwd=None, **environ
     """
     arguments = (words, environment, fault, log, said, errors, cwd)
     process = context().Process(target=_command, args=arguments)
-    process.start()
+    with workers.hide_main_module():  # pytest's, which would be imported anew
+        process.start()
     try:
         yield process
     finally:
