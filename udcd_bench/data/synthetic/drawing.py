@@ -68,6 +68,18 @@ def _make_spline_basis(side: int, cells: int, octaves: int) -> Field:
     return np.concatenate(columns, 1).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def _group_rows(side: int, cells: int, octaves: int) -> Field:
+    """Group the rows of the basis, filled up with zeros, into a few at a time.
+
+    BLAS would spread a larger product over all cores, in every process at once, which costs many times what it saves at
+    this size.
+    """
+    basis = _make_spline_basis(side, cells, octaves)
+    rows: Field = np.pad(basis, ((0, -side % PRODUCT_ROWS), (0, 0))).reshape(-1, PRODUCT_ROWS, basis.shape[1])
+    return rows
+
+
 def make_noise(
     rng: np.random.Generator, side: int, cells: int, octaves: int = 1, gain: float = 0.55
 ) -> Field:
@@ -82,10 +94,7 @@ def make_noise(
         block = rng.standard_normal((k, k), dtype=np.float32)
         lattice[start : start + k, start : start + k] = block * np.float32(scale * gain**octave)
         start += k
-    # A few rows at a time: BLAS would spread a larger product over all cores, in every process at once, which costs
-    # many times what it saves at this size.
-    rows = np.pad(basis, ((0, -side % PRODUCT_ROWS), (0, 0))).reshape(-1, PRODUCT_ROWS, start)
-    field: Field = (rows @ lattice @ basis.T).reshape(-1, side)[:side]
+    field: Field = (_group_rows(side, cells, octaves) @ lattice @ basis.T).reshape(-1, side)[:side]
     return field
 
 

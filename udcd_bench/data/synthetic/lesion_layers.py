@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udcd_bench.data.synthetic.drawing import (
     Field,
@@ -95,16 +97,23 @@ def _start_lesion(rng: np.random.Generator, side: int, features: dict[str, float
     )
 
 
+@cache
+def _make_harmonics() -> tuple[Field, NDArray[np.intp], Field, Field]:
+    """Make 720 angles of a turn, the numbers of 24 harmonics, and their cosines and sines, a row a harmonic."""
+    turn = np.linspace(-np.pi, np.pi, 720, endpoint=False)
+    n = np.arange(1, 25)
+    return turn, n, np.cos(n[:, None] * turn), np.sin(n[:, None] * turn)
+
+
 def _sample_outline(rng: np.random.Generator, side: int, features: dict[str, float]) -> tuple[Field, Field]:
     """Sample how far inside the border each point is (in radii, negative outside), and how wide the rim is there."""
     radius, angle = make_polar_grid(side)
-    turn = np.linspace(-np.pi, np.pi, 720, endpoint=False)
-    n = np.arange(1, 25)
+    turn, n, cosines, sines = _make_harmonics()
     size = np.where(n <= 4, 0.20 * features["asymmetry"], 0.26 * features["ragged"])
     size = size / n ** np.where(n <= 4, 1.0, 1.15)
     waves = rng.standard_normal((2, 24)) * size
     waves[:, 1] += rng.standard_normal(2) * 0.03
-    reach = waves[0] @ np.cos(n[:, None] * turn) + waves[1] @ np.sin(n[:, None] * turn)
+    reach = waves[0] @ cosines + waves[1] @ sines
     oval = 1 + 0.38 * features["oval"]
     lean = rng.uniform(0, np.pi)
     reach = np.exp(reach) / np.sqrt((np.cos(turn - lean) / oval) ** 2 + (np.sin(turn - lean) * oval) ** 2)
