@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
 
 CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
 """Kind of content → the class that its files define."""
@@ -134,10 +136,8 @@ def list_environment_suites() -> list[str]:
 
 def _find_installed_suites() -> list[Suite]:
     """Find the suites of installed packages, without importing them."""
-    from importlib.metadata import entry_points
-
     suites = []
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _list_entry_points(tuple(sys.path)):
         package, *inner = point.value.split(".")
         spec = importlib.util.find_spec(package)
         packages = [Path(p).resolve() for p in (spec.submodule_search_locations or ())] if spec else []
@@ -149,6 +149,14 @@ def _find_installed_suites() -> list[Suite]:
             )
         suites += [suite for suite in folders if suite.folder.is_dir()]
     return suites
+
+
+@cache
+def _list_entry_points(_places: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """List the entry points of the packages in these places, once: it is a look at every package that is installed."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
 @cache
