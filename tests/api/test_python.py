@@ -179,20 +179,22 @@ def test_settings_of_a_notebook_have_no_part_in_a_run(page, tmp_path):
     pd.testing.assert_frame_equal(predicted, expected, check_exact=True)
 
 
-def test_a_method_that_draws_from_global_generators_draws_the_same_again(tmp_path, own_suites):
+def test_a_method_that_draws_from_global_generators_draws_the_same_again(
+    prepared_lesions, tmp_path, own_suites
+):
     (tmp_path / "noisy.py").write_text(NOISY)
     plugins.add_suite(tmp_path)
     asked = {
         "backbone": "densenet-tiny",
-        "settings": {"epochs": 2, "report_epochs": 1},
-        "data": tmp_path / "data",
+        "settings": {"epochs": 2, "report_epochs": 1, "n_images": 100, "image_size": 32},
+        "data": prepared_lesions,
     }
     random.seed(1)
     np.random.seed(1)
     drawn = []
     for out in ("first", "second"):
         drawn.append((random.random(), np.random.rand()))
-        run = ub.train("noisy", "digits", tmp_path / out, **asked)
+        run = ub.train("noisy", "synthetic-lesions", tmp_path / out, **asked)
         drawn.append(run.scores)
     pd.testing.assert_frame_equal(drawn[1], drawn[3], check_exact=True)
     random.seed(1)

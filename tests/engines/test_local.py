@@ -20,7 +20,7 @@ from support import faults, records, tables
 from support.faults import HANG_SECONDS, in_threads
 from udcd_bench import plugins
 from udcd_bench.cli import cli
-from udcd_bench.engines import execute, local
+from udcd_bench.engines import execute, job_queue, local
 from udcd_bench.engines.events import RunDone, RunFailed, RunStarted
 from udcd_bench.errors import UserError
 from udcd_bench.runs import planner
@@ -258,6 +258,8 @@ def test_what_the_user_can_mend_ends_the_start(tmp_path, data, monkeypatch):
 
 def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, monkeypatch):
     in_threads(monkeypatch)
+    for module in (local, job_queue):
+        monkeypatch.setattr(module, "RETRY_INTERVAL", 0.1)
     store = Store(tmp_path)
     store.create()
     spec = RunSpec("scratch", "synthetic-lesions", "demo", "densenet-tiny", protocol=tuple(SIZE.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -287,26 +286,41 @@ def test_a_clock_that_goes_wrong_takes_nothing_over(store, monkeypatch):
 
 
 RACE = """
-import fcntl, sys, time
+import fcntl, os, sys, time, traceback
 from pathlib import Path
 from udcd_bench.runs.store import Store
 
+def race(store, left):
+    while left:
+        for key in list(left):
+            if store.acquire(key):
+                if not (store.runs / key).exists():
+                    with (store.root / "log").open("a") as log:
+                        log.write(f"{key}\\n")
+                    time.sleep(0.002)
+                    (store.runs / key).mkdir()
+                store.release(key)
+            if (store.runs / key).exists():
+                left.remove(key)
+
 fcntl.flock = fcntl.lockf = lambda *_: None  # as on a network file system that only says it locks
-store, me = Store(Path(sys.argv[1])), sys.argv[2]
-left = [f"k{n}" for n in range(int(sys.argv[3]))]
-print("ready", flush=True)
-sys.stdin.read(1)
-while left:
-    for key in list(left):
-        if store.acquire(key):
-            if not (store.runs / key).exists():
-                with (store.root / "log").open("a") as log:
-                    log.write(f"{key}\\n")
-                time.sleep(0.002)
-                (store.runs / key).mkdir()
-            store.release(key)
-        if (store.runs / key).exists():
-            left.remove(key)
+root, processes, keys = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+gate, end = os.pipe()
+racers = []
+for _ in range(processes):
+    if racer := os.fork():
+        racers.append(racer)
+        continue
+    try:
+        os.close(end)
+        os.read(gate, 1)  # until nobody holds the other end: all are there
+        race(Store(root), [f"k{n}" for n in range(keys)])
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+os.close(end)
+print([os.waitpid(racer, 0)[1] for racer in racers])
 """
 
 
@@ -318,20 +332,9 @@ def test_processes_without_locks_take_each_run_once(store, processes, dead):
         if dead:
             claim_of(store, f"k{n}", DEAD)
             os.utime(claim_of(store, f"k{n}", ELSEWHERE), (0, 0))
-    code = [sys.executable, "-c", RACE, str(store.root)]
-    with contextlib.ExitStack() as stack:
-        racers = [
-            stack.enter_context(
-                subprocess.Popen([*code, str(n), str(keys)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            )
-            for n in range(processes)
-        ]
-        for racer in racers:
-            assert racer.stdout.readline() == b"ready\n"
-        for racer in racers:
-            racer.stdin.write(b"!")
-            racer.stdin.flush()
-    assert [racer.returncode for racer in racers] == [0] * processes
+    code = [sys.executable, "-c", RACE, str(store.root), str(processes), str(keys)]
+    done = subprocess.run(code, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [0] * processes, done.stderr
     assert sorted((store.root / "log").read_text().split()) == sorted(f"k{n}" for n in range(keys))
     assert left(store) == []
 

@@ -22,7 +22,6 @@ MODULES = (
     "udcd_bench.engines.naming",
     "udcd_bench.judging.comparisons",
     "udcd_bench.judging.seed_check",
-    "udcd_bench.render.latex",
     "udcd_bench.report.page",
     "jinja2",
     "matplotlib.backends.backend_agg",
@@ -35,7 +34,19 @@ MODULES = (
 )
 """Modules that a command imports when it needs them, and with them most others."""
 
+
+def load_for_tables():
+    """Load what the first table of a process needs beside modules: fonts, and the LaTeX template."""
+    from support.sheets import frame_of, sheet_of
+    from udcd_bench.render import latex, picture
+
+    sheet = sheet_of(frame_of({"a": {"acc": 0.5}}), title="±")
+    latex.render_latex(sheet)
+    picture.render_png(sheet)
+
+
 for name in MODULES:
     gc.disable()  # the engine's preload enables it at its end
     importlib.import_module(name)
+load_for_tables()
 gc.enable()

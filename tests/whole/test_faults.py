@@ -130,28 +130,32 @@ def test_killed_while_a_table_is_written(data, undisturbed, tmp_path, n):
     assert {path.name: path.read_bytes() for path in (out / "demo").iterdir()} == whole and litter(out) == []
 
 
+FEW = 30
+
+
+@pytest.fixture(scope="module")
+def few_drawn(tmp_path_factory):
+    """A data folder with few drawn images, that nothing happens to."""
+    folder = tmp_path_factory.mktemp("few")
+    sources.prepare_dataset("synthetic-lesions", size=32, data=folder, n_images=FEW)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("call", "n"),
     [("fsync", 1), ("fsync", 2), ("rename", 1)],
     ids=["the images", "the manifest", "before they have their name"],
 )
-def test_killed_while_data_are_prepared(data, tmp_path, call, n):
+def test_killed_while_data_are_prepared(few_drawn, tmp_path, call, n):
     said, there = tmp_path / "said", tmp_path / "data"
-    words = [
-        "data",
-        "prepare",
-        "synthetic-lesions",
-        "--n-images=100",
-        "--size=32",
-        "--jobs=1",
-        f"--data={there}",
-    ]
+    few = [f"--n-images={FEW}", "--size=32", "--jobs=1"]
+    words = ["data", "prepare", "synthetic-lesions", *few, f"--data={there}"]
     fault = Fault("parent", tmp_path / "marker", call, n, half=True)
     assert command(said, *words, fault=fault) == -9, said.read_text()
     assert command(said, *words) == 0, said.read_text()
     for path in sources.list_prepared("synthetic-lesions", there):
         prepared.verify(path)
-        assert (path / "images.npy").read_bytes() == next(data.glob("*/32/images.npy")).read_bytes()
+        assert (path / "images.npy").read_bytes() == next(few_drawn.glob("*/32/images.npy")).read_bytes()
     assert len(sources.list_prepared("synthetic-lesions", there)) == 1 and litter(there) == []
 
 
@@ -270,7 +274,7 @@ def fails(tmp_path):
         (tmp_path / "suite" / "fails.py").write_text(
             METHOD.format(marker=str(tmp_path / "marker"), what=what)
         )
-        return {"UDCD_BENCH_SUITE": str(tmp_path / "suite"), "UDCD_BENCH_HANG": "5"}
+        return {"UDCD_BENCH_SUITE": str(tmp_path / "suite"), "UDCD_BENCH_HANG": "3"}
 
     return make
 
@@ -280,7 +284,7 @@ ONCE = "if not MARKER.exists(): MARKER.touch(); "
 
 @pytest.mark.parametrize(
     ("what", "how"),
-    [("os.abort()", "exit code -6"), ("time.sleep(999)", "made no step for 5 s and was ended")],
+    [("os.abort()", "exit code -6"), ("time.sleep(999)", "made no step for 3 s and was ended")],
     ids=["crash", "hang"],
 )
 def test_a_process_that_crashes_or_hangs_is_started_once_more(data, fails, tmp_path, what, how):

@@ -131,11 +131,12 @@ def _take_first_repeat(spec: RunSpec) -> RunSpec:
 
 def _collect_needed(profile_names: Sequence[str]) -> set[RunSpec]:
     """Collect the specs of every table and figure, and of their teachers, as ``_take_first_repeat`` returns them."""
-    specs = {
-        planner.normalize_spec(spec)
-        for kind in ("tables", "figures")
-        for name in plugins.list_names(kind)
-        for profile in profile_names
-        for spec in plugins.load_class(kind, name)().list_runs(TableRequest(profile))
-    }
-    return specs.union(*(planner.list_runs([spec]) for spec in specs))
+    return set(
+        planner.list_runs(
+            spec
+            for kind in ("tables", "figures")
+            for name in plugins.list_names(kind)
+            for profile in profile_names
+            for spec in plugins.load_class(kind, name)().list_runs(TableRequest(profile))
+        )
+    )

@@ -179,13 +179,13 @@ def _find_commit() -> str:
     root = plugins.find_root()
     if not (root / ".git").exists():
         return ""
+    # one call says both: the commit in a line "# branch.oid …", and a line for each file that differs
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        head = subprocess.run(
-            ["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        dirty = subprocess.run(
-            ["git", "-C", root, "status", "--porcelain", "-uno"], capture_output=True, text=True
-        )
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
+    if commit in ("", "(initial)"):
+        return ""
+    return commit + ("+" if any(not line.startswith("#") for line in lines) else "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # both come with matplotlib, so a picture whose letters they have is the same on every machine
 FONTS = ["STIXGeneral", "DejaVu Sans"]
@@ -54,15 +56,25 @@ def describe_numbers(names: Sequence[str]) -> str:
 
 def use_fallbacks(figure: Figure) -> None:
     """Give every text of a figure the further fonts that its letters need."""
-    from matplotlib.text import Text
-
     for axes in figure.axes:
         if axes.axison:
             axes.get_xticklabels(), axes.get_yticklabels()  # makes the ticks that drawing would make
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
+    for text in _list_texts(figure):
         if families := find_fallbacks(text.get_text()):
             text.set_fontfamily([*text.get_fontfamily(), *families])
+
+
+def _list_texts(artist: Artist) -> Iterator[Text]:
+    """List all texts but those at the ticks of axes that are off, which nobody sees: listing ticks makes them."""
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+    if isinstance(artist, Text):
+        yield artist
+    unseen = (artist.xaxis, artist.yaxis) if isinstance(artist, Axes) and not artist.axison else ()
+    for child in artist.get_children():
+        if child not in unseen:
+            yield from _list_texts(child)
 
 
 def _advise(letters: str) -> str:

@@ -98,19 +98,19 @@ def normalize_spec(spec: RunSpec) -> RunSpec:
     rows, shared = find_teacher_rows(spec.method), spec.protocol
     if not rows:  # nobody shares it, so that its own numbers are the protocol's
         shared, own = tuple(dict([*shared, *own]).items()), ()
-    teacher_backbone = spec.teacher_backbone if has_teacher_network(spec.method) else ""
+    has_network = rows or declared.get("teacher") == "own"
     teacher = names.join_teachers(names.split_teachers(spec.teacher)) if rows else ""
     spec = replace(
         spec,
         hparams=(),
         protocol=_parse_numbers(shared),
-        teacher_backbone=teacher_backbone,
+        teacher_backbone=spec.teacher_backbone if has_network else "",
         teacher="" if teacher == names.join_teachers(rows) else teacher,
     )
     spec = _drop_unchanging(spec, "protocol")
     if own:
         spec = _drop_unchanging(replace(spec, hparams=_parse_numbers(own)), "hparams")
-    return replace(spec, hparams=(*hparams, *spec.hparams))
+    return replace(spec, hparams=(*hparams, *spec.hparams)) if hparams else spec
 
 
 def split_settings(method: str, settings: Overrides) -> tuple[Overrides, Overrides]:
@@ -168,10 +168,16 @@ def resolve_hparams(spec: RunSpec) -> dict[str, Scalar]:
 def list_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """List the runs behind these specs without keys, and so without their data: each once, after its teachers."""
     runs: dict[RunSpec, None] = {}
-    for asked_spec in specs:
-        spec = normalize_spec(asked_spec)
-        runs.update(dict.fromkeys(list_runs(build_teacher_specs(spec))))
-        runs.setdefault(spec)
+
+    def add(asked_spec: RunSpec) -> None:
+        if asked_spec not in runs:  # else it is as normalized, and its teachers are there too
+            spec = normalize_spec(asked_spec)
+            for teacher in build_teacher_specs(spec):
+                add(teacher)
+            runs.setdefault(spec)
+
+    for spec in specs:
+        add(spec)
     return list(runs)
 
 

@@ -88,7 +88,7 @@ class Protocol:
     def with_overrides(self, overrides: Overrides) -> Protocol:
         """Replace fields by name. Raises UserError when a value is invalid."""
         values: dict[str, Any] = {key: self.parse_value(key, value) for key, value in overrides}
-        return replace(self, **values)
+        return replace(self, **values) if values else self
 
     @classmethod
     @cache

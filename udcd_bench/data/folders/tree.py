@@ -112,14 +112,14 @@ def split_path(display_path: str) -> list[tuple[str, str]]:
     Every archive counts as a folder: ``set/a.zip/1.png`` is in (set, set) and (a, set/a.zip).
     """
     names: list[tuple[str, str]] = []
-    archive = ""
-    folders = display_path.split("/")[:-1]
-    for i, part in enumerate(folders):
+    archive, end = "", -1
+    for part in display_path.split("/")[:-1]:
+        end += 1 + len(part)
         is_archive = kinds.is_zip(part)
         name = normalize_nfc(part[:-4] if is_archive else part)
         # a folder that was zipped is often the only entry of its archive
         if name not in ("", ".", "..") and name.lower() != archive:
-            names.append((name, "/".join(folders[: i + 1])))
+            names.append((name, display_path[:end]))
         archive = name.lower() if is_archive else ""
     return names
 
