@@ -75,6 +75,7 @@ def _reset_globals():
     # neither is imported here: a test of a small module need not wait for the tensor library
     if (plugins := sys.modules.get("udcd_bench.plugins")) is not None:
         plugins.find_files.cache_clear()
+        plugins.list_shipped_suites.cache_clear()
     if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
-from functools import cache
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from torch.testing import assert_close
 
 from udcd_bench import losses, plugins
-from udcd_bench.bench import ratio, reference_forms
+from udcd_bench.bench import cost, ratio, reference_forms
 from udcd_bench.bench.step import WARM_UP_ROUNDS, BenchConfig, Clock, TimedMethod, make_random_data
 from udcd_bench.cli import cli
 from udcd_bench.engines.server import ALLOCATOR_ENV
@@ -46,7 +46,7 @@ def data():
 @pytest.fixture(scope="module")
 def subject_of(data):
     """Makes the subject of a method, once."""
-    return cache(lambda name: TimedMethod(ask(), name, data))
+    return functools.cache(lambda name: TimedMethod(ask(), name, data))
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,8 @@ def test_quartiles_and_bandwidth_are_figures():
 
 def test_growth_has_a_row_for_each_value_that_a_method_depends_on(monkeypatch):
     monkeypatch.setattr(ratio, "GROWTH_AXES", {"batch": (4, 8), "negatives": (16, 32)})
+    small = functools.partial(cost.ProblemSize, n_train=2000, negatives=500, width=64)
+    monkeypatch.setattr(ratio.cost, "ProblemSize", small)
     rows = list(ratio.measure_growth(("mtg", "crd")))
     assert [(r["method"], r["axis"], r["value"]) for r in rows] == [
         ("mtg", "batch", 4), ("mtg", "batch", 8),

@@ -10,13 +10,14 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from udcd_bench.errors import UserError, suggest_nearest
 from udcd_bench.storage.file_names import decode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from importlib.metadata import EntryPoint
 
 CONTENT_CLASSES = {"methods": "Method", "tables": "Table", "figures": "Figure"}
@@ -69,14 +70,15 @@ def find_root() -> Path:
     return suite if suite.is_dir() else package.parent
 
 
-def list_shipped_suites() -> dict[str, Path]:
+@cache
+def list_shipped_suites() -> Mapping[str, Path]:
     """List the suites that this package brings and that are off until they are named: name → folder.
 
     Each is a folder of the package with methods in it. It has no entry point: that would turn it on for everyone, and
     a checkout that is not installed has none.
     """
     folders = [path.parent for path in Path(__file__).resolve().parents[1].glob("*/methods") if path.is_dir()]
-    return {folder.name: folder for folder in sorted(folders) if folder != find_root()}
+    return MappingProxyType({folder.name: folder for folder in sorted(folders) if folder != find_root()})
 
 
 def add_suite(named: Path | str) -> None:
