@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from support import layouts
+from support import faults, layouts
 from udcd_bench import plugins
 from udcd_bench.cli import cli
 from udcd_bench.data import official, sources, splits
@@ -114,7 +114,8 @@ def invoke(*words):
     return done
 
 
-def test_it_is_trained_on_all_and_the_caption_says_whose_the_test_images_are(tmp_path, data):
+def test_it_is_trained_on_all_and_the_caption_says_whose_the_test_images_are(tmp_path, data, monkeypatch):
+    faults.in_threads(monkeypatch)
     words = ("--split=official", f"--data={data}", f"--out={tmp_path / 'out'}", "--set=epochs=1")
     words += ("--set=image_size=32", "--set=batch_size=8", "--set=weights=none", "--profile=lite")
     words += ("--backbone=resnet-tiny",)

@@ -97,8 +97,9 @@ def test_the_grouped_folds_are_scikit_learns(seed):
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     groups = rng.permutation(np.arange(len(labels)) % rng.integers(FOLDS, len(labels) + 1))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=RANDOM_STATE)
+    assigned = _assign_grouped_folds(labels, groups)
     for fold, (_, test) in enumerate(folds.split(labels, labels, groups)):
-        assert_array_equal(np.flatnonzero(_assign_grouped_folds(labels, groups) == fold), test)
+        assert_array_equal(np.flatnonzero(assigned == fold), test)
 
 
 def test_the_grouped_split_keeps_groups_together_and_the_other_does_not():

@@ -115,7 +115,7 @@ def figure(name: str, out: str | os.PathLike[str] = "results", **request: Any) -
     chosen, loaded = _load(out, request)
     chosen_figure = plugins.load_class("figures", name)()
     chosen_figure.list_runs(chosen)
-    picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, loaded))
+    picture = chosen_figure.build_picture(FigureData(chosen_figure, chosen, loaded), ".png")
     return ShownFigure(picture.title, dict(picture.frames), picture.files[".png"], picture.caption)
 
 

@@ -91,8 +91,8 @@ class Figure(Artefact):
         """Return sentences of the caption that depend on the data, after ``measured``."""
         return ()
 
-    def build_picture(self, data: FigureData) -> DrawnFigure:
-        """Build the frames, draw them and encode the page; nothing is written."""
+    def build_picture(self, data: FigureData, *endings: str) -> DrawnFigure:
+        """Build the frames, draw them and encode the page; nothing is written. endings: as of ``encode_files``."""
         frames = self.build_frames(data)
         warning = captions.format_warning([group.source for group in data.column_groups if group.synthetic])
         caption = data.build_caption((self.measured, *self.describe(data, frames)), reported=self.reported)
@@ -105,7 +105,7 @@ class Figure(Artefact):
             page = self.draw(data, frames, **texts) if data.records else _draw_empty(texts)
             page.title, page.description = title, " ".join([warning, *caption]).strip()
             page.command = format_artefact_command("plot", self.name, request)
-            return DrawnFigure(title, frames, page.encode_files(), warning, caption, page.command)
+            return DrawnFigure(title, frames, page.encode_files(*endings), warning, caption, page.command)
 
     def render(self, request: TableRequest, results: Results) -> RenderedArtefact:
         """Write PNG, PDF and CSV; bare ones under names of their own, since the report shows the others."""

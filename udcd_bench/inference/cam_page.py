@@ -11,8 +11,6 @@ from udcd_bench.inference.cam import ChosenImages, Explained, find_layer
 from udcd_bench.render import fonts, plots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.axes import Axes
 
     from udcd_bench.inference.stored_run import StoredRun
@@ -28,10 +26,8 @@ MEASURED = (
 )
 
 
-def draw_page(
-    run: StoredRun, images: ChosenImages, explained: Explained, warning: str
-) -> Mapping[str, bytes]:
-    """Draw the page; returns PNG and PDF by their endings. warning: stands above where images are synthetic."""
+def draw_page(run: StoredRun, images: ChosenImages, explained: Explained, warning: str, ending: str) -> bytes:
+    """Draw the page. warning: stands above where images are synthetic. ending: of the file, ``.png`` or ``.pdf``."""
     names = fonts.label_classes(run.classes)
     rows = math.ceil(len(images.names) / PER_ROW)
     columns = 3 * min(PER_ROW, len(images.names))
@@ -68,7 +64,7 @@ def draw_page(
                 texts = [names[c], f"{100 * explained.probabilities[index, c]:.1f} %"]
                 _draw_image(axes, images.pixels[index], texts, side)
                 _draw_map(axes, explained.maps[index, k])
-        return page.encode_files()
+        return page.encode_files(ending)[ending]
 
 
 def _draw_image(axes: Axes, pixels: Floats, texts: list[str], side: float) -> None:

@@ -162,21 +162,29 @@ class FigurePage:
         axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **options)
         return axes
 
-    def encode_files(self) -> Mapping[str, bytes]:
-        """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes."""
+    def encode_files(self, *endings: str) -> Mapping[str, bytes]:
+        """Encode the page by file ending: PNG of ``DPI`` dots an inch, PDF with its fonts; always the same bytes.
+
+        endings: of the files that are wanted; without any, both.
+        """
         use_fallbacks(self.figure)
         # matplotlib would lay out and draw everything once more before each file
         if self.figure.axes and (engine := self.figure.get_layout_engine()) is not None:
             engine.execute(self.figure)
         self.figure.set_layout_engine(None)
-        png, pdf = io.BytesIO(), io.BytesIO()
-        png_metadata = {"Title": self.title, "Description": self.description, "Software": None}
-        png_metadata |= {COMMAND_KEY: self.command} if self.command else {}
-        pdf_metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
-        pdf_metadata |= {"Creator": self.command} if self.command else {}
-        self.figure.savefig(png, format="png", dpi=DPI, metadata=png_metadata)
-        self.figure.savefig(pdf, format="pdf", metadata=pdf_metadata)
-        return {".png": png.getvalue(), ".pdf": pdf.getvalue()}
+        return {ending: self._encode_file(ending) for ending in endings or (".png", ".pdf")}
+
+    def _encode_file(self, ending: str) -> bytes:
+        buffer = io.BytesIO()
+        if ending == ".png":
+            metadata = {"Title": self.title, "Description": self.description, "Software": None}
+            metadata |= {COMMAND_KEY: self.command} if self.command else {}
+            self.figure.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
+        else:
+            metadata = {"Title": self.title, "Subject": self.description, "CreationDate": None}
+            metadata |= {"Creator": self.command} if self.command else {}
+            self.figure.savefig(buffer, format="pdf", metadata=metadata)
+        return buffer.getvalue()
 
 
 def _measure_height(lines: Sequence[StyledText]) -> float:

@@ -53,10 +53,10 @@ def cam(run: str, paths: tuple[Path, ...], **params: Any) -> None:
     else:
         images = gradcam.choose_worst(stored, params["data"], params["worst"])
     warning = format_warning([stored.spec.dataset] if stored.record["synthetic"] else [])
-    pictures = draw_page(stored, images, gradcam.explain(stored, images), warning)
+    picture = draw_page(stored, images, gradcam.explain(stored, images), warning, file.suffix.lower())
     if file.exists():
         click.echo(f"{file} is replaced; --to FILE keeps both.", err=True)
-    write_atomically(file, pictures[file.suffix.lower()])
+    write_atomically(file, picture)
     click.echo(file)
 
 
