@@ -154,16 +154,15 @@ def judge_true_table(settings, pools, n_folds, rng, *, training=1.0, pairs=0):
         luck = rng.normal(0, 1 / math.sqrt(n_folds), (len(setting.rows), 1)) * noise
         figures = np.mean([fold.figures for fold in chosen], axis=0) + luck
         printed = setting.draw_fold(rng).figures + rng.normal(0, 1, (len(setting.rows), 1)) * noise
-        mean_draws, order = (
-            np.mean([fold.draws for fold in chosen], axis=0),
-            rng.permutation(tolerances.draws),
-        )
+        mean_draws = np.mean([fold.draws for fold in chosen], axis=0)
+        order = rng.permutation(tolerances.draws)
+        shuffled = [np.ascontiguousarray(np.moveaxis(fold.draws[order] / 100, 0, -1)) for fold in chosen]
         for (r, row), (m, metric) in itertools.product(enumerate(setting.rows), enumerate(METRICS)):
             key = (setting.dataset, setting.rho, row, metric)
             theirs[key] = round(float(np.clip(printed[r, m], 0, 100)), 2)
             luck_draws = rng.normal(0, 1, (2, tolerances.draws)) * taken[setting.dataset][m]
             ours_draws[key] = mean_draws[:, r, m] + luck_draws[0] / math.sqrt(n_folds)
-            by_fold = [fold.draws[order, r, m] / 100 for fold in chosen]
+            by_fold = [fold_draws[r, m] for fold_draws in shuffled]
             accuracy = theirs[key] if metric == "acc" else None
             their_draws[key] = (
                 difference.draw_test_error(by_fold, chosen[0].n, accuracy, tolerances) + luck_draws[1]

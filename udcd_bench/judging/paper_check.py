@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from udcd_bench.judging.uncertainty import BootstrapDraws, CellKey
     from udcd_bench.judging.verdicts import JudgedCell
     from udcd_bench.paper.published import PublishedValue
+    from udcd_bench.paper.rounded import RoundedValue
     from udcd_bench.runs.results import Results
     from udcd_bench.runs.spec import Scalar
     from udcd_bench.stats.statistics import TrainingNoise
@@ -172,9 +174,17 @@ def find_contradicted_cells(table: str) -> dict[CellKey, str]:
     """Find the published F1 of a table that contradict their own rows, and the sentence why, as the audit has it."""
     # all tables: one of them may show what another's columns are
     tables = rounded.load_published_tables() | {table: published.load_table(table)}
-    findings = f1_rules.check_f1(rounded.group_into_rows(tables))
-    above = [(f.cells[-1], f.sentence) for f in findings if f.rule == "f1-above-harmonic-mean"]
+    above = _find_above_harmonic_mean(tuple(tables.items()))
     return {(c.dataset, c.rho, c.method, c.metric): sentence for c, sentence in above if c.table == table}
+
+
+@lru_cache(64)
+def _find_above_harmonic_mean(
+    tables: tuple[tuple[str, tuple[PublishedValue, ...]], ...],
+) -> list[tuple[RoundedValue, str]]:
+    """Find each F1 that is too large for its row, and the sentence, once for the same figures."""
+    findings = f1_rules.check_f1(rounded.group_into_rows(dict(tables)))
+    return [(f.cells[-1], f.sentence) for f in findings if f.rule == "f1-above-harmonic-mean"]
 
 
 # --- order and marks ------------------------------------------------------------------------------------------

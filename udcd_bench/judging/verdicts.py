@@ -20,7 +20,7 @@ from udcd_bench.stats import statistics
 from udcd_bench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -185,14 +185,15 @@ def judge_cells(
     theirs: the other figures, percent. contradicted: published figures that are impossible, and the sentence why.
     """
     contradicted = contradicted or {}
-    every = [(get_cell_key(row), row) for row in frame.to_dict("records") if row["verdict"] != STAND_IN]
-    judged = [(key, row) for key, row in every if key in theirs]
-    ours = compute_cell_intervals(draws.ours, [key for key, _ in judged], tolerances)
-    differences = [draws.draw_difference(key, theirs[key]) for key, _ in judged]
-    intervals = zip(ours, _compute_intervals(differences, tolerances.level))
+    rows = [row for row in frame.to_dict("records") if row["verdict"] != STAND_IN]
+    rows = [row for row in rows if get_cell_key(row) in theirs]
+    keys = [get_cell_key(row) for row in rows]
+    of_ours = compute_cell_intervals(draws.ours, keys, tolerances)
+    differences = [draws.draw_difference(key, theirs[key]) for key in keys]
+    of_differences = _compute_intervals(differences, tolerances.level)
     cells = []
-    for (key, row), of_cell in zip(judged, intervals, strict=True):
-        cell = _judge_cell(row, theirs[key], of_cell, draws, tolerances)
+    for key, row, *intervals in zip(keys, rows, of_ours, of_differences, strict=True):
+        cell = _judge_cell(row, theirs[key], intervals, draws, tolerances)
         if cell.verdict != "failed" and key in contradicted:
             cell = replace(cell, verdict="impossible", note=contradicted[key])
         cells.append(cell)
@@ -202,7 +203,7 @@ def judge_cells(
 def _judge_cell(
     row: Mapping[Hashable, Any],
     theirs: float,
-    intervals: tuple[Interval, Interval],
+    intervals: Sequence[Interval],
     draws: ErrorDraws,
     tolerances: Tolerances,
 ) -> JudgedCell:
@@ -259,15 +260,15 @@ def compute_cell_intervals(
     return _compute_intervals([draws.get(key, np.empty(0)) for key in keys], tolerances.level)
 
 
-def _compute_intervals(draws: Iterable[Floats], level: float) -> list[Interval]:
+def _compute_intervals(draws: Sequence[Floats], level: float) -> list[Interval]:
     """Compute the interval of each cell's draws, of equally many all at once; NaN where there are none."""
-    draws = list(draws)
-    found: dict[int, Interval] = dict.fromkeys(range(len(draws)), (math.nan, math.nan))
-    for n in {len(each) for each in draws} - {0}:
-        cells = [cell for cell, each in enumerate(draws) if len(each) == n]
+    intervals = [(math.nan, math.nan)] * len(draws)
+    for n in {len(of_cell) for of_cell in draws} - {0}:
+        cells = [cell for cell, of_cell in enumerate(draws) if len(of_cell) == n]
         ends = statistics.compute_intervals(np.stack([draws[cell] for cell in cells]), level)
-        found |= zip(cells, ends)
-    return list(found.values())
+        for cell, interval in zip(cells, ends):
+            intervals[cell] = interval
+    return intervals
 
 
 def is_higher_better(metric: str) -> bool:

@@ -13,6 +13,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from udcd_bench import plugins
@@ -76,6 +77,12 @@ def read_csv(file: Path) -> tuple[PublishedValue, ...]:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as a CSV of published figures: {error}") from error
+    return _parse_csv(text, file)
+
+
+@lru_cache(64)
+def _parse_csv(text: str, file: Path) -> tuple[PublishedValue, ...]:
+    """Parse a file's text, once while it is the same: a report reads each table dozens of times."""
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = _read_rows(lines, file)
     header = tuple(next(rows, []))

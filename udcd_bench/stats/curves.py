@@ -18,6 +18,7 @@ GRID: Floats = np.linspace(0, 1, 101)
 """Where curves are read: false-positive rates, and recalls."""
 SPECIFICITY = 0.9
 """S: at which a sensitivity is read."""
+_LEAST_RECALLS = np.maximum(GRID, np.finfo(float).tiny) - 1e-12
 
 
 class Curves(NamedTuple):
@@ -67,7 +68,7 @@ def compute_curves(values: npt.ArrayLike, positive: npt.ArrayLike, weights: npt.
 
 def _read_precision(recall: Floats, precision: Floats) -> Floats:
     """Read the precision of the highest threshold that reaches each recall of ``GRID``, and finds an image at all."""
-    reached = np.searchsorted(recall, np.maximum(GRID, np.finfo(float).tiny) - 1e-12)
+    reached = np.searchsorted(recall, _LEAST_RECALLS)
     first = int(np.searchsorted(recall, 0, side="right"))
     chosen: Floats = precision[np.clip(reached, min(first, len(recall) - 1), len(recall) - 1)]
     return chosen
