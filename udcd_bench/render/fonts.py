@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # both come with matplotlib, so a picture whose letters they have is the same on every machine
 FONTS = ["STIXGeneral", "DejaVu Sans"]
@@ -54,15 +56,24 @@ def describe_numbers(names: Sequence[str]) -> str:
 
 def use_fallbacks(figure: Figure) -> None:
     """Give every text of a figure the further fonts that its letters need."""
-    from matplotlib.text import Text
-
     for axes in figure.axes:
         if axes.axison:
             axes.get_xticklabels(), axes.get_yticklabels()  # makes the ticks that drawing would make
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
+    for text in _list_texts(figure):
         if families := find_fallbacks(text.get_text()):
             text.set_fontfamily([*text.get_fontfamily(), *families])
+
+
+def _list_texts(artist: Artist) -> Iterator[Text]:
+    """List the texts of an artist and of all in it, but those of an axis that is off: asking for them makes ticks."""
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+
+    if isinstance(artist, Text):
+        yield artist
+    if not isinstance(artist, Axis) or artist.axes.axison:
+        for child in artist.get_children():
+            yield from _list_texts(child)
 
 
 def _advise(letters: str) -> str:
