@@ -18,7 +18,8 @@ import torch
 from support import layouts, records
 from udcd_bench import cli, plugins
 from udcd_bench.cli.run import RUN_OPTIONS
-from udcd_bench.engines import execute, local
+from udcd_bench.data import workers
+from udcd_bench.engines import execute, local, server
 from udcd_bench.engines.events import StepDone
 from udcd_bench.engines.job_queue import JobQueue, run_job
 from udcd_bench.runs import planner
@@ -50,6 +51,8 @@ def typed(tmp_path, prepared_lesions, own_suites, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UDCD_BENCH_DATA", str(prepared_lesions))
     monkeypatch.setattr(local, "run", in_this_process)
+    monkeypatch.setattr(server, "start_server", lambda: None)
+    monkeypatch.setattr(workers, "count_cores", lambda: 1)  # what is drawn is drawn in this process too
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["udcd-bench", *map(str, words)])

@@ -65,15 +65,14 @@ def use_fallbacks(figure: Figure) -> None:
 
 
 def _list_texts(artist: Artist) -> Iterator[Text]:
-    """List all texts but those at the ticks of axes that are off, which nobody sees: listing ticks makes them."""
-    from matplotlib.axes import Axes
+    """List the texts of an artist and of all in it, but those of an axis that is off: asking for them makes ticks."""
+    from matplotlib.axis import Axis
     from matplotlib.text import Text
 
     if isinstance(artist, Text):
         yield artist
-    unseen = (artist.xaxis, artist.yaxis) if isinstance(artist, Axes) and not artist.axison else ()
-    for child in artist.get_children():
-        if child not in unseen:
+    if not isinstance(artist, Axis) or artist.axes.axison:
+        for child in artist.get_children():
             yield from _list_texts(child)
 
 
