@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -32,9 +33,13 @@ def pytest_sessionstart():
 
 
 def pytest_collection_finish():
-    """Collect garbage again, and never visit what is imported by now: torch and timm are a million objects."""
+    """Collect garbage again, and never visit what is imported by now: torch and timm are a million objects.
+
+    But at the interpreter's own end, of which some libraries report what it leaves; pytest collects before that.
+    """
     gc.freeze()
     gc.enable()
+    atexit.register(gc.unfreeze)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -52,7 +57,6 @@ def pytest_runtest_logreport(report):
 
 def pytest_sessionfinish(session):
     """Write the sums, the slowest first, when ``nox -s durations`` asks for them."""
-    gc.unfreeze()  # some libraries report what the interpreter's own end leaves
     if WRITE_DURATIONS and not hasattr(session.config, "workerinput"):
         rows = sorted(seconds_by_file.items(), key=lambda row: -row[1])
         slow = {path: round(seconds, 1) for path, seconds in rows if seconds >= 1}
