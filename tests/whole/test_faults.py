@@ -274,7 +274,7 @@ def fails(tmp_path):
         (tmp_path / "suite" / "fails.py").write_text(
             METHOD.format(marker=str(tmp_path / "marker"), what=what)
         )
-        return {"UDCD_BENCH_SUITE": str(tmp_path / "suite"), "UDCD_BENCH_HANG": "3"}
+        return {"UDCD_BENCH_SUITE": str(tmp_path / "suite"), "UDCD_BENCH_HANG": "5"}
 
     return make
 
@@ -284,7 +284,7 @@ ONCE = "if not MARKER.exists(): MARKER.touch(); "
 
 @pytest.mark.parametrize(
     ("what", "how"),
-    [("os.abort()", "exit code -6"), ("time.sleep(999)", "made no step for 3 s and was ended")],
+    [("os.abort()", "exit code -6"), ("time.sleep(999)", "made no step for 5 s and was ended")],
     ids=["crash", "hang"],
 )
 def test_a_process_that_crashes_or_hangs_is_started_once_more(data, fails, tmp_path, what, how):

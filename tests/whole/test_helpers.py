@@ -192,7 +192,7 @@ def test_a_suite_in_an_installed_package_may_import_it(tmp_path, monkeypatch):
     )  # fmt: skip
     sys.path.insert(0, str(package))
     point = metadata.EntryPoint("lab", "lab_pack.suite", plugins.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(plugins.suites, "_list_entry_points", lambda path: (point,))
+    monkeypatch.setattr(plugins.suites, "_read_entry_points", lambda path: (point,))
     plugins.find_files.cache_clear()
     assert plugins.hash_sources("methods", "mine").keys() == {
         "mine.py", "../../parts.py", "../../__init__.py"

@@ -78,12 +78,17 @@ def describe_run(run: StoredRun) -> dict[str, str]:
 
 
 def _trace(run: StoredRun, network: torch.nn.Module) -> torch.export.ExportedProgram:
-    """Trace a network for any number of images."""
+    """Trace a network for any number of images, without the paths of this machine that the tracer notes."""
     size = run.transform.size
     example = torch.zeros(EXAMPLE_BATCH, 3, size, size)
     batch = torch.export.Dim("batch", min=1)
     with _ignore_warnings():
-        return torch.export.export(network, (example,), dynamic_shapes={"images": {0: batch}}, strict=False)
+        program = torch.export.export(
+            network, (example,), dynamic_shapes={"images": {0: batch}}, strict=False
+        )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def _write_program(run: StoredRun, network: torch.nn.Module) -> bytes:
