@@ -219,9 +219,8 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     from udcd_bench.engines.teachers import networks
     from udcd_bench.training.trainer import Trainer
 
-    spec, store = job.spec, context.store
     plugins.forget_noted()
-    protocol = planner.resolve_protocol(spec)
+    spec, store, protocol = job.spec, context.store, planner.resolve_protocol(job.spec)
     dataset = load_data(name_images(spec), protocol, context)
     inputs.check_inputs(job.inputs, _collect_inputs(spec, protocol, dataset, context))
     split = make_split(spec, protocol, dataset)
@@ -253,8 +252,10 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
         "revision": REVISION,
         "made_of": job.inputs.to_dict(),
     }
-    history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
-    store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
+    arrays = steps.collect_arrays(setup, result)
+    store.finish_run(
+        job.key, record, steps.make_history(setup, result), arrays, steps.collect_weights(method)
+    )
 
 
 def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:

@@ -100,16 +100,10 @@ def claims(profile: str, out: Path, form: str) -> None:
     results = load_results(Store(out))
     common = results.find_common_protocol(profile, "paper")
     own_results = claim_check.OwnResults(results, protocol=common)
-    verdicts = [
-        (
-            claim,
-            {
-                "published": claim_check.check_on_paper(claim),
-                "ours": claim_check.check_on_runs(claim, profile, own_results),
-            },
-        )
-        for claim in claim_file.load_claims(claim_file.find_claims_file())
-    ]
+    verdicts = []
+    for claim in claim_file.load_claims(claim_file.find_claims_file()):
+        ours = claim_check.check_on_runs(claim, profile, own_results)
+        verdicts.append((claim, {"published": claim_check.check_on_paper(claim), "ours": ours}))
     if form == "json":
         fields = ("name", "quote", "where", "reading")
         report = [

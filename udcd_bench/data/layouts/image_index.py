@@ -139,12 +139,17 @@ def match_files(
                 report.add("respelt", f"{id_} → {best[0].display_path}")
             if row.label is not None and id_ not in disputed:
                 items.append(Item(id_, row.label, best[0], row.group))
-    for stem in sorted(images.keys() - labels.keys() - set(respelt.values())):
-        for file in images[stem]:
-            is_ignored = any(re.search(ignore, folder) for folder in file.folders)
-            report.add("ignored" if is_ignored else "unlisted", file.display_path)
+    unlisted = sorted(images.keys() - labels.keys() - set(respelt.values()))
+    _report_unlisted([file for stem in unlisted for file in images[stem]], report, ignore)
     files.report_left_out(report)
     return items
+
+
+def _report_unlisted(files: Iterable[FileRef], report: ValidationReport, ignore: str) -> None:
+    """Report files that the table does not name, those below a folder that matches ``ignore`` apart."""
+    for file in files:
+        is_ignored = any(re.search(ignore, folder) for folder in file.folders)
+        report.add("ignored" if is_ignored else "unlisted", file.display_path)
 
 
 def _match_case(ids: Set[str], stems: Set[str]) -> dict[str, str]:
