@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from udcd_bench.data.dataset import Dataset
+    from udcd_bench.engines.steps import RunSetup
+    from udcd_bench.method import BaseMethod
     from udcd_bench.runs.inputs import RunInputs
     from udcd_bench.runs.planner import Job
     from udcd_bench.runs.profiles import Protocol
     from udcd_bench.runs.spec import RunSpec
     from udcd_bench.runs.store import Store
+    from udcd_bench.training.trainer import TrainingResult
 
     DatasetLoader = Callable[[str, Protocol, "RunContext"], Dataset]
 
@@ -247,15 +250,20 @@ def _train_and_store(job: Job, context: RunContext, notify: Callable[[Event], No
     )
     result = trainer.run()
     plugins.check_loaded(spec.method, job.inputs.sources)
+    _store_run(job, store, setup, method, result)
+
+
+def _store_run(job: Job, store: Store, setup: RunSetup, method: BaseMethod, result: TrainingResult) -> None:
+    """Store what a run's training returned, with what it was made of."""
+    from udcd_bench.engines import steps
+
     record = steps.make_record(setup, result) | {
         "teacher_key": job.inputs.teacher_key or None,
         "revision": REVISION,
         "made_of": job.inputs.to_dict(),
     }
-    arrays = steps.collect_arrays(setup, result)
-    store.finish_run(
-        job.key, record, steps.make_history(setup, result), arrays, steps.collect_weights(method)
-    )
+    history, arrays = steps.make_history(setup, result), steps.collect_arrays(setup, result)
+    store.finish_run(job.key, record, history, arrays, steps.collect_weights(method))
 
 
 def _explain_error(error: Exception, job: Job, context: RunContext) -> RunError:
