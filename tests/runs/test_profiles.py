@@ -107,9 +107,12 @@ def test_fewer_epochs_move_start_ramp_and_report_unless_they_are_set_too():
         ("precision", "fp16", "auto, fp32, bf16"),
         ("threads", "-1", "at least 0"),
         ("image_size", "", "of type int"),
+        ("epochs", 4.0, "of type int"),
+        ("epochs", [4], "of type int"),
     ],
 )
 def test_numbers_that_will_not_do(key, value, says):
+    profiles.build_protocol("demo", "synthetic-fundus", (("epochs", 4),))  # equal to one of them
     with pytest.raises(UserError, match=says) as caught:
         profiles.build_protocol("demo", "synthetic-fundus", ((key, value),))
     assert key in str(caught.value)

@@ -232,12 +232,13 @@ def build_protocol(
     values = (
         _SOURCE_OVERRIDES.get((profile_name, dataset), {}) | dict(method_protocol or {}) | dict(overrides)
     )
-    texts = tuple(map(repr, values.values()))  # 1, 1.0 and True are equal, and not all of them may be valid
-    return _override(find_profile(profile_name).protocol, tuple(values.items()), texts)
+    # as texts, which is how each is read: 1, 1.0 and True are equal, and not all of them may be valid
+    texts = tuple((name, str(value)) for name, value in values.items())
+    return _override(find_profile(profile_name).protocol, texts)
 
 
 @lru_cache(1024)
-def _override(base: Protocol, overrides: Overrides, _texts: tuple[str, ...]) -> Protocol:
+def _override(base: Protocol, overrides: tuple[tuple[str, str], ...]) -> Protocol:
     """Override a profile's numbers, once for all runs that have them: a table asks for its runs many times."""
     values = dict(overrides)
     if "epochs" in values:
