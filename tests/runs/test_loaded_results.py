@@ -8,6 +8,7 @@ import pytest
 
 from support import records
 from udcd_bench import plugins
+from udcd_bench.runs import results as loading
 from udcd_bench.runs.names import join_teachers
 from udcd_bench.runs.results import load_results
 from udcd_bench.runs.spec import RunSpec
@@ -73,3 +74,25 @@ def test_of_two_runs_the_one_by_the_method_as_it_is_here_is_taken_even_if_it_is_
     for key in ("a", "c"):  # as after another suite's method of this name
         records.store_run(store, records.record(KD, key=key, made_of={"sources": {"kd.py": key}}))
     assert load_results(store).records[KD]["key"] == mine["key"]
+
+
+@pytest.mark.parametrize(("most", "times"), [({}, 2), ({"MAX_KEPT": 1}, 4), ({"MAX_KEPT_BYTES": 1}, 4)])
+def test_scores_are_read_once_while_there_is_room_and_nobody_may_change_them(
+    tmp_path, monkeypatch, most, times
+):
+    for name, value in most.items():
+        monkeypatch.setattr(loading, name, value)
+    store = Store(tmp_path)
+    for spec in (USUAL, OTHER):
+        records.finish(store, spec)
+    loaded = load_results(store)
+    files = []
+    read = store.read_scores
+    monkeypatch.setattr(store, "read_scores", lambda key: files.append(key) or read(key))
+    for spec in (USUAL, OTHER, USUAL, OTHER):
+        arrays = loaded.read_scores(spec)
+        with pytest.raises(ValueError, match="read-only"):
+            arrays["scores"] += 1
+        arrays.clear()  # a dict of the caller's own
+        assert loaded.read_scores(spec)["scores"].any()
+    assert len(files) == times

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_KEPT = 128
 """Most runs whose per-image scores are kept in memory: about 200 MB of HAM10000's test images."""
+MAX_KEPT_BYTES = 1 << 28
+"""Most bytes of theirs, but for those of a single run: own images may be many more than HAM10000's."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Results:
     the error's message.
     draws: cache of bootstrap draws, filled by ``judging.uncertainty``, so that several tables share them.
     test_counts: cache of ``count_tested``.
-    scores: cache of ``read_scores`` by key, of ``MAX_KEPT`` runs at most.
+    scores: cache of ``read_scores`` by key, of ``MAX_KEPT`` runs and ``MAX_KEPT_BYTES`` at most.
     """
 
     store: Store
@@ -91,10 +93,15 @@ class Results:
             arrays = self.store.read_scores(key)
             for array in arrays.values():
                 array.flags.writeable = False
-            if len(self.scores) == MAX_KEPT:
+            size = sum(map(_count_bytes, (arrays, *self.scores.values())))
+            if len(self.scores) == MAX_KEPT or size > MAX_KEPT_BYTES:
                 self.scores.clear()
             self.scores[key] = arrays
         return dict(self.scores[key])
+
+
+def _count_bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def load_results(store: Store) -> Results:
