@@ -182,9 +182,11 @@ def _find_commit() -> str:
     # one call says both: the commit in a line "# branch.oid …", and a line for each file that differs
     command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        # a setting of git's prints names of files as their bytes are
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    lines = said.stdout.splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
     if commit in ("", "(initial)"):
         return ""
