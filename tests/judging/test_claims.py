@@ -66,6 +66,12 @@ def test_the_papers_sentences_on_its_own_figures(paper, name, outcome, gains):
     assert all(f"{gain:+.2f}" in found.reason for gain in gains)
 
 
+def test_a_table_that_is_named_twice_counts_twice(paper):
+    claim = paper["accuracy-at-every-imbalance"]
+    once, twice = (claim_check.check_on_paper(replace(claim, tables=n * claim.tables)) for n in (1, 2))
+    assert twice.gains == 2 * once.gains and twice.outcome == once.outcome
+
+
 def test_every_sentence_is_above(paper):
     assert len(paper) == 12
 

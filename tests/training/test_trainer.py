@@ -27,7 +27,7 @@ from udcd_bench.runs.store import Store
 from udcd_bench.stats import metrics
 from udcd_bench.training.network import EMBEDDING_WIDTH
 from udcd_bench.training.step.ema import EMA, compute_ema_decay
-from udcd_bench.training.trainer import NotFiniteError, Trainer
+from udcd_bench.training.trainer import NotFiniteError, Trainer, average_terms
 
 
 @pytest.fixture
@@ -396,6 +396,17 @@ def test_both_terms_are_named_where_both_are_bad(data):
         NotFiniteError, match="ce and kl is nan at epoch 0, step 0 of stage 'train'; the stage had"
     ):
         trainer(Broken, data).run()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "advice"), [(0, 0, "the stage had"), (0, 1, "lower"), (1, 0, "lower")]
+)
+def test_the_learning_rate_is_blamed_where_a_step_came_before(epoch, step, advice):
+    values = torch.ones(3, 2)
+    values[step:, 1] = math.nan
+    place = f"loss term kd is nan at epoch {epoch}, step {step} of stage 's'; {advice}"
+    with pytest.raises(NotFiniteError, match=place):
+        average_terms(values, ["ce", "kd"], epoch, "s")
 
 
 def comparable(outcome):

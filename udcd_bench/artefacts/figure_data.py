@@ -84,7 +84,10 @@ class FigureData:
         return {(spec.fold, spec.seed): record for spec, record in records.items()}
 
     def load_scores(self, record: Record) -> dict[str, Any]:
-        """Load a run's stored arrays, see ``Store.read_scores``; ``scores`` are those of the reported epochs."""
+        """Load a run's stored arrays, see ``Store.read_scores``; ``scores`` are those of the reported epochs.
+
+        They are kept for whoever asks next, so nobody may write into them.
+        """
         arrays: dict[str, Any] = self.results.read_scores_of(record["key"])
         return arrays | {"scores": select_reported_epochs(arrays, self.request.rule)}
 

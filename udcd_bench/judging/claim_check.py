@@ -97,7 +97,7 @@ def check_on_paper(claim: Claim) -> ClaimVerdict:
     if not claim.tables:
         return ClaimVerdict("cannot tell", f"the paper prints no figures for this ({claim.where})")
     gains, columns = [], list_claim_columns(claim, "paper")
-    for name in claim.tables:
+    for name in dict.fromkeys(claim.tables):
         printed = {
             (cell.dataset, cell.rho, cell.metric, cell.method): cell
             for row in rounded.group_into_rows({name: published.load_table(name)})[name]
