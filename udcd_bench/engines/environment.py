@@ -183,10 +183,10 @@ def _find_commit() -> str:
     command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
         # a setting of git's prints names of files as their bytes are
-        said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
+        status = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
-    lines = said.stdout.splitlines()
+    lines = status.stdout.splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
     if commit in ("", "(initial)"):
         return ""
