@@ -84,6 +84,17 @@ def test_the_same_suite_twice_is_once(tmp_path, monkeypatch):
     assert "mine" in plugins.list_names("methods")
 
 
+def test_a_file_that_is_removed_meanwhile_hinders_no_other(tmp_path):
+    plugins.add_suite(suite(tmp_path))
+    suite(tmp_path, METHOD.replace('"Mine"', '"Other"'), "other")
+    assert plugins.read_attributes("methods", "other")["title"] == "Other"
+    (tmp_path / "methods" / "mine.py").unlink()
+    suite(tmp_path, METHOD.replace('"Mine"', '"Another"'), "other")
+    assert plugins.read_attributes("methods", "other")["title"] == "Another"
+    with pytest.raises(UserError, match=r"mine.py cannot be read: No such file"):
+        plugins.read_attributes("methods", "mine")
+
+
 def test_missing_suites_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"--suite .*nothing: there is no such folder"):
         plugins.add_suite(tmp_path / "nothing")

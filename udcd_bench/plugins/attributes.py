@@ -29,7 +29,10 @@ def read_attributes(kind: str, name: str) -> dict[str, Any]:
     They are parsed from the source, so that listing, planning and option errors do not import torch.
     """
     path = find_file(kind, name)
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError as error:  # removed since the files were listed, as from a notebook
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     return dict(_parse_attributes(kind, path, stat.st_mtime_ns, stat.st_size))
 
 
@@ -77,6 +80,8 @@ def _refuse_same_title(method: ast.ClassDef, title: object, path: Path) -> None:
     for name, other in files if title else ():
         if other.path == path:
             return
+        if not other.path.exists():  # removed since the files were listed
+            continue
         stat = other.path.stat()
         if title == _find_title(other.path, stat.st_mtime_ns, stat.st_size):
             line = dict(contract.list_assignments(method.body))["title"].lineno
