@@ -45,6 +45,20 @@ def test_a_value_of_one_row_is_of_that_row(table):
     assert found == {"scratch": (), "kd": (("temperature", 2.0),), "crd": ()}
 
 
+def test_each_request_has_runs_of_its_own_by_the_methods_as_they_are(table, own_suites, tmp_path):
+    code = "class Method:\n    title = 'Mine'\n    citation = 'I'\n    hparams = {{'weight': {}}}\n"
+    (tmp_path / "mine.py").write_text(code.format("1.0"))
+    plugins.add_suite(tmp_path)
+    double, triple = (ask(f"mine.weight={n}", methods=("mine",)) for n in (2, 3))
+    for request, weight in ((double, 2.0), (triple, 3.0), (double, 2.0)):
+        assert own(table, request) == {"mine": (("weight", weight),)}
+    (group,), (row,) = table.list_column_groups(double), table.list_rows(double)
+    table.list_cell_runs(double, row, group).clear()  # a list of the caller's own
+    assert len(table.list_cell_runs(double, row, group)) == 1
+    (tmp_path / "mine.py").write_text(code.format("2.00"))  # which changes nothing any more
+    assert own(table, replace(double)) == {"mine": ()}
+
+
 def test_a_value_that_several_methods_have_is_to_be_said_of_all_or_one(table):
     with pytest.raises(UserError) as refused:
         table.list_runs(ask("temperature=2"))

@@ -157,6 +157,16 @@ def test_figures_that_contradict_their_row_are_the_audits():
     assert ("aptos", None, "mtg", "f1") in paper_check.find_contradicted_cells("table2")
 
 
+def test_figures_that_are_edited_meanwhile_are_judged_anew(tmp_path, monkeypatch):
+    find, file = published.find_csv, tmp_path / "table2.csv"
+    text = find("table2").read_text()
+    monkeypatch.setattr(published, "find_csv", lambda name: file if name == "table2" else find(name))
+    without = "".join(line for line in text.splitlines(keepends=True) if ",mtg,f1," not in line)
+    for written, methods in ((text, {"mtg", "ssd-kd"}), (without, {"ssd-kd"}), (text, {"mtg", "ssd-kd"})):
+        file.write_text(written)
+        assert {key[2] for key in paper_check.find_contradicted_cells("table2")} == methods
+
+
 def test_the_noise_of_training_is_pooled_over_rows_and_weighed_with_the_assumed():
     alone = statistics.pool_training_noise([[80.0], [70.0]], 0.5)
     assert (alone.deviation, alone.freedom, alone.pairs) == (0.5, 0, 0), "one seed shows nothing"

@@ -50,6 +50,18 @@ def test_a_file_of_ones_own_is_read(tmp_path):
     )
 
 
+def test_a_file_that_is_edited_meanwhile_is_read_anew(tmp_path):
+    file, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    for text in ("80", "90", "80.5", "eighty", "80"):
+        for each in (file, other):
+            each.write_text(f"{HEADER}a,,m,acc,{text},\n")
+        if text == "eighty":
+            with pytest.raises(UserError, match=r"other\.csv, line 2"):
+                published.read_csv(other)
+        else:
+            assert [figure.percent for figure in published.read_csv(file)] == [float(text)]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
