@@ -91,6 +91,27 @@ def claims(store):
     return list(store.locks.folder.glob("*"))
 
 
+@contextlib.contextmanager
+def started(*arguments):
+    """The command in a group of processes of its own, as a terminal starts it."""
+    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from udcd_bench.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=HANG_SECONDS)
+
+
 def wait_for_checkpoint(store, method, runs, says):
     """The key of the run of that method, once it has one. runs, says: whether the command runs, and what it says."""
     end = time.monotonic() + HANG_SECONDS
@@ -284,14 +305,14 @@ def test_a_run_that_another_start_finishes_meanwhile_is_done(tmp_path, data, mon
 
 def test_ctrl_c_leaves_all_valid_and_says_how_to_go_on(tmp_path, data):
     words = train("scratch", data, tmp_path / "my results", epochs=500)
-    store, said = Store(tmp_path / "my results"), tmp_path / "said"
-    with faults.started(said, *words) as process:
-        key = wait_for_checkpoint(store, "scratch", process.is_alive, said.read_text)
+    store = Store(tmp_path / "my results")
+    with started(*words) as process:
+        key = wait_for_checkpoint(store, "scratch", lambda: process.poll() is None, process.communicate)
         os.killpg(process.pid, signal.SIGINT)
-        process.join(HANG_SECONDS)
-    assert process.exitcode == 130
-    assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said.read_text()
-    assert f"'--out={tmp_path}/my results'" in said.read_text() and "Traceback" not in said.read_text()
+        _, said = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 130
+    assert "Interrupted. Nothing is lost; go on with: udcd-bench train scratch" in said
+    assert f"'--out={tmp_path}/my results'" in said and "Traceback" not in said
     assert store.get_state(key) == "interrupted" and claims(store) == []
     assert store.open_checkpoint(key).load()[1]["epoch"] >= 1
     assert [row.state for row in store.summarize()] == ["interrupted"]

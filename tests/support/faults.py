@@ -1,7 +1,7 @@
 """Breaks things on purpose: commands in processes of their own that are killed, or find the disk full, at a given call.
 
 The processes are forked from a server that has loaded the tensor library, so that a start takes a moment; what they do
-is what a command does, slots' processes of their own included, in a group that Ctrl-C reaches as a whole.
+is what a command does, slots' processes of their own included.
 """
 
 from __future__ import annotations
@@ -106,8 +106,7 @@ def _begin(environment, folder):
     workers.start()
 
 
-def _worker(group, environment, fault, log, target, args):
-    os.setpgid(0, group)
+def _worker(environment, fault, log, target, args):
     os.environ.update(environment)
     from udcd_bench.engines import execute
 
@@ -127,9 +126,6 @@ def _worker(group, environment, fault, log, target, args):
 
 def _command(words, environment, fault, log, said, errors, cwd):
     gc.freeze()  # no collection visits what the server has imported
-    os.setpgid(0, 0)
-    # what a shell starts in the background is deaf to Ctrl-C, and so are its children
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
     if cwd:
         os.chdir(cwd)
@@ -146,7 +142,7 @@ def _command(words, environment, fault, log, said, errors, cwd):
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     local.start_server = server.start_server = lambda: None
     workers.open_pool = partial(_open_pool, environment)
-    slots = _Slots(os.getpgrp(), environment, fault, log)
+    slots = _Slots(environment, fault, log)
     local.multiprocessing = SimpleNamespace(get_context=lambda _: slots)
     sys.argv = ["udcd-bench", *words]
     if fault and fault.who == "parent":
