@@ -287,7 +287,9 @@ def average_terms(step_values: Tensor, names: list[str], epoch: int, stage: str)
         bad_names = [name for name, is_bad in zip(names, bad[step]) if is_bad]
         advice = "lower the learning rate (--set learning_rate=…) or that term's weight"
         if epoch == step == 0:
-            advice = "the stage had changed nothing: look at how the method computes it, and at any stage before"
+            advice = (
+                "the stage had changed nothing: look at how the method computes it, and at any stage before"
+            )
         raise NotFiniteError(
             f"loss term {' and '.join(bad_names)} is {values[step][bad[step]][0]:g} at epoch {epoch}, step {step} of "
             f"stage {stage!r}; {advice}."
