@@ -51,6 +51,7 @@ def test_the_page_has_every_function():
         ub.tabel  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_run_is_as_its_files_say(page):
     names, folder = page
     run = names["run"]
@@ -151,6 +152,7 @@ def test_errors_are_sentences(page, monkeypatch, call, says):
     assert says in str(raised.value)
 
 
+@pytest.mark.slow
 def test_settings_of_a_notebook_have_no_part_in_a_run(page, tmp_path):
     own, pixels = page[0]["run"], np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3), np.uint8)
     spec = own.record["spec"]

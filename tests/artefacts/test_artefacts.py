@@ -318,6 +318,7 @@ def test_squashed_copies_are_told_in_every_caption(table, tmp_path):
         assert "(128 px copies): 800 training" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_a_table_is_drawn_without_a_tensor_library():
     code = (
         "import sys; from udcd_bench import plugins; from udcd_bench.artefacts import table as artefact;"

@@ -126,6 +126,7 @@ def test_the_file_says_what_drew_it(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_bare_figures_have_neither_title_nor_caption_and_stand_beside_the_others(tmp_path):
     ask = replace(ASK, datasets=None, seeds=(0,))
     results = fill(tmp_path, "reliability", ask)

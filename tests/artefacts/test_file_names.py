@@ -95,6 +95,7 @@ def test_every_file_of_a_table_holds_the_command_that_made_it(tmp_path):
     assert len(find_used_keys(tmp_path, {})) == 2
 
 
+@pytest.mark.slow
 def test_another_request_leaves_the_full_table_alone(tmp_path, caplog):
     table = plugins.load_class("tables", "table2")()
     full = TableRequest()
@@ -113,6 +114,7 @@ def test_another_request_leaves_the_full_table_alone(tmp_path, caplog):
     )
 
 
+@pytest.mark.slow
 def test_a_figure_of_other_rows_has_its_own_files_and_place_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "DPI", 40)
     figure = plugins.load_class("figures", "learning")()

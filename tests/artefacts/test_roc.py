@@ -34,6 +34,7 @@ def drawn(tmp_path_factory):
     return Results(store, found, {}), points, areas
 
 
+@pytest.mark.slow
 def test_the_macro_average_is_the_tables(drawn):
     results, _, areas = drawn
     for method in ASK.methods:

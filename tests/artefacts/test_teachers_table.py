@@ -58,6 +58,7 @@ def test_a_backbone_that_is_given_takes_that_side(table):
     assert list_groups(table, TableRequest("paper")) == list(table.pairs)
 
 
+@pytest.mark.slow
 def test_each_pair_has_its_own_figures_intervals_and_marks(table, tmp_path):
     store, request = Store(tmp_path), replace(DEMO, seeds=(0, 1, 2), folds=(0, 1))
     rights = {TEACHER: 0.95, "scratch": 0.55, "kd": 0.7, "rkd": 0.6}

@@ -61,6 +61,7 @@ def within(name, found, network):
     return found.moved <= limit * moved and found.flops <= SHARE_OF_OPERATIONS * flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_own_terms_stay_within_their_share_of_the_network(name, network):
     found = counted(name)
@@ -108,6 +109,7 @@ def test_nothing_grows_faster_than_the_data_the_negatives_or_the_classes(counted
         assert two == one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["udcd", "rkd"])
 def test_no_tensor_of_all_triples_is_ever_made(name):
     """The triples of a batch of 256 are 134 MB for each class, in float64 as much again; a chunk has no more than 8."""

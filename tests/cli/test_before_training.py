@@ -192,6 +192,7 @@ def store_untested(out, ask, *, counted):
     return table, load_results(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counted", [True, False], ids=["by the record", "by the scores"])
 def test_every_form_of_a_table_says_over_how_many_classes_it_averages(tmp_path, counted):
     ask = TableRequest(methods=("scratch",), datasets=("digits",), folds=(0, 1), split="grouped")

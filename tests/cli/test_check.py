@@ -409,6 +409,7 @@ def stored_elsewhere(out):
     fill(out, paper(backbone="resnet50"), methods=("udcd",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "compare"])
 def test_runs_of_other_settings_are_counted_and_the_command_that_takes_them_is_told(
     tmp_path, monkeypatch, capsys, command

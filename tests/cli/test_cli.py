@@ -224,6 +224,7 @@ def test_imagenet_weights_without_a_network(refused, monkeypatch):
     assert "--set weights=FILE" in said and "--set weights=none" in said
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_moved_aside_and_made_again(typed, prepared_lesions, tmp_path, caplog):
     data = shutil.copytree(prepared_lesions, tmp_path / "data")
     for n, name in enumerate(("images.npy", "images.npy", "manifest.json"), 1):
@@ -450,6 +451,7 @@ def test_version_and_help(typed):
     assert status == 0 and "udcd-bench run table2" in out
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_dry_run_make_the_runs_it_plans(typed, refused, tmp_path):
     words = [*TABLE, "--methods=kd,mtg", "--seeds=2"]
     lines = typed(*words, "--dry-run", "--format=commands")[1].splitlines()

@@ -43,6 +43,7 @@ def validated(folder):
     return results, spec
 
 
+@pytest.mark.slow
 def test_a_record_holds_the_validation_images_and_the_epoch_that_is_best_on_them(validated):
     results, spec = validated
     record, arrays = results.records[spec], results.read_scores(spec)

@@ -16,6 +16,8 @@ from support import faults
 from udcd_bench.cli import cli
 from udcd_bench.data import sources, workers
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
 LINES = [
     line

@@ -17,6 +17,8 @@ from udcd_bench.grid.cells import TableRequest, split_request
 from udcd_bench.render import picture, plots
 from udcd_bench.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 ASK = TableRequest("paper", methods=ROWS, datasets=("aptos", "ham10000"), split="all")
 WORDS = ("--profile=paper", "--methods=scratch,mtg,udcd", "--datasets=aptos,ham10000", "--split=all")
 STEM = "table2-scratch-mtg-udcd"

@@ -18,6 +18,8 @@ from udcd_bench.cli import cli
 from udcd_bench.errors import UserError
 from udcd_bench.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = "test_resnet"
 SETTINGS = ["--set=batch_size=8", "--set=epochs=1", "--set=image_size=32", f"--backbone={BACKBONE}"]
 ALONE = ["--device=cpu", "--jobs=1"]

@@ -200,6 +200,7 @@ def test_a_teacher_has_the_weights_of_its_student():
     assert {job.key for job in weighed("a.pth", "kd")}.isdisjoint({teacher.key, student.key})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("method", ["kd", "scl-ikd"])
 def test_a_teacher_of_another_backbone_whose_weights_they_cannot_be_is_named(method):

@@ -72,6 +72,7 @@ def test_onnx_agrees_on_images_of_every_backbone_family(home, images, tmp_path, 
     assert told["preprocessing"]["size"] == 32 and told["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
 
 
+@pytest.mark.slow
 def test_an_exported_program_agrees_and_holds_no_teacher(home, runs, images, tmp_path):
     run = runs["scl-ikd", 0]
     export_run(run, tmp_path / "net.pt2")

@@ -140,6 +140,7 @@ def network_of():
     return functools.cache(lambda role, backbone, levels: factories.network(backbone=backbone))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", TINY_BACKBONES)
 @pytest.mark.parametrize("name", NAMES)
 def test_student_and_teacher_may_be_of_any_families(name, student, network_of):

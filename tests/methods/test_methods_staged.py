@@ -373,6 +373,7 @@ def test_a_run_stores_all_of_its_stages(tmp_path, monkeypatch):
     assert tested == [False, False, False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scratch", "mtg", "kd", "udcd", *STAGED])
 def test_stopped_after_every_epoch_gives_the_same_scores(name):
     """In the middle of stages and between them, to the last bit."""

@@ -137,6 +137,7 @@ def test_a_tuned_run_stands_below_its_row_in_one_view(tmp_path):
     assert alone == {(), (rate,), (("learning_rate", 0.1),)}, "what cannot be read says nothing"
 
 
+@pytest.mark.slow
 def test_own_images_are_not_called_drawn(tree):
     assert not tree.all(cls="banner") and not tree.all(cls="stand-in")
     assert any("moles (0123)" in th.text for th in tree.one(id="table-table2").all("th"))
@@ -231,6 +232,7 @@ def test_the_page_of_the_paper_alone_needs_no_folder(tmp_path):
     assert len(published) == 80 + 72
 
 
+@pytest.mark.slow
 def test_pages_of_several_profiles_have_a_name_of_their_own(store):
     done = invoke("report", "--out", store.root)
     assert done.stdout.strip() == str(store.root / "report.html")

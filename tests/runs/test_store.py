@@ -324,6 +324,7 @@ print([os.waitpid(racer, 0)[1] for racer in racers])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", [False, True], ids=["free", "dead claims"])
 @pytest.mark.parametrize("processes", [2, 10])
 def test_processes_without_locks_take_each_run_once(store, processes, dead):
@@ -339,6 +340,7 @@ def test_processes_without_locks_take_each_run_once(store, processes, dead):
     assert left(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", [False, True])
 def test_of_many_that_claim_at_once_at_most_one_has_it(store, dead):
     for n in range(10):

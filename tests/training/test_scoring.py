@@ -82,6 +82,7 @@ def test_only_epochs_that_are_reported_or_best_so_far_are_tested(data, monkeypat
     assert sorted(t.scorer.tested) == sorted(t.scorer.validated) == [1, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scratch", "ssd-kd"])
 def test_a_stopped_run_chooses_and_stores_the_same(name, data, save_every_epoch):
     checkpoints = factories.MemoryCheckpoints()

@@ -414,6 +414,7 @@ def comparable(outcome):
     return rows, outcome.epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", plugins.list_names("methods"))
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, name, tmp_path, save_every_epoch):
     store = Store(tmp_path)

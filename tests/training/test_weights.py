@@ -200,6 +200,7 @@ def test_damage_and_what_is_no_number_is_named(tensors, tmp_path):
     assert "no tensors with names" in refuse(tmp_path / "nameless.pth")
 
 
+@pytest.mark.slow
 def test_another_networks_weights_name_the_network(tmp_path):
     torch.save(timm.create_model("resnet10t", num_classes=3).state_dict(), tmp_path / "resnet10t.pth")
     sentence = refuse(tmp_path / "resnet10t.pth", "resnet14t")

@@ -22,6 +22,8 @@ from udcd_bench.runs.results import load_results
 from udcd_bench.runs.store import Store
 from udcd_bench.tuning import searches
 
+pytestmark = pytest.mark.slow
+
 SEARCH = ("search", "table2", "--datasets=synthetic-lesions", "--device=cpu",
           "--set=n_images=100", "--set=image_size=32", "--set=epochs=2", "--set=batch_size=16")  # fmt: skip
 STEM = "table2-tuned-3-scratch-kd-synthetic-lesions-batch_size=16-epochs=2-image_size=32-n_images=100"

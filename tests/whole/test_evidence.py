@@ -49,6 +49,7 @@ def test_the_verdicts_on_table_2_are_those_that_are_claimed(elsewhere):
     assert set(CLAIMED["counts"]) <= set(VERDICTS)
 
 
+@pytest.mark.slow
 def test_everything_else_reads_it_as_it_is(elsewhere, monkeypatch):
     monkeypatch.setattr(plots, "DPI", 100)
     assert typed("compare", *OPTIONS).return_value == 0

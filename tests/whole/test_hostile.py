@@ -498,6 +498,7 @@ def test_names_in_html(tmp_path):
     assert NAMES[9] in "".join(pages[1].text)
 
 
+@pytest.mark.slow
 def test_names_of_classes_and_files_from_folder_to_sheet(tmp_path, monkeypatch):
     """What the file system takes: prepared, listed, verified, shown."""
     monkeypatch.chdir(tmp_path)

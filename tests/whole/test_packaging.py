@@ -67,6 +67,7 @@ def here() -> str:
     )
 
 
+@pytest.mark.slow
 def test_wheel(built, tmp_path):
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path)
