@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from support import records as make
+from support import suites
 from udcd_bench import plugins
 from udcd_bench.artefacts.file_names import make_stem
 from udcd_bench.artefacts.table import TableRequest
@@ -21,25 +22,11 @@ from udcd_bench.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("own_suites")
 
-METHOD = '''"""Mine."""
-from udcd_bench import method
-
-
-class Method(method.BaseMethod):
-    title = "{title}"
-    citation = "Me, 2024"
-    teacher = {teacher!r}
-
-    def compute_losses(self, batch, progress):
-        return {{"ce": self.student(batch.views[0]).{read}.sum()}}
-'''
 BASE = RunSpec("scratch", "synthetic-fundus", "demo", "densenet-tiny")
 
 
-def write(folder, name, *, teacher=None, read="logits"):
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(METHOD.format(title=name, teacher=teacher, read=read))
-    return folder
+def write(folder, name, *, teacher=None, losses='{"ce": logits.sum()}'):
+    return suites.write_method(folder, name, losses, teacher=teacher)
 
 
 def list_commands(store):
@@ -72,7 +59,7 @@ def test_the_line_of_a_run_names_the_suites_of_its_method_and_of_its_teachers(tm
 def broken(tmp_path):
     """A suite of a method, one with a mistake, and one that the latter teaches."""
     folder = write(tmp_path / "suite", "good")
-    write(folder, "bad", read="levels")
+    write(folder, "bad", losses='{"ce": self.student(batch.views[0]).levels.sum()}')
     plugins.add_suite(write(folder, "taught", teacher="trained:bad"))
     return folder
 

@@ -25,7 +25,7 @@ def use_shipped(own=()):
     plugins.find_files.cache_clear()
 
 
-_TAUGHT = '''"""Mine."""
+_METHOD = '''"""Mine."""
 
 from udcd_bench import method
 
@@ -37,13 +37,20 @@ class Method(method.BaseMethod):
 
     def compute_losses(self, batch, progress):
         logits = self.student(batch.views[0]).logits
-        return {{"kd": (logits - self.run_teacher(batch.views[0]).logits).square().mean()}}
+        return {losses}
 '''
+
+
+def write_method(folder, name, losses, *, teacher=None):
+    """Write a method whose losses are this expression, in which ``logits`` are the student's; returns the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(_METHOD.format(title=name, teacher=teacher, losses=losses))
+    return folder
 
 
 def write_taught(folder, **teachers):
     """Write methods that learn from the logits of these teachers, by name, and turn on the suite that they make."""
-    folder.mkdir(exist_ok=True)
+    losses = '{"kd": (logits - self.run_teacher(batch.views[0]).logits).square().mean()}'
     for name, teacher in teachers.items():
-        (folder / f"{name}.py").write_text(_TAUGHT.format(title=name, teacher=teacher))
+        write_method(folder, name, losses, teacher=teacher)
     plugins.add_suite(folder)

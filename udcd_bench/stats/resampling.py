@@ -136,9 +136,8 @@ def _draw_counts(
     )
     if times is None:
         return
-    of_label = np.searchsorted(
-        patterns[0], np.arange(n_classes + 1)
-    )  # patterns are sorted, their labels first
+    # patterns are sorted, their labels first
+    of_label = np.searchsorted(patterns[0], np.arange(n_classes + 1))
     for model, (start, end) in enumerate(itertools.pairwise(bounds)):
         for epoch in patterns[1 + start : 1 + end]:
             predicted = np.eye(n_classes, dtype=np.float32)[epoch]
